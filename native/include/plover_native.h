@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Plover's native library: hashing, dirty tracking and page sets. This header is the specification.
+ *
+ * A page is PLOVER_PAGE (4096) bytes. A bitmap is an array of uint64_t words, least significant bit first:
+ * page i is bit i % 64 of word i / 64. Page numbers are uint32_t. Every function checks its bounds and
+ * returns a negative errno on bad input (-EINVAL, -ERANGE, -ENOMEM, ...); none aborts, none prints.
+ * No function keeps a pointer it was given, except a pool and a tracker, which keep what they were opened with.
+ */
+#ifndef PLOVER_NATIVE_H
+#define PLOVER_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PLOVER_ABI 1u
+#define PLOVER_PAGE 4096u
+#define PLOVER_API __attribute__((visibility("default")))
+
+typedef struct plover_pool plover_pool;
+typedef struct plover_tracker plover_tracker;
+
+PLOVER_API uint32_t plover_abi_version(void);
+
+/* CityHash64 (the algorithm of CityHash v1.0.3 and v1.1) of n bytes; bit-exact with Google's. */
+PLOVER_API uint64_t plover_cityhash64(const void *data, size_t n);
+
+/* A pool of threads that live as long as it does; the caller takes part in the work.
+ * threads: 0 = as many as there are cores. Calls from several threads take turns. NULL: no memory or thread. */
+PLOVER_API plover_pool *plover_pool_new(unsigned threads);
+PLOVER_API unsigned plover_pool_threads(const plover_pool *pool);
+PLOVER_API void plover_pool_free(plover_pool *pool);
+
+/* dst |= src; returns the pages set in dst. */
+PLOVER_API int64_t plover_bitmap_union(uint64_t *dst, const uint64_t *src, size_t words);
+/* Page numbers set in the bitmap of `pages` bits, ascending; returns how many. -ERANGE: out holds fewer. */
+PLOVER_API int64_t plover_bitmap_pages(const uint64_t *bitmap, size_t pages, uint32_t *out, size_t capacity);
+
+/* out[i] = CityHash64 of page index[i] of the `pages` pages at base. 0 or -ERANGE. */
+PLOVER_API int plover_hash_pages(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
+                                 uint64_t *out);
+/* Those of index[0..n) whose hashes a[i], b[i] differ; returns how many. */
+PLOVER_API int64_t plover_compare(const uint64_t *a, const uint64_t *b, const uint32_t *index, size_t n, uint32_t *out);
+/* Those of index[0..n) that are not all zero bytes; returns how many, or -ERANGE. */
+PLOVER_API int64_t plover_nonzero(const void *base, size_t pages, const uint32_t *index, size_t n, uint32_t *out);
+/* Copy pages out, one after the other. 0 or -ERANGE. */
+PLOVER_API int plover_gather(const void *base, size_t pages, const uint32_t *index, size_t n, void *out);
+/* Overwrite pages; all indexes are checked before the first byte is written. 0 or -ERANGE. */
+PLOVER_API int plover_apply(void *base, size_t pages, const uint32_t *index, size_t n, const void *data);
+
+/* Dirty tracking of a range of another process (QEMU's guest RAM).
+ * backend: "uffd-wp"    asynchronous userfaultfd write protection + PAGEMAP_SCAN (Linux >= 6.7); uffd must be a
+ *                       descriptor that the process itself opened (the preload library does)
+ *          "soft-dirty" /proc/PID/clear_refs and pagemap bit 55 (CONFIG_MEM_SOFT_DIRTY)
+ *          "scan"       hashes of all pages at `base`, our own mapping of the same memory
+ * address: start of the range in the process; page-aligned. All pages count as clean after opening.
+ * On failure returns a negative errno and writes a sentence with a remedy to err. Never another backend instead. */
+PLOVER_API int plover_tracker_open(const char *backend, int pid, uint64_t address, const void *base, size_t pages,
+                                   int uffd, plover_pool *pool, plover_tracker **out, char *err, size_t errlen);
+/* OR the pages written since the last fetch into bitmap and count them as clean again, atomically per page.
+ * Returns how many were written, or a negative errno. words must be (pages + 63) / 64. */
+PLOVER_API int64_t plover_tracker_fetch(plover_tracker *tracker, uint64_t *bitmap, size_t words);
+PLOVER_API void plover_tracker_close(plover_tracker *tracker);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Loaded into QEMU with LD_PRELOAD: opens a userfaultfd that acts on QEMU's memory, and tells its number in the
+ * file named by PLOVER_UFFD_FILE: "<pid> <fd>\n", or "<pid> error <text>\n". The replica daemon fetches the
+ * descriptor with pidfd_getfd and does the rest. Without the variable it does nothing; it never disturbs QEMU. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Newer than Debian 12's headers. */
+#define PLOVER_WP_ASYNC (UINT64_C(1) << 15)
+#define PLOVER_WP_UNPOPULATED (UINT64_C(1) << 13)
+#define PLOVER_WP_HUGETLBFS_SHMEM (UINT64_C(1) << 12)
+#define PLOVER_USERFAULTFD_NEW _IO(0xAA, 0x00)
+
+static int open_uffd(void)
+{
+    int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+    if (device < 0) return (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    int fd = ioctl(device, PLOVER_USERFAULTFD_NEW, O_CLOEXEC | O_NONBLOCK);
+    int saved = errno;
+    close(device);
+    errno = saved;
+    return fd;
+}
+
+__attribute__((constructor)) static void plover_preload(void)
+{
+    const char *path = getenv("PLOVER_UFFD_FILE");
+    char line[160];
+    struct uffdio_api api = {
+        .api = UFFD_API, .features = PLOVER_WP_ASYNC | PLOVER_WP_UNPOPULATED | PLOVER_WP_HUGETLBFS_SHMEM};
+    if (!path) return;
+    int saved = errno, fd = open_uffd(), n;
+    if (fd >= 0 && ioctl(fd, UFFDIO_API, &api)) {
+        int why = errno;
+        close(fd);
+        errno = why;
+        fd = -1;
+    }
+    if (fd >= 0)
+        n = snprintf(line, sizeof line, "%d %d\n", (int)getpid(), fd);
+    else
+        n = snprintf(line, sizeof line, "%d error %s\n", (int)getpid(), strerror(errno));
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (file >= 0) {
+        if (write(file, line, (size_t)n) != n) unlink(path);
+        close(file);
+    }
+    unsetenv("PLOVER_UFFD_FILE"); /* QEMU's children are none of our business */
+    unsetenv("LD_PRELOAD");
+    errno = saved;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Dirty tracking: choosing a back end by name, and the back end "scan". */
+#include "tracker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct tracker_backend *const BACKENDS[] = {&plover_uffd_wp, &plover_soft_dirty, &plover_scan};
+
+int plover_tracker_open(const char *backend, int pid, uint64_t address, const void *base, size_t pages, int uffd,
+                        plover_pool *pool, plover_tracker **out, char *err, size_t errlen)
+{
+    if (!backend || !out || !err || !errlen || !base || !pages || pages > UINT32_MAX || address % PLOVER_PAGE)
+        return -EINVAL;
+    *err = 0;
+    *out = NULL;
+    for (size_t i = 0; i < sizeof BACKENDS / sizeof *BACKENDS; i++) {
+        if (strcmp(BACKENDS[i]->name, backend)) continue;
+        plover_tracker *t = calloc(1, sizeof *t);
+        if (!t) return -ENOMEM;
+        *t = (plover_tracker){.backend = BACKENDS[i], .pid = pid, .uffd = uffd, .pagemap = -1, .clear_refs = -1,
+                              .address = address, .base = base, .pages = pages, .pool = pool};
+        int rc = t->backend->open(t, err, errlen);
+        if (rc) {
+            t->uffd = -1; /* still the caller's */
+            plover_tracker_close(t);
+            return rc;
+        }
+        *out = t;
+        return 0;
+    }
+    snprintf(err, errlen, "syncvm_dirty_tracking: no back end '%s'; choose uffd-wp, soft-dirty or scan", backend);
+    return -EINVAL;
+}
+
+int64_t plover_tracker_fetch(plover_tracker *t, uint64_t *bitmap, size_t words)
+{
+    if (!t || !bitmap || words != (t->pages + 63) / 64) return -EINVAL;
+    return t->backend->fetch(t, bitmap);
+}
+
+void plover_tracker_close(plover_tracker *t)
+{
+    if (!t) return;
+    if (t->pagemap >= 0) close(t->pagemap);
+    if (t->clear_refs >= 0) close(t->clear_refs);
+    if (t->uffd >= 0) close(t->uffd);
+    free(t->hashes);
+    free(t->scratch);
+    free(t->all);
+    free(t);
+}
+
+/* ---- scan: hash everything, needs nothing; the referee of the other two ------------------------------------- */
+
+static int scan_open(plover_tracker *t, char *err, size_t errlen)
+{
+    t->hashes = malloc(t->pages * sizeof *t->hashes);
+    t->scratch = malloc(t->pages * sizeof *t->scratch);
+    t->all = malloc(t->pages * sizeof *t->all);
+    if (!t->hashes || !t->scratch || !t->all) {
+        snprintf(err, errlen, "scan: no memory for the hashes of %zu pages", t->pages);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < t->pages; i++) t->all[i] = (uint32_t)i;
+    return plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->hashes);
+}
+
+static int64_t scan_fetch(plover_tracker *t, uint64_t *bitmap)
+{
+    int64_t written = 0;
+    int rc = plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->scratch);
+    if (rc) return rc;
+    for (size_t i = 0; i < t->pages; i++)
+        if (t->scratch[i] != t->hashes[i]) written += tracker_mark(bitmap, i);
+    uint64_t *swap = t->hashes;
+    t->hashes = t->scratch, t->scratch = swap;
+    return written;
+}
+
+const struct tracker_backend plover_scan = {"scan", scan_open, scan_fetch};

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Tests of the C library: known answers, bounds, the pool, and real dirty tracking of a child process that has the
+ * preload library. usage: test_native BUILD-FOLDER */
+#define _GNU_SOURCE
+#include "plover_native.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int failed, passed;
+#define CHECK(what) ((what) ? passed++ : (failed++, fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #what)))
+
+enum { PAGES = 1000, WORDS = (PAGES + 63) / 64 };
+
+static void test_known_answers(void)
+{
+    static uint8_t page[PLOVER_PAGE];
+    CHECK(plover_cityhash64(page, sizeof page) == 0x06c5df0488653d58u);
+    for (size_t i = 0; i < sizeof page; i++) page[i] = (uint8_t)i;
+    CHECK(plover_cityhash64(page, sizeof page) == 0x9adde01425f78614u);
+    memset(page, 0xff, sizeof page);
+    CHECK(plover_cityhash64(page, sizeof page) == 0x2b5e63a363df7394u);
+    CHECK(plover_cityhash64("", 0) == 0x9ae16a3b2f90404fu);
+}
+
+static void test_pages(void)
+{
+    uint8_t *ram = calloc(PAGES, PLOVER_PAGE), *copy = calloc(PAGES, PLOVER_PAGE);
+    uint32_t index[PAGES], out[PAGES], bad = PAGES;
+    uint64_t hashes[PAGES], alone[PAGES], bitmap[WORDS] = {0}, other[WORDS] = {0};
+    for (uint32_t i = 0; i < PAGES; i++) index[i] = i, memset(ram + (size_t)i * PLOVER_PAGE, (int)(i % 251), PLOVER_PAGE);
+    for (unsigned threads = 1; threads <= 4; threads++) {
+        plover_pool *pool = plover_pool_new(threads);
+        CHECK(plover_pool_threads(pool) == threads);
+        for (int round = 0; round < 200; round++) {
+            memset(hashes, 0, sizeof hashes);
+            CHECK(plover_hash_pages(pool, ram, PAGES, index, PAGES, hashes) == 0);
+        }
+        CHECK(plover_hash_pages(pool, ram, PAGES, &bad, 1, hashes) == -ERANGE);
+        plover_pool_free(pool);
+        for (uint32_t i = 0; i < PAGES; i++) alone[i] = plover_cityhash64(ram + (size_t)i * PLOVER_PAGE, PLOVER_PAGE);
+        CHECK(!memcmp(hashes, alone, sizeof hashes));
+    }
+    alone[3]++, alone[999]++;
+    CHECK(plover_compare(hashes, alone, index, PAGES, out) == 2 && out[0] == 3 && out[1] == 999);
+    CHECK(plover_nonzero(ram, PAGES, index, PAGES, out) == PAGES - 4);
+    CHECK(plover_gather(ram, PAGES, index + 10, 5, copy) == 0 && !memcmp(copy, ram + 10 * PLOVER_PAGE, 5 * PLOVER_PAGE));
+    CHECK(plover_gather(ram, PAGES, &bad, 1, copy) == -ERANGE);
+    CHECK(plover_apply(ram, PAGES, &bad, 1, copy) == -ERANGE);
+    CHECK(plover_apply(ram, PAGES, index, 5, copy) == 0 && !memcmp(ram, copy, 5 * PLOVER_PAGE));
+    bitmap[0] = 5, other[WORDS - 1] = 1;
+    CHECK(plover_bitmap_union(bitmap, other, WORDS) == 3);
+    CHECK(plover_bitmap_pages(bitmap, PAGES, out, PAGES) == 3 && out[0] == 0 && out[1] == 2 && out[2] == (WORDS - 1) * 64);
+    CHECK(plover_bitmap_pages(bitmap, PAGES, out, 2) == -ERANGE);
+    bitmap[WORDS - 1] = UINT64_C(1) << 63;
+    CHECK(plover_bitmap_pages(bitmap, PAGES, out, PAGES) == -EINVAL);
+    CHECK(plover_pool_new(100000) == NULL);
+    free(ram), free(copy);
+}
+
+/* The child: maps the file, then writes the pages named on its standard input, one byte each. */
+static int child(const char *path)
+{
+    int fd = open(path, O_RDWR);
+    uint8_t *ram = mmap(NULL, (size_t)PAGES * PLOVER_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (ram == MAP_FAILED) return 1;
+    printf("%p\n", (void *)ram);
+    fflush(stdout);
+    for (unsigned page; scanf("%u", &page) == 1;) {
+        if (page < PAGES) ram[(size_t)page * PLOVER_PAGE]++;
+        printf("done\n");
+        fflush(stdout);
+    }
+    return 0;
+}
+
+static int fetched(plover_tracker *t, uint64_t *bitmap)
+{
+    memset(bitmap, 0, WORDS * sizeof *bitmap);
+    return (int)plover_tracker_fetch(t, bitmap, WORDS);
+}
+
+static void test_trackers(const char *self, const char *build)
+{
+    char path[] = "/dev/shm/plover-test-XXXXXX", uffd_file[] = "/dev/shm/plover-uffd-XXXXXX", preload[4096], err[300], line[64];
+    int fd = mkstemp(path), to[2], from[2], uffd = -1, number, ufd = mkstemp(uffd_file);
+    void *address = NULL;
+    uint64_t bitmap[WORDS], referee[WORDS];
+    plover_tracker *wp = NULL, *scan = NULL, *soft = NULL, *again = NULL;
+    snprintf(preload, sizeof preload, "%s/libplover_preload.so", build);
+    close(ufd);
+    if (ftruncate(fd, (off_t)PAGES * PLOVER_PAGE) || pipe(to) || pipe(from)) abort();
+    uint8_t *ram = mmap(NULL, (size_t)PAGES * PLOVER_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    pid_t pid = fork();
+    if (!pid) {
+        dup2(to[0], 0), dup2(from[1], 1);
+        close(to[0]), close(to[1]), close(from[0]), close(from[1]);
+        setenv("LD_PRELOAD", preload, 1), setenv("PLOVER_UFFD_FILE", uffd_file, 1);
+        execl(self, self, "--child", path, (char *)NULL);
+        _exit(127);
+    }
+    close(to[0]), close(from[1]);
+    FILE *say = fdopen(to[1], "w"), *hear = fdopen(from[0], "r"), *told;
+    CHECK(fgets(line, sizeof line, hear) && sscanf(line, "%p", &address) == 1);
+    told = fopen(uffd_file, "r");
+    int pid_told = 0;
+    CHECK(told && fscanf(told, "%d %d", &pid_told, &number) == 2 && pid_told == pid);
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    uffd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    CHECK(uffd >= 0);
+    int rc = plover_tracker_open("uffd-wp", pid, (uint64_t)(uintptr_t)address, ram, PAGES, uffd, NULL, &wp, err, sizeof err);
+    if (rc) fprintf(stderr, "%s\n", err);
+    CHECK(rc == 0);
+    CHECK(plover_tracker_open("scan", pid, (uint64_t)(uintptr_t)address, ram, PAGES, -1, NULL, &scan, err, sizeof err) == 0);
+    CHECK(fetched(wp, bitmap) == 0);
+    srand(1);
+    for (int round = 0; wp && round < 20; round++) {
+        for (int i = 0; i < 30; i++) {
+            fprintf(say, "%d\n", rand() % PAGES);
+            fflush(say);
+            CHECK(fgets(line, sizeof line, hear) != NULL);
+        }
+        CHECK(fetched(wp, bitmap) == fetched(scan, referee));
+        CHECK(!memcmp(bitmap, referee, sizeof bitmap));
+    }
+    ram[77 * PLOVER_PAGE]++; /* our own write is not the child's */
+    CHECK(fetched(wp, bitmap) == 0 && fetched(scan, referee) == 1);
+    int second = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0); /* a daemon that restarted */
+    CHECK(plover_tracker_open("uffd-wp", pid, (uint64_t)(uintptr_t)address, ram, PAGES, second, NULL, &again, err, sizeof err) == 0);
+    fprintf(say, "5\n"), fflush(say);
+    CHECK(fgets(line, sizeof line, hear) && again && fetched(again, bitmap) == 1 && bitmap[0] == 1 << 5);
+    rc = plover_tracker_open("soft-dirty", pid, (uint64_t)(uintptr_t)address, ram, PAGES, -1, NULL, &soft, err, sizeof err);
+    CHECK(rc == 0 || (rc == -EOPNOTSUPP && strstr(err, "CONFIG_MEM_SOFT_DIRTY")));
+    if (rc == 0) {
+        fprintf(say, "9\n"), fflush(say);
+        CHECK(fgets(line, sizeof line, hear) && fetched(soft, bitmap) >= 1 && bitmap[0] & 1 << 9);
+    }
+    plover_tracker *none = NULL;
+    CHECK(plover_tracker_open("magic", pid, 0, ram, PAGES, -1, NULL, &none, err, sizeof err) == -EINVAL && strstr(err, "uffd-wp"));
+    CHECK(plover_tracker_open("uffd-wp", pid, 0, ram, PAGES, -1, NULL, &none, err, sizeof err) == -EBADF && !none);
+    CHECK(plover_tracker_fetch(scan, bitmap, WORDS - 1) == -EINVAL);
+    fclose(say), fclose(hear);
+    if (told) fclose(told);
+    waitpid(pid, NULL, 0);
+    plover_tracker_close(wp), plover_tracker_close(scan), plover_tracker_close(soft), plover_tracker_close(again);
+    close(pidfd), close(fd), munmap(ram, (size_t)PAGES * PLOVER_PAGE);
+    unlink(path), unlink(uffd_file);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && !strcmp(argv[1], "--child")) return child(argv[2]);
+    if (argc != 2) return fprintf(stderr, "usage: %s BUILD-FOLDER\n", argv[0]), 2;
+    signal(SIGPIPE, SIG_IGN);
+    test_known_answers();
+    test_pages();
+    test_trackers(argv[0], argv[1]);
+    printf("native: %d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the pure core asks of the world, and the one thing it calls directly: guest memory.
+
+The shell carries actions out in order and answers those that have a ``tag`` with the event named beside
+them, carrying the same tag, or with ``failed(tag, error)``. An answer to a tag nobody waits for is ignored.
+"""
+from __future__ import annotations
+
+from array import array
+from typing import Hashable, NamedTuple, Protocol
+
+from . import wire
+
+Tag = Hashable
+
+
+class SendData(NamedTuple):
+    """On the data channel to the other replica."""
+    message: wire.Message
+
+
+class Inject(NamedTuple):
+    """Frames into QEMU, in its own framing."""
+    payload: bytes
+
+
+class Emit(NamedTuple):
+    """Frames out of the TAP: the only way out of the host."""
+    chunks: list[bytes]
+
+
+class StartQemu(NamedTuple):
+    """-> qemu_ready(). ``incoming``: as an empty shell for a fill, else boot the guest."""
+    incoming: bool
+
+
+class KillQemu(NamedTuple):
+    reason: str
+
+
+class Drain(NamedTuple):
+    """Wait (bounded) until QEMU has read its input and is idle -> drained(tag)."""
+    tag: Tag
+
+
+class StopVm(NamedTuple):
+    """QMP stop; then take all output it sent -> vm_stopped(tag)."""
+    tag: Tag
+
+
+class ContVm(NamedTuple):
+    pass
+
+
+class SaveDevice(NamedTuple):
+    """-> device_saved(tag, state)."""
+    tag: Tag
+
+
+class CaptureStream(NamedTuple):
+    """Migrate the stopped VM's devices to us, no RAM -> stream_captured(tag, stream)."""
+    tag: Tag
+
+
+class FeedStream(NamedTuple):
+    """Load a captured stream and enter the COLO loop -> colo_ready(tag)."""
+    tag: Tag
+    stream: bytes
+
+
+class ColoStop(NamedTuple):
+    """-> vm_stopped(tag)."""
+    tag: Tag
+
+
+class ColoLoad(NamedTuple):
+    """Load a device state; the VM runs on -> colo_loaded(tag)."""
+    tag: Tag
+    state: bytes
+
+
+class Promote(NamedTuple):
+    """Leave the COLO loop, run as an ordinary VM -> promoted(tag)."""
+    tag: Tag
+
+
+class TapUp(NamedTuple):
+    """Bring the TAP up; ``announce``: tell the network that the VM is here now."""
+    announce: bool
+
+
+class TapDown(NamedTuple):
+    pass
+
+
+class Hash(NamedTuple):
+    """CityHash64 of pages -> hashed(tag, hashes)."""
+    tag: Tag
+    index: array
+
+
+class OpenTracker(NamedTuple):
+    """Map guest RAM and start dirty tracking, all clean -> tracker_open(tag)."""
+    tag: Tag
+
+
+class CloseData(NamedTuple):
+    """Close the data channel: what is in it belongs to something given up."""
+
+
+class Yield(NamedTuple):
+    """Let other work run, then call data_writable() again."""
+
+
+class Report(NamedTuple):
+    """One sentence for the operator's log."""
+    text: str
+
+
+class Memory(Protocol):
+    """Guest RAM of this host, 4096-byte pages; tracked since OpenTracker."""
+
+    pages: int
+
+    def fetch_dirty(self) -> bytearray:
+        """Bitmap of the pages written since the last call; clears."""
+
+    def union(self, a: bytearray, b: bytes) -> array:
+        """Page numbers set in either bitmap, ascending; ``a`` becomes the union."""
+
+    def pages_of(self, bitmap: bytes) -> array:
+        """Page numbers set in the bitmap, ascending."""
+
+    def nonzero(self, index: array) -> array:
+        """Those of ``index`` that are not all zero."""
+
+    def compare(self, a: array, b: array, index: array) -> array:
+        """Those of ``index`` whose hashes differ."""
+
+    def gather(self, index: array) -> bytes:
+        """The pages, one after the other."""
+
+    def apply(self, index: array, data: bytes) -> None:
+        """Overwrite the pages."""
+
+    def digest(self, data: bytes) -> int:
+        """CityHash64 of ``data``."""

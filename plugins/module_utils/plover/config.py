@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The settings of one VM: one flat JSON file, one table that says what is allowed.
+
+All problems are reported at once, each with the setting's name and a remedy.
+"""
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import ConfigError
+
+CONFIG_DIR = Path("/etc/plover")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
+
+
+class Setting(NamedTuple):
+    """One row of the table. ``low``/``high`` bound integers; ``choices`` or ``pattern`` bound strings."""
+
+    kind: type
+    default: Any
+    help: str
+    low: int | None = None
+    high: int | None = None
+    choices: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+
+
+REQUIRED = object()
+
+SETTINGS: dict[str, Setting] = {
+    "name": Setting(str, REQUIRED, "VM name: lower-case letters, digits and dashes", pattern=_NAME),
+    "cluster_id": Setting(str, REQUIRED, "UUID of this VM's group, equal on all three hosts", pattern=_UUID),
+    "member": Setting(str, REQUIRED, "this host's name in 'members'"),
+    "members": Setting(dict, REQUIRED, "two replicas and one witness: name -> {address, kind}"),
+    "preferred_leader": Setting(str, REQUIRED, "the replica that boots the VM the first time"),
+    "port": Setting(int, 7420, "TCP port of the replication links", 1024, 65535),
+    "guest_memory_mib": Setting(int, 256, "guest RAM in MiB", 32, 1 << 20),
+    "guest_vcpus": Setting(int, 1, "virtual CPUs", 1, 255),
+    "guest_machine": Setting(str, "pc", "machine type (QEMU's COLO loop supports 'pc' types only)",
+                             pattern=re.compile(r"pc(-i440fx-[0-9.]+)?\Z")),
+    "guest_cpu": Setting(str, "qemu64", "CPU model, equal on both replicas", pattern=re.compile(r"[\w.,=+-]{1,200}\Z")),
+    "guest_accel": Setting(str, "tcg", "accelerator", choices=("tcg", "kvm")),
+    "guest_mac": Setting(str, REQUIRED, "MAC of the VM's network card", pattern=_MAC),
+    "guest_nic": Setting(str, "virtio-net-pci", "network card model", choices=("virtio-net-pci", "e1000")),
+    "guest_kernel": Setting(str, REQUIRED, "path of the guest's kernel on the replicas"),
+    "guest_initrd": Setting(str, "", "path of the guest's initramfs, or empty"),
+    "guest_cmdline": Setting(str, "", "kernel command line"),
+    "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
+    "network_bridge": Setting(str, "br0", "bridge the VM's TAP is put into", pattern=_TAP),
+    "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
+    "network_ifup": Setting(str, "/etc/qemu-ifup", "script that brings the TAP up"),
+    "network_ifdown": Setting(str, "/etc/qemu-ifdown", "script that takes the TAP down"),
+    "qemu_binary": Setting(str, "/usr/bin/qemu-system-x86_64", "the distribution's QEMU"),
+    "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)",
+                               choices=("systemd", "child")),
+    "run_dir": Setting(str, "/run/plover", "parent of the sockets' folder"),
+    "state_dir": Setting(str, "/var/lib/plover", "parent of the durable state's folder"),
+    "shm_dir": Setting(str, "/dev/shm/plover", "tmpfs folder of the guest RAM file"),
+    "detection_ms": Setting(int, 100, "silence after which the leader counts as lost", 20, 60_000),
+    "heartbeat_ms": Setting(int, 20, "interval of the leader's heartbeats", 2, 10_000),
+    "peer_timeout_ms": Setting(int, 400, "silence after which the leader drops the secondary", 40, 60_000),
+    "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found",
+                                     choices=("uffd-wp", "soft-dirty", "scan")),
+    "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
+    "syncvm_hold_ms_max": Setting(int, 20, "output is held at most this long before a syncvm begins", 1, 10_000),
+    "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
+    "syncvm_drain_ms_max": Setting(int, 20, "longest wait for idleness at a syncvm", 0, 10_000),
+    "syncvm_timeout_ms": Setting(int, 3000, "a syncvm that takes longer drops the secondary", 100, 120_000),
+    "join_timeout_ms": Setting(int, 60_000, "a step of re-protection that takes longer is given up", 1000, 3_600_000),
+    "guard_bytes_max": Setting(int, 16 << 20, "held output; more is dropped like on a full wire", 1 << 16, 1 << 30),
+    "log_bytes_max": Setting(int, 4 << 20, "input log since the last syncvm; a full log pauses input", 1 << 16, 6 << 20),
+}
+
+
+class Config:
+    """Validated settings: attributes named as in :data:`SETTINGS`, immutable by convention."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        problems = _problems(values)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        self.values = {key: values.get(key, row.default) for key, row in SETTINGS.items()}
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self.__dict__["values"][key]
+        except KeyError:
+            raise AttributeError(key) from None
+
+    @property
+    def guest_pages(self) -> int:
+        return self.guest_memory_mib * 256
+
+    @property
+    def run_path(self) -> Path:
+        return Path(self.run_dir) / self.name
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state_dir) / self.name
+
+    @property
+    def ram_path(self) -> Path:
+        return Path(self.shm_dir) / f"{self.name}.ram"
+
+    @property
+    def kind(self) -> str:
+        return self.members[self.member]["kind"]
+
+    @property
+    def witness(self) -> str:
+        return next(m for m, v in self.members.items() if v["kind"] == "witness")
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        return tuple(sorted(m for m, v in self.members.items() if v["kind"] == "replica"))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Read and check ``path``. Raises ConfigError with every problem found."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror}); run the deploy play to write it") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: is not JSON ({error}); run the deploy play to write it anew") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: must be one JSON object of settings")
+        try:
+            return cls(values)
+        except ConfigError as error:
+            raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+
+def _problems(values: dict[str, Any]) -> list[str]:
+    out = [f"{key}: unknown setting; remove it (known: see 'python3 -m plover.config --help')"
+           for key in values if key not in SETTINGS]
+    for key, row in SETTINGS.items():
+        if key in values:
+            out += _check_value(key, row, values[key])
+        elif row.default is REQUIRED:
+            out.append(f"{key}: is required ({row.help})")
+    return out or _check_together({k: values.get(k, r.default) for k, r in SETTINGS.items()})
+
+
+def _check_value(key: str, row: Setting, value: Any) -> list[str]:
+    if not isinstance(value, row.kind) or isinstance(value, bool):
+        return [f"{key}: must be of type {row.kind.__name__}, not {type(value).__name__} ({row.help})"]
+    if row.kind is int and not (row.low <= value <= row.high):
+        return [f"{key}: {value} is out of range; choose {row.low} to {row.high} ({row.help})"]
+    if row.choices and value not in row.choices:
+        return [f"{key}: {value!r} is not one of {', '.join(row.choices)} ({row.help})"]
+    if row.pattern and not row.pattern.match(value):
+        return [f"{key}: {value!r} is not valid ({row.help})"]
+    return []
+
+
+def _check_members(values: dict[str, Any]) -> list[str]:
+    out, members = [], values["members"]
+    for name, member in members.items():
+        if not isinstance(member, dict) or set(member) != {"address", "kind"}:
+            out.append(f"members.{name}: must have exactly 'address' and 'kind'")
+        elif member["kind"] not in ("replica", "witness"):
+            out.append(f"members.{name}.kind: {member['kind']!r} must be 'replica' or 'witness'")
+        elif not _is_ip(member["address"]):
+            out.append(f"members.{name}.address: {member['address']!r} is not an IPv4 address")
+    if out:
+        return out
+    kinds = sorted(m["kind"] for m in members.values())
+    if kinds != ["replica", "replica", "witness"]:
+        out.append(f"members: need two replicas and one witness, found {kinds or 'none'}")
+    if len({m["address"] for m in members.values()}) != len(members):
+        out.append("members: two members share an address; the witness must be neither replica")
+    if values["member"] not in members:
+        out.append(f"member: {values['member']!r} is not among members {sorted(members)}")
+    if members.get(values["preferred_leader"], {}).get("kind") != "replica":
+        out.append(f"preferred_leader: {values['preferred_leader']!r} must be one of the two replicas")
+    return out
+
+
+def _check_together(values: dict[str, Any]) -> list[str]:
+    out = _check_members(values)
+    for address in values["guest_addresses"]:
+        if not _is_ip(address):
+            out.append(f"guest_addresses: {address!r} is not an IPv4 address (write it without a prefix length)")
+    if int(values["guest_mac"][:2], 16) & 1:
+        out.append(f"guest_mac: {values['guest_mac']} is a multicast address; choose one whose first byte is even")
+    # One time-out budget: a heartbeat may be lost or late without the leader counting as dead.
+    if values["detection_ms"] < 3 * values["heartbeat_ms"]:
+        out.append(f"detection_ms: {values['detection_ms']} must be at least 3 x heartbeat_ms ({values['heartbeat_ms']})")
+    if values["peer_timeout_ms"] < values["detection_ms"]:
+        out.append("peer_timeout_ms: must not be shorter than detection_ms")
+    return out
+
+
+def _is_ip(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and bool(ipaddress.IPv4Address(text))
+    except ValueError:
+        return False
+
+
+def main(argv: list[str]) -> int:
+    if argv in ([], ["-h"], ["--help"]):
+        print("usage: python3 -m plover.config FILE\n\nChecks a settings file. Settings:")
+        for key, row in SETTINGS.items():
+            default = "required" if row.default is REQUIRED else f"default {row.default!r}"
+            print(f"  {key}: {row.help} ({default})")
+        return 0 if argv else 2
+    try:
+        Config.load(argv[0])
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Consensus of three members: views, votes, one log, and the record of who is in sync.
+
+Sans-I/O: events in through methods, what must be done out through :meth:`Consensus.take`, in order. A
+``Persist`` must be on disk before anything after it is done (invariant 3). Time is an argument (seconds).
+
+Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in sync is the only next leader):
+ * A member votes for a candidate only if the candidate's in-sync record is not older than its own and the
+   candidate is in it (invariant 5). Records are ordered by (view, version) and stored on a quorum.
+ * Nobody votes while it hears the leader, so a cut between two members deposes nobody. This is politeness,
+   never safety: safety is the view that every acknowledgement carries.
+ * A follower counts an entry as committed when it holds it: leader + follower are a quorum of three.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+from . import wire
+from .durable import Durable, Record
+from .errors import InvariantViolation, WireError
+from .log import Entry, Log, pack, unpack
+
+FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
+APPEND_BYTES_MAX = 1 << 20
+
+
+class Send(NamedTuple):
+    to: str
+    message: wire.Message
+
+
+class Persist(NamedTuple):
+    state: Durable
+
+
+class Elected(NamedTuple):
+    view: int
+
+
+class Deposed(NamedTuple):
+    """A leader lost its view, or a follower has a new leader (``leader`` may be unknown yet)."""
+    view: int
+    leader: str | None
+    was_leader: bool
+
+
+class RecordCommitted(NamedTuple):
+    record: Record
+
+
+Output = Union[Send, Persist, Elected, Deposed, RecordCommitted]
+
+
+class Timing(NamedTuple):
+    """Seconds. ``detection``: silence of the leader; ``heartbeat``: its interval; ``election``: one try."""
+
+    detection: float
+    heartbeat: float
+    election: float = 0.15
+
+
+class Consensus:
+    def __init__(self, me: str, members: dict[str, str], state: Durable, timing: Timing, now: float) -> None:
+        """``members``: name -> 'replica' | 'witness', three of them."""
+        self.me, self.members, self.timing = me, members, timing
+        self._order = sorted(members)
+        self.others = tuple(m for m in self._order if m != me)
+        self.view, self.voted_for, self.record = state
+        self.role, self.leader = FOLLOWER, None
+        self.eligible = False  # set by the owner: this replica holds the VM's state
+        self.log = Log()
+        self.commit_index = 0
+        self.truncate_index = 0
+        self.seq = 0
+        self.confirmed_seq = 0
+        self.acked_index = dict.fromkeys(self.others, 0)
+        self.last_heard = dict.fromkeys(self.others, float("-inf"))
+        self.record_committed = False
+        self._sent_index: dict[str, int | None] = dict.fromkeys(self.others)
+        self._leader_heard = now
+        self._next_heartbeat = now
+        self._deadline = now
+        self._votes: set[str] = set()
+        self._pre = True
+        self._transfer = False
+        self._out: list[Output] = []
+
+    # ---- the owner's side -------------------------------------------------------------------------
+    def take(self) -> list[Output]:
+        """What is to be done since the last call, in order."""
+        out, self._out = self._out, []
+        return out
+
+    def tick(self, now: float) -> None:
+        if self.role == LEADER:
+            if now >= self._next_heartbeat:
+                self._heartbeat(now)
+        elif self._may_stand() and now - self._leader_heard > self.timing.detection and now >= self._deadline:
+            self._ask(now, pre=True, transfer=False)
+
+    def take_over(self, now: float) -> None:
+        """The leader handed over: stand for election at once, whoever still hears it."""
+        if self.role != LEADER and self._may_stand():
+            self._ask(now, pre=False, transfer=True)
+
+    def propose(self, kind: int, payload: bytes) -> int:
+        """Leader: append one entry and send it to all. Returns its index."""
+        self._need_leader()
+        entry = Entry(self.log.last_index + 1, self.view, kind, payload)
+        self.log.append(entry)
+        for other in self.others:
+            self._replicate(other)
+        return entry.index
+
+    def propose_record(self, in_sync: frozenset[str]) -> None:
+        """Leader: make ``in_sync`` the record; RecordCommitted follows once a quorum stored it."""
+        self._need_leader()
+        if not in_sync or any(self.members.get(m) != "replica" for m in in_sync):
+            raise InvariantViolation(f"in-sync set {sorted(in_sync)} must be replicas, at least one")
+        self.record = Record(self.view, self.record.version + 1, in_sync)
+        self.record_committed = False
+        self._persist()
+        for other in self.others:
+            self._send(other, wire.ProposeRecord(self.view, *self._record_fields()))
+
+    def confirm(self, now: float) -> int:
+        """Leader: a token; once ``confirmed_seq`` reaches it, a quorum has acknowledged this view since now."""
+        self._need_leader()
+        self._heartbeat(now)
+        return self.seq
+
+    def truncate_to(self, index: int) -> None:
+        """Leader: entries up to ``index`` are covered by a syncvm; all members may forget them."""
+        self.truncate_index = max(self.truncate_index, min(index, self.commit_index))
+        self.log.truncate(self.truncate_index)
+
+    def connected(self, other: str) -> None:
+        """A new connection to ``other``: what was in flight on the old one may be lost."""
+        self._sent_index[other] = None
+
+    def hears_quorum(self, now: float, within: float) -> bool:
+        return any(now - heard <= within for heard in self.last_heard.values())
+
+    # ---- the members' side ------------------------------------------------------------------------
+    def receive(self, now: float, src: str, message: wire.Message) -> None:
+        """Handle one message; raises WireError if it is malformed, InvariantViolation if we must stop."""
+        if src not in self.others:
+            raise WireError(f"message from unknown member {src!r}")
+        handler = self._HANDLERS.get(type(message))
+        if handler is None:
+            raise WireError(f"{type(message).__name__} is no consensus message")
+        self.last_heard[src] = now
+        handler(self, now, src, message)
+
+    def _on_leader_message(self, now: float, src: str, view: int) -> bool:
+        """True if ``src`` leads ``view`` and we follow it."""
+        if view < self.view:
+            # Tell a late leader which view it is; it steps down.
+            self._send(src, wire.AppendAck(self.view, self.log.last_index, False))
+            return False
+        if view == self.view and self.role == LEADER:
+            raise InvariantViolation(f"two leaders in view {view}: {self.me} and {src}")
+        if view > self.view or self.leader != src:
+            self._adopt(view, src)
+        self._leader_heard = now
+        return True
+
+    def _on_heartbeat(self, now: float, src: str, m: wire.Heartbeat) -> None:
+        if not self._on_leader_message(now, src, m.view):
+            return
+        self._store_record(m)
+        self.truncate_index = max(self.truncate_index, m.truncate)
+        self.log.truncate(min(m.truncate, self.log.last_index))
+        self._send(src, wire.HeartbeatAck(self.view, m.seq, self.log.last_index, *self.record.order))
+
+    def _on_propose_record(self, now: float, src: str, m: wire.ProposeRecord) -> None:
+        if self._on_leader_message(now, src, m.view):
+            self._store_record(m)
+            self._send(src, wire.HeartbeatAck(self.view, 0, self.log.last_index, *self.record.order))
+
+    def _on_heartbeat_ack(self, now: float, src: str, m: wire.HeartbeatAck) -> None:
+        if m.view > self.view:
+            self._adopt(m.view, None)
+        if self.role != LEADER or m.view != self.view:
+            return
+        self.confirmed_seq = max(self.confirmed_seq, min(m.seq, self.seq))
+        if (m.record_view, m.record_version) == self.record.order and not self.record_committed:
+            self.record_committed = True
+            self._out.append(RecordCommitted(self.record))
+        if self._sent_index[src] is None:
+            held = m.last_index
+            self._sent_index[src] = held if self.log.view_at(held) is not None else -1
+            self._replicate(src)
+
+    def _on_append(self, now: float, src: str, m: wire.Append) -> None:
+        if not self._on_leader_message(now, src, m.view):
+            return
+        entries = unpack(m.payload)
+        if entries and entries[0].index != m.prev_index + 1:
+            raise WireError(f"entries start at {entries[0].index}, announced after {m.prev_index}")
+        if m.reset:
+            self.log.reset(m.prev_index, m.prev_view)
+        ok = self.log.view_at(m.prev_index) == m.prev_view
+        if ok:
+            for entry in entries:
+                held = self.log.view_at(entry.index)
+                if held != entry.view:
+                    self.log.cut_after(entry.index - 1)
+                    self.log.append(entry)
+            self.commit_index = self.log.last_index
+        self._send(src, wire.AppendAck(self.view, self.log.last_index, ok))
+
+    def _on_append_ack(self, now: float, src: str, m: wire.AppendAck) -> None:
+        if m.view > self.view:
+            self._adopt(m.view, None)
+        if self.role != LEADER or m.view != self.view:
+            return
+        if not m.ok:
+            self._sent_index[src] = -1
+        else:
+            self.acked_index[src] = max(self.acked_index[src], m.last_index)
+            # Leader + one follower = quorum. Only entries of this view are committed by counting (Raft §5.4.2).
+            reached = min(m.last_index, self.log.last_index)
+            if reached > self.commit_index and self.log.view_at(reached) == self.view:
+                self.commit_index = reached
+        self._replicate(src)
+
+    # ---- elections ----------------------------------------------------------------------------------
+    def _may_stand(self) -> bool:
+        if self.members[self.me] != "replica" or not self.eligible:
+            return False
+        return self.me in self.record.in_sync or self.record.version == 0
+
+    def _ask(self, now: float, pre: bool, transfer: bool) -> None:
+        self._pre, self._transfer = pre, transfer
+        self._votes = {self.me}
+        self._deadline = now + (self.timing.heartbeat if pre else self.timing.election)
+        view = self.view + 1
+        if not pre:
+            self.view, self.voted_for, self.role, self.leader = view, self.me, CANDIDATE, None
+            self._persist()
+        for other in self.others:
+            self._send(other, wire.VoteRequest(view, pre, transfer, *self._record_fields(),
+                                               self.log.last_view, self.log.last_index))
+
+    def _refusal(self, now: float, src: str, m: wire.VoteRequest) -> str | None:
+        """Why ``src`` does not get this vote; None if it does."""
+        candidate = Record(m.record_view, m.record_version, self._set_of(m.record_in_sync))
+        if self.members[src] != "replica":
+            return "the witness never leads"
+        if candidate.order < self.record.order:
+            return "its in-sync record is older than mine"
+        if candidate.version and src not in candidate.in_sync:
+            return "it is not in the in-sync set"
+        if m.view < self.view or (m.view == self.view and self.voted_for != src):
+            return "the view is taken"
+        hears = self.role == LEADER or now - self._leader_heard < self.timing.detection
+        if not m.transfer and hears and self.leader != src:
+            return "the leader is alive"
+        return None
+
+    def _on_vote_request(self, now: float, src: str, m: wire.VoteRequest) -> None:
+        granted = self._refusal(now, src, m) is None
+        if granted and not m.pre:
+            if m.view > self.view:
+                self._adopt(m.view, None, persist=False)
+            self.voted_for = src
+            self._persist()
+        ahead = granted and not m.pre and (self.log.last_view, self.log.last_index) > (m.last_view, m.last_index)
+        start = m.last_index if self.log.view_at(m.last_index) == m.last_view else self.log.base_index
+        # A refusal tells the voter's own view, so that a candidate that fell behind catches up.
+        self._send(src, wire.VoteReply(m.view if granted else self.view, m.pre, granted, ahead, start,
+                                       self.log.view_at(start) or 0, pack(self.log.after(start)) if ahead else b""))
+
+    def _on_vote_reply(self, now: float, src: str, m: wire.VoteReply) -> None:
+        if not m.granted and m.view > self.view:
+            self._adopt(m.view, None)
+            return
+        asked = self.view + 1 if self._pre else self.view
+        if not m.granted or m.pre != self._pre or m.view != asked or self.role == LEADER or src in self._votes:
+            return
+        if not self._pre and self.role != CANDIDATE:
+            return
+        self._votes.add(src)
+        if len(self._votes) * 2 <= len(self.members):
+            return
+        if self._pre:
+            if self._may_stand():
+                self._ask(now, pre=False, transfer=False)
+            return
+        if m.ahead:
+            self._take_over_log(m)
+        self._win(now)
+
+    def _take_over_log(self, m: wire.VoteReply) -> None:
+        """Entries the voter holds and we lack may be committed: they become ours (Paxos)."""
+        entries = unpack(m.payload)
+        if entries and entries[0].index != m.from_index + 1:
+            raise WireError(f"vote with entries from {entries[0].index}, announced after {m.from_index}")
+        if self.log.view_at(m.from_index) == m.from_view:
+            self.log.cut_after(m.from_index)
+        else:
+            self.log.reset(m.from_index, m.from_view)
+        for entry in entries:
+            self.log.append(entry)
+
+    def _win(self, now: float) -> None:
+        self.role, self.leader = LEADER, self.me
+        self.commit_index = self.log.last_index  # held by a voter too, or by us and the old leader
+        self._sent_index = dict.fromkeys(self.others)
+        self.acked_index = dict.fromkeys(self.others, 0)
+        self.seq = self.confirmed_seq = 0
+        self.record_committed = False
+        self._next_heartbeat = now
+        self._out.append(Elected(self.view))
+
+    # ---- helpers ------------------------------------------------------------------------------------
+    def _adopt(self, view: int, leader: str | None, persist: bool = True) -> None:
+        """Enter ``view`` (or learn who leads it)."""
+        was_leader = self.role == LEADER
+        if view < self.view or (was_leader and view == self.view):
+            raise InvariantViolation(f"view went from {self.view} to {view}")
+        if view > self.view:
+            self.view, self.voted_for = view, None
+            if persist:
+                self._persist()
+        self.role, self.leader = FOLLOWER, leader
+        self._votes = set()
+        self._out.append(Deposed(view, leader, was_leader))
+
+    def _store_record(self, m: wire.Heartbeat | wire.ProposeRecord) -> None:
+        record = Record(m.record_view, m.record_version, self._set_of(m.record_in_sync))
+        if record.order > self.record.order:
+            self.record = record
+            self._persist()
+
+    def _heartbeat(self, now: float) -> None:
+        self.seq += 1
+        self._next_heartbeat = now + self.timing.heartbeat
+        for other in self.others:
+            self._send(other, wire.Heartbeat(self.view, self.seq, self.truncate_index, *self._record_fields()))
+
+    def _replicate(self, other: str) -> None:
+        """Send what ``other`` lacks, at most about APPEND_BYTES_MAX at once; nothing while that is unknown."""
+        sent = self._sent_index[other]
+        if sent is None:
+            return
+        reset = sent < self.log.base_index
+        sent = self.log.base_index if reset else sent
+        entries, size = [], 0
+        for entry in self.log.after(sent):
+            entries.append(entry)
+            size += len(entry.payload)
+            if size >= APPEND_BYTES_MAX:
+                break
+        if not entries and not reset:
+            return
+        view = self.log.view_at(sent)
+        if view is None:
+            raise InvariantViolation(f"no entry {sent} to replicate from; log starts at {self.log.base_index}")
+        self._sent_index[other] = entries[-1].index if entries else sent
+        self._send(other, wire.Append(self.view, sent, view, reset, pack(entries)))
+
+    def _record_fields(self) -> tuple[int, int, int]:
+        mask = sum(1 << self._order.index(m) for m in self.record.in_sync)
+        return (self.record.view, self.record.version, mask)
+
+    def _set_of(self, mask: int) -> frozenset[str]:
+        if mask >> len(self._order):
+            raise WireError(f"in-sync mask {mask:#x} names members that do not exist")
+        return frozenset(m for i, m in enumerate(self._order) if mask >> i & 1)
+
+    def _persist(self) -> None:
+        self._out.append(Persist(Durable(self.view, self.voted_for, self.record)))
+
+    def _send(self, to: str, message: wire.Message) -> None:
+        self._out.append(Send(to, message))
+
+    def _need_leader(self) -> None:
+        if self.role != LEADER:
+            raise InvariantViolation(f"{self.me} acts as leader but is {self.role} in view {self.view}")
+
+    _HANDLERS = {
+        wire.Heartbeat: _on_heartbeat,
+        wire.HeartbeatAck: _on_heartbeat_ack,
+        wire.ProposeRecord: _on_propose_record,
+        wire.Append: _on_append,
+        wire.AppendAck: _on_append_ack,
+        wire.VoteRequest: _on_vote_request,
+        wire.VoteReply: _on_vote_reply,
+    }

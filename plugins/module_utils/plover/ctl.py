@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ploverctl: what an operator types. Exit status: 0 protected (or done), 1 degraded (or refused), 2 down."""
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from pathlib import Path
+
+from . import __version__
+from .config import CONFIG_DIR, Config
+from .errors import ConfigError
+from .status import DOWN, EXIT
+
+TIMEOUT_S = 40.0
+REPLY_BYTES_MAX = 1 << 20
+
+
+def ask(path: Path, request: dict) -> dict:
+    """One request, one reply; an unreachable daemon is a reply too."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(TIMEOUT_S)
+            sock.connect(str(path))
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            data = b""
+            while not data.endswith(b"\n") and len(data) < REPLY_BYTES_MAX:
+                chunk = sock.recv(65_536)
+                if not chunk:
+                    break
+                data += chunk
+        return json.loads(data)
+    except (OSError, ValueError) as error:
+        return {"ok": False, "error": f"the daemon does not answer on {path} ({error}); see 'systemctl status "
+                                      f"plover-replica@{path.parent.name} plover-witness@{path.parent.name}'"}
+
+
+def pick_config(name: str | None) -> Config:
+    found = sorted(CONFIG_DIR.glob("*.json"))
+    if name:
+        return Config.load(CONFIG_DIR / f"{name}.json")
+    if len(found) != 1:
+        raise ConfigError(f"{len(found)} VMs in {CONFIG_DIR}; choose one with --vm NAME ({', '.join(p.stem for p in found)})")
+    return Config.load(found[0])
+
+
+def show_status(reply: dict) -> None:
+    print(f"{reply['name']}: {reply['service']}")
+    print(f"  {reply['member']} is {reply['role']}: {reply['sentence']}")
+    print(f"  view {reply['view']}, leader {reply['leader'] or 'none'}, in sync: {', '.join(reply['in_sync']) or 'nobody'}, "
+          f"log index {reply['log_index']}")
+    last = reply.get("last_syncvm")
+    if last:
+        print(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
+              f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes")
+
+
+def show_audit(reply: dict) -> None:
+    print(f"{reply['pages']} pages compared on both hosts after syncvm {reply['number']}: "
+          f"{reply['mismatching']} differ; {reply['untracked']} had differed without a reported write")
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="ploverctl", description="Ask and steer Plover on this host.")
+    out.add_argument("--vm", metavar="NAME", help="the VM (default: the only one of this host)")
+    out.add_argument("--version", action="version", version=f"ploverctl {__version__}")
+    commands = out.add_subparsers(dest="command", required=True)
+    for name, text in (("status", "what this member is doing, and why"),
+                       ("switchover", "let the secondary take over (on the leader)"),
+                       ("audit", "compare all guest memory of both hosts (on the leader)")):
+        commands.add_parser(name, help=text).add_argument("-o", choices=("text", "json"), default="text", dest="format")
+    cold = commands.add_parser("cold-start", help="boot the VM afresh after its state was lost on all hosts")
+    cold.add_argument("--yes", action="store_true", help="I know that the VM's memory is lost")
+    cold.set_defaults(format="text")
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser().parse_args(argv)
+    try:
+        config = pick_config(options.vm)
+    except ConfigError as error:
+        print(f"ploverctl: {error}", file=sys.stderr)
+        return EXIT[DOWN]
+    if options.command == "cold-start" and not options.yes:
+        print("ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host "
+              "holds its state any more.", file=sys.stderr)
+        return 1
+    reply = ask(config.run_path / "ctl.sock", {"cmd": options.command})
+    if options.format == "json":
+        print(json.dumps(reply))
+    elif not reply["ok"]:
+        print(f"ploverctl: {reply['error']}", file=sys.stderr)
+    elif options.command in ("status", "audit"):
+        {"status": show_status, "audit": show_audit}[options.command](reply)
+    else:
+        print(f"{options.command}: done")
+    if options.command == "status":
+        return EXIT[reply.get("service", DOWN)] if reply["ok"] else EXIT[DOWN]
+    if options.command == "audit" and reply["ok"]:
+        return 1 if reply["mismatching"] or reply["untracked"] else 0
+    return 0 if reply["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

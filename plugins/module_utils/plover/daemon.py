@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What both daemons share: start, systemd's watchdog, background tasks, a loud end."""
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from typing import Any, Coroutine
+
+from .config import CONFIG_DIR, Config
+from .errors import PloverError
+from .notify import notify
+
+log = logging.getLogger("plover")
+ALIVE_EVERY_S = 1.0
+
+
+class Daemon:
+    """Base. A task that dies of an unexpected error ends the daemon: nothing limps on."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.loop = config, asyncio.get_running_loop()
+        self.failure: BaseException | None = None
+        self.ending = asyncio.Event()
+        self._tasks: set[asyncio.Task] = set()
+        self._alive_at = 0.0
+        self.loop.set_exception_handler(self._unexpected)
+
+    async def setup(self) -> None: ...
+
+    async def teardown(self) -> None: ...
+
+    def sentence(self) -> str:
+        return ""
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception():
+            self.fail(task.exception())
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict) -> None:
+        error = context.get("exception")
+        if error is None:
+            log.warning("%s", context.get("message"))
+        else:
+            self.fail(error)
+
+    def fail(self, error: BaseException | None) -> None:
+        self.failure = self.failure or error
+        self.ending.set()
+
+    def alive(self) -> None:
+        """Called by the main loop as it makes progress: feeds the watchdog."""
+        now = self.loop.time()
+        if now - self._alive_at >= ALIVE_EVERY_S:
+            self._alive_at = now
+            notify(f"WATCHDOG=1\nSTATUS={self.sentence()}")
+
+    async def serve(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self.ending.set)
+        await self.setup()
+        notify("READY=1")
+        gc.collect()
+        gc.freeze()  # what is there now stays; the collector need not look at it again
+        await self.ending.wait()
+        notify("STOPPING=1")
+        for task in list(self._tasks):
+            task.cancel()
+        await self.teardown()
+        if self.failure:
+            raise self.failure
+        return 0
+
+
+def run_daemon(kind: type[Daemon], seat: str) -> None:
+    """``main`` of a daemon: NAME (or a settings file) as the only argument."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr,
+                        format="%(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(message)s")
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: plover-{seat} NAME | SETTINGS-FILE")
+    path = sys.argv[1] if "/" in sys.argv[1] else CONFIG_DIR / f"{sys.argv[1]}.json"
+
+    async def main() -> int:
+        config = Config.load(path)
+        if config.kind != seat:
+            raise PloverError(f"{path}: member {config.member!r} is a {config.kind}; start plover-{config.kind} here")
+        return await kind(config).serve()
+
+    try:
+        sys.exit(asyncio.run(main()))
+    except PloverError as error:
+        log.critical("%s: %s", type(error).__name__, error)
+        sys.exit(70)
+    except OSError as error:
+        log.critical("%s (port or address in use, or not of this host? see 'port' and 'members')", error)
+        sys.exit(71)

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The replica's core: consensus, its present role (leader or follower), and the way between them. Sans-I/O.
+
+Events come in through methods (each starts with :meth:`at`, which sets the time), actions go out through
+:meth:`take`, in order. The failover of the whole system is in :meth:`_on_elected` and :meth:`_on_deposed`.
+"""
+from __future__ import annotations
+
+from array import array
+from typing import Callable
+
+from . import actions as act
+from . import wire
+from .config import Config
+from .consensus import LEADER, Consensus, Deposed, Elected, Persist, RecordCommitted, Send, Timing
+from .durable import Durable
+from .errors import WireError
+from .follower import Follower
+from .guard import Guard
+from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
+from .status import describe
+from .syncvm import Figures
+
+_LEADER_ONLY = (wire.JoinRequest, wire.Leave)
+
+
+class Director:
+    def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False) -> None:
+        """``adopted``: our daemon restarted, and the QEMU that led before still runs."""
+        self.config, self.memory, self.now = config, memory, now
+        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, 1.5 * config.detection_ms / 1000)
+        self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()}, state, timing, now)
+        self.facts: dict = {}
+        self.role: Leader | Follower
+        self.figures: Figures | None = None
+        self.syncvms = 0
+        self.cold = False
+        self._number = 0
+        self._out: list = []
+        self._holds_state = False
+        if adopted:
+            self.role = Leader(self, RUNNING, Guard(config.guard_bytes_max), 0)
+            self.role.active = False
+            self.note_holder(True)
+        else:
+            self.role = Follower(self, "just started")
+        self._set_eligible()
+
+    # ---- for the roles --------------------------------------------------------------------------------
+    def emit(self, *actions: object) -> None:
+        self._flush()  # what consensus wants on disk or sent comes first
+        self._out += actions
+
+    def send(self, to: str, message: wire.Message) -> None:
+        self.emit(Send(to, message))
+
+    def report(self, text: str) -> None:
+        self.emit(act.Report(text))
+
+    def note_holder(self, holds: bool) -> None:
+        """This replica's QEMU has (or lost) the VM's state."""
+        self._holds_state = holds
+        self._set_eligible()
+
+    def become_follower(self, why: str) -> None:
+        self.role = Follower(self, why)
+        self._set_eligible()
+
+    def next_syncvm_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def record_figures(self, figures: Figures) -> None:
+        self.figures = figures
+        self.syncvms += 1
+
+    def _set_eligible(self) -> None:
+        first_boot = self.consensus.record.version == 0 and self.config.member == self.config.preferred_leader
+        self.consensus.eligible = self._holds_state or first_boot or self.cold
+
+    @property
+    def leading(self) -> Leader | None:
+        return self.role if isinstance(self.role, Leader) and self.consensus.role == LEADER else None
+
+    # ---- the event loop of the core -------------------------------------------------------------------
+    def at(self, now: float) -> Director:
+        self.now = now
+        return self
+
+    def take(self) -> list:
+        self._flush()
+        out, self._out = self._out, []
+        return out
+
+    def _flush(self) -> None:
+        """Move consensus outputs over, in order, acting on elections as they come."""
+        for item in self.consensus.take():
+            if isinstance(item, (Persist, Send)):
+                self._out.append(item)
+            elif isinstance(item, Elected):
+                self._on_elected()
+            elif isinstance(item, Deposed):
+                self._on_deposed(item)
+            elif isinstance(item, RecordCommitted) and self.leading:
+                self.leading.record_committed()
+
+    def _on_elected(self) -> None:
+        role = self.role
+        if isinstance(role, Leader):
+            self.report(f"leading again in view {self.consensus.view}")
+        elif role.filled:
+            self.report(f"elected in view {self.consensus.view}: taking over")
+            self.role = Leader(self, PROMOTING, role.guard, role.applied)
+            self.role.finishing = role.syncvm if role.must_finish_load else None
+            if self.role.finishing is None:
+                self.emit(act.Promote(("promote", self.consensus.view)))
+        else:
+            self.report(f"elected in view {self.consensus.view} without a VM: booting it")
+            self.cold = False
+            self.role = Leader(self, BOOTING, Guard(self.config.guard_bytes_max), self.consensus.log.last_index)
+            self.emit(act.KillQemu("booting the VM afresh"), act.StartQemu(incoming=False))
+            return  # nothing is recorded until the guest runs
+        self.role.begin()
+
+    def _on_deposed(self, event: Deposed) -> None:
+        if isinstance(self.role, Leader) and event.was_leader:
+            self.report(f"deposed: view {event.view} began, led by {event.leader or 'nobody yet'}")
+            self.role.suspend()
+        elif isinstance(self.role, Follower) and self.role.fill and not self.role.filled:
+            self.role.reset("the leader changed during our fill")
+
+    def tick(self) -> None:
+        self._set_eligible()
+        self.consensus.tick(self.now)
+        self._flush()
+        if isinstance(self.role, Leader) and not self.role.active:
+            self._check_superseded()
+        self.role.tick()
+
+    def _check_superseded(self) -> None:
+        """Deposed, with a VM: once the new leader's record is here, ours is history."""
+        cons = self.consensus
+        if cons.leader in cons.others and self.config.member not in cons.record.in_sync and cons.record.version:
+            self.report(f"{cons.leader} holds the VM's state now; dropping ours")
+            self.note_holder(False)
+            self.emit(act.KillQemu("superseded"))
+            self.become_follower("superseded")
+
+    # ---- messages -------------------------------------------------------------------------------------
+    def control(self, src: str, m: wire.Message) -> None:
+        """A message on the control channel."""
+        if isinstance(m, _LEADER_ONLY):
+            if self.leading and m.view == self.consensus.view:
+                if isinstance(m, wire.JoinRequest):
+                    self.leading.join_requested(m)
+                else:
+                    self.leading.drop_peer(f"{src} lost its copy: {m.payload.decode(errors='replace')[:200]}")
+        elif isinstance(m, wire.JoinRefused):
+            if isinstance(self.role, Follower):
+                self.role.refused = m.payload.decode(errors="replace")[:500]
+        elif isinstance(m, wire.TransferLeadership):
+            if m.view == self.consensus.view and src == self.consensus.leader:
+                self.consensus.take_over(self.now)
+        else:
+            self.consensus.receive(self.now, src, m)
+        self._flush()
+        self.role.advance()
+        if self.leading:
+            self.leading.release_confirmed()
+
+    def data(self, m: wire.Message) -> None:
+        """A message on the data channel. Of another view or syncvm: late, and passed over."""
+        if m.view != self.consensus.view:
+            return
+        leader = self.leading
+        if leader:
+            self._data_to_leader(leader, m)
+        elif isinstance(self.role, Follower):
+            self._data_to_follower(self.role, m)
+
+    def _data_to_leader(self, leader: Leader, m: wire.Message) -> None:
+        if isinstance(m, wire.FillDone):
+            if leader.fill and m.join == leader.fill.join:
+                leader.fill_done()
+            return
+        if not isinstance(m, (wire.Bitmap, wire.Hashes, wire.Staged, wire.Applied)):
+            raise WireError(f"{type(m).__name__} sent to a leader")
+        if not leader.syncvm or m.number != leader.syncvm.number:
+            return
+        if isinstance(m, wire.Bitmap):
+            self.emit(*leader.syncvm.on_bitmap(m))
+        elif isinstance(m, wire.Hashes):
+            leader.audited(m)
+        elif isinstance(m, wire.Staged):
+            leader.staged()
+        else:
+            leader.applied_by_peer()
+
+    def _data_to_follower(self, role: Follower, m: wire.Message) -> None:
+        if isinstance(m, wire.FillPages):
+            role.on_fill_pages(m)
+        elif isinstance(m, wire.FillState):
+            role.on_fill_state(m)
+        elif isinstance(m, wire.Bitmap):
+            role.on_bitmap(m)
+        elif isinstance(m, wire.StagePages):
+            if role.of_this_syncvm(m):
+                self.emit(*role.syncvm.on_stage_pages(m))
+        elif isinstance(m, wire.StageEnd):
+            role.on_stage_end(m)
+        else:
+            raise WireError(f"{type(m).__name__} sent to a secondary")
+
+    def connected(self, other: str) -> None:
+        self.consensus.connected(other)
+
+    def data_lost(self) -> None:
+        """The data channel broke."""
+        if self.leading:
+            self.leading.drop_peer(f"the data channel to {self.leading.peer} broke")
+        elif isinstance(self.role, Follower) and self.role.fill and not self.role.filled:
+            self.role.reset("the data channel broke during our fill")
+
+    def data_writable(self) -> None:
+        work = self.leading and (self.leading.fill or self.leading.syncvm)
+        if work:
+            actions = work.writable()
+            if work is self.leading.fill:
+                self.leading.fill_progress(actions)
+            else:
+                self.emit(*actions)
+
+    # ---- the VM's network ----------------------------------------------------------------------------
+    def input(self, payload: bytes) -> None:
+        """Frames from the TAP, one batch."""
+        if self.leading:
+            self.leading.input(payload)
+
+    def output(self, frames: bytes) -> None:
+        """Whole frames the VM sent."""
+        self.role.output(frames)
+
+    def idle(self, idle: bool) -> None:
+        if self.leading:
+            self.leading.idle = idle
+            self.leading.maybe_syncvm()
+
+    # ---- answers --------------------------------------------------------------------------------------
+    def _work(self, tag: act.Tag):
+        """The syncvm or fill that waits for ``tag``; None if it was given up."""
+        finishing = getattr(self.role, "finishing", None)
+        return next((w for w in (self.role.syncvm, self.role.fill, finishing) if w is not None and w.tag == tag), None)
+
+    def drained(self, tag: act.Tag) -> None:
+        work = self._work(tag)
+        if work:
+            self.emit(*work.drained(self.now))
+
+    def vm_stopped(self, tag: act.Tag) -> None:
+        work, leader = self._work(tag), self.leading
+        if leader and work is None and leader.active:
+            self.emit(act.ContVm())  # what asked for it was given up in the meantime
+        elif leader and work is not None:
+            (leader.syncvm_stopped if work is leader.syncvm else leader.fill_stopped)()
+        elif work is not None and isinstance(self.role, Follower):
+            self.emit(*work.vm_stopped())
+
+    def device_saved(self, tag: act.Tag, state: bytes) -> None:
+        work = self._work(tag)
+        if work:
+            self.emit(*work.device_saved(state))
+
+    def stream_captured(self, tag: act.Tag, stream: bytes) -> None:
+        work = self._work(tag)
+        if work and self.leading:
+            self.leading.stream = stream
+            self.leading.fill_progress(work.stream_captured())
+
+    def tracker_open(self, tag: act.Tag) -> None:
+        work = self._work(tag)
+        if work:
+            self.emit(*work.tracker_open())
+
+    def colo_ready(self, tag: act.Tag) -> None:
+        if self._work(tag) and isinstance(self.role, Follower):
+            self.role.colo_ready()
+
+    def hashed(self, tag: act.Tag, hashes: array) -> None:
+        work = self._work(tag)
+        if work:
+            self.emit(*work.hashed(hashes))
+
+    def colo_loaded(self, tag: act.Tag) -> None:
+        if self._work(tag) is None:
+            return
+        if isinstance(self.role, Leader):
+            self.role.finishing = None
+            self.emit(act.Promote(("promote", self.consensus.view)))
+        else:
+            self.role.colo_loaded()
+
+    def promoted(self) -> None:
+        if isinstance(self.role, Leader):
+            self.role.vm_running()
+
+    def failed(self, tag: act.Tag, error: str) -> None:
+        """An action failed. A secondary starts over; a leader's QEMU that refuses is as good as dead."""
+        if isinstance(self.role, Follower):
+            self.role.reset(error, tell=True)
+        elif self._work(tag) is self.role.fill is not None:
+            self.role.drop_peer(f"the fill failed: {error}")
+        else:
+            self.report(f"QEMU failed: {error}")
+            self.emit(act.KillQemu(error))
+
+    def qemu_ready(self, facts: dict) -> None:
+        """QEMU is up; ``facts``: what must be equal on both replicas."""
+        self.facts = facts
+        if isinstance(self.role, Follower):
+            self.role.qemu_ready()
+        elif self.role.vm == BOOTING and self.leading:
+            self.role.begin()
+            self.role.vm_running()
+
+    def qemu_exited(self, why: str) -> None:
+        """QEMU is gone, and we did not ask for it."""
+        self.note_holder(False)
+        leader = self.leading
+        if leader and leader.peer_state == IN_SYNC:
+            self.report(f"{why}; handing the VM to {leader.peer}")
+            self.send(leader.peer, wire.TransferLeadership(self.consensus.view))
+        self.report(f"this host's copy of the VM is gone: {why}")
+        self.emit(act.TapDown(), act.CloseData())
+        if leader or isinstance(self.role, Leader):
+            self.role.active = False
+            self.become_follower(why)
+        else:
+            self.role.reset(why, tell=True)
+
+    # ---- the operator ---------------------------------------------------------------------------------
+    def switchover(self, answer: Callable[[str | None], None]) -> None:
+        """``answer(None)`` once another member leads, else ``answer(reason)``."""
+        leader = self.leading
+        if not leader:
+            answer(f"this host does not lead; ask {self.consensus.leader or 'the leader once there is one'}")
+        elif leader.peer_state != IN_SYNC or leader.handover:
+            answer("a switchover is under way" if leader.handover else f"not protected: {leader.peer_note}")
+        else:
+            leader.handover = answer
+            leader.maybe_syncvm()
+
+    def audit(self, answer: Callable[[Figures | str], None]) -> None:
+        leader = self.leading
+        if not leader:
+            answer(f"this host does not lead; ask {self.consensus.leader or 'the leader once there is one'}")
+        elif leader.peer_state != IN_SYNC:
+            answer(f"not protected, there is nothing to compare: {leader.peer_note}")
+        else:
+            leader.audits.append(answer)
+            leader.maybe_syncvm()
+
+    def cold_start(self) -> str | None:
+        """The VM's state is lost on all hosts: boot it afresh. Returns why not, if so."""
+        if self.consensus.leader or self._holds_state:
+            return "refused: a leader or a copy of the VM's state exists"
+        if self.consensus.record.version and self.config.member not in self.consensus.record.in_sync:
+            return f"refused: the last state was on {sorted(self.consensus.record.in_sync)}; run this there"
+        self.cold = True
+        self._set_eligible()
+        return None
+
+    def status(self) -> dict:
+        return describe(self)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a member must not forget: view, vote and the in-sync record (design, invariant 3).
+
+:class:`Durable` is the pure value; :class:`Store` keeps it in one file, replaced atomically and fsynced
+(file and folder) before ``save`` returns, and refuses a damaged file instead of starting from nothing.
+"""
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import DurableStateError
+
+
+class Record(NamedTuple):
+    """Who holds the VM's state. Ordered by (view, version); version 0 = the VM was never booted."""
+
+    view: int = 0
+    version: int = 0
+    in_sync: frozenset[str] = frozenset()
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return (self.view, self.version)
+
+
+class Durable(NamedTuple):
+    view: int = 0
+    voted_for: str | None = None
+    record: Record = Record()
+
+
+class Store:
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "state.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise DurableStateError(f"state_dir: cannot create {folder}: {error.strerror}") from error
+
+    def load(self) -> Durable:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return Durable()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DurableStateError(f"{self._path}: cannot be read: {error}") from error
+        try:
+            body, crc = text.rstrip("\n").rsplit("\n", 1)
+            if int(crc, 16) != zlib.crc32(body.encode()):
+                raise ValueError("checksum does not fit")
+            data = json.loads(body)
+            record = data["record"]
+            return Durable(int(data["view"]), data["voted_for"],
+                           Record(int(record["view"]), int(record["version"]), frozenset(record["in_sync"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DurableStateError(
+                f"{self._path}: is damaged ({error}). A member that forgets its vote could let two leaders live, "
+                "so it stays out. Restore the file, or rebuild this member with the deploy play") from error
+
+    def save(self, state: Durable) -> None:
+        body = json.dumps({
+            "view": state.view, "voted_for": state.voted_for,
+            "record": {"view": state.record.view, "version": state.record.version,
+                       "in_sync": sorted(state.record.in_sync)}})
+        text = f"{body}\n{zlib.crc32(body.encode()):08x}\n"
+        temporary = self._path.with_suffix(".new")
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise DurableStateError(f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, "
+                                    "the member stops until then") from error

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every exception Plover raises on purpose.
+
+PloverError
+ ├── ConfigError          a setting is wrong; the text names it and the remedy
+ ├── WireError            a peer sent something that is no message of ours
+ ├── DurableStateError    the state on disk cannot be trusted or written
+ ├── InvariantViolation   a promise of the design would be broken: stop, never go on
+ ├── QemuError            QEMU refused, vanished or answered nonsense
+ └── NetworkError         a TAP, bridge or script failed
+"""
+from __future__ import annotations
+
+
+class PloverError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigError(PloverError):
+    """One or more settings are wrong."""
+
+
+class WireError(PloverError):
+    """A peer sent bytes that are no valid message of this cluster."""
+
+
+class DurableStateError(PloverError):
+    """The durable state is damaged or cannot be written."""
+
+
+class InvariantViolation(PloverError):
+    """Going on would break an invariant."""
+
+
+class QemuError(PloverError):
+    """QEMU refused a command, vanished or answered nonsense."""
+
+
+class NetworkError(PloverError):
+    """The TAP, the bridge or a script failed."""

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Re-protection: a new secondary is filled while the leader serves its clients. Sans-I/O.
+
+Leader: rounds of pages, zero pages left out of the first (fresh RAM is zero), until few are dirty; then stop,
+capture the device stream, send the last dirty pages and the stream, run on. From that stop on, output rests on
+the new secondary too: it may be recorded in sync, so the leader holds everything until the first syncvm.
+"""
+from __future__ import annotations
+
+from array import array
+
+from . import actions as act
+from . import pages as pg
+from . import wire
+from .errors import WireError
+
+OPEN, LIVE, DRAIN, STOP, CAPTURE, FINAL, LOADING, RECORDING = (
+    "open", "live", "drain", "stop", "capture", "final", "loading", "recording")
+ROUNDS_MAX = 8
+FEW_PAGES = 512
+CHUNKS_PER_TURN = 8
+
+
+class LeaderFill:
+    def __init__(self, view: int, join: int, memory: act.Memory) -> None:
+        self.view, self.join, self._memory = view, join, memory
+        self.tag = ("fill", view, join)
+        self.phase = OPEN
+        self.stopped_at = 0.0
+        self.progress_at = 0.0
+        self._pending, self._next = array("I"), 0
+        self._round = self.pages_sent = 0
+        self._index = 0
+
+    def start(self, now: float) -> list:
+        self.progress_at = now
+        return [act.OpenTracker(self.tag)]
+
+    def tracker_open(self) -> list:
+        self.phase = LIVE
+        self._memory.fetch_dirty()
+        self._pending, self._next = pg.all_pages(self._memory.pages), 0
+        return self.writable()
+
+    def writable(self) -> list:
+        """Send some pages; the shell calls again when the channel has room."""
+        if self.phase not in (LIVE, FINAL):
+            return []
+        out: list = []
+        for _ in range(CHUNKS_PER_TURN):
+            if self._next >= len(self._pending):
+                return out + (self._round_done() if self.phase == LIVE else [])
+            index = self._pending[self._next:self._next + pg.CHUNK_PAGES]
+            self._next += len(index)
+            if self._round == 0:
+                index = self._memory.nonzero(index)
+            if len(index):
+                self.pages_sent += len(index)
+                payload = pg.pack(index, self._memory.gather(index))
+                out.append(act.SendData(wire.FillPages(self.view, self.join, len(index), payload)))
+        return out + [act.Yield()]
+
+    @property
+    def final_done(self) -> bool:
+        return self.phase == FINAL and self._next >= len(self._pending)
+
+    @property
+    def percent(self) -> int:
+        """Progress of the present round."""
+        return 100 * self._next // len(self._pending) if self.phase == LIVE and len(self._pending) else 100
+
+    def _round_done(self) -> list:
+        self._round += 1
+        self._pending, self._next = self._memory.pages_of(self._memory.fetch_dirty()), 0
+        if len(self._pending) > FEW_PAGES and self._round < ROUNDS_MAX:
+            return [act.Yield()]
+        self.phase = DRAIN  # what is pending now is sent with the last round
+        return [act.Drain(self.tag)]
+
+    def drained(self, now: float) -> list:
+        if self.phase != DRAIN:
+            return []
+        self.phase, self.stopped_at = STOP, now
+        return [act.StopVm(self.tag)]
+
+    def vm_stopped(self, index: int) -> list:
+        """``index``: the log is consumed up to here."""
+        self.phase, self._index = CAPTURE, index
+        return [act.CaptureStream(self.tag)]
+
+    def stream_captured(self) -> list:
+        self.phase = FINAL
+        last = self._memory.fetch_dirty()
+        self._pending = array("I", sorted(set(self._pending) | set(self._memory.pages_of(last))))
+        self._next = 0
+        return self.writable()
+
+    def end(self, stream: bytes) -> list:
+        """All pages are on their way: the stream follows, and the leader's VM may run."""
+        self.phase = LOADING
+        return [act.SendData(wire.FillState(self.view, self.join, self._index, self.pages_sent, stream))]
+
+    def on_done(self) -> None:
+        if self.phase != LOADING:
+            raise WireError(f"fill {self.join} reported done in phase {self.phase}")
+        self.phase = RECORDING
+
+    @property
+    def holds_output(self) -> bool:
+        """From the stop on the new secondary may become the only one who knows."""
+        return self.phase in (STOP, CAPTURE, FINAL, LOADING, RECORDING)
+
+
+class SecondaryFill:
+    """The joining side. Its QEMU is an empty shell until the stream is fed, so pages go straight in."""
+
+    def __init__(self, view: int, join: int, memory: act.Memory) -> None:
+        self.view, self.join, self._memory = view, join, memory
+        self.tag = ("fill", view, join)
+        self.index = 0
+        self._pages = 0
+        self._stream: bytes | None = None
+
+    def on_pages(self, m: wire.FillPages) -> list:
+        if self._stream is not None:
+            raise WireError("pages after the end of the fill")
+        index, data = pg.unpack(m.count, m.payload, self._memory.pages)
+        self._memory.apply(index, data)
+        self._pages += m.count
+        return []
+
+    def on_state(self, m: wire.FillState) -> list:
+        if self._stream is not None or m.pages_sent != self._pages:
+            raise WireError(f"fill {self.join}: {m.pages_sent} pages announced, {self._pages} came")
+        self.index, self._stream = m.index, m.payload
+        return [act.OpenTracker(self.tag)]
+
+    def tracker_open(self) -> list:
+        return [act.FeedStream(self.tag, self._stream or b"")]
+
+    def colo_ready(self) -> list:
+        return [act.SendData(wire.FillDone(self.view, self.join))]

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A replica that does not lead: empty, being filled, or in sync and running beside the leader. Sans-I/O."""
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from . import actions as act
+from . import syncvm as sv
+from . import wire
+from .fill import SecondaryFill
+from .guard import Guard
+from .log import INPUT, NUMBER
+from .syncvm import SecondarySyncvm
+
+if TYPE_CHECKING:
+    from .director import Director
+
+JOIN_RETRY_S = 0.3
+RESTART_S = 1.0
+
+
+class Follower:
+    def __init__(self, core: Director, why: str) -> None:
+        self.core, self.config, self.cons = core, core.config, core.consensus
+        self.why = why
+        self.ready = False  # an empty QEMU waits for its fill
+        self.filled = False  # it runs, fed from the log
+        self.recorded = False  # we have been in the record since
+        self.refused = ""
+        self.applied = 0
+        self.fill: SecondaryFill | None = None
+        self.syncvm: SecondarySyncvm | None = None
+        self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
+        self._ask_at = 0.0
+        self._start_at: float | None = core.now
+
+    # ---- time ---------------------------------------------------------------------------------------
+    def tick(self) -> None:
+        now = self.core.now
+        if self._start_at is not None and now >= self._start_at and self.cons.leader not in (None, self.config.member):
+            self._start_at = None
+            self.core.emit(act.StartQemu(incoming=True))
+        if self.ready and not self.fill and self.cons.leader and now >= self._ask_at:
+            self._ask_at = now + JOIN_RETRY_S
+            self.core.send(self.cons.leader, wire.JoinRequest(self.cons.view, json.dumps(self.core.facts).encode()))
+        if self.filled:
+            self._check_record()
+            self.advance()
+
+    def _check_record(self) -> None:
+        """In sync until a leader's record says otherwise; then our copy is stale and must go."""
+        if self.config.member in self.cons.record.in_sync:
+            self.recorded = True
+        elif self.recorded:
+            self.reset("the leader goes on without us")
+
+    def reset(self, why: str, tell: bool = False) -> None:
+        """Throw our copy away and begin anew."""
+        self.core.report(f"secondary: starting over: {why}")
+        if tell and self.cons.leader in self.cons.others:
+            self.core.send(self.cons.leader, wire.Leave(self.cons.view, why.encode()))
+        self.core.note_holder(False)
+        self.core.emit(act.KillQemu(why))
+        self.core.become_follower(why)
+        self.core.role._start_at = self.core.now + RESTART_S
+
+    # ---- fill ---------------------------------------------------------------------------------------
+    def qemu_ready(self) -> None:
+        self.ready = True
+
+    def on_fill_pages(self, m: wire.FillPages) -> None:
+        if self._of_this_fill(m):
+            self.core.emit(*self.fill.on_pages(m))
+
+    def on_fill_state(self, m: wire.FillState) -> None:
+        if self._of_this_fill(m):
+            self.core.emit(*self.fill.on_state(m))
+
+    def _of_this_fill(self, m: wire.FillPages | wire.FillState) -> bool:
+        if self.fill is None and self.ready:
+            self.fill = SecondaryFill(m.view, m.join, self.core.memory)
+        return self.fill is not None and (m.view, m.join) == (self.fill.view, self.fill.join)
+
+    def colo_ready(self) -> None:
+        self.filled, self.applied = True, self.fill.index
+        self.core.note_holder(True)
+        self.core.emit(*self.fill.colo_ready())
+        self.advance()
+
+    # ---- running beside the leader ----------------------------------------------------------------
+    def advance(self) -> None:
+        while self.filled and self.applied < self.cons.commit_index and (
+                self.syncvm is None or self.syncvm.phase == sv.ORDERED):
+            if self.applied < self.cons.log.base_index:
+                return self.reset("the log no longer holds what we lack", tell=True)
+            entry = self.cons.log[self.applied + 1]
+            self.applied += 1
+            if entry.kind == INPUT:
+                self.core.emit(act.Inject(entry.payload))
+            elif entry.view == self.cons.view:
+                number = NUMBER.unpack(entry.payload)[0]
+                if self.syncvm is None or self.syncvm.number != number:
+                    self.syncvm = SecondarySyncvm(self.cons.view, number, self.core.memory)
+                self.core.emit(*self.syncvm.start(self.core.now))
+
+    def output(self, frames: bytes) -> None:
+        self.guard.hold(frames, self.core.now)
+
+    def on_bitmap(self, m: wire.Bitmap) -> None:
+        if self.syncvm is None and self.filled:
+            self.syncvm = SecondarySyncvm(m.view, m.number, self.core.memory)
+        if self.of_this_syncvm(m):
+            self.core.emit(*self.syncvm.on_bitmap(m))
+
+    def on_stage_end(self, m: wire.StageEnd) -> None:
+        if self.of_this_syncvm(m):
+            self.core.emit(*self.syncvm.on_stage_end(m))
+            self.guard.discard()  # the leader speaks for all up to here
+
+    def of_this_syncvm(self, m: wire.Bitmap | wire.StagePages | wire.StageEnd) -> bool:
+        return self.syncvm is not None and (m.view, m.number) == (self.syncvm.view, self.syncvm.number)
+
+    def colo_loaded(self) -> None:
+        self.core.emit(*self.syncvm.loaded())
+        self.syncvm = None
+        self.advance()
+
+    @property
+    def must_finish_load(self) -> bool:
+        return self.syncvm is not None and self.syncvm.holds_new_state

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The leader's part: feed input in log order, hold output, run syncvms, fill and drop the secondary. Sans-I/O.
+
+Output leaves in two cases only (invariant 2):
+ * a syncvm that covers it is staged on the secondary and acknowledged in our view, or
+ * the recorded in-sync set is {leader}, and a quorum acknowledged our view after the output was produced.
+"""
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Callable
+
+from . import actions as act
+from . import fill as fl
+from . import syncvm as sv
+from . import wire
+from .errors import InvariantViolation
+from .fill import LeaderFill
+from .guard import Guard
+from .log import AUDIT, INPUT, NUMBER, SYNCVM
+from .syncvm import Figures, LeaderSyncvm
+
+if TYPE_CHECKING:
+    from .director import Director
+
+BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
+ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
+HANDOVER_S_MAX = 1.0
+
+
+class Leader:
+    def __init__(self, core: Director, vm: str, guard: Guard, applied: int) -> None:
+        self.core, self.config, self.cons = core, core.config, core.consensus
+        self.vm, self.guard, self.applied = vm, guard, applied
+        self.active = True
+        self.peer = next(m for m in self.config.replicas if m != self.config.member)
+        self.peer_state = ABSENT
+        self.peer_note = "no secondary has asked to join yet"
+        self.syncvm: LeaderSyncvm | None = None
+        self.fill: LeaderFill | None = None
+        self.stream = b""
+        self.joins = 0
+        self.idle = False
+        self.vm_stopped_by_us = False
+        self.handover: Callable[[str | None], None] | None = None
+        self.handover_at = 0.0
+        self.audits: list[Callable[[Figures | str], None]] = []
+        self.audit_running: list[Callable[[Figures | str], None]] = []
+        self.last_syncvm_at = core.now
+        self.tap_up = False
+        self._confirm: tuple[int, int] | None = None
+        self._sync_mark = 0
+        self.finishing = None  # a staged syncvm whose load must end before the promotion
+
+    # ---- state that others ask for --------------------------------------------------------------
+    @property
+    def serving(self) -> bool:
+        return self.active and self.vm == RUNNING and self.cons.record_committed
+
+    @property
+    def held_for_syncvm(self) -> bool:
+        """True while output may leave only through a syncvm."""
+        return self.peer in self.cons.record.in_sync or (self.fill is not None and self.fill.holds_output)
+
+    @property
+    def _input_paused(self) -> bool:
+        stopped = self.syncvm is not None and self.syncvm.phase not in (sv.ORDERED, sv.LOAD)
+        filling = self.fill is not None and self.fill.phase in (fl.DRAIN, fl.STOP, fl.CAPTURE, fl.FINAL)
+        return stopped or filling or self.handover_at > 0 or self.vm != RUNNING or not self.active
+
+    # ---- becoming and ceasing to be leader ---------------------------------------------------------
+    def begin(self) -> None:
+        """Elected with a VM, or about to boot one: record ourselves as the only one in sync."""
+        self.active = True
+        if self.applied < self.cons.log.base_index:
+            self.applied = self.cons.log.last_index  # a restarted daemon: what it missed was never answered
+        self.cons.propose_record(frozenset({self.config.member}))
+        if self.vm_stopped_by_us:
+            self._cont()
+        self._serve()
+
+    def vm_running(self) -> None:
+        self.vm = RUNNING
+        self.core.note_holder(True)
+        self._serve()
+
+    def record_committed(self) -> None:
+        in_sync = self.cons.record.in_sync
+        if self.peer in in_sync and self.fill is not None:
+            self.fill, self.peer_state = None, IN_SYNC
+            self.last_syncvm_at = self.core.now
+            self.core.report(f"protected: {self.peer} holds the VM's state; in-sync set {sorted(in_sync)}")
+        elif self.peer_state == LEAVING:
+            self.peer_state = ABSENT
+        self._serve()
+
+    def _serve(self) -> None:
+        if self.serving and not self.tap_up:
+            self.tap_up = True
+            self.core.emit(act.TapUp(announce=True))
+            self.core.report(f"serving in view {self.cons.view}")
+        self.advance()
+        self.release_confirmed()
+
+    def suspend(self) -> None:
+        """Another view began. Keep VM and held output until the record says who holds the state."""
+        self.active = False
+        self._abort_work("deposed")
+        self.guard.unmark()
+        self._confirm = None
+        self.peer_state = ABSENT
+        if self.tap_up:
+            self.tap_up = False
+            self.core.emit(act.TapDown())
+        if self.vm == RUNNING and not self.vm_stopped_by_us:
+            self.vm_stopped_by_us = True
+            self.core.emit(act.StopVm(("suspend", self.cons.view)))
+        if self.handover:
+            self._handover_done(None)
+
+    # ---- time ---------------------------------------------------------------------------------------
+    def tick(self) -> None:
+        now, ms = self.core.now, self.config
+        if not self.active:
+            return
+        silent = now - self.cons.last_heard[self.peer] > ms.peer_timeout_ms / 1000
+        if silent and self.peer_state in (FILLING, IN_SYNC):
+            self.drop_peer(f"{self.peer} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
+        if self.syncvm and self.syncvm.phase != sv.ORDERED and now - self.syncvm.started > ms.syncvm_timeout_ms / 1000:
+            self.drop_peer(f"syncvm {self.syncvm.number} hung in phase {self.syncvm.phase} "
+                           f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
+        if self.fill and now - self.fill.progress_at > ms.join_timeout_ms / 1000:
+            self.drop_peer(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
+        if self.handover_at and now > self.handover_at + HANDOVER_S_MAX:
+            self._handover_done(f"{self.peer} did not take over within {HANDOVER_S_MAX:.0f} s; still leading here")
+            self._cont()
+        if not self.held_for_syncvm and self.serving:
+            self.cons.truncate_to(self.applied)
+        self.advance()
+        self.release_confirmed()
+        self.maybe_syncvm()
+
+    # ---- input --------------------------------------------------------------------------------------
+    @property
+    def accepts_input(self) -> bool:
+        return self.serving and self.cons.log.bytes < self.config.log_bytes_max
+
+    def input(self, payload: bytes) -> None:
+        if self.accepts_input:
+            self.cons.propose(INPUT, payload)
+
+    def advance(self) -> None:
+        """Feed committed entries in order, up to a syncvm."""
+        while self.applied < self.cons.commit_index and not self._input_paused:
+            entry = self.cons.log[self.applied + 1]
+            self.applied += 1
+            if entry.kind == INPUT:
+                self.core.emit(act.Inject(entry.payload))
+            elif self.syncvm and entry.view == self.cons.view and NUMBER.unpack(entry.payload)[0] == self.syncvm.number:
+                self.core.emit(*self.syncvm.start(self.core.now))
+            # A syncvm entry of a leader before us, or one that was given up, is passed over.
+
+    # ---- output -------------------------------------------------------------------------------------
+    def output(self, frames: bytes) -> None:
+        self.guard.hold(frames, self.core.now)
+        self.release_confirmed()
+
+    def release_confirmed(self) -> None:
+        """Without a secondary: ask a quorum whether the view is still ours, then let output go."""
+        if self._confirm and self.serving and self.cons.confirmed_seq >= self._confirm[1]:
+            mark, self._confirm = self._confirm[0], None
+            self.core.emit(act.Emit(self.guard.release(mark)))
+        if self.guard.unmarked_bytes and not self._confirm and self.serving and not self.held_for_syncvm:
+            self._confirm = (self.guard.mark(), self.cons.confirm(self.core.now))
+
+    # ---- syncvm -------------------------------------------------------------------------------------
+    def maybe_syncvm(self) -> None:
+        if self.peer_state != IN_SYNC or self.syncvm or not self.serving or self.handover_at:
+            return
+        now, since = self.core.now, self.guard.oldest_unmarked_s
+        held = since is not None and (self.idle or now - since >= self.config.syncvm_hold_ms_max / 1000)
+        overdue = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
+        if held or overdue or self.audits or self.handover or 2 * self.cons.log.bytes > self.config.log_bytes_max:
+            audit = bool(self.audits)
+            self.audit_running, self.audits = self.audits, []
+            number = self.core.next_syncvm_number()
+            self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory)
+            self.syncvm.started = now
+            self.cons.propose(AUDIT if audit else SYNCVM, NUMBER.pack(number))
+
+    def syncvm_stopped(self) -> None:
+        self.vm_stopped_by_us = True
+        self._sync_mark = self.guard.mark()
+        self.core.emit(*self.syncvm.vm_stopped())
+
+    def staged(self) -> None:
+        """The secondary holds it all: output commit."""
+        self.syncvm.on_staged()
+        if not self.serving or self.peer not in self.cons.record.in_sync:
+            raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
+        self._confirm = None
+        self.core.emit(act.Emit(self.guard.release(self._sync_mark)))
+        self.cons.truncate_to(self.applied)
+        if self.syncvm.phase == sv.LOAD:
+            self._resume_after_syncvm()
+
+    def _resume_after_syncvm(self) -> None:
+        self.syncvm.resumed_at = self.last_syncvm_at = self.core.now
+        if not self.handover:
+            self._cont()
+            self.advance()
+
+    def audited(self, m: wire.Hashes) -> None:
+        self.core.emit(*self.syncvm.on_hashes(m))
+        if m.after:
+            self._resume_after_syncvm()
+
+    def applied_by_peer(self) -> None:
+        self.syncvm.on_applied()
+        figures, self.syncvm = self.syncvm.figures(), None
+        self.core.record_figures(figures)
+        for answer in self.audit_running:
+            answer(figures)
+        self.audit_running = []
+        if self.handover:
+            self.handover_at = self.core.now
+            self.core.send(self.peer, wire.TransferLeadership(self.cons.view))
+
+    # ---- the secondary comes and goes -----------------------------------------------------------------
+    def join_requested(self, m: wire.JoinRequest) -> None:
+        if not self.serving or self.peer_state == LEAVING:
+            return  # it asks again
+        if self.peer_state == IN_SYNC:
+            self.drop_peer(f"{self.peer} restarted without the VM's state")
+            return
+        if self.fill and self.fill.phase != fl.OPEN:
+            self.drop_peer(f"{self.peer} began anew during its fill")
+            return
+        if self.fill:
+            return
+        refusal = differences(self.core.facts, json.loads(m.payload))
+        if refusal:
+            self.peer_note = f"{self.peer} cannot join: {refusal}"
+            self.core.report(self.peer_note)
+            self.core.send(self.peer, wire.JoinRefused(self.cons.view, refusal.encode()))
+            return
+        self.joins += 1
+        self.peer_state, self.peer_note = FILLING, f"{self.peer} is being filled"
+        self.fill = LeaderFill(self.cons.view, self.joins, self.core.memory)
+        self.core.report(f"re-protecting: filling {self.peer} while clients are served")
+        self.core.emit(*self.fill.start(self.core.now))
+
+    def fill_stopped(self) -> None:
+        self.vm_stopped_by_us = True
+        self.core.emit(*self.fill.vm_stopped(self.applied))
+
+    def fill_progress(self, actions: list) -> None:
+        """Carry ``actions`` of the fill out; once the last pages are on their way, run on."""
+        self.fill.progress_at = self.core.now
+        self.core.emit(*actions)
+        if self.fill.final_done:
+            self.core.emit(*self.fill.end(self.stream))
+            self.stream = b""
+            self._cont()
+            self.advance()
+
+    def fill_done(self) -> None:
+        self.fill.on_done()
+        self.cons.propose_record(frozenset(self.config.replicas))
+
+    def drop_peer(self, why: str) -> None:
+        """Go on without the secondary: stop what waits for it, record the smaller in-sync set."""
+        if self.peer_state in (ABSENT, LEAVING):
+            return
+        self.peer_note = why
+        self.core.report(f"degraded: {why}")
+        self._abort_work(why)
+        self.peer_state = ABSENT
+        self.core.emit(act.CloseData())
+        if self.peer in self.cons.record.in_sync:
+            self.peer_state = LEAVING
+            self.cons.propose_record(frozenset({self.config.member}))
+        self.guard.unmark()
+        self._confirm = None
+        if self.active and self.vm_stopped_by_us:
+            self._cont()
+        self.advance()
+
+    def _abort_work(self, why: str) -> None:
+        self.syncvm = self.fill = None
+        self.stream = b""
+        for answer in self.audits + self.audit_running:
+            answer(why)
+        self.audits, self.audit_running = [], []
+        if self.handover and self.active:
+            self._handover_done(why)
+
+    def _handover_done(self, error: str | None) -> None:
+        answer, self.handover, self.handover_at = self.handover, None, 0.0
+        if answer:
+            answer(error)
+
+    def _cont(self) -> None:
+        self.vm_stopped_by_us = False
+        self.core.emit(act.ContVm())
+
+
+def differences(ours: dict, theirs: object) -> str:
+    """What must be equal on both replicas and is not, as one sentence; empty if nothing."""
+    if not isinstance(theirs, dict):
+        return "its join request is not a JSON object"
+    return "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here; make them equal"
+                     for key in ours if ours[key] != theirs.get(key))

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guest memory of this host: the core's Memory port on top of the native library."""
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+from . import native
+from .errors import InvariantViolation
+
+
+class GuestMemory:
+    def __init__(self, pages: int, threads: int) -> None:
+        self.pages = pages
+        self._native = native.load()
+        self.pool = self._native.pool(threads)
+        self._ram: native.GuestRam | None = None
+        self._tracker: native.Tracker | None = None
+        self._path: Path | None = None
+
+    def map(self, path: Path) -> None:
+        self.unmap()
+        self._path, self._ram = path, native.GuestRam(str(path), self.pages)
+
+    def track(self, backend: str, pid: int, uffd_file: Path) -> None:
+        """Start tracking, all clean; an open tracker of the same QEMU goes on."""
+        if self._tracker is None:
+            self._tracker = self._native.tracker(backend, pid, str(self._path), self.ram, self.pool, str(uffd_file))
+
+    def unmap(self) -> None:
+        if self._tracker:
+            self._tracker.close()
+        if self._ram:
+            self._ram.close()
+        self._tracker = self._ram = None
+
+    @property
+    def ram(self) -> native.GuestRam:
+        if self._ram is None:
+            raise InvariantViolation("guest memory is used, but no QEMU is mapped")
+        return self._ram
+
+    def fetch_dirty(self) -> bytearray:
+        if self._tracker is None:
+            raise InvariantViolation("dirty pages are asked for, but tracking is not open")
+        bitmap = bytearray((self.pages + 63) // 64 * 8)
+        self._tracker.fetch(bitmap)
+        return bitmap
+
+    def union(self, a: bytearray, b: bytes) -> array:
+        self._native.bitmap_union(a, b)
+        return self.pages_of(a)
+
+    def pages_of(self, bitmap: bytes) -> array:
+        return self._native.bitmap_pages(bitmap, self.pages)
+
+    def nonzero(self, index: array) -> array:
+        return self._native.nonzero(self.ram, index)
+
+    def hash(self, index: array) -> array:
+        return self._native.hash_pages(self.pool, self.ram, index)
+
+    def compare(self, a: array, b: array, index: array) -> array:
+        return self._native.compare(a, b, index)
+
+    def gather(self, index: array) -> bytes:
+        return self._native.gather(self.ram, index)
+
+    def apply(self, index: array, data: bytes) -> None:
+        self._native.apply(self.ram, index, data)
+
+    def digest(self, data: bytes) -> int:
+        return self._native.cityhash64(data)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The adapter to the native library (native/include/plover_native.h): the only file that knows ctypes.
+
+Sizes are checked here before the library sees a pointer, and again there. Calls release the GIL.
+"""
+from __future__ import annotations
+
+import ctypes as c
+import mmap
+import os
+import platform
+import sys
+from array import array
+from pathlib import Path
+
+from .errors import PloverError
+
+ABI = 1
+PAGE_BYTES = 4096
+DEFAULT_DIR = "/opt/plover/current/native"
+_SYS_PIDFD_GETFD = 438
+
+
+class NativeError(PloverError):
+    """The native library is missing, of another version, or refused its input."""
+
+
+def _address(buffer, writable: bool) -> int:
+    """Address of a buffer's first byte; the caller keeps the buffer alive."""
+    if isinstance(buffer, bytes):
+        return c.cast(c.c_char_p(buffer), c.c_void_p).value or 0
+    if isinstance(buffer, array):
+        return buffer.buffer_info()[0]
+    view = memoryview(buffer)
+    if not view.nbytes:
+        return 0
+    if view.readonly:
+        if writable:
+            raise NativeError("a read-only buffer cannot be written")
+        return _readonly_address(view)
+    return c.addressof(c.c_char.from_buffer(view))
+
+
+class _PyBuffer(c.Structure):
+    _fields_ = [("buf", c.c_void_p), ("obj", c.py_object), ("len", c.c_ssize_t), ("itemsize", c.c_ssize_t),
+                ("readonly", c.c_int), ("ndim", c.c_int), ("format", c.c_char_p), ("shape", c.c_void_p),
+                ("strides", c.c_void_p), ("suboffsets", c.c_void_p), ("internal", c.c_void_p)]
+
+
+def _readonly_address(view: memoryview) -> int:
+    """Address of a read-only view, without a copy (ctypes itself only takes writable ones)."""
+    raw = _PyBuffer()
+    c.pythonapi.PyObject_GetBuffer(c.py_object(view), c.byref(raw), 0)
+    address = raw.buf
+    c.pythonapi.PyBuffer_Release(c.byref(raw))
+    return address
+
+
+def _bytes_of(buffer) -> int:
+    return memoryview(buffer).nbytes
+
+
+class GuestRam:
+    """Guest memory: the file that QEMU shares, mapped here too. ``pages`` of 4096 bytes."""
+
+    def __init__(self, path: str, pages: int) -> None:
+        size = pages * PAGE_BYTES
+        try:
+            with open(path, "r+b") as file:
+                found = os.fstat(file.fileno()).st_size
+                if found != size:
+                    raise NativeError(f"{path}: guest RAM of {found} bytes, the settings say {size}; "
+                                      "make guest_memory_mib equal on both replicas and restart the VM")
+                self.map = mmap.mmap(file.fileno(), size)
+        except OSError as error:
+            raise NativeError(f"{path}: {error.strerror}; is QEMU running?") from error
+        self.pages = pages
+        self.path = path
+
+    @property
+    def address(self) -> int:
+        return _address(self.map, True)
+
+    def close(self) -> None:
+        try:
+            self.map.close()
+        except BufferError:  # a hash in another thread still reads it; it goes with the last reference
+            return
+
+
+class Pool:
+    def __init__(self, lib: c.CDLL, threads: int) -> None:
+        self._lib, self.handle = lib, lib.plover_pool_new(threads)
+        if not self.handle:
+            raise NativeError(f"syncvm_hash_threads: cannot start {threads or 'one thread per core'}; choose fewer")
+        self.threads: int = lib.plover_pool_threads(self.handle)
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self._lib.plover_pool_free(self.handle)
+            self.handle = None
+
+
+class Tracker:
+    def __init__(self, lib: c.CDLL, handle: int, backend: str, pages: int, keep: tuple) -> None:
+        self._lib, self._handle, self.backend, self._pages, self._keep = lib, handle, backend, pages, keep
+
+    def fetch(self, bitmap: bytearray) -> int:
+        """OR the pages written since the last call into ``bitmap``; returns how many."""
+        words = (self._pages + 63) // 64
+        if len(bitmap) != 8 * words:
+            raise NativeError(f"dirty bitmap of {len(bitmap)} bytes, need {8 * words}")
+        return _checked(self._lib.plover_tracker_fetch(self._handle, _address(bitmap, True), words), "dirty tracking")
+
+    def close(self) -> None:
+        if self._handle:
+            self._lib.plover_tracker_close(self._handle)
+            self._handle = None
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        raise NativeError(f"{what}: {os.strerror(-result)}")
+    return result
+
+
+class Native:
+    def __init__(self, folder: str | Path) -> None:
+        path = Path(folder) / "libplover_native.so"
+        if sys.byteorder != "little" or platform.machine() != "x86_64":
+            raise NativeError(f"{platform.machine()}: Plover runs on x86-64 hosts")
+        try:
+            self._lib = lib = c.CDLL(str(path))
+        except OSError as error:
+            raise NativeError(f"{path}: {error}; role 'native' installs it (PLOVER_NATIVE_DIR overrides)") from error
+        void, size, big = c.c_void_p, c.c_size_t, c.c_int64
+        for name, result, arguments in (
+                ("abi_version", c.c_uint32, []), ("cityhash64", c.c_uint64, [void, size]),
+                ("pool_new", void, [c.c_uint]), ("pool_threads", c.c_uint, [void]), ("pool_free", None, [void]),
+                ("bitmap_union", big, [void, void, size]), ("bitmap_pages", big, [void, size, void, size]),
+                ("hash_pages", c.c_int, [void, void, size, void, size, void]),
+                ("compare", big, [void, void, void, size, void]), ("nonzero", big, [void, size, void, size, void]),
+                ("gather", c.c_int, [void, size, void, size, void]), ("apply", c.c_int, [void, size, void, size, void]),
+                ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
+                                           c.POINTER(void), c.c_char_p, size]),
+                ("tracker_fetch", big, [void, void, size]), ("tracker_close", None, [void])):
+            function = getattr(lib, "plover_" + name)
+            function.restype, function.argtypes = result, arguments
+        if lib.plover_abi_version() != ABI:
+            raise NativeError(f"{path}: ABI {lib.plover_abi_version()}, this runtime needs {ABI}; deploy both together")
+
+    def cityhash64(self, data) -> int:
+        return self._lib.plover_cityhash64(_address(data, False), _bytes_of(data))
+
+    def pool(self, threads: int = 0) -> Pool:
+        return Pool(self._lib, threads)
+
+    def bitmap_union(self, dst: bytearray, src: bytes) -> int:
+        """``dst`` |= ``src``; returns the pages set."""
+        if len(dst) != len(src) or len(dst) % 8:
+            raise NativeError(f"bitmaps of {len(dst)} and {len(src)} bytes; need equal whole words")
+        return _checked(self._lib.plover_bitmap_union(_address(dst, True), _address(src, False), len(dst) // 8), "union")
+
+    def bitmap_pages(self, bitmap, pages: int) -> array:
+        if len(bitmap) != (pages + 63) // 64 * 8:
+            raise NativeError(f"bitmap of {len(bitmap)} bytes for {pages} pages")
+        out = array("I", bytes(4 * pages))
+        n = _checked(self._lib.plover_bitmap_pages(_address(bitmap, False), pages, _address(out, True), pages), "bitmap")
+        return out[:n]
+
+    def hash_pages(self, pool: Pool, ram: GuestRam, index: array) -> array:
+        out = array("Q", bytes(8 * len(index)))
+        _checked(self._lib.plover_hash_pages(pool.handle, ram.address, ram.pages, _address(index, False), len(index),
+                                             _address(out, True)), "hashing pages")
+        return out
+
+    def compare(self, a: array, b: array, index: array) -> array:
+        """Those pages of ``index`` whose hashes differ."""
+        if not len(a) == len(b) == len(index):
+            raise NativeError(f"{len(a)} and {len(b)} hashes for {len(index)} pages")
+        out = array("I", bytes(4 * len(index)))
+        n = _checked(self._lib.plover_compare(_address(a, False), _address(b, False), _address(index, False), len(index),
+                                              _address(out, True)), "comparing hashes")
+        return out[:n]
+
+    def nonzero(self, ram: GuestRam, index: array) -> array:
+        """Those pages of ``index`` that are not all zero."""
+        out = array("I", bytes(4 * len(index)))
+        n = _checked(self._lib.plover_nonzero(ram.address, ram.pages, _address(index, False), len(index),
+                                              _address(out, True)), "looking for zero pages")
+        return out[:n]
+
+    def gather(self, ram: GuestRam, index: array) -> bytearray:
+        out = bytearray(PAGE_BYTES * len(index))
+        _checked(self._lib.plover_gather(ram.address, ram.pages, _address(index, False), len(index), _address(out, True)),
+                 "gathering pages")
+        return out
+
+    def apply(self, ram: GuestRam, index: array, data) -> None:
+        if _bytes_of(data) != PAGE_BYTES * len(index):
+            raise NativeError(f"{_bytes_of(data)} bytes for {len(index)} pages")
+        _checked(self._lib.plover_apply(ram.address, ram.pages, _address(index, False), len(index), _address(data, False)),
+                 "applying pages")
+
+    def tracker(self, backend: str, pid: int, ram_path: str, ram: GuestRam, pool: Pool, uffd_file: str) -> Tracker:
+        """Start tracking process ``pid``'s mapping of ``ram_path``; all pages count as clean."""
+        uffd = _fetch_uffd(pid, uffd_file) if backend == "uffd-wp" else -1
+        handle, error = c.c_void_p(), c.create_string_buffer(300)
+        rc = self._lib.plover_tracker_open(backend.encode(), pid, _mapping_address(pid, ram_path, ram.pages), ram.address,
+                                           ram.pages, uffd, pool.handle, c.byref(handle), error, len(error))
+        if rc:
+            if uffd >= 0:
+                os.close(uffd)
+            raise NativeError(error.value.decode() or f"dirty tracking: {os.strerror(-rc)}")
+        return Tracker(self._lib, handle.value, backend, ram.pages, (ram, pool))
+
+
+def _mapping_address(pid: int, ram_path: str, pages: int) -> int:
+    """Where process ``pid`` has mapped the whole of ``ram_path``."""
+    wanted = pages * PAGE_BYTES
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
+            for line in file:
+                fields = line.split(maxsplit=5)
+                if len(fields) == 6 and fields[5].rstrip("\n") == ram_path:
+                    start, end = (int(x, 16) for x in fields[0].split("-"))
+                    if end - start == wanted:
+                        return start
+    except OSError as error:
+        raise NativeError(f"/proc/{pid}/maps: {error.strerror}") from error
+    raise NativeError(f"process {pid} has no mapping of {wanted} bytes of {ram_path}; is it QEMU, with this RAM size?")
+
+
+def _fetch_uffd(pid: int, uffd_file: str) -> int:
+    """The userfaultfd that the preload library opened in QEMU, as a descriptor of ours."""
+    try:
+        told, number = Path(uffd_file).read_text(encoding="ascii").split(maxsplit=1)
+    except (OSError, ValueError) as error:
+        raise NativeError(f"{uffd_file}: QEMU told no userfaultfd ({error}); is libplover_preload.so installed?") from error
+    if int(told) != pid or number.startswith("error"):
+        raise NativeError(f"uffd-wp: QEMU could open no userfaultfd: {number.strip()}; needs /dev/userfaultfd and Linux "
+                          ">= 6.7 (or set syncvm_dirty_tracking: scan)")
+    libc = c.CDLL(None, use_errno=True)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        raise NativeError(f"QEMU (pid {pid}): {error.strerror}") from error
+    try:
+        fd = libc.syscall(_SYS_PIDFD_GETFD, pidfd, int(number), 0)
+        if fd < 0:
+            raise NativeError(f"pidfd_getfd from QEMU: {os.strerror(c.get_errno())}; the daemon needs CAP_SYS_PTRACE")
+        return fd
+    finally:
+        os.close(pidfd)
+
+
+def load() -> Native:
+    """The library of this installation."""
+    return Native(os.environ.get("PLOVER_NATIVE_DIR", DEFAULT_DIR))

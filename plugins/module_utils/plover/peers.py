@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connections to the other members: a control channel to each, a data channel between the replicas.
+
+The member whose name sorts first dials. Each connection opens with a Hello on both sides; anything that is
+not of this cluster, or not a message, is logged once and closed, and harms nobody.
+"""
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from typing import Callable
+
+from . import __version__, wire
+from .config import Config
+from .errors import WireError
+
+log = logging.getLogger("plover")
+RETRY_S = 0.05
+DIAL_TIMEOUT_S = 0.5
+HELLO_TIMEOUT_S = 2.0
+SILENCE_S = 2.0
+HIGH_WATER_BYTES = 4 << 20
+QUEUE_BYTES_MAX = 128 << 20
+
+
+class Link(asyncio.Protocol):
+    """One TCP connection. ``member`` is known once its Hello came."""
+
+    def __init__(self, links: PeerLinks, dialled: tuple[str, int] | None) -> None:
+        self.links, self.dialled = links, dialled
+        self.member: str | None = None
+        self.channel = wire.CONTROL
+        self.writable = True
+        self.heard = links.loop.time()
+        self._decoder = wire.Decoder(links.tag)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
+        if self.dialled:
+            self.send(self.links.hello(self.dialled[1]))
+
+    def _no_hello(self) -> None:
+        if self.member is None:
+            self.transport.abort()
+
+    def send(self, message: wire.Message) -> None:
+        if self.transport.get_write_buffer_size() > QUEUE_BYTES_MAX:
+            log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.transport.writelines(wire.encode(message, self.links.tag))
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self.member and self.channel == wire.DATA:
+            self.links.on_writable()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self.links.loop.time()
+        try:
+            for message in self._decoder.feed(data):
+                if self.member is None:
+                    self._greet(message)
+                else:
+                    self.links.on_message(self.member, self.channel, message)
+                if self.transport.is_closing():
+                    return
+        except WireError as error:
+            log.error("link to %s refused: %s", self.member or self.transport.get_extra_info("peername"), error)
+            self.transport.abort()
+
+    def _greet(self, message: wire.Message) -> None:
+        if not isinstance(message, wire.Hello):
+            raise WireError(f"{type(message).__name__} before Hello")
+        member, channel = self.links.check_hello(message, self.dialled)
+        self.member, self.channel = member, channel
+        if not self.dialled:
+            self.send(self.links.hello(channel))
+        self.links.link_up(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.links.link_down(self)
+
+
+class PeerLinks:
+    def __init__(self, config: Config, on_message: Callable, on_up: Callable, on_down: Callable,
+                 on_writable: Callable) -> None:
+        """Callbacks: on_message(member, channel, message), on_up/on_down(member, channel), on_writable()."""
+        self.config, self.loop = config, asyncio.get_running_loop()
+        self.on_message, self.on_up, self.on_down, self.on_writable = on_message, on_up, on_down, on_writable
+        self.tag = wire.cluster_tag(config.cluster_id)
+        self.links: dict[tuple[str, int], Link] = {}
+        self._tasks: list[asyncio.Task] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen and dial. Raises OSError if the port is taken."""
+        address = self.config.members[self.config.member]["address"]
+        self._server = await self.loop.create_server(lambda: Link(self, None), address, self.config.port)
+        for other in self.config.members:
+            if self.config.member < other:
+                channels = [wire.CONTROL]
+                if {other, self.config.member} == set(self.config.replicas):
+                    channels.append(wire.DATA)
+                self._tasks += [self.loop.create_task(self._keep(other, channel)) for channel in channels]
+
+    async def _keep(self, other: str, channel: int) -> None:
+        """Keep one connection to ``other`` up; a link that has gone silent is closed and dialled anew."""
+        address = self.config.members[other]["address"]
+        while True:
+            link = self.links.get((other, channel))
+            if link is None:
+                try:
+                    await asyncio.wait_for(self.loop.create_connection(
+                        lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S)
+                except (OSError, asyncio.TimeoutError):
+                    pass  # it is down; we ask again
+            elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S:
+                self.close(other)
+            await asyncio.sleep(RETRY_S)
+
+    def hello(self, channel: int) -> wire.Hello:
+        return wire.Hello(json.dumps({"cluster_id": self.config.cluster_id, "member": self.config.member,
+                                      "channel": channel, "version": __version__}).encode())
+
+    def check_hello(self, message: wire.Hello, dialled: tuple[str, int] | None) -> tuple[str, int]:
+        """(member, channel) of a Hello; raises WireError if it is not one of ours."""
+        try:
+            data = json.loads(message.payload)
+            member, channel = data["member"], data["channel"]
+            cluster = data["cluster_id"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise WireError(f"malformed Hello: {error}") from error
+        if cluster != self.config.cluster_id:
+            raise WireError(f"Hello of cluster {cluster}, ours is {self.config.cluster_id}; check 'cluster_id'")
+        if member not in self.config.members or member == self.config.member:
+            raise WireError(f"Hello of {member!r}, who is no other member; check 'members' and 'member'")
+        if channel not in (wire.CONTROL, wire.DATA) or (dialled and dialled != (member, channel)):
+            raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
+        return member, channel
+
+    def link_up(self, link: Link) -> None:
+        old = self.links.get((link.member, link.channel))
+        if old is not None:
+            self.link_down(old)
+            old.transport.abort()
+        self.links[link.member, link.channel] = link
+        self.on_up(link.member, link.channel)
+
+    def link_down(self, link: Link) -> None:
+        if link.member and self.links.get((link.member, link.channel)) is link:
+            del self.links[link.member, link.channel]
+            self.on_down(link.member, link.channel)
+
+    def send(self, member: str, channel: int, message: wire.Message) -> None:
+        """Best effort: without a connection the message is lost, as on any network."""
+        link = self.links.get((member, channel))
+        if link:
+            link.send(message)
+
+    def writable(self, member: str) -> bool:
+        link = self.links.get((member, wire.DATA))
+        return link is None or link.writable
+
+    def close(self, member: str, channel: int | None = None) -> None:
+        for key, link in list(self.links.items()):
+            if key[0] == member and channel in (None, key[1]):
+                link.transport.abort()
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for link in list(self.links.values()):
+            link.transport.abort()
+        if self._server:
+            self._server.close()

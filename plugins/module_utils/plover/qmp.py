@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The QMP adapter: the only file that knows the qemu.qmp library."""
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from typing import Any
+
+from .errors import QemuError
+
+try:
+    from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
+except ImportError as _error:  # pragma: no cover
+    raise ImportError("the Python library qemu.qmp is missing; role 'runtime' installs it") from _error
+
+COMMAND_TIMEOUT_S = 10.0
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class Qmp:
+    """One QMP connection. All errors are QemuError."""
+
+    def __init__(self, client: QMPClient, pid: int) -> None:
+        self._client, self.pid = client, pid
+
+    @classmethod
+    async def connect(cls, path: str, timeout_s: float) -> Qmp:
+        """Connect to QEMU's socket, waiting until it is there."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            client = QMPClient("plover")
+            try:
+                pid = peer_pid(path)
+                await asyncio.wait_for(client.connect(path), timeout_s)
+                return cls(client, pid)
+            except (ConnectError, OSError, asyncio.TimeoutError) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise QemuError(f"QEMU did not answer on {path} within {timeout_s} s: {error}") from error
+                await asyncio.sleep(0.02)
+
+    async def execute(self, command: str, **arguments: Any) -> Any:
+        try:
+            return await asyncio.wait_for(self._client.execute(command, arguments or None), COMMAND_TIMEOUT_S)
+        except (QMPError, ExecInterruptedError) as error:
+            raise QemuError(f"QMP {command}: {error}") from error
+        except asyncio.TimeoutError:
+            raise QemuError(f"QMP {command}: no answer within {COMMAND_TIMEOUT_S} s") from None
+
+    async def capabilities(self, **states: bool) -> None:
+        await self.execute("migrate-set-capabilities", capabilities=[
+            {"capability": name.replace("_", "-"), "state": state} for name, state in states.items()])
+
+    async def close(self) -> None:
+        try:
+            await asyncio.wait_for(self._client.disconnect(), 1.0)
+        except (QMPError, OSError, EOFError, asyncio.TimeoutError):
+            return
+
+
+def peer_pid(path: str) -> int:
+    """Process that listens on a UNIX socket: QEMU itself, whoever started it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(2.0)
+        sock.connect(path)
+        return struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]

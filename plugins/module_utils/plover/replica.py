@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The replica daemon: carries out what the Director asks, and tells it what happened. All I/O, no decisions."""
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+
+from . import actions as act
+from . import wire
+from .config import Config
+from .consensus import Persist, Send
+from .ctl_server import ControlServer
+from .daemon import Daemon, run_daemon
+from .director import Director
+from .durable import Store
+from .errors import NetworkError, PloverError, QemuError
+from .frames import announcements, wrap
+from .leader import Leader
+from .memory import GuestMemory
+from .peers import PeerLinks
+from .tap import Tap
+from .vm import Vm, running_qemu
+
+log = logging.getLogger("plover")
+TICK_S = 0.005
+IDLE_LOOK_S = 0.001
+INLINE_PAGES_MAX = 4096  # more pages are hashed in a thread, so that heartbeats go on
+ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
+
+
+class Replica(Daemon):
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.store = Store(config.state_path)
+        self.memory = GuestMemory(config.guest_pages, config.syncvm_hash_threads)
+        self.tap = Tap(config.network_tap, config.network_bridge, config.network_ifup, config.network_ifdown)
+        self.peer = next(m for m in config.replicas if m != config.member)
+        self.links = PeerLinks(config, self._on_message, self._on_link_up, self._on_link_down, self._on_writable)
+        self.vm: Vm | None = None
+        self.core: Director
+        self._vm_work: asyncio.Queue = asyncio.Queue()
+        self._tap_work: asyncio.Queue = asyncio.Queue()
+        self._idle_task: asyncio.Task | None = None
+        self._tap_reading = False
+        self._vm_op: asyncio.Task | None = None
+        self._executing = False
+        self._actions = {
+            Persist: lambda a: self.store.save(a.state),
+            Send: lambda a: self.links.send(a.to, wire.CONTROL, a.message),
+            act.SendData: lambda a: self.links.send(self.peer, wire.DATA, a.message),
+            act.Inject: lambda a: self.vm and self.vm.inject(a.payload),
+            act.Emit: lambda a: [self.tap.write(run) for run in a.chunks],
+            act.Report: lambda a: log.info("%s", a.text),
+            act.CloseData: lambda a: self.links.close(self.peer, wire.DATA),
+            act.Yield: lambda a: self.loop.call_soon(self._on_writable),
+            act.Hash: self._hash,
+            act.Drain: lambda a: self.spawn(self._drain(a.tag)),
+            act.TapUp: lambda a: self._tap_work.put_nowait(a),
+            act.TapDown: lambda a: self._tap_work.put_nowait(a),
+            act.KillQemu: self._kill_qemu,
+        }
+
+    async def setup(self) -> None:
+        adopted = self._holder_alive()
+        self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted)
+        if adopted:
+            self.vm = Vm(self.config, self._on_output, self._on_vm_exit)
+            self.core.facts = await self.vm.adopt()
+            self.memory.map(self.config.ram_path)
+            log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
+        elif running_qemu(self.config):
+            await Vm(self.config, self._on_output, self._on_vm_exit).kill()
+        await self.links.start()
+        self.control = ControlServer(self.config.run_path / "ctl.sock", self)
+        await self.control.start()
+        self.spawn(self._vm_worker())
+        self.spawn(self._tap_worker())
+        self.spawn(self._ticker())
+
+    # ---- the core's loop ----------------------------------------------------------------------------------
+    def at(self) -> Director:
+        return self.core.at(self.loop.time())
+
+    def run(self) -> None:
+        """Carry out what the core wants, in order."""
+        if self._executing:
+            return  # an action led to an event; the loop below sees its actions
+        self._executing = True
+        try:
+            while actions := self.core.take():
+                for action in actions:
+                    handler = self._actions.get(type(action))
+                    if handler:
+                        handler(action)
+                    else:
+                        self._vm_work.put_nowait((self.vm, action))
+        finally:
+            self._executing = False
+        self._follow_role()
+
+    def _follow_role(self) -> None:
+        leading = self.core.leading
+        reads = bool(leading and leading.tap_up and leading.accepts_input)
+        if reads != self._tap_reading:
+            self._tap_reading = reads
+            if reads:
+                self.loop.add_reader(self.tap.fd, self._on_tap)
+            else:
+                self.loop.remove_reader(self.tap.fd)
+        waits = bool(leading and leading.guard.unmarked_bytes and not leading.syncvm and leading.peer_state == "in-sync")
+        if waits and self._idle_task is None:
+            self._idle_task = self.spawn(self._watch_idle())
+
+    async def _watch_idle(self) -> None:
+        """Look at the leader's VM as long as output waits for the next syncvm."""
+        try:
+            while self.core.leading and not self.core.leading.syncvm and self.core.leading.guard.unmarked_bytes:
+                idle = bool(self.vm and self.vm.consumed_input() and self.vm.monitor.look())
+                self.at().idle(idle)
+                self.run()
+                await asyncio.sleep(IDLE_LOOK_S)
+        finally:
+            self._idle_task = None
+
+    async def _ticker(self) -> None:
+        while True:
+            self.at().tick()
+            self.run()
+            self.alive()
+            await asyncio.sleep(TICK_S)
+
+    def _on_message(self, member: str, channel: int, message: wire.Message) -> None:
+        core = self.at()
+        if channel == wire.CONTROL:
+            core.control(member, message)
+        else:
+            core.data(message)
+        self.run()
+
+    def _on_link_up(self, member: str, channel: int) -> None:
+        if channel == wire.CONTROL:
+            self.at().connected(member)
+            self.run()
+
+    def _on_link_down(self, member: str, channel: int) -> None:
+        if channel == wire.DATA:
+            self.at().data_lost()
+            self.run()
+
+    def _on_writable(self) -> None:
+        if self.links.writable(self.peer):
+            self.at().data_writable()
+            self.run()
+
+    def _on_tap(self) -> None:
+        batch = self.tap.read_batch()
+        if batch:
+            self.at().input(batch)
+            self.run()
+
+    def _on_output(self, run: bytes) -> None:
+        self.at().output(run)
+        self.run()
+
+    def _on_vm_exit(self, why: str) -> None:
+        self.vm = None
+        self.memory.unmap()
+        self._note_holder()
+        self.at().qemu_exited(why)
+        self.run()
+
+    # ---- actions that take time ---------------------------------------------------------------------------
+    def _hash(self, action: act.Hash) -> None:
+        async def in_thread() -> None:
+            self._answer("hashed", action.tag, await asyncio.to_thread(self.memory.hash, action.index))
+
+        if len(action.index) > INLINE_PAGES_MAX:
+            self.spawn(in_thread())
+        else:
+            hashes = self.memory.hash(action.index)
+            self.loop.call_soon(self._answer, "hashed", action.tag, hashes)
+
+    def _answer(self, event: str, *arguments: object) -> None:
+        getattr(self.at(), event)(*arguments)
+        self.run()
+
+    async def _drain(self, tag: act.Tag) -> None:
+        if self.vm:
+            await self.vm.drain()
+        self._answer("drained", tag)
+
+    def _kill_qemu(self, action: act.KillQemu) -> None:
+        vm, self.vm = self.vm, None
+        self._note_holder()
+        if self._vm_op:
+            self._vm_op.cancel()
+        while not self._vm_work.empty():
+            self._vm_work.get_nowait()
+        if vm:
+            self._vm_work.put_nowait((vm, action))
+
+    async def _vm_worker(self) -> None:
+        """QEMU's operations, one after the other, in the order they were asked for."""
+        while True:
+            vm, action = await self._vm_work.get()
+            if isinstance(action, act.StartQemu):
+                vm = self.vm = self.vm or Vm(self.config, self._on_output, self._on_vm_exit)
+            if vm is None:
+                continue
+            self._vm_op = self.loop.create_task(self._vm_do(vm, action))
+            try:
+                await asyncio.wait([self._vm_op])
+                error = None if self._vm_op.cancelled() else self._vm_op.exception()
+            finally:
+                self._vm_op = None
+            if error is not None and not isinstance(error, (PloverError, OSError)):
+                raise error
+            if error is not None and (vm is self.vm or isinstance(action, act.StartQemu)):
+                log.error("%s: %s", type(action).__name__, error)
+                self._answer("failed", getattr(action, "tag", None), str(error))
+            self._note_holder()
+
+    async def _vm_do(self, vm: Vm, action: object) -> None:
+        if isinstance(action, act.StartQemu):
+            facts = await vm.start(action.incoming)
+            self.memory.map(self.config.ram_path)
+            self._answer("qemu_ready", facts)
+        elif isinstance(action, act.KillQemu):
+            self.memory.unmap()
+            await vm.kill()
+        elif isinstance(action, act.OpenTracker):
+            self.memory.track(self.config.syncvm_dirty_tracking, vm.pid, self.config.run_path / "uffd")
+            self._answer("tracker_open", action.tag)
+        elif isinstance(action, act.StopVm):
+            await vm.stop()
+            self._answer("vm_stopped", action.tag)
+        elif isinstance(action, act.ContVm):
+            await vm.cont()
+        elif isinstance(action, act.SaveDevice):
+            self._answer("device_saved", action.tag, await vm.save_device())
+        elif isinstance(action, act.CaptureStream):
+            self._answer("stream_captured", action.tag, await vm.capture_stream())
+        elif isinstance(action, act.FeedStream):
+            await vm.feed_stream(action.stream)
+            self._answer("colo_ready", action.tag)
+        elif isinstance(action, act.ColoStop):
+            await vm.colo_stop()
+            self._answer("vm_stopped", action.tag)
+        elif isinstance(action, act.ColoLoad):
+            await vm.colo_load(action.state)
+            self._answer("colo_loaded", action.tag)
+        elif isinstance(action, act.Promote):
+            await vm.promote()
+            self._answer("promoted")
+        else:
+            raise QemuError(f"no way to do {type(action).__name__}")
+
+    async def _tap_worker(self) -> None:
+        while True:
+            action = await self._tap_work.get()
+            try:
+                if isinstance(action, act.TapUp):
+                    await self.tap.up()
+                    self.spawn(self._announce())
+                else:
+                    await self.tap.down()
+            except NetworkError as error:
+                log.error("%s", error)
+
+    async def _announce(self) -> None:
+        waited = 0.0
+        for at in ANNOUNCE_AT_S:
+            await asyncio.sleep(at - waited)
+            waited = at
+            if not (self.core.leading and self.core.leading.tap_up):
+                return
+            for frame in announcements(self.config.guest_mac, self.config.guest_addresses):
+                self.tap.write(wrap(frame))
+
+    # ---- who holds the VM's state, for a restart of this daemon -------------------------------------------
+    def _note_holder(self) -> None:
+        """Remember (until a reboot) which QEMU leads; a secondary's cannot be taken up again."""
+        path = self.config.run_path / "holder.json"
+        running = isinstance(self.core.role, Leader) and self.core.role.vm == "running"
+        pid = self.vm.pid if self.vm and running else 0
+        text = json.dumps({"pid": pid, "start": _start_time(pid)})
+        if getattr(self, "_holder_text", None) != text:
+            self._holder_text = text
+            path.with_suffix(".new").write_text(text, encoding="utf-8")
+            os.replace(path.with_suffix(".new"), path)
+
+    def _holder_alive(self) -> bool:
+        try:
+            noted = json.loads((self.config.run_path / "holder.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        pid = noted.get("pid", 0)
+        return bool(pid) and _start_time(pid) == noted.get("start") and running_qemu(self.config) == pid
+
+    # ---- the operator -----------------------------------------------------------------------------------
+    async def operator(self, request: dict) -> dict:
+        command = request.get("cmd")
+        if command == "status":
+            return self.at().status()
+        if command in ("switchover", "audit"):
+            return await self._wait_for(command)
+        if command == "cold-start":
+            error = self.at().cold_start()
+            self.run()
+            return {"error": error} if error else {"started": True}
+        return {"error": f"unknown command {command!r}"}
+
+    async def _wait_for(self, command: str) -> dict:
+        future = self.loop.create_future()
+
+        def answer(result: object) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        getattr(self.at(), command)(answer)
+        self.run()
+        result = await asyncio.wait_for(future, 30.0)
+        if isinstance(result, str):
+            return {"error": result}
+        if command == "switchover":
+            return {"switched": True, "view": self.core.consensus.view}
+        return {"pages": self.config.guest_pages, "mismatching": result.mismatching, "untracked": result.untracked,
+                "dirty_pages": result.dirty_pages, "divergent_pages": result.divergent_pages, "number": result.number,
+                "pause_ms": result.pause_ms}
+
+    async def teardown(self) -> None:
+        """The VM runs on in its own unit; without us nothing passes (invariant 6)."""
+        await self.links.stop()
+        self.tap.close()
+
+
+def _start_time(pid: int) -> str:
+    """Start time of a process in clock ticks, so that a reused pid is not mistaken; '' if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+if __name__ == "__main__":
+    run_daemon(Replica, "replica")

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One syncvm, from stop to loaded, on each side (paper §4.4; design §2, invariant 4). Sans-I/O.
+
+    leader     drain  stop ──bitmap──▶ hash ◀─hashes── compare ──pages, device state──▶ … ◀─staged── resume … ◀─applied
+    secondary  drain  stop ◀─bitmap──▶ hash ──hashes──▶          staging buffer, verify ──staged──▶ apply, load ──applied──▶
+
+Both stop at the same log index. Each handler returns actions; a message out of place raises WireError.
+"""
+from __future__ import annotations
+
+from array import array
+from typing import NamedTuple
+
+from . import actions as act
+from . import pages as pg
+from . import wire
+from .errors import WireError
+from .log import NUMBER
+
+ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, WAIT_STAGED, WAIT_AUDIT, LOAD, DONE = (
+    "ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "wait-staged", "wait-audit", "load", "done")
+
+
+class Figures(NamedTuple):
+    """What one syncvm cost. Pages of 4096 bytes; ``bytes`` sent to the secondary."""
+
+    number: int
+    pause_ms: float
+    dirty_pages: int
+    divergent_pages: int
+    bytes: int
+    audit: bool = False
+    untracked: int = 0  # audit: pages that differed though no side reported a write
+    mismatching: int = 0  # audit: pages that differ after all was applied
+
+    @property
+    def same_page_percent(self) -> float:
+        return 100.0 * (1 - self.divergent_pages / self.dirty_pages) if self.dirty_pages else 100.0
+
+
+def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
+    """Digest of all that was staged so far and ``data``."""
+    return memory.digest(NUMBER.pack(digest) + NUMBER.pack(memory.digest(data)))
+
+
+class LeaderSyncvm:
+    def __init__(self, view: int, number: int, audit: bool, memory: act.Memory) -> None:
+        self.view, self.number, self.audit, self._memory = view, number, audit, memory
+        self.phase = ORDERED
+        self.started = self.stopped_at = self.resumed_at = 0.0
+        self.tag = ("syncvm", view, number)
+        self._own: bytearray | None = None
+        self._peer: bytes | None = None
+        self._index = array("I")
+        self._hashes: array | None = None
+        self._peer_hashes: array | None = None
+        self._divergent = array("I")
+        self._device: bytes | None = None
+        self._sent = self._bytes = self._digest = self._dirty = self._untracked = self._mismatching = 0
+
+    def start(self, now: float) -> list:
+        self.phase, self.started = DRAIN, now
+        return [act.Drain(self.tag)]
+
+    def drained(self, now: float) -> list:
+        if self.phase != DRAIN:
+            return []
+        self.phase, self.stopped_at = STOP, now
+        return [act.StopVm(self.tag)]
+
+    def vm_stopped(self) -> list:
+        self.phase = EXCHANGE
+        self._own = self._memory.fetch_dirty()
+        out = [act.SaveDevice(self.tag),
+               act.SendData(wire.Bitmap(self.view, self.number, self.audit, bytes(self._own)))]
+        return out + self._exchanged()
+
+    def device_saved(self, state: bytes) -> list:
+        self._device = state
+        return self._end_of_stage()
+
+    def on_bitmap(self, m: wire.Bitmap) -> list:
+        pg.check_bitmap(m.payload, self._memory.pages)
+        if self._peer is not None:
+            raise WireError(f"second dirty bitmap for syncvm {self.number}")
+        self._peer = m.payload
+        return self._exchanged()
+
+    def _exchanged(self) -> list:
+        if self._own is None or self._peer is None:
+            return []
+        self._index = self._memory.union(self._own, self._peer)
+        self._dirty = len(self._index)
+        if self.audit:
+            self._index = pg.all_pages(self._memory.pages)
+        self.phase = HASH
+        return [act.Hash(self.tag, self._index)]
+
+    def hashed(self, hashes: array) -> list:
+        self._hashes = hashes
+        return self._compared()
+
+    def on_hashes(self, m: wire.Hashes) -> list:
+        hashes = array("Q")
+        if len(m.payload) != 8 * len(self._index) or self._own is None:
+            raise WireError(f"{len(m.payload)} bytes of hashes for {len(self._index)} pages")
+        hashes.frombytes(m.payload)
+        if m.after:
+            return self._audited(hashes)
+        if self._peer_hashes is not None:
+            raise WireError(f"second hash list for syncvm {self.number}")
+        self._peer_hashes = hashes
+        return self._compared()
+
+    def _compared(self) -> list:
+        if self._hashes is None or self._peer_hashes is None:
+            return []
+        self._divergent = self._memory.compare(self._hashes, self._peer_hashes, self._index)
+        if self.audit:
+            tracked = set(self._memory.pages_of(self._own))
+            self._untracked = sum(page not in tracked for page in self._divergent)
+        self.phase = STAGE
+        return self.writable()
+
+    def writable(self) -> list:
+        """Send the next divergent pages; the shell calls again when the channel has room."""
+        if self.phase != STAGE:
+            return []
+        out: list = []
+        if self._sent < len(self._divergent):
+            index = self._divergent[self._sent:self._sent + pg.CHUNK_PAGES]
+            payload = pg.pack(index, self._memory.gather(index))
+            self._sent += len(index)
+            self._bytes += len(payload)
+            self._digest = chain_digest(self._memory, self._digest, payload)
+            out.append(act.SendData(wire.StagePages(self.view, self.number, len(index), payload)))
+        return out + ([act.Yield()] if self._sent < len(self._divergent) else self._end_of_stage())
+
+    def _end_of_stage(self) -> list:
+        if self.phase != STAGE or self._device is None or self._sent < len(self._divergent):
+            return []
+        self.phase = WAIT_STAGED
+        self._bytes += len(self._device)
+        digest = chain_digest(self._memory, self._digest, self._device)
+        return [act.SendData(wire.StageEnd(self.view, self.number, self._sent, digest, self._device))]
+
+    def on_staged(self) -> None:
+        if self.phase != WAIT_STAGED:
+            raise WireError(f"syncvm {self.number} acknowledged in phase {self.phase}")
+        self.phase = WAIT_AUDIT if self.audit else LOAD
+
+    def _audited(self, after: array) -> list:
+        if self.phase != WAIT_AUDIT or self._hashes is None:
+            raise WireError(f"audit hashes in phase {self.phase}")
+        # Our VM is still stopped since its pages were hashed.
+        self._mismatching = len(self._memory.compare(self._hashes, after, self._index))
+        self.phase = LOAD
+        return []
+
+    def on_applied(self) -> None:
+        if self.phase != LOAD:
+            raise WireError(f"syncvm {self.number} applied in phase {self.phase}")
+        self.phase = DONE
+
+    def figures(self) -> Figures:
+        return Figures(self.number, round(1000 * (self.resumed_at - self.stopped_at), 3), self._dirty,
+                       len(self._divergent), self._bytes, self.audit, self._untracked, self._mismatching)
+
+
+class SecondarySyncvm:
+    def __init__(self, view: int, number: int, memory: act.Memory) -> None:
+        self.view, self.number, self._memory = view, number, memory
+        self.phase = ORDERED  # the leader's bitmap may come before we reach the log entry
+        self.started = 0.0
+        self.tag = ("syncvm", view, number)
+        self._own: bytearray | None = None
+        self._peer: wire.Bitmap | None = None
+        self._index = array("I")
+        self._staged: list[tuple[array, memoryview]] = []
+        self._pages = self._digest = 0
+        self._device = b""
+
+    def start(self, now: float) -> list:
+        self.phase, self.started = DRAIN, now
+        return [act.Drain(self.tag)]
+
+    def drained(self, now: float) -> list:
+        if self.phase != DRAIN:
+            return []
+        self.phase = STOP
+        return [act.ColoStop(self.tag)]
+
+    def vm_stopped(self) -> list:
+        self.phase = EXCHANGE
+        self._own = self._memory.fetch_dirty()
+        return [act.SendData(wire.Bitmap(self.view, self.number, False, bytes(self._own)))] + self._exchanged()
+
+    def on_bitmap(self, m: wire.Bitmap) -> list:
+        pg.check_bitmap(m.payload, self._memory.pages)
+        if self._peer is not None:
+            raise WireError(f"second dirty bitmap for syncvm {self.number}")
+        self._peer = m
+        return self._exchanged()
+
+    def _exchanged(self) -> list:
+        if self._own is None or self._peer is None:
+            return []
+        self._index = self._memory.union(self._own, self._peer.payload)
+        if self._peer.audit:
+            self._index = pg.all_pages(self._memory.pages)
+        self.phase = HASH
+        return [act.Hash(self.tag, self._index)]
+
+    def hashed(self, hashes: array) -> list:
+        after = self.phase == WAIT_AUDIT
+        out: list = [act.SendData(wire.Hashes(self.view, self.number, after, hashes.tobytes()))]
+        if after:
+            return out + self._load()
+        self.phase = STAGE
+        return out
+
+    def on_stage_pages(self, m: wire.StagePages) -> list:
+        if self.phase != STAGE:
+            raise WireError(f"pages for staging in phase {self.phase}")
+        index, data = pg.unpack(m.count, m.payload, self._memory.pages)
+        self._pages += m.count
+        if self._pages > len(self._index):
+            raise WireError(f"{self._pages} pages staged, only {len(self._index)} are dirty")
+        self._digest = chain_digest(self._memory, self._digest, m.payload)
+        self._staged.append((index, data))
+        return []
+
+    def on_stage_end(self, m: wire.StageEnd) -> list:
+        """All is here and verified: acknowledge, and only then touch guest memory."""
+        if self.phase != STAGE:
+            raise WireError(f"end of staging in phase {self.phase}")
+        if m.pages != self._pages or m.digest != chain_digest(self._memory, self._digest, m.payload):
+            raise WireError(f"syncvm {self.number}: staged {self._pages} pages do not fit the leader's digest")
+        self._device = m.payload
+        out: list = [act.SendData(wire.Staged(self.view, self.number))]
+        for index, data in self._staged:
+            self._memory.apply(index, data)
+        self._staged = []
+        if self._peer is not None and self._peer.audit:
+            self.phase = WAIT_AUDIT
+            return out + [act.Hash(self.tag, self._index)]
+        return out + self._load()
+
+    def _load(self) -> list:
+        self.phase = LOAD
+        return [act.ColoLoad(self.tag, self._device)]
+
+    @property
+    def holds_new_state(self) -> bool:
+        """Everything was staged: the only way is forward, to the end of the load."""
+        return self.phase in (WAIT_AUDIT, LOAD)
+
+    def loaded(self) -> list:
+        self.phase = DONE
+        return [act.SendData(wire.Applied(self.view, self.number))]

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What members say to each other: framing, and one frozen class per message.
+
+Frame (big-endian): magic "PLVR", version u8, type u8, zero u16, cluster tag u32, body length u32, body.
+A body is the message's fixed fields (``FMT``), then its payload, if any. Pure: bytes in, messages out.
+"""
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, fields
+from typing import ClassVar, Iterator
+
+from .errors import WireError
+
+MAGIC = b"PLVR"
+VERSION = 1
+HEADER = struct.Struct("!4sBBHII")
+BODY_BYTES_MAX = 64 << 20
+
+CONTROL, DATA = 0, 1  # channels of Hello
+
+
+@dataclass(frozen=True)
+class Message:
+    """Base: ``FMT`` describes all fields but a trailing ``payload``."""
+
+    TYPE: ClassVar[int] = 0
+    FMT: ClassVar[str] = "!"
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """First on each connection. Payload: JSON {cluster_id, member, channel, boot, version}."""
+    TYPE = 1
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class Heartbeat(Message):
+    """Leader -> all. ``truncate``: the log up to here is no longer needed. The record rides along."""
+    TYPE, FMT = 2, "!QQQQQB"
+    view: int
+    seq: int
+    truncate: int
+    record_view: int
+    record_version: int
+    record_in_sync: int
+
+
+@dataclass(frozen=True)
+class HeartbeatAck(Message):
+    """Follower -> leader: this view is still mine, I hold the log up to ``last_index`` and this record."""
+    TYPE, FMT = 3, "!QQQQQ"
+    view: int
+    seq: int
+    last_index: int
+    record_view: int
+    record_version: int
+
+
+@dataclass(frozen=True)
+class Append(Message):
+    """Leader -> all: entries after ``prev_index``. ``reset``: forget the log, start at ``prev_index``."""
+    TYPE, FMT = 4, "!QQQ?"
+    view: int
+    prev_index: int
+    prev_view: int
+    reset: bool
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class AppendAck(Message):
+    TYPE, FMT = 5, "!QQ?"
+    view: int
+    last_index: int
+    ok: bool
+
+
+@dataclass(frozen=True)
+class VoteRequest(Message):
+    """``pre``: a question only, nothing is recorded. ``transfer``: the leader itself asked for it."""
+    TYPE, FMT = 6, "!Q??QQBQQ"
+    view: int
+    pre: bool
+    transfer: bool
+    record_view: int
+    record_version: int
+    record_in_sync: int
+    last_view: int
+    last_index: int
+
+
+@dataclass(frozen=True)
+class VoteReply(Message):
+    """``ahead``: the voter's log is longer; its entries after ``from_index`` (of ``from_view``) are the payload."""
+    TYPE, FMT = 7, "!Q???QQ"
+    view: int
+    pre: bool
+    granted: bool
+    ahead: bool
+    from_index: int
+    from_view: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class TransferLeadership(Message):
+    """Leader -> secondary: stand for election now, you have my vote."""
+    TYPE, FMT = 8, "!Q"
+    view: int
+
+
+@dataclass(frozen=True)
+class Leave(Message):
+    """Secondary -> leader: my copy is gone; drop me from the in-sync set."""
+    TYPE, FMT = 9, "!Q"
+    view: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class JoinRequest(Message):
+    """Idle replica -> leader: fill me. Payload: JSON of what must be equal on both sides."""
+    TYPE, FMT = 20, "!Q"
+    view: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class JoinRefused(Message):
+    TYPE, FMT = 21, "!Q"
+    view: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class FillPages(Message):
+    """Live fill. Payload: ``count`` page numbers (u32, native order), then the pages."""
+    TYPE, FMT = 22, "!QQI"
+    view: int
+    join: int
+    count: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class FillState(Message):
+    """End of the fill: the device stream; the log is consumed up to ``index``."""
+    TYPE, FMT = 23, "!QQQQ"
+    view: int
+    join: int
+    index: int
+    pages_sent: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class FillDone(Message):
+    """Joining -> leader: everything is loaded, the VM runs here."""
+    TYPE, FMT = 24, "!QQ"
+    view: int
+    join: int
+
+
+@dataclass(frozen=True)
+class Bitmap(Message):
+    """Dirty bitmap of one side at syncvm ``number``; ``audit``: hash every page, not just the union."""
+    TYPE, FMT = 30, "!QQ?"
+    view: int
+    number: int
+    audit: bool
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class Hashes(Message):
+    """Secondary -> leader: CityHash64 of each page, ascending. ``after``: of an audit, once applied."""
+    TYPE, FMT = 31, "!QQ?"
+    view: int
+    number: int
+    after: bool
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class StagePages(Message):
+    """Leader -> secondary's staging buffer. Payload as in FillPages."""
+    TYPE, FMT = 32, "!QQI"
+    view: int
+    number: int
+    count: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class StageEnd(Message):
+    """The syncvm is whole: ``pages`` staged, ``digest`` over all of them and the device state (payload)."""
+    TYPE, FMT = 33, "!QQIQ"
+    view: int
+    number: int
+    pages: int
+    digest: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class Staged(Message):
+    """Secondary -> leader: syncvm ``number`` is completely here and verified."""
+    TYPE, FMT = 34, "!QQ"
+    view: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Applied(Message):
+    """Secondary -> leader: loaded and running again."""
+    TYPE, FMT = 35, "!QQ"
+    view: int
+    number: int
+
+
+@dataclass(frozen=True)
+class ProposeRecord(Message):
+    """Leader -> all: store this in-sync record durably, then answer with HeartbeatAck."""
+    TYPE, FMT = 10, "!QQQB"
+    view: int
+    record_view: int
+    record_version: int
+    record_in_sync: int
+
+
+_TYPES: dict[int, tuple[type[Message], struct.Struct, bool]] = {
+    cls.TYPE: (cls, struct.Struct(cls.FMT), any(f.name == "payload" for f in fields(cls)))
+    for cls in Message.__subclasses__()
+}
+
+
+def cluster_tag(cluster_id: str) -> int:
+    """u32 that tells messages of different clusters apart."""
+    return zlib.crc32(cluster_id.encode())
+
+
+def encode(message: Message, tag: int) -> list[bytes]:
+    """Buffers to send, in order; a payload is not copied."""
+    cls, fmt, has_payload = _TYPES[message.TYPE]
+    payload = getattr(message, "payload", b"")
+    values = [getattr(message, f.name) for f in fields(cls)]
+    fixed = fmt.pack(*(values[:-1] if has_payload else values))
+    length = len(fixed) + len(payload)
+    if length > BODY_BYTES_MAX:
+        raise WireError(f"{cls.__name__} of {length} bytes is over the limit of {BODY_BYTES_MAX}")
+    head = HEADER.pack(MAGIC, VERSION, cls.TYPE, 0, tag, length) + fixed
+    return [head, payload] if len(payload) else [head]
+
+
+class Decoder:
+    """Bytes of one connection in, messages out. After an error the connection must be closed."""
+
+    def __init__(self, tag: int) -> None:
+        self._tag = tag
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        self._buffer += data
+        offset, size = 0, len(self._buffer)
+        while size - offset >= HEADER.size:
+            kind, length = self._header(offset)
+            if size - offset < HEADER.size + length:
+                break
+            start = offset + HEADER.size
+            body = bytes(memoryview(self._buffer)[start:start + length])
+            offset = start + length
+            yield self._message(kind, body)
+        if offset:
+            del self._buffer[:offset]
+
+    def end(self) -> None:
+        """The peer closed: raises WireError if it did so inside a message."""
+        if self._buffer:
+            raise WireError(f"truncated message: {len(self._buffer)} bytes and then the end")
+
+    def _header(self, offset: int) -> tuple[int, int]:
+        magic, version, kind, zero, tag, length = HEADER.unpack_from(self._buffer, offset)
+        if magic != MAGIC:
+            raise WireError(f"not a Plover message (starts with {bytes(magic).hex()}); is 'port' used by something else?")
+        if version != VERSION:
+            raise WireError(f"protocol version {version}, this host speaks {VERSION}; install one version everywhere")
+        if tag != self._tag:
+            raise WireError("message of another cluster; 'cluster_id' and 'port' must fit on all members")
+        if kind not in _TYPES or zero:
+            raise WireError(f"unknown message type {kind}")
+        if length > BODY_BYTES_MAX:
+            raise WireError(f"message of {length} bytes is over the limit of {BODY_BYTES_MAX}")
+        return kind, length
+
+    @staticmethod
+    def _message(kind: int, body: bytes) -> Message:
+        cls, fmt, has_payload = _TYPES[kind]
+        if len(body) < fmt.size or (not has_payload and len(body) != fmt.size):
+            raise WireError(f"{cls.__name__} has {len(body)} bytes, expected {fmt.size}")
+        values = fmt.unpack_from(body)
+        return cls(*values, body[fmt.size:]) if has_payload else cls(*values)

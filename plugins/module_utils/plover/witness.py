@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The witness daemon: a voter and acceptor without a VM. It never leads."""
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from . import __version__, wire
+from .config import Config
+from .consensus import Consensus, Deposed, Persist, Send, Timing
+from .ctl_server import ControlServer
+from .daemon import Daemon, run_daemon
+from .durable import Store
+from .peers import PeerLinks
+from .status import consensus_status, service_of
+
+log = logging.getLogger("plover")
+TICK_S = 0.02
+
+
+class Witness(Daemon):
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.store = Store(config.state_path)
+        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000)
+        self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()},
+                                   self.store.load(), timing, self.loop.time())
+        self.links = PeerLinks(config, self._on_message, self._on_link_up, lambda *a: None, lambda: None)
+
+    async def setup(self) -> None:
+        await self.links.start()
+        self.control = ControlServer(self.config.run_path / "ctl.sock", self)
+        await self.control.start()
+        self.spawn(self._ticker())
+
+    async def _ticker(self) -> None:
+        while True:
+            self.alive()
+            await asyncio.sleep(TICK_S)
+
+    def _on_message(self, member: str, channel: int, message: wire.Message) -> None:
+        if channel == wire.CONTROL and not isinstance(message, (wire.JoinRequest, wire.Leave)):
+            self.consensus.receive(self.loop.time(), member, message)
+            self._run()
+
+    def _on_link_up(self, member: str, channel: int) -> None:
+        self.consensus.connected(member)
+
+    def _run(self) -> None:
+        for item in self.consensus.take():
+            if isinstance(item, Persist):
+                self.store.save(item.state)
+            elif isinstance(item, Send):
+                self.links.send(item.to, wire.CONTROL, item.message)
+            elif isinstance(item, Deposed):
+                log.info("view %d%s", item.view, f", led by {item.leader}" if item.leader else "")
+
+    async def operator(self, request: dict) -> dict:
+        if request.get("cmd") != "status":
+            return {"error": f"{request.get('cmd')!r} is not for a witness; run it on a replica"}
+        cons = self.consensus
+        heard = cons.leader is not None and (
+            self.loop.time() - cons.last_heard[cons.leader] < self.config.peer_timeout_ms / 1000)
+        service = service_of(cons, heard)
+        return {**consensus_status(cons), "name": self.config.name, "role": "witness", "service": service,
+                "sentence": f"voting; {cons.leader} leads" if heard else "voting; no leader is heard",
+                "syncvms": 0, "last_syncvm": None, "dirty_tracking": "", "versions": {"plover": __version__, "qemu": ""}}
+
+    async def teardown(self) -> None:
+        await self.links.stop()
+
+
+if __name__ == "__main__":
+    run_daemon(Witness, "witness")

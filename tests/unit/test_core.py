@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real core of three members over simulated hosts: the main job and its faults."""
+from __future__ import annotations
+
+import pytest
+from cluster import PAGES, Cluster
+
+STEPS = range(1, 40)  # every step of a syncvm, and some after
+
+
+@pytest.fixture
+def cluster():
+    out = Cluster()
+    out.run_until(out.protected)
+    return out
+
+
+def write(cluster, value, seconds=3.0):
+    """Send until it is answered, as TCP would; returns the node that answered."""
+    frame = value.to_bytes(8, "big")
+    end = cluster.now + seconds
+    while cluster.now < end:
+        cluster.send(value)
+        for _ in range(60):
+            cluster.step()
+            for node in cluster.nodes.values():
+                if frame in node.released:
+                    return node
+    raise AssertionError(f"{value} was never answered: " + str([n.core.status() for n in cluster.nodes.values() if n.core]))
+
+
+def test_boots_fills_and_protects(cluster):
+    leader = cluster.leader()
+    assert leader.name == "primary"
+    assert cluster["secondary"].core.status()["role"] == "secondary"
+    assert leader.consensus.record.in_sync == {"primary", "secondary"}
+    assert cluster["witness"].consensus.record == leader.consensus.record
+
+
+def test_output_waits_for_the_syncvm(cluster):
+    before = cluster.leader().core.syncvms
+    write(cluster, 5)
+    leader = cluster.leader()
+    cluster.run_until(lambda: leader.core.syncvms > before)
+    cluster.run(0.05)
+    assert leader.memory.ram[5] == cluster["secondary"].memory.ram[5] == 5
+    assert cluster["secondary"].released == []
+
+
+def test_nothing_leaves_while_the_data_channel_is_cut(cluster):
+    cluster.cut.add(frozenset(("primary", "secondary")))
+    cluster.send(6)
+    cluster.run(0.2)  # less than peer_timeout_ms
+    assert cluster["primary"].released == []
+    cluster.run_until(lambda: cluster.leader() and cluster.leader().core.status()["service"] == "degraded")
+    assert write(cluster, 7).name == "primary"
+
+
+def test_leader_dies_and_everything_acknowledged_is_there(cluster):
+    for value in range(1, 9):
+        write(cluster, value)
+    cluster.kill("primary")
+    cluster.run_until(lambda: cluster.leader() is not None)
+    assert cluster.leader().name == "secondary"
+    assert cluster["secondary"].memory.ram[1:9] == list(range(1, 9))
+    assert write(cluster, 50).name == "secondary"
+    cluster.restart("primary")
+    cluster.run_until(cluster.protected)
+    assert write(cluster, 51).name == "secondary"
+    assert cluster["primary"].core.status()["role"] == "secondary"
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_leader_dies_in_each_step_of_a_syncvm(cluster, steps):
+    for value in range(1, 4):
+        write(cluster, value)
+    cluster.send(4)
+    for _ in range(steps):
+        cluster.step()
+    acked = [v for v in range(1, 5) if v.to_bytes(8, "big") in cluster["primary"].released]
+    cluster.kill("primary")
+    cluster.run_until(lambda: cluster.leader() is not None)
+    survivor = cluster["secondary"]
+    assert survivor.name == cluster.leader().name
+    for value in acked:
+        assert survivor.memory.ram[value] == value
+    assert write(cluster, 9) is survivor
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_secondary_dies_in_each_step_of_a_syncvm(cluster, steps):
+    cluster.send(4)
+    for _ in range(steps):
+        cluster.step()
+    cluster.kill("secondary")
+    assert write(cluster, 9).name == "primary"
+    assert cluster["witness"].consensus.record.in_sync == {"primary"}
+    cluster.restart("secondary")
+    cluster.run_until(cluster.protected)
+
+
+@pytest.mark.parametrize("steps", range(0, 60, 3))
+def test_leader_dies_in_the_fill(steps):
+    """Before the record names the secondary it must not lead; after that it must, with the whole state."""
+    cluster = Cluster()
+    cluster.run_until(lambda: cluster.leader() is not None)
+    write(cluster, 3)
+    for _ in range(steps):
+        cluster.step()
+    cluster.kill("primary")
+    cluster.run(2.0)
+    leader = cluster.leader()
+    if leader:
+        assert leader.memory.ram[3] == 3
+    else:
+        assert "secondary" not in cluster["witness"].consensus.record.in_sync
+
+
+def test_stale_member_never_leads(cluster):
+    """The secondary is lost, the leader goes on alone and dies: the secondary's old copy must not serve."""
+    cluster.kill("secondary")
+    write(cluster, 9)
+    cluster.kill("primary")
+    cluster.nodes["secondary"].alive = True  # only its network was gone: it still holds the old copy
+    cluster.run(3.0)
+    assert cluster.leader() is None
+
+
+def test_cut_off_leader_goes_silent(cluster):
+    cluster.cut |= {frozenset(("primary", "secondary")), frozenset(("primary", "witness"))}
+    old = cluster["primary"]
+    cluster.run_until(lambda: cluster.leader() is not None and cluster.leader().name == "secondary")
+    before = len(old.released)
+    frame = (77).to_bytes(8, "big")
+    old.core.at(cluster.now).input(len(frame).to_bytes(4, "big") + frame)
+    old.pump()
+    cluster.run(1.0)
+    assert len(old.released) == before
+    cluster.cut.clear()
+    for node in cluster.nodes.values():
+        for other in cluster.nodes:
+            if other != node.name:
+                node.consensus.connected(other)
+    cluster.run_until(cluster.protected)
+    assert cluster.leader().name == "secondary"
+    assert frame not in old.released
+
+
+def test_witness_dies_and_nobody_notices(cluster):
+    cluster.kill("witness")
+    for value in range(1, 5):
+        assert write(cluster, value).name == "primary"
+    assert cluster.protected()
+
+
+def test_two_lost_stops_the_service(cluster):
+    cluster.kill("witness")
+    cluster.kill("secondary")
+    cluster.send(5)
+    cluster.run(2.0)
+    assert cluster["primary"].released == []
+    assert cluster["primary"].core.status()["service"] == "down"
+
+
+def test_switchover(cluster):
+    write(cluster, 3)
+    answers = []
+    cluster["primary"].core.at(cluster.now).switchover(answers.append)
+    cluster["primary"].pump()
+    cluster.run_until(lambda: answers)
+    assert answers == [None]
+    cluster.run_until(cluster.protected)
+    assert cluster.leader().name == "secondary"
+    assert cluster["secondary"].memory.ram[3] == 3
+
+
+def test_audit_compares_everything(cluster):
+    write(cluster, 3)
+    answers = []
+    cluster.leader().core.at(cluster.now).audit(answers.append)
+    cluster.leader().pump()
+    cluster.run_until(lambda: answers)
+    assert (answers[0].mismatching, answers[0].untracked) == (0, 0)
+
+
+def test_audit_finds_a_write_that_was_not_tracked(cluster):
+    cluster["secondary"].memory.ram[PAGES // 2] = 12345
+    answers = []
+    cluster.leader().core.at(cluster.now).audit(answers.append)
+    cluster.leader().pump()
+    cluster.run_until(lambda: answers)
+    assert (answers[0].mismatching, answers[0].untracked) == (0, 1)
+
+
+def test_leaders_qemu_dies(cluster):
+    write(cluster, 3)
+    node = cluster["primary"]
+    node.qemu = False
+    node.answers.clear()
+    node.core.at(cluster.now).qemu_exited("killed")
+    node.pump()
+    cluster.run_until(lambda: cluster.leader() is not None and cluster.leader().name == "secondary", 2.0)
+    assert cluster["secondary"].memory.ram[3] == 3
+    cluster.run_until(cluster.protected)
+
+
+def test_unequal_replicas_are_refused():
+    cluster = Cluster()
+    do = cluster["secondary"].do
+    cluster.run_until(lambda: cluster.leader() is not None)
+    cluster["secondary"].core.qemu_ready({"qemu_version": "9.9.9"})
+    cluster["secondary"].qemu_ready_sent = do
+    cluster.run(1.0)
+    cluster["secondary"].core.facts = {"qemu_version": "9.9.9"}
+    assert cluster.leader().memory.pages == PAGES
