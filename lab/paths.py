@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the lab keeps things."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+LAB = BUILD / "lab"
+# Outside the checkout, so that a clean clone does not build the base image and the guest anew.
+CACHE = Path(os.environ.get("PLOVER_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "plover")

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two real QEMUs, three real daemons, one network namespace of the test's own: a group without the lab's hosts."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab.guest_image import CMDLINE, build
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ROOT / "plugins" / "module_utils"
+NETNS = "plover-test"
+GUEST_IP, CLIENT_IP = "192.168.79.50", "192.168.79.1"
+ADDRESSES = {"primary": "127.0.1.1", "secondary": "127.0.1.2", "witness": "127.0.1.3"}
+SCRIPT = """#!/bin/sh
+{0}
+"""
+
+
+def sh(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def in_netns(*command: str) -> list[str]:
+    return ["ip", "netns", "exec", NETNS, *command]
+
+
+def make_netns() -> None:
+    subprocess.run(["ip", "netns", "del", NETNS], capture_output=True, check=False)
+    sh("ip", "netns", "add", NETNS)
+    for words in ("link set lo up", "link add br0 type bridge", f"addr add {CLIENT_IP}/24 dev br0", "link set br0 up"):
+        sh("ip", "-n", NETNS, *words.split())
+
+
+def remove_netns() -> None:
+    subprocess.run(["ip", "netns", "del", NETNS], capture_output=True, check=False)
+
+
+class Group:
+    """``folder``: where sockets, state and logs go. Further arguments are settings."""
+
+    def __init__(self, folder: Path, **more) -> None:
+        self.folder, self.more = folder, more
+        self.daemons: dict[str, subprocess.Popen] = {}
+        image = build()
+        self.common = {
+            "name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "preferred_leader": "primary",
+            "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in ADDRESSES.items()},
+            "guest_kernel": str(image.kernel), "guest_initrd": str(image.initrd), "guest_mac": "52:54:00:70:6c:01",
+            "guest_cmdline": CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP), "guest_addresses": [GUEST_IP],
+            "qemu_supervisor": "child", **more}
+        self.ifup = self._script("ifup", 'ip link set "$1" master br0 up')
+        self.ifdown = self._script("ifdown", 'ip link set "$1" nomaster down')
+        for member in ADDRESSES:
+            self.write_settings(member)
+
+    def _script(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(SCRIPT.format(text))
+        path.chmod(0o755)
+        return str(path)
+
+    def write_settings(self, member: str, **more) -> Path:
+        base = self.folder / member
+        base.mkdir(parents=True, exist_ok=True)
+        own = {"member": member, "run_dir": str(base / "run"), "state_dir": str(base / "state"),
+               "shm_dir": f"/dev/shm/plover-test-{os.getpid()}/{member}", "network_tap": f"pt-{member}"[:15],
+               "network_ifup": self.ifup, "network_ifdown": self.ifdown}
+        path = base / "settings.json"
+        path.write_text(json.dumps({**self.common, **own, **more}))
+        return path
+
+    def start(self, *members: str) -> None:
+        for member in members or ADDRESSES:
+            kind = "witness" if member == "witness" else "replica"
+            env = {**os.environ, "PYTHONPATH": str(RUNTIME), "PLOVER_NATIVE_DIR": str(ROOT / "native" / "build")}
+            with open(self.folder / f"{member}.log", "ab") as log:
+                self.daemons[member] = subprocess.Popen(
+                    in_netns(sys.executable, "-m", f"plover.{kind}", str(self.folder / member / "settings.json")),
+                    env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def log(self, member: str) -> str:
+        return (self.folder / f"{member}.log").read_text()
+
+    def ctl(self, member: str, command: str, timeout_s: float = 40.0) -> dict:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(timeout_s)
+            sock.connect(str(self.folder / member / "run" / "demo" / "ctl.sock"))
+            sock.sendall(json.dumps({"cmd": command}).encode() + b"\n")
+            return json.loads(sock.makefile().readline())
+
+    def status(self, member: str) -> dict:
+        try:
+            return self.ctl(member, "status", 5.0)
+        except OSError:
+            return {}
+
+    def wait(self, member: str, seconds: float = 60.0, **wanted) -> dict:
+        """Until the status of ``member`` has these values."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            status = self.status(member)
+            if status and all(status.get(k) == v for k, v in wanted.items()):
+                return status
+            time.sleep(0.05)
+        logs = "\n".join(f"--- {m}\n{self.log(m)[-3000:]}" for m in ADDRESSES if (self.folder / f"{m}.log").exists())
+        raise AssertionError(f"{member} did not reach {wanted} in {seconds} s: {self.status(member)}\n{logs}")
+
+    def qemu_pid(self, member: str) -> int:
+        noted = self.folder / member / "run" / "demo" / "qmp.sock"
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(noted))
+            return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+
+    def kill_qemu(self, member: str) -> None:
+        os.kill(self.qemu_pid(member), signal.SIGKILL)
+
+    def power_off(self, member: str) -> None:
+        """The member and its QEMU are gone at once."""
+        daemon = self.daemons.pop(member)
+        os.kill(daemon.pid, signal.SIGSTOP)  # it must not see its QEMU die
+        if member != "witness":
+            try:
+                self.kill_qemu(member)
+            except OSError:
+                pass  # it had none
+        daemon.kill()
+        daemon.wait()
+        holder = self.folder / member / "run" / "demo" / "holder.json"
+        holder.unlink(missing_ok=True)  # /run does not survive a power loss
+
+    def stop(self) -> None:
+        for member in list(self.daemons):
+            self.power_off(member)
+
+
+class Redis:
+    """A client in the test's namespace: one connection, plain RESP."""
+
+    def __init__(self, timeout_s: float = 20.0) -> None:
+        self.sock = socket_in_netns()
+        self.sock.settimeout(timeout_s)
+        self.sock.connect((GUEST_IP, 6379))
+        self.file = self.sock.makefile("rb")
+
+    def ask(self, *words: str) -> bytes:
+        self.sock.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+        line = self.file.readline()
+        if line.startswith(b"$") and line != b"$-1\r\n":
+            return self.file.read(int(line[1:]) + 2)[:-2]
+        return line.strip()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def socket_in_netns() -> socket.socket:
+    """A TCP socket that belongs to the test's namespace, made by a thread that went there."""
+    import ctypes
+    import threading
+    libc = ctypes.CDLL(None, use_errno=True)
+    made: list[socket.socket] = []
+
+    def make() -> None:
+        with open(f"/run/netns/{NETNS}", "rb") as netns:
+            if libc.setns(netns.fileno(), 0x40000000):
+                raise OSError(ctypes.get_errno(), "setns")
+            made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def connect(seconds: float = 40.0) -> Redis:
+    """A Redis connection, once the guest is up."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            client = Redis(3.0)
+            if client.ask("PING") == b"+PONG":
+                client.sock.settimeout(20.0)
+                return client
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.2)
