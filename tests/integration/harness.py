@@ -34,7 +34,7 @@ def in_netns(*command: str) -> list[str]:
 def make_netns() -> None:
     subprocess.run(["ip", "netns", "del", NETNS], capture_output=True, check=False)
     sh("ip", "netns", "add", NETNS)
-    for words in ("link set lo up", "link add br0 type bridge", f"addr add {CLIENT_IP}/24 dev br0", "link set br0 up"):
+    for words in ("link set lo up", "link add br0 address 02:70:6c:00:00:01 type bridge", f"addr add {CLIENT_IP}/24 dev br0", "link set br0 up"):
         sh("ip", "-n", NETNS, *words.split())
 
 
@@ -76,14 +76,18 @@ class Group:
         path.write_text(json.dumps({**self.common, **own, **more}))
         return path
 
-    def start(self, *members: str) -> None:
+    def start(self, *members: str, replica: str = "plover.replica") -> None:
         for member in members or ADDRESSES:
-            kind = "witness" if member == "witness" else "replica"
-            env = {**os.environ, "PYTHONPATH": str(RUNTIME), "PLOVER_NATIVE_DIR": str(ROOT / "native" / "build")}
+            module = "plover.witness" if member == "witness" else replica
+            path = f"{RUNTIME}:{Path(__file__).parent}"
+            env = {**os.environ, "PYTHONPATH": path, "PLOVER_NATIVE_DIR": str(ROOT / "native" / "build")}
             with open(self.folder / f"{member}.log", "ab") as log:
                 self.daemons[member] = subprocess.Popen(
-                    in_netns(sys.executable, "-m", f"plover.{kind}", str(self.folder / member / "settings.json")),
+                    in_netns(sys.executable, "-m", module, str(self.folder / member / "settings.json")),
                     env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def run_folder(self, member: str) -> Path:
+        return self.folder / member / "run" / "demo"
 
     def log(self, member: str) -> str:
         return (self.folder / f"{member}.log").read_text()
@@ -91,7 +95,7 @@ class Group:
     def ctl(self, member: str, command: str, timeout_s: float = 40.0) -> dict:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout_s)
-            sock.connect(str(self.folder / member / "run" / "demo" / "ctl.sock"))
+            sock.connect(str(self.run_folder(member) / "ctl.sock"))
             sock.sendall(json.dumps({"cmd": command}).encode() + b"\n")
             return json.loads(sock.makefile().readline())
 
@@ -113,7 +117,7 @@ class Group:
         raise AssertionError(f"{member} did not reach {wanted} in {seconds} s: {self.status(member)}\n{logs}")
 
     def qemu_pid(self, member: str) -> int:
-        noted = self.folder / member / "run" / "demo" / "qmp.sock"
+        noted = self.run_folder(member) / "qmp.sock"
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(noted))
             return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
@@ -132,8 +136,7 @@ class Group:
                 pass  # it had none
         daemon.kill()
         daemon.wait()
-        holder = self.folder / member / "run" / "demo" / "holder.json"
-        holder.unlink(missing_ok=True)  # /run does not survive a power loss
+        (self.run_folder(member) / "holder.json").unlink(missing_ok=True)  # /run does not survive a power loss
 
     def stop(self) -> None:
         for member in list(self.daemons):

@@ -7,7 +7,8 @@ them, carrying the same tag, or with ``failed(tag, error)``. An answer to a tag 
 from __future__ import annotations
 
 from array import array
-from typing import Hashable, NamedTuple, Protocol
+from collections.abc import Hashable
+from typing import NamedTuple, Protocol
 
 from . import wire
 

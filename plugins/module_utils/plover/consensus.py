@@ -13,7 +13,7 @@ Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in 
 """
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from . import wire
 from .durable import Durable, Record
@@ -48,7 +48,7 @@ class RecordCommitted(NamedTuple):
     record: Record
 
 
-Output = Union[Send, Persist, Elected, Deposed, RecordCommitted]
+Output = Send | Persist | Elected | Deposed | RecordCommitted
 
 
 class Timing(NamedTuple):
@@ -102,6 +102,11 @@ class Consensus:
         """The leader handed over: stand for election at once, whoever still hears it."""
         if self.role != LEADER and self._may_stand():
             self._ask(now, pre=False, transfer=True)
+
+    def resign(self) -> None:
+        """A leader that lost its VM falls silent, so that the secondary takes over even if nobody asks it to."""
+        if self.role == LEADER:
+            self.role, self.leader = FOLLOWER, None
 
     def propose(self, kind: int, payload: bytes) -> int:
         """Leader: append one entry and send it to all. Returns its index."""

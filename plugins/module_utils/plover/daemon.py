@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import sys
-from typing import Any, Coroutine
+from collections.abc import Coroutine
+from typing import Any
 
 from .config import CONFIG_DIR, Config
 from .errors import PloverError
@@ -49,8 +50,9 @@ class Daemon:
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict) -> None:
         error = context.get("exception")
-        if error is None:
-            log.warning("%s", context.get("message"))
+        if error is None or isinstance(error, (OSError, EOFError)):
+            # A connection that broke in a library's own task: whoever uses it learns of it in its own way.
+            log.warning("%s: %r", context.get("message"), error)
         else:
             self.fail(error)
 

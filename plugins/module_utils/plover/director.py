@@ -7,7 +7,7 @@ Events come in through methods (each starts with :meth:`at`, which sets the time
 from __future__ import annotations
 
 from array import array
-from typing import Callable
+from collections.abc import Callable
 
 from . import actions as act
 from . import wire
@@ -310,8 +310,8 @@ class Director:
         elif self._work(tag) is self.role.fill is not None:
             self.role.drop_peer(f"the fill failed: {error}")
         else:
-            self.report(f"QEMU failed: {error}")
             self.emit(act.KillQemu(error))
+            self.qemu_exited(f"QEMU failed: {error}")
 
     def qemu_ready(self, facts: dict) -> None:
         """QEMU is up; ``facts``: what must be equal on both replicas."""
@@ -330,6 +330,7 @@ class Director:
             self.report(f"{why}; handing the VM to {leader.peer}")
             self.send(leader.peer, wire.TransferLeadership(self.consensus.view))
         self.report(f"this host's copy of the VM is gone: {why}")
+        self.consensus.resign()
         self.emit(act.TapDown(), act.CloseData())
         if leader or isinstance(self.role, Leader):
             self.role.active = False

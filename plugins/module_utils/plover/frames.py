@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from typing import Iterator
+from collections.abc import Iterator
 
 from .errors import QemuError
 

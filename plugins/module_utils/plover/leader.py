@@ -8,7 +8,8 @@ Output leaves in two cases only (invariant 2):
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import actions as act
 from . import fill as fl

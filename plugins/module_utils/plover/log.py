@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import Iterable, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from .errors import InvariantViolation, WireError
 

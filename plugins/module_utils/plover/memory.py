@@ -2,6 +2,7 @@
 """Guest memory of this host: the core's Memory port on top of the native library."""
 from __future__ import annotations
 
+import threading
 from array import array
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class GuestMemory:
         self._ram: native.GuestRam | None = None
         self._tracker: native.Tracker | None = None
         self._path: Path | None = None
+        self._hashing = threading.Lock()  # a hash in a thread must not lose its mapping
 
     def map(self, path: Path) -> None:
         self.unmap()
@@ -28,11 +30,12 @@ class GuestMemory:
             self._tracker = self._native.tracker(backend, pid, str(self._path), self.ram, self.pool, str(uffd_file))
 
     def unmap(self) -> None:
-        if self._tracker:
-            self._tracker.close()
-        if self._ram:
-            self._ram.close()
-        self._tracker = self._ram = None
+        with self._hashing:
+            if self._tracker:
+                self._tracker.close()
+            if self._ram:
+                self._ram.close()
+            self._tracker = self._ram = None
 
     @property
     def ram(self) -> native.GuestRam:
@@ -58,7 +61,8 @@ class GuestMemory:
         return self._native.nonzero(self.ram, index)
 
     def hash(self, index: array) -> array:
-        return self._native.hash_pages(self.pool, self.ram, index)
+        with self._hashing:
+            return self._native.hash_pages(self.pool, self.ram, index)
 
     def compare(self, a: array, b: array, index: array) -> array:
         return self._native.compare(a, b, index)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import socket
-from typing import Callable
+from collections.abc import Callable
 
 from . import __version__, wire
 from .config import Config

@@ -53,10 +53,11 @@ class Qmp:
             {"capability": name.replace("_", "-"), "state": state} for name, state in states.items()])
 
     async def close(self) -> None:
+        """End the connection; also takes the error with which a dead QEMU ended it."""
         try:
             await asyncio.wait_for(self._client.disconnect(), 1.0)
         except (QMPError, OSError, EOFError, asyncio.TimeoutError):
-            return
+            return  # it is over either way
 
 
 def peer_pid(path: str) -> int:

@@ -15,7 +15,7 @@ from .ctl_server import ControlServer
 from .daemon import Daemon, run_daemon
 from .director import Director
 from .durable import Store
-from .errors import NetworkError, PloverError, QemuError
+from .errors import InvariantViolation, NetworkError, PloverError, QemuError
 from .frames import announcements, wrap
 from .leader import Leader
 from .memory import GuestMemory
@@ -174,7 +174,11 @@ class Replica(Daemon):
     # ---- actions that take time ---------------------------------------------------------------------------
     def _hash(self, action: act.Hash) -> None:
         async def in_thread() -> None:
-            self._answer("hashed", action.tag, await asyncio.to_thread(self.memory.hash, action.index))
+            try:
+                hashes = await asyncio.to_thread(self.memory.hash, action.index)
+            except InvariantViolation:
+                return  # QEMU ended in the meantime; who asked for the hashes is told so
+            self._answer("hashed", action.tag, hashes)
 
         if len(action.index) > INLINE_PAGES_MAX:
             self.spawn(in_thread())

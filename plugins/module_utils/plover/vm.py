@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from typing import Callable
+from collections.abc import Callable
 
 from .colo import ColoPeer, device_state
 from .config import Config
@@ -78,6 +78,7 @@ class Vm:
 
     def _exited(self) -> None:
         self._detach()
+        self._closing = self._loop.create_task(self.qmp.close())
         self._on_exit("QEMU ended (see its unit's journal)")
 
     def _detach(self) -> None:

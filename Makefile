@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# One obvious way to do each thing. Needs a Debian 12 machine, root, and what requirements/debian.txt lists
+# (`make setup` installs it).
+PYTHON = .cache/venv/bin/python
+PYTEST = $(PYTHON) -m pytest -q
+STAMP = .cache/setup-$(shell cat requirements/*.txt | sha256sum | cut -c1-16)
+
+help:
+	@echo "make test              all tests"
+	@echo "make test-unit         pure logic and bad input; seconds"
+	@echo "make test-native       the C library, also under ASan and UBSan"
+	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
+	@echo "make lint              ruff"
+	@echo "make setup | native | clean"
+
+setup: $(STAMP)
+
+$(STAMP): requirements/debian.txt requirements/python.txt requirements/target-python.txt
+	@dpkg -s $$(cat requirements/debian.txt) >/dev/null 2>&1 || \
+	  { echo "installing Debian packages (about a minute)"; apt-get -qq update && \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$(cat requirements/debian.txt) >/dev/null; }
+	@test -e /var/lib/apt/lists/lock || apt-get -qq update
+	@echo "making the virtual environment (about half a minute)"
+	@/usr/bin/python3 -m venv .cache/venv
+	@.cache/venv/bin/pip -q install --disable-pip-version-check -r requirements/python.txt
+	@rm -f .cache/setup-*; touch $@
+
+native: setup
+	@$(MAKE) -s -C native
+
+test: test-native test-unit test-integration
+
+test-unit: native
+	$(PYTEST) tests/unit
+
+test-native: setup
+	@$(MAKE) -s -C native test
+	@$(MAKE) -s -C native sanitize
+
+test-integration: native
+	$(PYTEST) tests/integration
+
+lint: setup
+	$(PYTHON) -m ruff check .
+
+clean:
+	rm -rf build .cache native/build
+
+.PHONY: help setup native test test-unit test-native test-integration lint clean

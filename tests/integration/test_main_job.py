@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The main job on two real QEMUs with a real Redis."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from harness import connect
+
+STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "StageEnd", "Emit", "ContVm"]
+
+
+def write(client, acked: dict[str, str], name: str, value: str) -> None:
+    assert client.ask("SET", name, value) == b"+OK"
+    acked[name] = value
+
+
+def lost(client, acked: dict[str, str]) -> list[str]:
+    return [name for name, value in acked.items() if client.ask("GET", name) != value.encode()]
+
+
+def other(member: str) -> str:
+    return {"primary": "secondary", "secondary": "primary"}[member]
+
+
+def audit(group, leader: str) -> dict:
+    out = group.ctl(leader, "audit")
+    assert out["ok"], out
+    return out
+
+
+def test_writes_survive_the_leader_and_memory_is_equal(group):
+    client, acked = connect(), {}
+    for n in range(60):
+        write(client, acked, f"a{n}", str(n) * 20)
+    status = group.status("primary")
+    assert status["syncvms"] >= 60 and status["last_syncvm"]["dirty_pages"] > 0
+    report = audit(group, "primary")
+    assert (report["pages"], report["mismatching"], report["untracked"]) == (65536, 0, 0)
+    group.power_off("primary")
+    write(client, acked, "after", "x")
+    assert lost(client, acked) == []
+    assert group.status("secondary")["service"] == "degraded"
+    group.start("primary")
+    group.wait("secondary", service="protected")
+    for n in range(20):
+        write(client, acked, f"b{n}", str(n))
+    report = audit(group, "secondary")
+    assert (report["mismatching"], report["untracked"]) == (0, 0)
+    assert lost(client, acked) == []
+
+
+def test_switchover_and_witness_loss(group):
+    client, acked = connect(), {}
+    write(client, acked, "a", "1")
+    assert group.ctl("secondary", "switchover")["error"].endswith("ask primary")
+    assert group.ctl("primary", "switchover")["ok"]
+    group.wait("secondary", service="protected", role="leader")
+    write(client, acked, "b", "2")
+    group.power_off("witness")
+    for n in range(10):
+        write(client, acked, f"w{n}", "3")
+    assert lost(client, acked) == []
+
+
+def test_secondary_loss_and_a_restart_of_the_lone_leaders_daemon(group):
+    """The daemon of a leader without a secondary restarts: the guest runs on and is served again."""
+    client, acked = connect(), {}
+    write(client, acked, "a", "1")
+    group.power_off("secondary")
+    write(client, acked, "b", "2")
+    pid = group.qemu_pid("primary")
+    daemon = group.daemons.pop("primary")
+    os.kill(daemon.pid, signal.SIGKILL)
+    daemon.wait()
+    group.start("primary")
+    group.wait("primary", role="leader", service="degraded")
+    assert group.qemu_pid("primary") == pid
+    write(client, acked, "c", "3")
+    group.start("secondary")
+    group.wait("primary", service="protected")
+    write(client, acked, "d", "4")
+    assert lost(client, acked) == []
+    assert audit(group, "primary")["mismatching"] == 0
+
+
+def test_leaders_daemon_dies_alone_and_the_old_guest_is_fenced(group):
+    client, acked = connect(), {}
+    write(client, acked, "a", "1")
+    daemon = group.daemons.pop("primary")
+    os.kill(daemon.pid, signal.SIGKILL)
+    daemon.wait()
+    write(client, acked, "b", "2")
+    assert group.status("secondary")["leader"] == "secondary"
+    group.start("primary")
+    group.wait("secondary", service="protected")
+    assert group.status("primary")["role"] == "secondary"
+    assert lost(client, acked) == []
+
+
+def test_a_frozen_leader_that_thaws_says_nothing(group):
+    client, acked = connect(), {}
+    write(client, acked, "a", "1")
+    daemon = group.daemons["primary"]
+    os.kill(daemon.pid, signal.SIGSTOP)
+    write(client, acked, "b", "2")
+    os.kill(daemon.pid, signal.SIGCONT)
+    group.wait("secondary", service="protected", leader="secondary")
+    write(client, acked, "c", "3")
+    assert lost(client, acked) == []
+
+
+def test_kill_9_of_the_leaders_qemu_in_each_step_of_a_syncvm(new_group):
+    """The secondary goes on from exactly the old state or exactly the new one, and nothing acknowledged is lost."""
+    group = new_group()
+    group.start(replica="watched_replica")
+    group.wait("primary", service="protected")
+    client, acked = connect(), {}
+    leader = "primary"
+    for n, step in enumerate(STEPS):
+        write(client, acked, f"before{n}", step)
+        (group.run_folder(leader) / "fault").write_text(step)
+        write(client, acked, f"in{n}", step)
+        write(client, acked, f"after{n}", step)
+        leader = other(leader)
+        group.wait(leader, service="protected", role="leader", leader=leader)
+        assert lost(client, acked) == [], step
+    stopped: dict[str, dict] = {}
+    checked = {"before-load": 0, "before-promote": 0}
+    notes = {m: [json.loads(x) for x in (group.run_folder(m) / "digests").read_text().splitlines()]
+             for m in ("primary", "secondary")}
+    for member in notes:
+        for note in notes[member]:
+            if note["event"] == "stopped":
+                stopped[member, note["number"]] = note["digest"]
+            elif note["event"] == "before-promote":
+                assert note["digest"] == stopped[member, note["number"]], "promoted between two states"
+                checked["before-promote"] += 1
+    for member in notes:  # the new state is the leader's at its stop, all of it
+        digests = {d["digest"] for d in notes[other(member)] if d["event"] == "stopped"}
+        for note in notes[member]:
+            if note["event"] == "before-load":
+                assert note["digest"] in digests, "applied something that the leader never was"
+                checked["before-load"] += 1
+    assert checked["before-promote"] >= 2 and checked["before-load"] >= len(STEPS), checked
+
+
+def test_degraded_group_reports_why_and_two_losses_stop_it(group):
+    client = connect()
+    group.power_off("secondary")
+    status = group.wait("primary", service="degraded")
+    assert "secondary" in status["sentence"]
+    group.power_off("witness")
+    group.wait("primary", 10, service="down")
+    client.sock.settimeout(1.5)
+    with pytest.raises(TimeoutError):
+        client.ask("SET", "x", "must not be acknowledged")
+    group.start("witness")
+    group.wait("primary", 10, service="degraded")
+    fresh = connect()
+    assert fresh.ask("PING") == b"+PONG"
+    time.sleep(0.1)

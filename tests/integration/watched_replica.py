@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The replica daemon with two additions, for tests only: it writes down digests of all guest memory at the steps
+that matter, and kills its own QEMU at the step named in the file 'fault' of its run folder."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from plover import actions as act
+from plover.daemon import run_daemon
+from plover.pages import all_pages
+from plover.replica import Replica
+
+
+class WatchedReplica(Replica):
+    def _note(self, event: str, number: int) -> None:
+        digest = self.memory.digest(self.memory.hash(all_pages(self.memory.pages)).tobytes())
+        with open(self.config.run_path / "digests", "a", encoding="utf-8") as file:
+            print(json.dumps({"event": event, "number": number, "digest": f"{digest:016x}"}), file=file)
+
+    def _fault(self, step: str) -> None:
+        path = self.config.run_path / "fault"
+        if path.exists() and path.read_text() == step and self.vm:
+            path.unlink()
+            os.kill(self.vm.pid, signal.SIGKILL)
+
+    def run(self) -> None:
+        if not self._executing:
+            actions = self.core.take()
+            for action in actions:
+                name = type(action.message if isinstance(action, act.SendData) else action).__name__
+                self._fault(name)
+                work = self.core.role.syncvm
+                if isinstance(action, act.ColoLoad) and work:
+                    self._note("before-load", work.number)
+                if isinstance(action, act.Promote) and self.aborted is not None:
+                    self._note("before-promote", self.aborted)
+            self.core._out = actions + self.core._out
+        super().run()
+
+    aborted: int | None = None  # the syncvm in which our VM stands still
+
+    def _answer(self, event: str, *arguments: object) -> None:
+        work = self.core.role.syncvm
+        if event == "vm_stopped" and work and work.tag == arguments[0]:
+            self.aborted = work.number
+            self._note("stopped", work.number)
+        if event == "colo_loaded":
+            self.aborted = None
+        super()._answer(event, *arguments)
+
+
+if __name__ == "__main__":
+    run_daemon(WatchedReplica, "replica")
