@@ -11,6 +11,7 @@ help:
 	@echo "make test-native       the C library, also under ASan and UBSan"
 	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
 	@echo "make lint              ruff"
+	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
 	@echo "make setup | native | clean"
 
 setup: $(STAMP)
@@ -40,10 +41,21 @@ test-native: setup
 test-integration: native
 	$(PYTEST) tests/integration
 
+build: setup
+	@$(PYTHON) tools/build_collection.py
+
+up: build
+	@$(PYTHON) -m lab.up
+
+down:
+	@/usr/bin/python3 -m lab down
+
 lint: setup
 	$(PYTHON) -m ruff check .
 
 clean:
 	rm -rf build .cache native/build
 
-.PHONY: help setup native test test-unit test-native test-integration lint clean
+clean: down
+
+.PHONY: help setup native build up down test test-unit test-native test-integration lint clean

@@ -206,14 +206,18 @@ class Consensus:
         if m.reset:
             self.log.reset(m.prev_index, m.prev_view)
         ok = self.log.view_at(m.prev_index) == m.prev_view
+        match = self.log.last_index
         if ok:
+            match = m.prev_index + len(entries)
             for entry in entries:
                 held = self.log.view_at(entry.index)
                 if held != entry.view:
                     self.log.cut_after(entry.index - 1)
                     self.log.append(entry)
+            if self.log.view_at(match + 1) not in (None, m.view):
+                self.log.cut_after(match)  # the tail of an older leader: never acknowledged in this view
             self.commit_index = self.log.last_index
-        self._send(src, wire.AppendAck(self.view, self.log.last_index, ok))
+        self._send(src, wire.AppendAck(self.view, match, ok))
 
     def _on_append_ack(self, now: float, src: str, m: wire.AppendAck) -> None:
         if m.view > self.view:

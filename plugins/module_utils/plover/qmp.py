@@ -48,6 +48,15 @@ class Qmp:
         except asyncio.TimeoutError:
             raise QemuError(f"QMP {command}: no answer within {COMMAND_TIMEOUT_S} s") from None
 
+    async def execute_and_wait(self, command: str, event: str) -> None:
+        """``command``, and then QEMU's ``event`` that says it has taken effect."""
+        with self._client.listener(event) as listener:
+            await self.execute(command)
+            try:
+                await asyncio.wait_for(listener.get(), COMMAND_TIMEOUT_S)
+            except asyncio.TimeoutError:
+                raise QemuError(f"QMP {command}: no {event} within {COMMAND_TIMEOUT_S} s") from None
+
     async def capabilities(self, **states: bool) -> None:
         await self.execute("migrate-set-capabilities", capabilities=[
             {"capability": name.replace("_", "-"), "state": state} for name, state in states.items()])

@@ -240,13 +240,9 @@ class Vm:
 
     async def promote(self) -> None:
         """Leave the loop; the VM runs on as an ordinary one."""
-        await self.qmp.execute("x-colo-lost-heartbeat")
-        for _ in range(1000):
-            if (await self.qmp.execute("query-status"))["running"]:
-                break
-            await asyncio.sleep(0.002)
-        else:
-            raise QemuError("QEMU did not run on within 2 s after x-colo-lost-heartbeat")
+        # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
+        # early means the time before. The RESUME of that start is the end of it.
+        await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
         if self._colo:
             self._colo.close()
             self._colo = None

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deploy Plover onto the lab's hosts with its own play, and ask it how it is."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from . import guest_image
+from .__main__ import execute
+from .hosts import CLIENT_IP, SERVICE_IP
+from .paths import LAB, ROOT
+
+COLLECTIONS = ROOT / ".cache" / "collections"
+PLAY = COLLECTIONS / "ansible_collections" / "plover" / "vmft" / "playbooks" / "deploy-plover.yml"
+INVENTORY = LAB / "inventory.yml"
+
+
+def write_inventory() -> None:
+    """The example inventory as it is shipped, with the lab's image and the way to its hosts."""
+    inventory = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())
+    image = guest_image.build()
+    variables = inventory["plover"]["vars"]
+    variables["plover_vms"][0].update(kernel=str(image.kernel), initrd=str(image.initrd),
+                                      cmdline=guest_image.CMDLINE.format(ip=SERVICE_IP, gw=CLIENT_IP))
+    variables["ansible_ssh_common_args"] = f"-F {LAB / 'ssh_config'}"
+    variables["ansible_python_interpreter"] = "/usr/bin/python3"
+    INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))
+
+
+def play(*options: str) -> tuple[int, str]:
+    """Run the play; (changed tasks over all hosts, its output). Raises SystemExit with the output if it fails."""
+    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PIPELINING": "true",
+           "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "3", "ANSIBLE_NOCOLOR": "1",
+           "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false"}
+    binary = Path(sys.executable).parent / "ansible-playbook"
+    done = subprocess.run([str(binary), "-i", str(INVENTORY), str(PLAY), *options], env=env, capture_output=True, text=True,
+                          check=False, stdin=subprocess.DEVNULL, cwd=LAB)
+    (LAB / "play.log").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        raise SystemExit(f"the play failed:\n{done.stdout[-6000:]}{done.stderr[-3000:]}")
+    recap = done.stdout.rsplit("PLAY RECAP", 1)[1]
+    return sum(int(word.split("=")[1]) for word in recap.split() if word.startswith("changed=")), done.stdout
+
+
+def ploverctl(host: str, *words: str) -> tuple[int, dict]:
+    """(exit status, reply) of `ploverctl ... -o json` on a host; (255, {}) if the host is not reached."""
+    done = execute(host, " ".join(("ploverctl", *words, "-o", "json")))
+    try:
+        return done.returncode, json.loads(done.stdout)
+    except ValueError:
+        return done.returncode or 255, {}
+
+
+def wait_protected(host: str, seconds: float) -> dict:
+    end = time.monotonic() + seconds
+    while True:
+        code, reply = ploverctl(host, "status")
+        if code == 0:
+            return reply
+        if time.monotonic() > end:
+            raise SystemExit(f"not protected after {seconds:.0f} s: {reply.get('sentence', reply)}")
+        time.sleep(0.3)

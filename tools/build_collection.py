@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build the collection's tarball: an installed collection may use only meta/, plugins/, roles/ and playbooks/, so the
+native sources and the runtime are packed into the roles that install them. The same tree gives the same packed files."""
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("galaxy.yml", "README.md", "LICENSE", "CHANGELOG.md", "meta", "plugins", "roles", "playbooks")
+
+
+def pack(folder: Path, prefix: str, parts: list[str]) -> bytes:
+    """A plain tar of ``parts`` of ``folder``: sorted, owner 0, time 0."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        files = [p for part in parts for p in ([folder / part] if (folder / part).is_file() else (folder / part).rglob("*"))]
+        for path in sorted(p for p in files if p.is_file() and "__pycache__" not in p.parts):
+            info = tarfile.TarInfo(prefix + str(path.relative_to(folder)))
+            info.size, info.mode = path.stat().st_size, 0o644
+            with open(path, "rb") as file:
+                tar.addfile(info, file)
+    return out.getvalue()
+
+
+def packed() -> dict[str, bytes]:
+    runtime = ROOT / "plugins" / "module_utils" / "plover"
+    return {"roles/native/files/plover-native.tar": pack(ROOT / "native", "", ["Makefile", "include", "src", "tests"]),
+            "roles/runtime/files/plover-runtime.tar": pack(runtime, "plover/", [p.name for p in runtime.glob("*.py")])}
+
+
+def main() -> int:
+    staging = ROOT / "build" / "collection"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, staging / part, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            shutil.copy(source, staging / part)
+    for name, data in packed().items():
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / name).write_bytes(data)
+    galaxy = str(Path(sys.executable).parent / "ansible-galaxy")
+    subprocess.run([galaxy, "collection", "build", "--force", "--output-path", str(ROOT / "build"), str(staging)],
+                   check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([galaxy, "collection", "install", "--offline", "--force", "-p", str(ROOT / ".cache" / "collections"),
+                    *map(str, (ROOT / "build").glob("plover-vmft-*.tar.gz"))], check=True, stdout=subprocess.DEVNULL)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
