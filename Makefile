@@ -11,6 +11,7 @@ help:
 	@echo "make test-native       the C library, also under ASan and UBSan"
 	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
 	@echo "make lint              ruff"
+	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
 	@echo "make setup | native | clean"
 
@@ -47,6 +48,9 @@ build: setup
 up: build
 	@$(PYTHON) -m lab.up
 
+demo: build
+	@$(PYTHON) -m lab.demo
+
 down:
 	@/usr/bin/python3 -m lab down
 
@@ -58,4 +62,4 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build up down test test-unit test-native test-integration lint clean
+.PHONY: help setup native build up demo down test test-unit test-native test-integration lint clean

@@ -11,7 +11,7 @@ from . import base
 from .hosts import CLIENT, HOSTS, NETNS, Host, down, network_up, sh
 from .paths import LAB
 
-SSH = """Host primary secondary witness
+SSH = """Host primary secondary witness 192.168.77.*
   User root
   IdentityFile {lab}/id
   StrictHostKeyChecking no
