@@ -8,3 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 for folder in ("plugins/module_utils", "plugins/modules", "."):
     sys.path.insert(0, str(ROOT / folder))
+
+try:
+    from hypothesis import settings
+except ImportError:  # the integration tests do without it
+    pass
+else:
+    # The same examples in every run, and no clock: the machines are small and busy.
+    settings.register_profile("plover", deadline=None, derandomize=True, max_examples=60)
+    settings.load_profile("plover")
