@@ -138,7 +138,9 @@ class PeerLinks:
             data = json.loads(message.payload)
             member, channel = data["member"], data["channel"]
             cluster = data["cluster_id"]
-        except (ValueError, KeyError, TypeError) as error:
+            if type(member) is not str or type(channel) is not int:
+                raise TypeError("'member' must be a string, 'channel' a number")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise WireError(f"malformed Hello: {error}") from error
         if cluster != self.config.cluster_id:
             raise WireError(f"Hello of cluster {cluster}, ours is {self.config.cluster_id}; check 'cluster_id'")
