@@ -222,6 +222,19 @@ def test_nonsense_of_a_member_closes_its_connection_and_it_may_come_back():
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("channel", [wire.CONTROL, wire.DATA])
+def test_a_second_hello_closes_the_connection_and_goes_no_further(channel):
+    async def run():
+        async with listening() as member:
+            reader, writer = await dial(member)
+            writer.write(sent(hello(channel=channel)) + sent(hello(channel=channel)))
+            await closed(reader)
+            await until(lambda: member.down == [("primary", channel)])
+            assert member.heard == []
+            writer.close()
+    asyncio.run(run())
+
+
 def test_who_connects_and_says_nothing_is_closed(monkeypatch):
     monkeypatch.setattr(peers, "HELLO_TIMEOUT_S", 0.1)
 

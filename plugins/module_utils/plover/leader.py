@@ -15,7 +15,7 @@ from . import actions as act
 from . import fill as fl
 from . import syncvm as sv
 from . import wire
-from .errors import InvariantViolation
+from .errors import InvariantViolation, WireError
 from .fill import LeaderFill
 from .guard import Guard
 from .log import AUDIT, INPUT, NUMBER, SYNCVM
@@ -239,7 +239,11 @@ class Leader:
             return
         if self.fill:
             return
-        refusal = differences(self.core.facts, json.loads(m.payload))
+        try:
+            facts = json.loads(m.payload)
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"malformed join request: {error}") from error
+        refusal = differences(self.core.facts, facts)
         if refusal:
             self.peer_note = f"{self.peer} cannot join: {refusal}"
             self.core.report(self.peer_note)

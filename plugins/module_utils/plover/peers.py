@@ -70,6 +70,8 @@ class Link(asyncio.Protocol):
             for message in self._decoder.feed(data):
                 if self.member is None:
                     self._greet(message)
+                elif isinstance(message, wire.Hello):
+                    raise WireError("a second Hello")
                 else:
                     self.links.on_message(self.member, self.channel, message)
                 if self.transport.is_closing():
