@@ -183,4 +183,4 @@ def test_messages_of_another_view_or_syncvm_are_passed_over(moments):
         secondary.core.at(cluster.now).data(wire.StageEnd(view, number, 0, 1, b"wrong"))
         secondary.core.data(wire.StagePages(view, number, 9, b"wrong"))
     cluster.run_until(cluster.protected)
-    cluster.run_until(lambda: cluster["primary"].core.figures.number >= syncvm.number)
+    cluster.run_until(lambda: cluster["primary"].core.figures is not None)
