@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from . import wire
 from .durable import Durable, Record
-from .errors import InvariantViolation, WireError
+from .errors import DurableStateError, InvariantViolation, WireError
 from .log import Entry, Log, pack, unpack
 
 FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
@@ -66,6 +66,10 @@ class Consensus:
         self._order = sorted(members)
         self.others = tuple(m for m in self._order if m != me)
         self.view, self.voted_for, self.record = state
+        strangers = (self.record.in_sync | {self.voted_for}) - {None, *members}
+        if strangers:
+            raise DurableStateError(f"the durable state names {sorted(strangers)}, who are not among 'members' "
+                                    f"{self._order}; is it another cluster's? Give the members their old names back")
         self.role, self.leader = FOLLOWER, None
         self.eligible = False  # set by the owner: this replica holds the VM's state
         self.log = Log()

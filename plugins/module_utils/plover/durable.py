@@ -33,6 +33,12 @@ class Durable(NamedTuple):
     record: Record = Record()
 
 
+def _body(state: Durable) -> str:
+    return json.dumps({"view": state.view, "voted_for": state.voted_for,
+                       "record": {"view": state.record.view, "version": state.record.version,
+                                  "in_sync": sorted(state.record.in_sync)}})
+
+
 class Store:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "state.json"
@@ -54,18 +60,20 @@ class Store:
                 raise ValueError("checksum does not fit")
             data = json.loads(body)
             record = data["record"]
-            return Durable(int(data["view"]), data["voted_for"],
-                           Record(int(record["view"]), int(record["version"]), frozenset(record["in_sync"])))
-        except (ValueError, KeyError, TypeError) as error:
+            state = Durable(int(data["view"]), data["voted_for"],
+                            Record(int(record["view"]), int(record["version"]), frozenset(record["in_sync"])))
+            named = state.record.in_sync | ({state.voted_for} - {None})
+            sane = min(state.view, *state.record.order) >= 0 and all(isinstance(name, str) for name in named)
+            if not sane or _body(state) != body:
+                raise ValueError("this version does not write such a file")
+            return state
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DurableStateError(
                 f"{self._path}: is damaged ({error}). A member that forgets its vote could let two leaders live, "
                 "so it stays out. Restore the file, or rebuild this member with the deploy play") from error
 
     def save(self, state: Durable) -> None:
-        body = json.dumps({
-            "view": state.view, "voted_for": state.voted_for,
-            "record": {"view": state.record.view, "version": state.record.version,
-                       "in_sync": sorted(state.record.in_sync)}})
+        body = _body(state)
         text = f"{body}\n{zlib.crc32(body.encode()):08x}\n"
         temporary = self._path.with_suffix(".new")
         try:
