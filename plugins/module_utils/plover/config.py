@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .errors import ConfigError
 
 CONFIG_DIR = Path("/etc/plover")
+FILE_BYTES_MAX = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -127,10 +128,14 @@ class Config:
     def load(cls, path: str | Path) -> Config:
         """Read and check ``path``. Raises ConfigError with every problem found."""
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            with open(path, "rb") as file:
+                text = file.read(FILE_BYTES_MAX + 1)
+            if len(text) > FILE_BYTES_MAX:
+                raise ConfigError(f"{path}: is over {FILE_BYTES_MAX} bytes; run the deploy play to write it anew")
+            values = json.loads(text.decode("utf-8"))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror}); run the deploy play to write it") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: is not JSON ({error}); run the deploy play to write it anew") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: must be one JSON object of settings")
@@ -209,12 +214,12 @@ def _is_ip(text: Any) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    if argv in ([], ["-h"], ["--help"]):
+    if len(argv) != 1 or argv[0] in ("-h", "--help"):
         print("usage: python3 -m plover.config FILE\n\nChecks a settings file. Settings:")
         for key, row in SETTINGS.items():
             default = "required" if row.default is REQUIRED else f"default {row.default!r}"
             print(f"  {key}: {row.help} ({default})")
-        return 0 if argv else 2
+        return 0 if len(argv) == 1 else 2
     try:
         Config.load(argv[0])
     except ConfigError as error:
