@@ -56,6 +56,13 @@ def _readonly_address(view: memoryview) -> int:
     return address
 
 
+def _numbers(numbers, kind: str) -> int:
+    """Address of an array of ``kind``: "I" page numbers, "Q" hashes; of another width they would be read beyond its end."""
+    if not isinstance(numbers, array) or numbers.typecode != kind:
+        raise NativeError(f"{numbers!r:.60} is no array of type {kind!r}")
+    return numbers.buffer_info()[0]
+
+
 def _bytes_of(buffer) -> int:
     return memoryview(buffer).nbytes
 
@@ -170,7 +177,7 @@ class Native:
 
     def hash_pages(self, pool: Pool, ram: GuestRam, index: array) -> array:
         out = array("Q", bytes(8 * len(index)))
-        _checked(self._lib.plover_hash_pages(pool.handle, ram.address, ram.pages, _address(index, False), len(index),
+        _checked(self._lib.plover_hash_pages(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
                                              _address(out, True)), "hashing pages")
         return out
 
@@ -179,27 +186,27 @@ class Native:
         if not len(a) == len(b) == len(index):
             raise NativeError(f"{len(a)} and {len(b)} hashes for {len(index)} pages")
         out = array("I", bytes(4 * len(index)))
-        n = _checked(self._lib.plover_compare(_address(a, False), _address(b, False), _address(index, False), len(index),
+        n = _checked(self._lib.plover_compare(_numbers(a, "Q"), _numbers(b, "Q"), _numbers(index, "I"), len(index),
                                               _address(out, True)), "comparing hashes")
         return out[:n]
 
     def nonzero(self, ram: GuestRam, index: array) -> array:
         """Those pages of ``index`` that are not all zero."""
         out = array("I", bytes(4 * len(index)))
-        n = _checked(self._lib.plover_nonzero(ram.address, ram.pages, _address(index, False), len(index),
+        n = _checked(self._lib.plover_nonzero(ram.address, ram.pages, _numbers(index, "I"), len(index),
                                               _address(out, True)), "looking for zero pages")
         return out[:n]
 
     def gather(self, ram: GuestRam, index: array) -> bytearray:
         out = bytearray(PAGE_BYTES * len(index))
-        _checked(self._lib.plover_gather(ram.address, ram.pages, _address(index, False), len(index), _address(out, True)),
+        _checked(self._lib.plover_gather(ram.address, ram.pages, _numbers(index, "I"), len(index), _address(out, True)),
                  "gathering pages")
         return out
 
     def apply(self, ram: GuestRam, index: array, data) -> None:
         if _bytes_of(data) != PAGE_BYTES * len(index):
             raise NativeError(f"{_bytes_of(data)} bytes for {len(index)} pages")
-        _checked(self._lib.plover_apply(ram.address, ram.pages, _address(index, False), len(index), _address(data, False)),
+        _checked(self._lib.plover_apply(ram.address, ram.pages, _numbers(index, "I"), len(index), _address(data, False)),
                  "applying pages")
 
     def tracker(self, backend: str, pid: int, ram_path: str, ram: GuestRam, pool: Pool, uffd_file: str) -> Tracker:
@@ -235,18 +242,19 @@ def _fetch_uffd(pid: int, uffd_file: str) -> int:
     """The userfaultfd that the preload library opened in QEMU, as a descriptor of ours."""
     try:
         told, number = Path(uffd_file).read_text(encoding="ascii").split(maxsplit=1)
+        told, number = int(told), number if number.startswith("error") else int(number)
     except (OSError, ValueError) as error:
         raise NativeError(f"{uffd_file}: QEMU told no userfaultfd ({error}); is libplover_preload.so installed?") from error
-    if int(told) != pid or number.startswith("error"):
-        raise NativeError(f"uffd-wp: QEMU could open no userfaultfd: {number.strip()}; needs /dev/userfaultfd and Linux "
-                          ">= 6.7 (or set syncvm_dirty_tracking: scan)")
+    if told != pid or isinstance(number, str):
+        raise NativeError(f"uffd-wp: QEMU could open no userfaultfd: {str(number).strip()}; needs /dev/userfaultfd and "
+                          "Linux >= 6.7 (or set syncvm_dirty_tracking: scan)")
     libc = c.CDLL(None, use_errno=True)
     try:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         raise NativeError(f"QEMU (pid {pid}): {error.strerror}") from error
     try:
-        fd = libc.syscall(_SYS_PIDFD_GETFD, pidfd, int(number), 0)
+        fd = libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0)
         if fd < 0:
             raise NativeError(f"pidfd_getfd from QEMU: {os.strerror(c.get_errno())}; the daemon needs CAP_SYS_PTRACE")
         return fd
