@@ -51,7 +51,7 @@ int main(int argc, char **argv)
         if (*end || threads < 1 || threads > 1024) return fail("--threads", "must be a number from 1 to 1024");
         at = 3;
     }
-    if (argc != at + 1) return fputs(USAGE, stderr), 2;
+    if (argc != at + 1 || argv[at][0] == '-') return fputs(USAGE, stderr), 2;
     int fd = open(argv[at], O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st)) return fail(argv[at], strerror(errno));
