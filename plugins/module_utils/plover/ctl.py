@@ -30,8 +30,11 @@ def ask(path: Path, request: dict) -> dict:
                 if not chunk:
                     break
                 data += chunk
-        return json.loads(data)
-    except (OSError, ValueError) as error:
+        reply = json.loads(data)
+        if not isinstance(reply, dict) or type(reply.get("ok")) is not bool:
+            raise ValueError("what it says is no reply")
+        return reply
+    except (OSError, ValueError, RecursionError) as error:
         return {"ok": False, "error": f"the daemon does not answer on {path} ({error}); see 'systemctl status "
                                       f"plover-replica@{path.parent.name} plover-witness@{path.parent.name}'"}
 

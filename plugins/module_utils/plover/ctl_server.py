@@ -38,7 +38,7 @@ class ControlServer:
             request = json.loads(line)
             if not isinstance(request, dict):
                 raise ValueError("not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return {"ok": False, "error": f"request is no JSON object: {error}"}
         try:
             reply = await self._daemon.operator(request)
