@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from cluster import PAGES, Cluster
+from plover import actions as act
+from plover import wire
 
 STEPS = range(1, 40)  # every step of a syncvm, and some after
 
@@ -204,12 +206,57 @@ def test_leaders_qemu_dies(cluster):
     cluster.run_until(cluster.protected)
 
 
-def test_unequal_replicas_are_refused():
+FACTS = {"qemu_version": "7.2.22", "guest_memory_mib": 256, "guest_machine": "pc"}
+OTHERS = {"qemu_version": "7.2.9", "guest_memory_mib": 512, "guest_machine": "pc-i440fx-7.1"}
+
+
+def answer_with(node, facts):
+    """Each QEMU that ``node`` starts from now on says these facts of itself."""
+    original = node.do
+
+    def do(action):
+        original(action)
+        if isinstance(action, act.StartQemu):
+            assert node.answers[-1][0] == "qemu_ready"
+            node.answers[-1] = ("qemu_ready", facts)
+
+    node.do = do
+
+
+@pytest.mark.parametrize("different", [("qemu_version",), ("guest_memory_mib",), ("guest_machine",), tuple(OTHERS)],
+                         ids=["version", "ram", "machine", "all"])
+def test_unequal_replicas_are_refused(different):
+    """A secondary of other facts is told each of them and never joins; made equal, it does."""
     cluster = Cluster()
-    do = cluster["secondary"].do
-    cluster.run_until(lambda: cluster.leader() is not None)
-    cluster["secondary"].core.qemu_ready({"qemu_version": "9.9.9"})
-    cluster["secondary"].qemu_ready_sent = do
-    cluster.run(1.0)
-    cluster["secondary"].core.facts = {"qemu_version": "9.9.9"}
-    assert cluster.leader().memory.pages == PAGES
+    answer_with(cluster["primary"], FACTS)
+    answer_with(cluster["secondary"], {**FACTS, **{key: OTHERS[key] for key in different}})
+    refusals, post = [], cluster.post
+
+    def watch(src, to, message, channel):
+        if isinstance(message, wire.JoinRefused):
+            refusals.append((src, to, message.payload.decode()))
+        assert not isinstance(message, (wire.FillPages, wire.FillState, wire.FillDone)), message
+        post(src, to, message, channel)
+
+    cluster.post = watch
+    cluster.run_until(lambda: refusals)
+    for value in range(1, 5):
+        assert write(cluster, value).name == "primary"
+        cluster.run(0.5)
+    leader, secondary = cluster["primary"].core, cluster["secondary"].core
+    assert len(refusals) > 3  # it asks again, and is refused again
+    for src, to, text in refusals:
+        assert (src, to) == ("primary", "secondary")
+        assert {key for key in FACTS if f"{key} is " in text} == set(different)
+        assert all(f"{key} is {OTHERS[key]!r} there and {FACTS[key]!r} here" in text for key in different)
+    assert all(node.consensus.record.in_sync == {"primary"} for node in cluster.nodes.values())
+    assert leader.status()["service"] == "degraded" and f"secondary cannot join: {text}" in leader.status()["sentence"]
+    assert (secondary.status()["role"], secondary.status()["sentence"]) == ("idle", f"refused by primary: {text}")
+    assert not any(cluster["secondary"].memory.ram) and cluster["secondary"].released == []
+
+    cluster.post = post
+    cluster.restart("secondary")
+    answer_with(cluster["secondary"], FACTS)
+    cluster.run_until(cluster.protected)
+    assert cluster["secondary"].memory.ram[1:5] == [1, 2, 3, 4]
+    assert write(cluster, 9).name == "primary"
