@@ -22,7 +22,7 @@ class LogModel(RuleBasedStateMachine):
         self.log = Log(index, view)
         self.base, self.view, self.entries = index, view, []
 
-    @rule(view=st.integers(0, 9), payload=st.binary(max_size=9), count=st.integers(1, 3))
+    @rule(view=st.integers(0, 9), payload=st.binary(max_size=9), count=st.integers(1, 5))
     def append(self, view, payload, count):
         for _ in range(count):
             entry = Entry(self.base + len(self.entries) + 1, view, INPUT, payload)
@@ -34,12 +34,12 @@ class LogModel(RuleBasedStateMachine):
         with pytest.raises(InvariantViolation, match="log gap"):
             self.log.append(Entry(self.base + len(self.entries) + ahead, 1, INPUT, b""))
 
-    @rule(at=st.integers(-2, 12))
+    @rule(at=st.integers(-1, 7))
     def cut_after(self, at):
         self.log.cut_after(self.base + at)
         self.entries = self.entries[:max(0, at)]
 
-    @rule(at=st.integers(-2, 12))
+    @rule(at=st.integers(-1, 7))
     def truncate(self, at):
         self.log.truncate(self.base + at)
         gone, self.entries = self.entries[:max(0, at)], self.entries[max(0, at):]
@@ -66,7 +66,19 @@ class LogModel(RuleBasedStateMachine):
 
 
 TestLogModel = LogModel.TestCase
-TestLogModel.settings = settings(max_examples=60, stateful_step_count=25)
+TestLogModel.settings = settings(max_examples=80, stateful_step_count=25)
+
+
+def test_cutting_at_either_end_keeps_the_rest_and_its_size():
+    log = Log(10, 2)
+    for index in range(11, 16):
+        log.append(Entry(index, 3, INPUT, b"x" * index))
+    log.cut_after(13)
+    assert (log.base_index, log.last_index, log.bytes) == (10, 13, 11 + 12 + 13)
+    log.truncate(11)
+    assert (log.base_index, log.base_view, log.last_index, log.bytes) == (11, 3, 13, 12 + 13)
+    log.cut_after(5)
+    assert (log.base_index, log.last_index, log.last_view, log.bytes) == (11, 11, 3, 0)
 
 
 @st.composite
