@@ -7,12 +7,13 @@ import json
 from dataclasses import fields
 
 import pytest
-from cluster import Cluster
+from cluster import Cluster, FakeMemory
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plover import wire
 from plover.errors import InvariantViolation, WireError
 from plover.log import INPUT, SYNCVM, Entry, pack
+from plover.syncvm import chain_digest
 from test_wire import TYPES as ALL_TYPES
 
 TYPES = [cls for cls in ALL_TYPES if cls is not wire.Hello]  # a Hello never gets past the links: see test_peers.py
@@ -147,7 +148,7 @@ def at_stage(moments):
     (lambda v, n: wire.StagePages(v, n, 1, b"\xff" * 4100), "outside the guest's"),
     (lambda v, n: wire.StagePages(v, n, 600, bytes(4100) * 600), "600 pages staged, only"),
     (lambda v, n: wire.StageEnd(v, n, 0, 12345, b"device"), "do not fit the leader's digest"),
-    (lambda v, n: wire.StageEnd(v, n, 1, 0, b""), "do not fit the leader's digest"),
+    (lambda v, n: wire.StageEnd(v, n, 1, chain_digest(FakeMemory(), 0, b""), b""), "staged 0 pages do not fit"),
     (lambda v, n: wire.Bitmap(v, n, False, bytes(80)), "second dirty bitmap"),
     (lambda v, n: wire.Bitmap(v, n, False, bytes(79)), "dirty bitmap of 79 bytes"),
     (lambda v, n: wire.Applied(v, n), "Applied sent to a secondary"),
