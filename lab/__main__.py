@@ -17,6 +17,9 @@ SSH = """Host primary secondary witness 192.168.77.*
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR
+  ConnectTimeout 5
+  ServerAliveInterval 3
+  ServerAliveCountMax 2
   ControlMaster auto
   ControlPersist 60
   ControlPath {lab}/ssh-%h

@@ -19,6 +19,7 @@ from .hosts import SERVICE_IP, SERVICE_PORT
 
 DURATION_S_MAX = 600.0
 READ_TIMEOUT_S = 30.0
+PIPELINE = 256
 
 
 class History:
@@ -48,7 +49,15 @@ def command(*words: str) -> bytes:
 
 
 async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.wait_for(asyncio.open_connection(SERVICE_IP, SERVICE_PORT), READ_TIMEOUT_S)
+    """A refusal is asked again, for as long as an answer is waited for."""
+    end = time.monotonic() + READ_TIMEOUT_S
+    while True:
+        try:
+            return await asyncio.wait_for(asyncio.open_connection(SERVICE_IP, SERVICE_PORT), READ_TIMEOUT_S)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.2)
 
 
 async def writer_client(history: History, number: int, pause_s: float, ending: asyncio.Event) -> None:
@@ -72,17 +81,23 @@ async def writer_client(history: History, number: int, pause_s: float, ending: a
     writer.close()
 
 
+async def bulk(reader: asyncio.StreamReader) -> bytes | None:
+    """One answer to GET; None if the key is not there."""
+    head = await reader.readline()
+    if head.startswith(b"$") and head != b"$-1\r\n":
+        return (await reader.readexactly(int(head[1:]) + 2))[:-2]
+    return None
+
+
 async def verify(history: History) -> int:
     """Read every acknowledged key over a fresh connection; returns how many are not there."""
     reader, writer = await connect()
-    lost = 0
-    for key, value in history.acked.items():
-        writer.write(command("GET", key))
-        head = await asyncio.wait_for(reader.readline(), READ_TIMEOUT_S)
-        body = b""
-        if head.startswith(b"$") and head != b"$-1\r\n":
-            body = (await reader.readexactly(int(head[1:]) + 2))[:-2]
-        lost += body != value.encode()
+    lost, wanted = 0, list(history.acked.items())
+    for start in range(0, len(wanted), PIPELINE):  # each answer waits for a syncvm: ask for many at once
+        batch = wanted[start:start + PIPELINE]
+        writer.write(b"".join(command("GET", key) for key, _ in batch))
+        for _, value in batch:
+            lost += await asyncio.wait_for(bulk(reader), READ_TIMEOUT_S) != value.encode()
     writer.close()
     return lost
 
@@ -94,10 +109,11 @@ async def run(clients: int, rate: float, seconds: float, out: Path) -> None:
         loop.add_signal_handler(number, ending.set)
     loop.call_later(seconds, ending.set)
     tasks = [loop.create_task(writer_client(history, n, 1 / rate, ending)) for n in range(clients)]
-    while not ending.is_set():
+    while not ending.is_set() and not any(task.done() for task in tasks):  # a client that fails ends the load
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(ending.wait(), 1.0)
         print(json.dumps({"acked": len(history.acked)}), flush=True)
+    ending.set()
     await asyncio.gather(*tasks)
     lost = await verify(history)
     out.write_text(json.dumps({"acked": len(history.acked), "lost": lost, "outage_ms": history.gap_ms(),

@@ -72,7 +72,7 @@ def show() -> dict:
         host = Host("primary")
         host.power_on()
         wait_ssh("primary")
-        after = deploy.wait_protected("secondary", 90)
+        deploy.wait_protected("secondary", 90)
         say("protected again; reading back every acknowledged write")
         time.sleep(2.0)
         clients = finish_load(load, out)
@@ -87,10 +87,11 @@ def show() -> dict:
     say("running the play again: it must change nothing")
     changed, _ = deploy.play()
     final, status = deploy.ploverctl("secondary", "status")
-    last = before.get("last_syncvm") or {}
+    totals = [s.get("totals", {}) for s in (before, status)]
+    dirty, divergent = (sum(t.get(key, 0) for t in totals) for key in ("dirty_pages", "divergent_pages"))
     return {"acked": clients["acked"], "lost": clients["lost"], "outage_ms": clients["outage_ms"],
-            "connections_broken": clients["connections_broken"], "syncvms": before.get("syncvms", 0) + status.get("syncvms", 0),
-            "same_page_percent": last.get("same_page_percent", after.get("same_page_percent")),
+            "connections_broken": clients["connections_broken"], "syncvms": sum(t.get("syncvms", 0) for t in totals),
+            "same_page_percent": round(100 * (1 - divergent / dirty), 1) if dirty else None,
             "ram_pages_mismatching": audit["mismatching"] + audit["untracked"], "reprotected": final == 0,
             "redeploy_changed": changed, "wall_s": round(time.monotonic() - BEGAN, 1)}
 

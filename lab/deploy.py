@@ -13,7 +13,7 @@ import yaml
 
 from . import guest_image
 from .__main__ import execute
-from .hosts import CLIENT_IP, SERVICE_IP
+from .hosts import CLIENT, CLIENT_IP, SERVICE_IP, SERVICE_PORT
 from .paths import LAB, ROOT
 
 COLLECTIONS = ROOT / ".cache" / "collections"
@@ -55,6 +55,19 @@ def ploverctl(host: str, *words: str) -> tuple[int, dict]:
         return done.returncode, json.loads(done.stdout)
     except ValueError:
         return done.returncode or 255, {}
+
+
+def wait_service(seconds: float) -> None:
+    """Until the guest's Redis answers a client."""
+    ping = (f"exec 3<>/dev/tcp/{SERVICE_IP}/{SERVICE_PORT} && printf 'PING\\r\\n' >&3 && read -t 2 answer <&3"
+            " && [ \"$answer\" = $'+PONG\\r' ]")
+    end = time.monotonic() + seconds
+    while subprocess.run(["ip", "netns", "exec", CLIENT, "timeout", "4", "bash", "-c", ping], capture_output=True,
+                         check=False).returncode:
+        if time.monotonic() > end:
+            raise SystemExit(f"the guest's Redis at {SERVICE_IP}:{SERVICE_PORT} does not answer after {seconds:.0f} s; its console "
+                             "is /run/plover/demo/console.log on the primary")
+        time.sleep(0.2)
 
 
 def wait_protected(host: str, seconds: float) -> dict:

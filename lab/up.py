@@ -25,6 +25,7 @@ def up() -> None:
     changed, _ = deploy.play()
     say(f"the play changed {changed} things")
     deploy.wait_protected("primary", 120)
+    deploy.wait_service(60)
     (LAB / "env").write_text(f"CLIENT_NETNS={CLIENT}\nSERVICE_IP={SERVICE_IP}\nSERVICE_PORT={SERVICE_PORT}\n"
                              f"INVENTORY={deploy.INVENTORY}\nSSH_CONFIG={LAB / 'ssh_config'}\n")
 

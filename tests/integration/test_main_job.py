@@ -66,6 +66,18 @@ def test_switchover_and_witness_loss(group):
     assert lost(client, acked) == []
 
 
+def test_a_secondary_filled_while_the_guest_boots_takes_over(new_group):
+    """Its own QEMU has then seen another half of the boot than the states it was given (virtio's "disabled")."""
+    group = new_group(syncvm_interval_ms_max=100)
+    group.start()
+    group.wait("primary", service="protected")
+    client, acked = connect(), {}
+    write(client, acked, "a", "1")
+    group.power_off("primary")
+    write(client, acked, "b", "2")
+    assert lost(client, acked) == []
+
+
 def test_secondary_loss_and_a_restart_of_the_lone_leaders_daemon(group):
     """The daemon of a leader without a secondary restarts: the guest runs on and is served again."""
     client, acked = connect(), {}

@@ -40,10 +40,10 @@ def test_boots_fills_and_protects(cluster):
 
 
 def test_output_waits_for_the_syncvm(cluster):
-    before = cluster.leader().core.syncvms
+    before = cluster.leader().core.totals["syncvms"]
     write(cluster, 5)
     leader = cluster.leader()
-    cluster.run_until(lambda: leader.core.syncvms > before)
+    cluster.run_until(lambda: leader.core.totals["syncvms"] > before)
     cluster.run(0.05)
     assert leader.memory.ram[5] == cluster["secondary"].memory.ram[5] == 5
     assert cluster["secondary"].released == []

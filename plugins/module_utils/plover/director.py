@@ -33,7 +33,7 @@ class Director:
         self.facts: dict = {}
         self.role: Leader | Follower
         self.figures: Figures | None = None
-        self.syncvms = 0
+        self.totals = dict.fromkeys(("syncvms", "dirty_pages", "divergent_pages", "bytes"), 0)
         self.cold = False
         self._number = 0
         self._out: list = []
@@ -72,7 +72,8 @@ class Director:
 
     def record_figures(self, figures: Figures) -> None:
         self.figures = figures
-        self.syncvms += 1
+        for key, amount in (("syncvms", 1), *((k, getattr(figures, k)) for k in ("dirty_pages", "divergent_pages", "bytes"))):
+            self.totals[key] += amount
 
     def _set_eligible(self) -> None:
         first_boot = self.consensus.record.version == 0 and self.config.member == self.config.preferred_leader

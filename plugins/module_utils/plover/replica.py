@@ -20,6 +20,7 @@ from .frames import announcements, wrap
 from .leader import Leader
 from .memory import GuestMemory
 from .peers import PeerLinks
+from .status import DOWN
 from .tap import Tap
 from .vm import Vm, running_qemu
 
@@ -27,6 +28,7 @@ log = logging.getLogger("plover")
 TICK_S = 0.005
 IDLE_LOOK_S = 0.001
 INLINE_PAGES_MAX = 4096  # more pages are hashed in a thread, so that heartbeats go on
+TAP_RETRY_S = 1.0
 ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 
@@ -44,6 +46,7 @@ class Replica(Daemon):
         self._tap_work: asyncio.Queue = asyncio.Queue()
         self._idle_task: asyncio.Task | None = None
         self._tap_reading = False
+        self.tap_error = ""
         self._vm_op: asyncio.Task | None = None
         self._executing = False
         self._actions = {
@@ -264,6 +267,7 @@ class Replica(Daemon):
     async def _tap_worker(self) -> None:
         while True:
             action = await self._tap_work.get()
+            self.tap_error = ""
             try:
                 if isinstance(action, act.TapUp):
                     await self.tap.up()
@@ -272,6 +276,14 @@ class Replica(Daemon):
                     await self.tap.down()
             except NetworkError as error:
                 log.error("%s", error)
+                if isinstance(action, act.TapUp):
+                    self.tap_error = str(error)
+                    self.loop.call_later(TAP_RETRY_S, self._retry_tap, action)
+
+    def _retry_tap(self, action: act.TapUp) -> None:
+        leading = self.core.leading
+        if leading and leading.tap_up and self.tap_error and self._tap_work.empty():
+            self._tap_work.put_nowait(action)
 
     async def _announce(self) -> None:
         waited = 0.0
@@ -307,7 +319,10 @@ class Replica(Daemon):
     async def operator(self, request: dict) -> dict:
         command = request.get("cmd")
         if command == "status":
-            return self.at().status()
+            status = self.at().status()
+            if self.tap_error:
+                status.update(service=DOWN, sentence=f"leading, but clients cannot reach the VM: {self.tap_error}")
+            return status
         if command in ("switchover", "audit"):
             return await self._wait_for(command)
         if command == "cold-start":
@@ -333,6 +348,10 @@ class Replica(Daemon):
         return {"pages": self.config.guest_pages, "mismatching": result.mismatching, "untracked": result.untracked,
                 "dirty_pages": result.dirty_pages, "divergent_pages": result.divergent_pages, "number": result.number,
                 "pause_ms": result.pause_ms}
+
+    def sentence(self) -> str:
+        status = self.core.status()
+        return f"{status['service']}: {status['sentence']}"
 
     async def teardown(self) -> None:
         """The VM runs on in its own unit; without us nothing passes (invariant 6)."""

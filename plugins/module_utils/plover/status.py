@@ -30,8 +30,8 @@ def service_of(cons: Consensus, hears_leader: bool) -> str:
 def describe(core: Director) -> dict[str, Any]:
     out = consensus_status(core.consensus)
     role, sentence, service = _leader(core) if core.leading else _follower(core)
-    out.update(name=core.config.name, role=role, service=service, sentence=sentence, syncvms=core.syncvms,
-               last_syncvm=_figures(core), dirty_tracking=core.config.syncvm_dirty_tracking,
+    out.update(name=core.config.name, role=role, service=service, sentence=sentence, syncvms=core.totals["syncvms"],
+               totals=dict(core.totals), last_syncvm=_figures(core), dirty_tracking=core.config.syncvm_dirty_tracking,
                versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
     return out
 

@@ -235,6 +235,11 @@ class Vm:
         self.read_output()
 
     async def colo_load(self, state: bytes) -> None:
+        """Load a device state into the stopped VM; it runs on from there."""
+        # A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this
+        # VM did on its own since the last load would stay: a card disabled while its guest booted was dead after a
+        # failover. The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone.
+        await self.qmp.execute_and_wait("system_reset", "RESET")
         self.monitor.disturb()
         await self._colo.load(state)
 
