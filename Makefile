@@ -10,6 +10,8 @@ help:
 	@echo "make test-unit         pure logic and bad input; seconds"
 	@echo "make test-native       the C library, also under ASan and UBSan"
 	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
+	@echo "make test-lab          the play on three systemd hosts: refusals, --check, the demo's failover"
+	@echo "make test-molecule     scenario default: converge, idempotence, testinfra"
 	@echo "make lint              ruff"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
@@ -30,7 +32,7 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 native: setup
 	@$(MAKE) -s -C native
 
-test: test-native test-unit test-integration
+test: lint test-native test-unit test-integration test-lab test-molecule
 
 test-unit: native
 	$(PYTEST) tests/unit
@@ -41,6 +43,13 @@ test-native: setup
 
 test-integration: native
 	$(PYTEST) tests/integration
+
+test-lab: build
+	$(PYTEST) tests/lab
+
+test-molecule: build
+	@PATH="$(CURDIR)/.cache/venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" PYTEST_ADDOPTS="-p no:pytest-ansible" \
+	  molecule test
 
 build: setup
 	@$(PYTHON) tools/build_collection.py
@@ -62,4 +71,4 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build up demo down test test-unit test-native test-integration lint clean
+.PHONY: help setup native build up demo down test test-unit test-native test-integration test-lab test-molecule lint clean

@@ -57,6 +57,7 @@ def save_journals() -> None:
 
 def show() -> dict:
     up()
+    deploy.lead("primary", 60)
     before = deploy.wait_protected("primary", 60)
     say(f"eight clients write now; in {LOAD_BEFORE_S:.0f} s the primary loses its power")
     load, out = start_load(DEMO / "clients.json"), DEMO / "clients.json"
@@ -114,8 +115,10 @@ def main() -> int:
             down()
     print(f"""
   {result['acked']} writes were acknowledged; {result['lost']} of them are lost.
-  The primary's host died. The longest time without an answer was {result['outage_ms']} ms; {result['connections_broken']} connections broke.
-  The VM is {'protected again' if result['reprotected'] else 'NOT protected'}; {result['ram_pages_mismatching']} of all memory pages differ between its two copies.
+  The primary's host died. The longest time without an answer was {result['outage_ms']} ms;
+  {result['connections_broken']} connections broke.
+  The VM is {'protected again' if result['reprotected'] else 'NOT protected'};
+  {result['ram_pages_mismatching']} of all memory pages differ between its two copies.
   A second run of the play changed {result['redeploy_changed']} things. All of it took {result['wall_s']} s.
   (build/demo/result.json)""")
     return 0 if good(result) else 1

@@ -57,6 +57,15 @@ def ploverctl(host: str, *words: str) -> tuple[int, dict]:
         return done.returncode or 255, {}
 
 
+def lead(host: str, seconds: float) -> None:
+    """Let ``host`` lead: a machine that was very busy during the play may have seen a failover."""
+    end = time.monotonic() + seconds
+    while (status := wait_protected(host, seconds))["role"] != "leader":
+        if time.monotonic() > end:
+            raise SystemExit(f"{host} does not lead after {seconds:.0f} s: {status['sentence']}")
+        ploverctl(status["leader"], "switchover")
+
+
 def wait_service(seconds: float) -> None:
     """Until the guest's Redis answers a client."""
     ping = (f"exec 3<>/dev/tcp/{SERVICE_IP}/{SERVICE_PORT} && printf 'PING\\r\\n' >&3 && read -t 2 answer <&3"
@@ -65,8 +74,8 @@ def wait_service(seconds: float) -> None:
     while subprocess.run(["ip", "netns", "exec", CLIENT, "timeout", "4", "bash", "-c", ping], capture_output=True,
                          check=False).returncode:
         if time.monotonic() > end:
-            raise SystemExit(f"the guest's Redis at {SERVICE_IP}:{SERVICE_PORT} does not answer after {seconds:.0f} s; its console "
-                             "is /run/plover/demo/console.log on the primary")
+            raise SystemExit(f"the guest's Redis at {SERVICE_IP}:{SERVICE_PORT} does not answer after {seconds:.0f} s; "
+                             "its console is /run/plover/demo/console.log on the leader's host")
         time.sleep(0.2)
 
 

@@ -15,7 +15,7 @@ class ClientError(Exception):
 
 def ask(name, command, run_dir="/run/plover", timeout_s=10.0):
     """The daemon's reply to ``command`` as a dictionary; raises ClientError."""
-    path = "%s/%s/ctl.sock" % (run_dir, name)
+    path = f"{run_dir}/{name}/ctl.sock"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout_s)
@@ -25,16 +25,15 @@ def ask(name, command, run_dir="/run/plover", timeout_s=10.0):
             while not data.endswith(b"\n"):
                 chunk = sock.recv(65536)
                 if not chunk:
-                    raise ClientError("%s: the daemon closed the connection in mid-answer" % path)
+                    raise ClientError(f"{path}: the daemon closed the connection in mid-answer")
                 data += chunk
                 if len(data) > REPLY_BYTES_MAX:
-                    raise ClientError("%s: an answer of over %d bytes" % (path, REPLY_BYTES_MAX))
+                    raise ClientError(f"{path}: an answer of over {REPLY_BYTES_MAX} bytes")
         reply = json.loads(data)
     except (OSError, ValueError) as error:
-        raise ClientError("%s: %s; is the unit plover-replica@%s or plover-witness@%s running?"
-                          % (path, error, name, name)) from error
+        raise ClientError(f"{path}: {error}; is the unit plover-replica@{name} or plover-witness@{name} running?") from error
     if not isinstance(reply, dict):
-        raise ClientError("%s: the answer is no JSON object" % path)
+        raise ClientError(f"{path}: the answer is no JSON object")
     return reply
 
 
@@ -46,9 +45,9 @@ def wait_for_service(name, wanted, timeout_s, run_dir="/run/plover"):
             status = ask(name, "status", run_dir)
             if status.get("service") == wanted:
                 return status
-            said = "%s, %s: %s" % (status.get("role"), status.get("service"), status.get("sentence"))
+            said = "{}, {}: {}".format(status.get("role"), status.get("service"), status.get("sentence"))
         except ClientError as error:
             said = str(error)
         if time.monotonic() >= end:
-            raise ClientError("VM %s is not %s after %s s (timeout_s). The daemon says: %s" % (name, wanted, timeout_s, said))
+            raise ClientError(f"VM {name} is not {wanted} after {timeout_s} s (timeout_s). The daemon says: {said}")
         time.sleep(0.2)

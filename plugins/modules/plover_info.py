@@ -36,7 +36,6 @@ status:
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
 from ansible_collections.plover.vmft.plugins.module_utils.plover_client import ClientError, ask  # noqa: E402
 
 

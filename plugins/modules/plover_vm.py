@@ -65,7 +65,6 @@ status:
 import json  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
 from ansible_collections.plover.vmft.plugins.module_utils.plover_client import (  # noqa: E402
     ClientError,
     wait_for_service,
@@ -73,13 +72,15 @@ from ansible_collections.plover.vmft.plugins.module_utils.plover_client import (
 
 
 def seat(module, name):
-    path = "/etc/plover/%s.json" % name
+    path = f"/etc/plover/{name}.json"
     try:
         with open(path, encoding="utf-8") as file:
             settings = json.load(file)
         return settings["members"][settings["member"]]["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return module.fail_json(msg="%s: %r; role vm writes it" % (path, error))
+        if module.check_mode and isinstance(error, FileNotFoundError):
+            return "replica-or-witness"  # the play would have written it
+        return module.fail_json(msg=f"{path}: {error!r}; role vm writes it")
 
 
 def unit_state(module, unit):
@@ -93,12 +94,12 @@ def plan(unit, before, protect):
         return [(text % unit, words) for text, words, wanted in (
             ("enabled %s", ["enable", unit], not before["enabled"]),
             ("started %s", ["start", unit], not before["active"])) if wanted]
-    steps = [("stopped %s" % unit, ["stop", unit])] if before["active"] else []
+    steps = [(f"stopped {unit}", ["stop", unit])] if before["active"] else []
     if before["enabled"]:
-        steps.append(("disabled %s" % unit, ["disable", unit]))
+        steps.append((f"disabled {unit}", ["disable", unit]))
     if steps and "replica" in unit:
         guest = unit.replace("replica", "qemu")
-        steps.append(("ended %s" % guest, ["stop", guest]))
+        steps.append((f"ended {guest}", ["stop", guest]))
     return steps
 
 
@@ -109,14 +110,14 @@ def main():
         "wait": {"type": "bool", "default": False},
         "timeout_s": {"type": "int", "default": 120}}, supports_check_mode=True)
     name, protect = module.params["name"], module.params["state"] == "protected"
-    unit = "plover-%s@%s.service" % (seat(module, name), name)
+    unit = f"plover-{seat(module, name)}@{name}.service"
     before = unit_state(module, unit)
     steps = plan(unit, before, protect)
     if not module.check_mode:
         for text, words in steps:
             code, out, err = module.run_command(["systemctl", *words])
             if code:
-                module.fail_json(msg="%s failed: %s; see 'journalctl -u %s'" % (text, (err or out).strip(), unit))
+                module.fail_json(msg=f"{text} failed: {(err or out).strip()}; see 'journalctl -u {unit}'")
     result = {"changed": bool(steps), "actions": [text for text, _words in steps],
               "diff": {"before": before, "after": {"active": protect, "enabled": protect}}}
     if module.params["wait"] and protect and not module.check_mode:

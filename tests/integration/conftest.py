@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import harness  # noqa: E402  (it stands beside this file)
+import harness
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,7 +34,8 @@ def in_netns(*command: str) -> list[str]:
 def make_netns() -> None:
     subprocess.run(["ip", "netns", "del", NETNS], capture_output=True, check=False)
     sh("ip", "netns", "add", NETNS)
-    for words in ("link set lo up", "link add br0 address 02:70:6c:00:00:01 type bridge", f"addr add {CLIENT_IP}/24 dev br0", "link set br0 up"):
+    for words in ("link set lo up", "link add br0 address 02:70:6c:00:00:01 type bridge",
+                  f"addr add {CLIENT_IP}/24 dev br0", "link set br0 up"):
         sh("ip", "-n", NETNS, *words.split())
 
 

@@ -44,7 +44,8 @@ def pick_config(name: str | None) -> Config:
     if name:
         return Config.load(CONFIG_DIR / f"{name}.json")
     if len(found) != 1:
-        raise ConfigError(f"{len(found)} VMs in {CONFIG_DIR}; choose one with --vm NAME ({', '.join(p.stem for p in found)})")
+        raise ConfigError(f"{len(found)} VMs in {CONFIG_DIR}; choose one with --vm NAME "
+                          f"({', '.join(p.stem for p in found)})")
     return Config.load(found[0])
 
 

@@ -28,6 +28,7 @@ class Daemon:
         self.ending = asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
         self._alive_at = 0.0
+        self._progress_at = self.loop.time()
         self.loop.set_exception_handler(self._unexpected)
 
     async def setup(self) -> None: ...
@@ -61,8 +62,13 @@ class Daemon:
         self.ending.set()
 
     def alive(self) -> None:
-        """Called by the main loop as it makes progress: feeds the watchdog."""
+        """Called by the main loop as it makes progress: feeds the watchdog, and says if it was held up."""
         now = self.loop.time()
+        late_ms = 1000 * (now - self._progress_at)
+        self._progress_at = now
+        if late_ms > self.config.detection_ms / 2:
+            log.warning("this daemon could not run for %.0f ms (detection_ms is %d): its host is overloaded or its disk "
+                        "slow", late_ms, self.config.detection_ms)
         if now - self._alive_at >= ALIVE_EVERY_S:
             self._alive_at = now
             notify(f"WATCHDOG=1\nSTATUS={self.sentence()}")
@@ -71,6 +77,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.ending.set)
         await self.setup()
+        self._progress_at = self.loop.time()
         notify("READY=1")
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it again

@@ -72,8 +72,9 @@ class Director:
 
     def record_figures(self, figures: Figures) -> None:
         self.figures = figures
-        for key, amount in (("syncvms", 1), *((k, getattr(figures, k)) for k in ("dirty_pages", "divergent_pages", "bytes"))):
-            self.totals[key] += amount
+        self.totals["syncvms"] += 1
+        for key in ("dirty_pages", "divergent_pages", "bytes"):
+            self.totals[key] += getattr(figures, key)
 
     def _set_eligible(self) -> None:
         first_boot = self.consensus.record.version == 0 and self.config.member == self.config.preferred_leader

@@ -99,7 +99,8 @@ class ChildSupervisor:
         launch = json.loads((self._config.run_path / "qemu.json").read_text(encoding="utf-8"))
         with open(self._config.run_path / "qemu.log", "ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *launch["argv"], env={**os.environ, **launch["env"]}, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL)
+                *launch["argv"], env={**os.environ, **launch["env"]}, stdout=log, stderr=log,
+                stdin=asyncio.subprocess.DEVNULL)
 
     async def stop(self) -> None:
         if self._process and self._process.returncode is None:

@@ -64,7 +64,8 @@ class Witness(Daemon):
         service = service_of(cons, heard)
         return {**consensus_status(cons), "name": self.config.name, "role": "witness", "service": service,
                 "sentence": f"voting; {cons.leader} leads" if heard else "voting; no leader is heard",
-                "syncvms": 0, "totals": {}, "last_syncvm": None, "dirty_tracking": "", "versions": {"plover": __version__, "qemu": ""}}
+                "syncvms": 0, "totals": {}, "last_syncvm": None, "dirty_tracking": "",
+                "versions": {"plover": __version__, "qemu": ""}}
 
     async def teardown(self) -> None:
         await self.links.stop()

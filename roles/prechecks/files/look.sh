@@ -20,8 +20,13 @@ if [ "$memory" -gt 0 ]; then
     case $accel in *kvm*) [ -w /dev/kvm ] || problem "accel: kvm needs /dev/kvm on this host; enable virtualization or set accel: tcg" ;; esac
 fi
 for port in $(echo "$ports" | tr ',' ' '); do
-    taken=$(ss -Hltnp "sport = :$port" 2>/dev/null | grep -v 'users:(("python3"' || :)
-    [ -z "$taken" ] || problem "port: $port is in use here by another program; choose another one"
+    for pid in $(ss -Hltnp "sport = :$port" 2>/dev/null | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
+        command=$(tr '\0' ' ' <"/proc/$pid/cmdline")
+        case $command in
+            *plover.replica*|*plover.witness*) ;; # ours, from an earlier run of the play
+            *) problem "port: $port is in use here by process $pid ($(echo "$command" | cut -c1-60)); choose another one" ;;
+        esac
+    done
 done
 version=$(qemu-system-x86_64 --version 2>/dev/null | head -n 1)
 echo "qemu=$version"

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the deploy play has to leave on each host, read from the host itself."""
+from __future__ import annotations
+
+import json
+
+import pytest
+
+REPLICAS, WITNESS = ("primary", "secondary"), "witness"
+EVERYWHERE = (*REPLICAS, WITNESS)
+
+
+def seat_of(host):
+    name = host.check_output("hostname")
+    assert name in EVERYWHERE
+    return name, "witness" if name == WITNESS else "replica"
+
+
+@pytest.fixture
+def replica(host):
+    name, seat = seat_of(host)
+    if seat == "witness":
+        pytest.skip("for the replicas")
+    return name
+
+
+def test_this_hosts_daemon_runs_and_will_run_after_a_reboot(host):
+    _, seat = seat_of(host)
+    unit = host.service(f"plover-{seat}@demo")
+    assert unit.is_running and unit.is_enabled
+
+
+def test_the_other_seats_daemon_is_not_here(host):
+    _, seat = seat_of(host)
+    other = "replica" if seat == "witness" else "witness"
+    assert not host.service(f"plover-{other}@demo").is_running
+
+
+def test_every_member_says_protected(host):
+    done = host.run("ploverctl status -o json")
+    status = json.loads(done.stdout)
+    assert (done.rc, status["service"]) == (0, "protected"), status
+    assert status["in_sync"] == sorted(REPLICAS)
+
+
+def test_settings_are_readable_by_root_only(host):
+    file = host.file("/etc/plover/demo.json")
+    assert (file.user, file.mode) == ("root", 0o640)
+    assert json.loads(file.content_string)["member"] == seat_of(host)[0]
+
+
+def test_the_current_version_is_a_link_to_a_folder_of_its_own(host):
+    assert host.file("/opt/plover/current").is_symlink
+    assert host.run("ploverctl --version").stdout.startswith("ploverctl ")
+
+
+def test_the_witness_carries_no_qemu(host):
+    if seat_of(host)[1] != "witness":
+        pytest.skip("for the witness")
+    assert not host.exists("qemu-system-x86_64")
+    assert not host.file("/opt/plover/current/native").exists
+
+
+def test_only_the_leaders_tap_is_in_the_bridge_beside_the_service_card(host, replica):
+    leads = json.loads(host.run("ploverctl status -o json").stdout)["role"] == "leader"
+    assert host.check_output("basename $(readlink /sys/class/net/svc0/master)") == "br0"
+    assert host.run("basename $(readlink /sys/class/net/plover0/master)").stdout.strip() == ("br0" if leads else "")
+    assert host.service("plover-bridge").is_enabled
+
+
+def test_qemu_runs_in_a_unit_of_its_own_that_is_not_enabled(host, replica):
+    unit = host.service("plover-qemu@demo")
+    assert unit.is_running
+    assert host.run("systemctl is-enabled plover-qemu@demo").stdout.strip() == "static"
+
+
+def test_the_native_library_is_loaded_in_the_daemon(host, replica):
+    pid = host.check_output("systemctl show -P MainPID plover-replica@demo")
+    assert "/native/libplover_native.so" in host.file(f"/proc/{pid}/maps").content_string
+
+
+def test_plover_hash_prints_one_hash_per_page(host, replica):
+    pages = host.check_output("f=$(mktemp) && head -c 8192 /dev/zero > $f && plover-hash $f; rm $f").splitlines()
+    assert len(pages) == 2 and pages[0] == pages[1] and len(pages[0]) == 16
+
+
+@pytest.mark.parametrize("script", ["/etc/qemu-ifup", "/etc/qemu-ifdown"])
+def test_tap_scripts_are_executable(host, replica, script):
+    assert host.file(script).mode == 0o755
