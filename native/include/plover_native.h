@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLOVER_ABI 1u
+#define PLOVER_ABI 2u
 #define PLOVER_PAGE 4096u
 #define PLOVER_API __attribute__((visibility("default")))
 
@@ -59,6 +59,9 @@ PLOVER_API int plover_tracker_open(const char *backend, int pid, uint64_t addres
 /* OR the pages written since the last fetch into bitmap and count them as clean again, atomically per page.
  * Returns how many were written, or a negative errno. words must be (pages + 63) / 64. */
 PLOVER_API int64_t plover_tracker_fetch(plover_tracker *tracker, uint64_t *bitmap, size_t words);
+/* Pages that were overwritten from outside the process (plover_apply), before the process runs on: what they hold now
+ * is their clean state. "scan" must know it, as it compares contents; the others track writes. 0 or a negative errno. */
+PLOVER_API int plover_tracker_applied(plover_tracker *tracker, const uint32_t *index, size_t n);
 PLOVER_API void plover_tracker_close(plover_tracker *tracker);
 
 #endif

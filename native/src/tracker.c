@@ -41,6 +41,16 @@ int64_t plover_tracker_fetch(plover_tracker *t, uint64_t *bitmap, size_t words)
     return t->backend->fetch(t, bitmap);
 }
 
+int plover_tracker_applied(plover_tracker *t, const uint32_t *index, size_t n)
+{
+    if (!t || (n && !index)) return -EINVAL;
+    if (!t->hashes) return 0;
+    int rc = plover_hash_pages(t->pool, t->base, t->pages, index, n, t->scratch);
+    if (rc) return rc;
+    for (size_t i = 0; i < n; i++) t->hashes[index[i]] = t->scratch[i];
+    return 0;
+}
+
 void plover_tracker_close(plover_tracker *t)
 {
     if (!t) return;

@@ -111,6 +111,18 @@ def test_a_bad_word_of_qemus_userfaultfd_is_refused(lib, ram, pool, tmp_path, to
         lib.tracker("uffd-wp", os.getpid(), ram.path, ram, pool, str(tmp_path / "uffd"))
 
 
+def test_a_page_that_a_syncvm_overwrote_and_the_vm_wrote_back_is_told(lib, tracker, ram):  # noqa: F811
+    """The VM did on its own what the leader did not: the same content as before the syncvm, but no longer the leader's."""
+    ram.map[PAGE_BYTES:2 * PAGE_BYTES] = b"1" * PAGE_BYTES
+    assert fetched(tracker) == (1, bitmap_of([1]))
+    lib.apply(ram, array("I", [1, 7]), b"2" * 2 * PAGE_BYTES)
+    tracker.applied(array("I", [1, 7]))
+    ram.map[PAGE_BYTES:2 * PAGE_BYTES] = b"1" * PAGE_BYTES
+    assert fetched(tracker) == (1, bitmap_of([1]))
+    with pytest.raises(NativeError):
+        tracker.applied(array("I", [PAGES]))
+
+
 # --- guest memory, as the core sees it ---
 
 def test_guest_memory_does_what_the_core_asks(monkeypatch, tmp_path):
@@ -123,7 +135,10 @@ def test_guest_memory_does_what_the_core_asks(monkeypatch, tmp_path):
     memory.map(tmp_path / "ram")
     memory.track("scan", os.getpid(), tmp_path / "uffd")
     pages = array("I", [3, 299])
-    memory.apply(pages, b"a" * PAGE_BYTES + bytes(PAGE_BYTES))
+    memory.apply(pages, b"b" * 2 * PAGE_BYTES)
+    assert memory.pages_of(memory.fetch_dirty()) == array("I"), "what a syncvm brought is not what this VM wrote"
+    memory.ram.map[3 * PAGE_BYTES:4 * PAGE_BYTES] = b"a" * PAGE_BYTES
+    memory.ram.map[299 * PAGE_BYTES:] = bytes(PAGE_BYTES)
     dirty = memory.fetch_dirty()
     assert memory.pages_of(dirty) == pages and memory.nonzero(pages) == array("I", [3])
     assert memory.union(dirty, bytes(bitmap_of([0]))) == array("I", [0, 3, 299])

@@ -72,6 +72,8 @@ class GuestMemory:
 
     def apply(self, index: array, data: bytes) -> None:
         self._native.apply(self.ram, index, data)
+        if self._tracker:
+            self._tracker.applied(index)
 
     def digest(self, data: bytes) -> int:
         return self._native.cityhash64(data)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .errors import PloverError
 
-ABI = 1
+ABI = 2
 PAGE_BYTES = 4096
 DEFAULT_DIR = "/opt/plover/current/native"
 _SYS_PIDFD_GETFD = 438
@@ -119,6 +119,12 @@ class Tracker:
             raise NativeError(f"dirty bitmap of {len(bitmap)} bytes, need {8 * words}")
         return _checked(self._lib.plover_tracker_fetch(self._handle, _address(bitmap, True), words), "dirty tracking")
 
+    def applied(self, index: array) -> None:
+        """The pages of ``index`` (array "I") were overwritten from outside: their present content is the clean one."""
+        if len(index) > self._pages:
+            raise NativeError(f"{len(index)} pages applied, there are {self._pages}")
+        _checked(self._lib.plover_tracker_applied(self._handle, _numbers(index, "I"), len(index)), "dirty tracking")
+
     def close(self) -> None:
         if self._handle:
             self._lib.plover_tracker_close(self._handle)
@@ -150,7 +156,8 @@ class Native:
                 ("gather", c.c_int, [void, size, void, size, void]), ("apply", c.c_int, [void, size, void, size, void]),
                 ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
                                            c.POINTER(void), c.c_char_p, size]),
-                ("tracker_fetch", big, [void, void, size]), ("tracker_close", None, [void])):
+                ("tracker_fetch", big, [void, void, size]), ("tracker_applied", c.c_int, [void, void, size]),
+                ("tracker_close", None, [void])):
             function = getattr(lib, "plover_" + name)
             function.restype, function.argtypes = result, arguments
         if lib.plover_abi_version() != ABI:
