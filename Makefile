@@ -49,7 +49,7 @@ test-lab: build
 
 test-molecule: build
 	@PATH="$(CURDIR)/.cache/venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" PYTEST_ADDOPTS="-p no:pytest-ansible" \
-	  molecule test
+	  molecule test </dev/null
 
 build: setup
 	@$(PYTHON) tools/build_collection.py

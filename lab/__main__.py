@@ -54,7 +54,9 @@ def wait_ssh(name: str, seconds: float = 60.0) -> None:
 
 
 def execute(name: str, command: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["ssh", "-F", str(LAB / "ssh_config"), name, command], capture_output=True, text=True, check=False)
+    # Not our stdin: ssh makes it non-blocking, and ansible started after us from the same shell refuses that.
+    return subprocess.run(["ssh", "-F", str(LAB / "ssh_config"), name, command], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)
 
 
 def main() -> int:

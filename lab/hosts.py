@@ -21,7 +21,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def sh(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise SystemExit(f"lab: {' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

@@ -48,9 +48,10 @@ def main() -> int:
         (staging / name).write_bytes(data)
     galaxy = str(Path(sys.executable).parent / "ansible-galaxy")
     subprocess.run([galaxy, "collection", "build", "--force", "--output-path", str(ROOT / "build"), str(staging)],
-                   check=True, stdout=subprocess.DEVNULL)
+                   check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     subprocess.run([galaxy, "collection", "install", "--offline", "--force", "-p", str(ROOT / ".cache" / "collections"),
-                    *map(str, (ROOT / "build").glob("plover-vmft-*.tar.gz"))], check=True, stdout=subprocess.DEVNULL)
+                    *map(str, (ROOT / "build").glob("plover-vmft-*.tar.gz"))], check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)
     return 0
 
 
