@@ -59,9 +59,10 @@ PLOVER_API int plover_tracker_open(const char *backend, int pid, uint64_t addres
 /* OR the pages written since the last fetch into bitmap and count them as clean again, atomically per page.
  * Returns how many were written, or a negative errno. words must be (pages + 63) / 64. */
 PLOVER_API int64_t plover_tracker_fetch(plover_tracker *tracker, uint64_t *bitmap, size_t words);
-/* Pages that were overwritten from outside the process (plover_apply), before the process runs on: what they hold now
- * is their clean state. "scan" must know it, as it compares contents; the others track writes. 0 or a negative errno. */
-PLOVER_API int plover_tracker_applied(plover_tracker *tracker, const uint32_t *index, size_t n);
+/* Both hosts now hold `data` for these n pages (it was sent, or applied): that is their clean content. "scan" must know,
+ * as it compares contents, and a page may go back to what it was at the last fetch; the others track writes and ignore
+ * it. 0 or a negative errno. */
+PLOVER_API int plover_tracker_synced(plover_tracker *tracker, const uint32_t *index, size_t n, const void *data);
 PLOVER_API void plover_tracker_close(plover_tracker *tracker);
 
 #endif

@@ -41,13 +41,14 @@ int64_t plover_tracker_fetch(plover_tracker *t, uint64_t *bitmap, size_t words)
     return t->backend->fetch(t, bitmap);
 }
 
-int plover_tracker_applied(plover_tracker *t, const uint32_t *index, size_t n)
+int plover_tracker_synced(plover_tracker *t, const uint32_t *index, size_t n, const void *data)
 {
-    if (!t || (n && !index)) return -EINVAL;
+    if (!t || (n && (!index || !data))) return -EINVAL;
     if (!t->hashes) return 0;
-    int rc = plover_hash_pages(t->pool, t->base, t->pages, index, n, t->scratch);
-    if (rc) return rc;
-    for (size_t i = 0; i < n; i++) t->hashes[index[i]] = t->scratch[i];
+    for (size_t i = 0; i < n; i++)
+        if (index[i] >= t->pages) return -ERANGE;
+    for (size_t i = 0; i < n; i++)
+        t->hashes[index[i]] = plover_cityhash64((const char *)data + i * PLOVER_PAGE, PLOVER_PAGE);
     return 0;
 }
 

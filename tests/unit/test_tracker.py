@@ -116,11 +116,29 @@ def test_a_page_that_a_syncvm_overwrote_and_the_vm_wrote_back_is_told(lib, track
     ram.map[PAGE_BYTES:2 * PAGE_BYTES] = b"1" * PAGE_BYTES
     assert fetched(tracker) == (1, bitmap_of([1]))
     lib.apply(ram, array("I", [1, 7]), b"2" * 2 * PAGE_BYTES)
-    tracker.applied(array("I", [1, 7]))
+    tracker.synced(array("I", [1, 7]), b"2" * 2 * PAGE_BYTES)
     ram.map[PAGE_BYTES:2 * PAGE_BYTES] = b"1" * PAGE_BYTES
     assert fetched(tracker) == (1, bitmap_of([1]))
     with pytest.raises(NativeError):
-        tracker.applied(array("I", [PAGES]))
+        tracker.synced(array("I", [PAGES]), bytes(PAGE_BYTES))
+    with pytest.raises(NativeError):
+        tracker.synced(array("I", [1]), b"half a page")
+
+
+def test_a_page_that_changed_while_it_was_sent_and_went_back_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLOVER_NATIVE_DIR", str(BUILD))
+    new_ram(tmp_path / "ram").close()
+    memory = GuestMemory(PAGES, 2)
+    memory.map(tmp_path / "ram")
+    memory.ram.map[:2 * PAGE_BYTES] = b"1" * 2 * PAGE_BYTES
+    memory.track("scan", os.getpid(), tmp_path / "uffd")
+    memory.ram.map[:PAGE_BYTES] = b"2" * PAGE_BYTES
+    memory.ram.map[PAGE_BYTES:2 * PAGE_BYTES] = bytes(PAGE_BYTES)
+    assert memory.nonzero(array("I", [0, 1])) == array("I", [0])
+    assert memory.gather(array("I", [0])) == b"2" * PAGE_BYTES
+    memory.ram.map[:2 * PAGE_BYTES] = b"1" * 2 * PAGE_BYTES
+    assert memory.pages_of(memory.fetch_dirty()) == array("I", [0, 1])
+    memory.unmap()
 
 
 # --- guest memory, as the core sees it ---

@@ -58,7 +58,12 @@ class GuestMemory:
         return self._native.bitmap_pages(bitmap, self.pages)
 
     def nonzero(self, index: array) -> array:
-        return self._native.nonzero(self.ram, index)
+        """Those of ``index`` that are not all zeros: the others need not be sent to a host whose memory is fresh."""
+        out = self._native.nonzero(self.ram, index)
+        if self._compares and len(out) < len(index):
+            zero = array("I", sorted(set(index) - set(out)))
+            self._synced(zero, bytes(native.PAGE_BYTES * len(zero)))
+        return out
 
     def hash(self, index: array) -> array:
         with self._hashing:
@@ -68,12 +73,22 @@ class GuestMemory:
         return self._native.compare(a, b, index)
 
     def gather(self, index: array) -> bytes:
-        return self._native.gather(self.ram, index)
+        data = self._native.gather(self.ram, index)
+        self._synced(index, data)
+        return data
 
     def apply(self, index: array, data: bytes) -> None:
         self._native.apply(self.ram, index, data)
-        if self._tracker:
-            self._tracker.applied(index)
+        self._synced(index, data)
+
+    def _synced(self, index: array, data: bytes) -> None:
+        """Tell a tracker that compares contents what both hosts hold now."""
+        if self._compares:
+            self._tracker.synced(index, data)
+
+    @property
+    def _compares(self) -> bool:
+        return self._tracker is not None and self._tracker.backend == "scan"
 
     def digest(self, data: bytes) -> int:
         return self._native.cityhash64(data)

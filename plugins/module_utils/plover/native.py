@@ -119,11 +119,12 @@ class Tracker:
             raise NativeError(f"dirty bitmap of {len(bitmap)} bytes, need {8 * words}")
         return _checked(self._lib.plover_tracker_fetch(self._handle, _address(bitmap, True), words), "dirty tracking")
 
-    def applied(self, index: array) -> None:
-        """The pages of ``index`` (array "I") were overwritten from outside: their present content is the clean one."""
-        if len(index) > self._pages:
-            raise NativeError(f"{len(index)} pages applied, there are {self._pages}")
-        _checked(self._lib.plover_tracker_applied(self._handle, _numbers(index, "I"), len(index)), "dirty tracking")
+    def synced(self, index: array, data) -> None:
+        """Both hosts now hold ``data`` (4096 bytes a page) in the pages of ``index`` (array "I"): their clean content."""
+        if _bytes_of(data) != PAGE_BYTES * len(index):
+            raise NativeError(f"{_bytes_of(data)} bytes for {len(index)} pages")
+        _checked(self._lib.plover_tracker_synced(self._handle, _numbers(index, "I"), len(index), _address(data, False)),
+                 "dirty tracking")
 
     def close(self) -> None:
         if self._handle:
@@ -156,7 +157,7 @@ class Native:
                 ("gather", c.c_int, [void, size, void, size, void]), ("apply", c.c_int, [void, size, void, size, void]),
                 ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
                                            c.POINTER(void), c.c_char_p, size]),
-                ("tracker_fetch", big, [void, void, size]), ("tracker_applied", c.c_int, [void, void, size]),
+                ("tracker_fetch", big, [void, void, size]), ("tracker_synced", c.c_int, [void, void, size, void]),
                 ("tracker_close", None, [void])):
             function = getattr(lib, "plover_" + name)
             function.restype, function.argtypes = result, arguments
