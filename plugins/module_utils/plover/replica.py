@@ -29,6 +29,7 @@ TICK_S = 0.005
 IDLE_LOOK_S = 0.001
 INLINE_PAGES_MAX = 4096  # more pages are hashed in a thread, so that heartbeats go on
 TAP_RETRY_S = 1.0
+TAP_SLOW_MS = 200
 ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 
@@ -79,6 +80,8 @@ class Replica(Daemon):
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
         self.spawn(self._vm_worker())
+        # The scripts' programs are read from the disk now, not while clients wait for a failover.
+        self._tap_work.put_nowait(act.TapDown())
         self.spawn(self._tap_worker())
         self.spawn(self._ticker())
 
@@ -267,7 +270,7 @@ class Replica(Daemon):
     async def _tap_worker(self) -> None:
         while True:
             action = await self._tap_work.get()
-            self.tap_error = ""
+            self.tap_error, began = "", self.loop.time()
             try:
                 if isinstance(action, act.TapUp):
                     await self.tap.up()
@@ -279,6 +282,9 @@ class Replica(Daemon):
                 if isinstance(action, act.TapUp):
                     self.tap_error = str(error)
                     self.loop.call_later(TAP_RETRY_S, self._retry_tap, action)
+            took_ms = 1000 * (self.loop.time() - began)
+            if took_ms > TAP_SLOW_MS:
+                log.warning("the TAP's script took %.0f ms (%s)", took_ms, type(action).__name__)
 
     def _retry_tap(self, action: act.TapUp) -> None:
         leading = self.core.leading
