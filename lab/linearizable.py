@@ -56,9 +56,14 @@ def check(history: Iterable[Op], initial: dict[str, Any] | None = None, states_m
 
 
 def _relevant(ops: list[Op]) -> list[Op]:
-    """By start, without what can prove nothing: unknown reads, and unknown writes of values nobody ever met."""
+    """By start, without what can prove nothing: unknown reads, and unknown writes that nobody can have met.
+
+    A read and a cas that hit meet the value they name; a cas that missed meets any other value.
+    """
     met = {op.result for op in ops if op.kind == READ} | {op.expected for op in ops if op.kind == CAS}
-    return sorted((op for op in ops if not op.unknown or (op.kind != READ and op.value in met)), key=lambda op: op.start)
+    missed = max((op.end for op in ops if op.kind == CAS and not op.unknown and not op.result), default=-UNKNOWN)
+    return sorted((op for op in ops if not op.unknown or (op.kind != READ and (op.value in met or op.start < missed))),
+                  key=lambda op: op.start)
 
 
 def _after(op: Op, value: Any) -> tuple[bool, Any]:

@@ -32,6 +32,7 @@ GOOD = {
     "an unknown read": [read(0, UNKNOWN, None), write(1, 2, 1)],
     "a cas that hit, one that missed": [write(0, 1, 1), cas(2, 3, 1, 2, True), cas(4, 5, 1, 3, False), read(6, 7, 2)],
     "an unknown cas that hit": [write(0, 1, 1), cas(2, UNKNOWN, 1, 2, None), read(3, 4, 1), read(5, 6, 2)],
+    "a cas that missed because of an unknown write": [write(0, UNKNOWN, 1), cas(2, 3, None, 2, False)],
     "keys are apart": [write(0, 1, 1, "a"), read(2, 3, None, "b")],
 }
 BAD = {

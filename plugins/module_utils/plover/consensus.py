@@ -13,6 +13,7 @@ Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in 
 """
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from . import wire
@@ -22,6 +23,8 @@ from .log import Entry, Log, pack, unpack
 
 FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
 APPEND_BYTES_MAX = 1 << 20
+BEATS_MAX = 1000
+FRESH_SHARE = 0.8  # of the detection time: so much younger than any vote against us must an acknowledgement be
 
 
 class Send(NamedTuple):
@@ -77,6 +80,9 @@ class Consensus:
         self.truncate_index = 0
         self.seq = 0
         self.confirmed_seq = 0
+        self._beats: deque[tuple[int, float]] = deque(maxlen=BEATS_MAX)  # heartbeats not acknowledged yet, and when they went
+        self._confirmed_at = float("-inf")
+        self._marks: dict[str, tuple[int, int] | None] = dict.fromkeys(self.others)
         self.acked_index = dict.fromkeys(self.others, 0)
         self.last_heard = dict.fromkeys(self.others, float("-inf"))
         self.record_committed = False
@@ -138,6 +144,14 @@ class Consensus:
         self._heartbeat(now)
         return self.seq
 
+    def fresh(self, now: float) -> bool:
+        """Leader: a quorum acknowledged something we sent so lately that nobody can have voted against us since.
+
+        Who votes has not heard us for the detection time (paper §3.2). This rests on clocks, so no safety rests on it: it
+        only tells a leader that was hung to ask before it speaks.
+        """
+        return now - self._confirmed_at <= FRESH_SHARE * self.timing.detection
+
     def truncate_to(self, index: int) -> None:
         """Leader: entries up to ``index`` are covered by a syncvm; all members may forget them."""
         self.truncate_index = max(self.truncate_index, min(index, self.commit_index))
@@ -193,9 +207,18 @@ class Consensus:
         if self.role != LEADER or m.view != self.view:
             return
         self.confirmed_seq = max(self.confirmed_seq, min(m.seq, self.seq))
-        if (m.record_view, m.record_version) == self.record.order and not self.record_committed:
+        while self._beats and self._beats[0][0] <= self.confirmed_seq:
+            self._confirmed_at = self._beats.popleft()[1]
+        if (m.record_view, m.record_version) == self.record.order and not self.record_committed and \
+                self.record.in_sync <= {self.me, src}:
+            # A replica that joins the set must itself know that it did, or it could not take over from us.
             self.record_committed = True
             self._out.append(RecordCommitted(self.record))
+        mark = self._marks[src]
+        if mark and m.seq >= mark[0]:
+            self._marks[src] = None
+            if m.last_index < mark[1] and self._sent_index[src] is not None:
+                self._sent_index[src] = None  # what went before that heartbeat did not arrive
         if self._sent_index[src] is None:
             held = m.last_index
             self._sent_index[src] = held if self.log.view_at(held) is not None else -1
@@ -323,6 +346,9 @@ class Consensus:
         self._sent_index = dict.fromkeys(self.others)
         self.acked_index = dict.fromkeys(self.others, 0)
         self.seq = self.confirmed_seq = 0
+        self._beats.clear()
+        self._confirmed_at = float("-inf")
+        self._marks = dict.fromkeys(self.others)
         self.record_committed = False
         self._next_heartbeat = now
         self._out.append(Elected(self.view))
@@ -350,7 +376,10 @@ class Consensus:
     def _heartbeat(self, now: float) -> None:
         self.seq += 1
         self._next_heartbeat = now + self.timing.heartbeat
+        self._beats.append((self.seq, now))
         for other in self.others:
+            if self._marks[other] is None and self._sent_index[other] is not None:
+                self._marks[other] = (self.seq, self._sent_index[other])
             self._send(other, wire.Heartbeat(self.view, self.seq, self.truncate_index, *self._record_fields()))
 
     def _replicate(self, other: str) -> None:

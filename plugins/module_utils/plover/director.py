@@ -128,10 +128,15 @@ class Director:
         if isinstance(self.role, Leader) and event.was_leader:
             self.report(f"deposed: view {event.view} began, led by {event.leader or 'nobody yet'}")
             self.role.suspend()
-        elif isinstance(self.role, Follower) and self.role.fill and not self.role.filled:
+            if self.role.vm == BOOTING:  # it holds nothing, and nothing rests on it
+                self.emit(act.KillQemu("deposed while the VM booted"))
+                self.become_follower("deposed while the VM booted")
+        elif isinstance(self.role, Follower) and self.role.fill and not self.role.recorded_in_sync:
             self.role.reset("the leader changed during our fill")
 
     def tick(self) -> None:
+        if self.consensus.leader in self.consensus.others:
+            self.cold = False  # somebody leads: what a cold start was asked for is over
         self._set_eligible()
         self.consensus.tick(self.now)
         self._flush()
@@ -220,7 +225,7 @@ class Director:
         """The data channel broke."""
         if self.leading:
             self.leading.drop_peer(f"the data channel to {self.leading.peer} broke")
-        elif isinstance(self.role, Follower) and self.role.fill and not self.role.filled:
+        elif isinstance(self.role, Follower) and self.role.fill and not self.role.recorded_in_sync:
             self.role.reset("the data channel broke during our fill")
 
     def data_writable(self) -> None:

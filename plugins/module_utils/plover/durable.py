@@ -39,17 +39,41 @@ def _body(state: Durable) -> str:
                                   "in_sync": sorted(state.record.in_sync)}})
 
 
-class Store:
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "state.json"
+class Files:
+    """The few file operations a :class:`Store` needs, each of which raises OSError. The simulator has its own."""
+
+    def make_folder(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def read(self, path: Path) -> str:
+        return path.read_text(encoding="utf-8")
+
+    def write(self, path: Path, text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    def sync(self, path: Path) -> None:
+        """A file's contents, or a folder's names, are on the disk when this returns."""
+        fd = os.open(path, os.O_RDONLY)
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def replace(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+
+class Store:
+    def __init__(self, folder: Path, files: Files | None = None) -> None:
+        self._path, self._files = folder / "state.json", files or Files()
+        try:
+            self._files.make_folder(folder)
         except OSError as error:
             raise DurableStateError(f"state_dir: cannot create {folder}: {error.strerror}") from error
 
     def load(self) -> Durable:
         try:
-            text = self._path.read_text(encoding="utf-8")
+            text = self._files.read(self._path)
         except FileNotFoundError:
             return Durable()
         except (OSError, UnicodeDecodeError) as error:
@@ -77,16 +101,10 @@ class Store:
         text = f"{body}\n{zlib.crc32(body.encode()):08x}\n"
         temporary = self._path.with_suffix(".new")
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._files.write(temporary, text)
+            self._files.sync(temporary)
+            self._files.replace(temporary, self._path)
+            self._files.sync(self._path.parent)
         except OSError as error:
             raise DurableStateError(f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, "
                                     "the member stops until then") from error

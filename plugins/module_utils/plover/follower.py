@@ -48,6 +48,11 @@ class Follower:
             self._check_record()
             self.advance()
 
+    @property
+    def recorded_in_sync(self) -> bool:
+        """Our fill has ended where it should: in the record. Until then its leader alone knows of it."""
+        return self.filled and self.config.member in self.cons.record.in_sync
+
     def _check_record(self) -> None:
         """In sync until a leader's record says otherwise; then our copy is stale and must go."""
         if self.config.member in self.cons.record.in_sync:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
 ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
 HANDOVER_S_MAX = 1.0
+CONFIRM_TRIES_MAX = 3
 
 
 class Leader:
@@ -49,7 +50,7 @@ class Leader:
         self.audit_running: list[Callable[[Figures | str], None]] = []
         self.last_syncvm_at = core.now
         self.tap_up = False
-        self._confirm: tuple[int, int] | None = None
+        self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
         self._sync_mark = 0
         self.finishing = None  # a staged syncvm whose load must end before the promotion
 
@@ -132,9 +133,11 @@ class Leader:
                            f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
         if self.fill and now - self.fill.progress_at > ms.join_timeout_ms / 1000:
             self.drop_peer(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
+        if self.fill and self.fill.holds_output and now - self.fill.stopped_at > ms.syncvm_timeout_ms / 1000:
+            self.drop_peer(f"the last step of the fill took longer than {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
         if self.handover_at and now > self.handover_at + HANDOVER_S_MAX:
-            self._handover_done(f"{self.peer} did not take over within {HANDOVER_S_MAX:.0f} s; still leading here")
-            self._cont()
+            # It may still do so, asked as it was, unless the record no longer names it.
+            self.drop_peer(f"{self.peer} did not take over within {HANDOVER_S_MAX:.0f} s; still leading here")
         if not self.held_for_syncvm and self.serving:
             self.cons.truncate_to(self.applied)
         self.advance()
@@ -169,10 +172,24 @@ class Leader:
     def release_confirmed(self) -> None:
         """Without a secondary: ask a quorum whether the view is still ours, then let output go."""
         if self._confirm and self.serving and self.cons.confirmed_seq >= self._confirm[1]:
-            mark, self._confirm = self._confirm[0], None
-            self.core.emit(act.Emit(self.guard.release(mark)))
+            mark, _, tries = self._confirm
+            self._release(mark, tries)
         if self.guard.unmarked_bytes and not self._confirm and self.serving and not self.held_for_syncvm:
-            self._confirm = (self.guard.mark(), self.cons.confirm(self.core.now))
+            self._ask_quorum(self.guard.mark(), CONFIRM_TRIES_MAX)
+
+    def _ask_quorum(self, mark: int, tries: int) -> None:
+        self._confirm = (mark, self.cons.confirm(self.core.now), tries)
+
+    def _release(self, mark: int, tries: int) -> None:
+        """Let out what ``mark`` covers, which is safe by now; but if we were hung, see first whether we still lead.
+
+        An answer can lie in a socket while another leads: what it covers is not lost then, but two would speak for one
+        MAC address. Each try is a round trip; the last one counts however long it took.
+        """
+        if tries and not self.cons.fresh(self.core.now):
+            return self._ask_quorum(mark, tries - 1)
+        self._confirm = None
+        self.core.emit(act.Emit(self.guard.release(mark)))
 
     # ---- syncvm -------------------------------------------------------------------------------------
     def maybe_syncvm(self) -> None:
@@ -199,8 +216,7 @@ class Leader:
         self.syncvm.on_staged()
         if not self.serving or self.peer not in self.cons.record.in_sync:
             raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
-        self._confirm = None
-        self.core.emit(act.Emit(self.guard.release(self._sync_mark)))
+        self._release(self._sync_mark, CONFIRM_TRIES_MAX)
         self.cons.truncate_to(self.applied)
         if self.syncvm.phase == sv.LOAD:
             self._resume_after_syncvm()

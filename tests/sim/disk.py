@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A disk that forgets what was not synced: the Files port of plover.durable, with power losses in mid-write."""
+from __future__ import annotations
+
+import errno
+import random
+from pathlib import Path
+
+from plover.durable import Files
+
+
+class PowerLoss(BaseException):
+    """The host died in the middle of a file operation. No Exception: nothing in the daemon may catch it."""
+
+
+class SimDisk(Files):
+    """Two views of each name: what a reader sees now, and what is there after a power loss."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._seen: dict[str, str] = {}
+        self._kept: dict[str, str] = {}
+        self._unsynced: set[str] = set()
+        self._renames: list[tuple[str, str]] = []
+        self.full = False
+        self.steps_to_power_loss: int | None = None
+
+    def _step(self) -> None:
+        if self.steps_to_power_loss is not None:
+            self.steps_to_power_loss -= 1
+            if self.steps_to_power_loss < 0:
+                self.steps_to_power_loss = None
+                raise PowerLoss
+
+    def make_folder(self, path: Path) -> None:
+        pass
+
+    def read(self, path: Path) -> str:
+        try:
+            return self._seen[path.name]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+
+    def write(self, path: Path, text: str) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._step()
+        self._seen[path.name] = text
+        self._unsynced.add(path.name)
+        self._step()
+
+    def sync(self, path: Path) -> None:
+        self._step()
+        if path.name in self._seen:
+            self._kept[path.name] = self._seen[path.name]
+            self._unsynced.discard(path.name)
+        else:  # the folder: renames hold now
+            for source, target in self._renames:
+                self._rename_kept(source, target)
+            self._renames = []
+        self._step()
+
+    def replace(self, source: Path, target: Path) -> None:
+        self._step()
+        self._seen[target.name] = self._seen.pop(source.name)
+        if source.name in self._unsynced:
+            self._unsynced.discard(source.name)
+            self._unsynced.add(target.name)
+            self._kept[source.name] = self._torn(self._seen[target.name])
+        self._renames.append((source.name, target.name))
+        self._step()
+
+    def _rename_kept(self, source: str, target: str) -> None:
+        if source in self._kept:
+            self._kept[target] = self._kept.pop(source)
+
+    def _torn(self, text: str) -> str:
+        return text[:self._rng.randrange(len(text) + 1)]
+
+    def power_loss(self) -> None:
+        """Renames that were not synced hold or not; what they name may be torn."""
+        for source, target in self._renames:
+            if self._rng.random() < 0.5:
+                self._rename_kept(source, target)
+        self._renames, self._unsynced = [], set()
+        self._kept.pop("state.new", None)
+        self._seen = dict(self._kept)

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong, when: the table of faults, the phases they are injected in, and a plan for each seed.
+
+Seed n aims at cell n of the table fault x phase, so that some thousand seeds meet every cell many times; after that, and
+sometimes before, more faults come at random.
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from plover.leader import ABSENT, BOOTING, IN_SYNC, LEAVING, PROMOTING
+
+from .host import ReplicaMember
+
+if TYPE_CHECKING:
+    from .world import World
+
+ROLES = ("leader", "secondary", "witness")
+SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "stage", "wait-staged", "load")
+FILL = ("open", "live", "drain", "stop", "capture", "final", "loading", "recording")
+PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit",
+          *(f"syncvm:{p}" for p in SYNCVM), *(f"fill:{p}" for p in FILL))
+ARM_LIMIT_S = 1.5  # a phase that does not come in this time is not waited for
+
+
+def phase_of(world: World) -> str:
+    """What the group is doing now, as its leader sees it."""
+    member = world.leader()
+    if member is None:
+        return "electing"
+    leader = member.core.leading
+    if leader.vm in (BOOTING, PROMOTING):
+        return leader.vm
+    if leader.handover_at:
+        return "handover"
+    if leader.syncvm:
+        return "audit" if leader.syncvm.phase == "wait-audit" else f"syncvm:{leader.syncvm.phase}"
+    if leader.fill:
+        return f"fill:{leader.fill.phase}"
+    return "protected" if leader.peer_state == IN_SYNC else "alone" if leader.peer_state in (ABSENT, LEAVING) else "electing"
+
+
+def member_of(world: World, role: str) -> str:
+    if role == "witness":
+        return "witness"
+    leader = world.leader()
+    name = leader.name if leader else "primary"
+    return name if role == "leader" else {"primary": "secondary", "secondary": "primary"}[name]
+
+
+# ---- the faults: each takes (world, rng, member name) ----------------------------------------------------
+def power_loss(world: World, rng: random.Random, name: str) -> None:
+    """Sometimes in the middle of a write of the durable state."""
+    world.loop.after(rng.uniform(0.05, 0.9), None, world.power_on, name)
+    if rng.random() < 0.4:
+        world.hosts[name].disk.steps_to_power_loss = rng.randrange(8)
+        world.loop.after(0.04, None, world.power_loss, name)  # it may not write at all
+    else:
+        world.power_loss(name)
+
+
+def kill_daemon(world: World, rng: random.Random, name: str) -> None:
+    world.kill_daemon(name)
+
+
+def kill_qemu(world: World, rng: random.Random, name: str) -> None:
+    qemu, member = world.hosts[name].qemu, world.members[name]
+    if qemu is not None and not qemu.dead:
+        qemu.dead = True
+        world.note(name, "QEMU dies")
+        world.loop.after(0.001, member, member.vm_exited, qemu)
+
+
+def _hold(world: World, rng: random.Random, process) -> None:
+    if process is not None and not process.dead:
+        process.hold()
+        world.loop.after(_duration(rng), None, _go_on, process)
+
+
+def _go_on(process) -> None:
+    if not process.dead and process.holds:
+        process.go_on()
+
+
+def _duration(rng: random.Random) -> float:
+    return rng.choice((0.02, 0.08, 0.15, 0.3, 0.6, 1.2)) * rng.uniform(0.8, 1.2)
+
+
+def stop_daemon(world: World, rng: random.Random, name: str) -> None:
+    _hold(world, rng, world.members[name])
+
+
+def stop_qemu(world: World, rng: random.Random, name: str) -> None:
+    _hold(world, rng, world.hosts[name].qemu)
+
+
+def freeze_host(world: World, rng: random.Random, name: str) -> None:
+    world.freeze(name)
+    world.loop.after(_duration(rng), None, world.thaw, name)
+
+
+def slow_host(world: World, rng: random.Random, name: str) -> None:
+    """Runs a little, waits a little, for a while: an overloaded host."""
+    for n in range(rng.randrange(4, 12)):
+        at = n * 0.06
+        world.loop.after(at, None, world.freeze, name)
+        world.loop.after(at + rng.uniform(0.01, 0.055), None, world.thaw, name)
+
+
+def clock_jump(world: World, rng: random.Random, name: str) -> None:
+    """Forward only: the daemons read a monotonic clock, but a suspended host's jumps."""
+    world.ghost.strict_voice = False
+    world.hosts[name].clock_offset_s += rng.choice((0.05, 0.15, 1.0, 60.0))
+
+
+def full_disk(world: World, rng: random.Random, name: str) -> None:
+    disk = world.hosts[name].disk
+    disk.full = True
+    world.loop.after(_duration(rng), None, setattr, disk, "full", False)
+
+
+def failed_command(world: World, rng: random.Random, name: str) -> None:
+    """QEMU refuses its next operation."""
+    member = world.members[name]
+    if isinstance(member, ReplicaMember):
+        member.fail_next = True
+
+
+def _cut(world: World, rng: random.Random, pairs: list[tuple[str, str]], seconds: float) -> None:
+    for src, dst in pairs:
+        world.network.cut(src, dst)
+        world.loop.after(seconds, None, world.network.heal, src, dst)
+
+
+def _others(name: str) -> list[str]:
+    return [m for m in ("primary", "secondary", "witness") if m != name]
+
+
+def isolate(world: World, rng: random.Random, name: str) -> None:
+    _cut(world, rng, [p for o in _others(name) for p in ((name, o), (o, name))], _duration(rng))
+
+
+def one_link(world: World, rng: random.Random, name: str) -> None:
+    other = rng.choice(_others(name))
+    _cut(world, rng, [(name, other), (other, name)], _duration(rng))
+
+
+def mute(world: World, rng: random.Random, name: str) -> None:
+    """One way: nobody hears it, it hears all."""
+    _cut(world, rng, [(name, o) for o in _others(name)], _duration(rng))
+
+
+def deaf(world: World, rng: random.Random, name: str) -> None:
+    _cut(world, rng, [(o, name) for o in _others(name)], _duration(rng))
+
+
+def flapping(world: World, rng: random.Random, name: str) -> None:
+    other = rng.choice(_others(name))
+    for n in range(rng.randrange(3, 9)):
+        world.loop.after(n * 0.12, None, _cut, world, rng, [(name, other), (other, name)], rng.uniform(0.01, 0.11))
+
+
+def break_link(world: World, rng: random.Random, name: str) -> None:
+    """A connection is reset."""
+    other = rng.choice(_others(name))
+    world.network.drop(name, other, 0)
+    if (name, other, 1) in world.network.connections and rng.random() < 0.7:
+        world.network.drop(name, other, 1)
+
+
+def lossy(world: World, rng: random.Random, name: str) -> None:
+    """Messages lost, doubled, overtaken, on every control connection."""
+    world.network.lossy = rng.choice((0.05, 0.2, 0.5))
+    world.loop.after(rng.uniform(0.1, 0.8), None, setattr, world.network, "lossy", 0.0)
+
+
+def corrupt(world: World, rng: random.Random, name: str) -> None:
+    world.network.corrupt = rng.randrange(1, 3)
+
+
+def _ask(world: World, name: str, what: str) -> None:
+    member = world.members[name]
+    if isinstance(member, ReplicaMember) and not member.dead and not member.holds:
+        world.note(name, f"operator: {what}")
+        member.call(what, lambda result: None)
+
+
+def switchover(world: World, rng: random.Random, name: str) -> None:
+    _ask(world, name, "switchover")
+
+
+def audit(world: World, rng: random.Random, name: str) -> None:
+    _ask(world, name, "audit")
+
+
+ALL, REPLICAS, LEADER, ANY = ROLES, ROLES[:2], ROLES[:1], ROLES[:1]
+FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
+    "power-loss": (power_loss, ALL), "kill-daemon": (kill_daemon, ALL), "kill-qemu": (kill_qemu, REPLICAS),
+    "stop-daemon": (stop_daemon, ALL), "stop-qemu": (stop_qemu, REPLICAS), "freeze-host": (freeze_host, ALL),
+    "slow-host": (slow_host, ALL), "clock-jump": (clock_jump, ALL), "full-disk": (full_disk, ALL),
+    "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL), "cut-link": (one_link, ALL),
+    "mute": (mute, ALL), "deaf": (deaf, ALL), "flapping": (flapping, ALL), "break-link": (break_link, ALL),
+    "lossy": (lossy, ANY), "corrupt": (corrupt, ANY), "switchover": (switchover, LEADER), "audit": (audit, LEADER)}
+ROWS = [(fault, role) for fault, (_, roles) in FAULTS.items() for role in roles]
+CELLS = [(fault, role, phase) for phase in PHASES for fault, role in ROWS]
+# What must happen first, so that a phase comes at all.
+FIRST = {"promoting": ("power-loss", "leader"), "handover": ("switchover", "leader"), "audit": ("audit", "leader"),
+         "alone": ("kill-qemu", "secondary"), "electing": ("power-loss", "leader")}
+AT_START = ("booting",) + tuple(p for p in PHASES if p.startswith("fill:"))
+
+
+class Plan:
+    """The faults of one seed, injected by :meth:`step` as their phases come."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world = world
+        self.rng = rng = random.Random(f"faults {seed}")
+        fault, role, phase = CELLS[seed % len(CELLS)]
+        self.injected: list[tuple[str, str, str]] = []
+        self._steps: list[tuple[str, str, str | None, float]] = []  # fault, role, phase or None, seconds to wait
+        at_start = phase in AT_START and rng.random() < 0.5
+        if not at_start:
+            self._steps.append(("", "", "protected", rng.uniform(0.0, 0.1)))
+            if phase.startswith("fill:"):
+                self._steps.append((*rng.choice((("kill-qemu", "secondary"), ("power-loss", "secondary"))), None, 0.0))
+            elif phase == "booting":
+                phase = "promoting" if rng.random() < 0.5 else "booting"
+            if phase in FIRST:
+                self._steps.append((*FIRST[phase], None, 0.0))
+        self._steps.append((fault, role, phase, rng.choice((0.0, 0.0, 0.0003, 0.001))))
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+            wait = rng.choice((0.0, 0.02, 0.1, 0.3, 0.6)) * rng.random()
+            self._steps.append((*rng.choice(ROWS), rng.choice((None, None, rng.choice(PHASES))), wait))
+        self._since = 0.0
+        self._armed_at: float | None = None
+
+    @property
+    def done(self) -> bool:
+        return not self._steps
+
+    def step(self) -> None:
+        """Called after every event."""
+        fault, role, phase, wait = self._steps[0]
+        now = self.world.loop.now
+        if self._armed_at is None:
+            if phase is not None and phase_of(self.world) != phase:
+                if now - self._since > ARM_LIMIT_S:
+                    self._next(now)
+                return
+            self._armed_at = now + wait
+        if now >= self._armed_at:
+            self._next(now)
+            if fault:
+                self.inject(fault, role)
+
+    def _next(self, now: float) -> None:
+        self._steps.pop(0)
+        self._since, self._armed_at = now, None
+
+    def inject(self, fault: str, role: str) -> None:
+        name, phase = member_of(self.world, role), phase_of(self.world)
+        self.injected.append((fault, role, phase))
+        self.world.note("FAULT", f"{fault} {role} ({name}) in {phase}")
+        FAULTS[fault][0](self.world, self.rng, name)
+
+
+def clear(world: World) -> None:
+    """All faults end: power, links, disks, processes."""
+    network = world.network
+    network.lossy, network.corrupt = 0.0, 0
+    for src, dst in list(network.cut_since):
+        network.heal(src, dst)
+    for name, host in world.hosts.items():
+        host.disk.full, host.disk.steps_to_power_loss = False, None
+        while host.frozen:
+            world.thaw(name)
+        for process in (world.members[name], host.qemu):
+            while process is not None and not process.dead and process.holds:
+                process.go_on()
+        world.power_on(name)
+        if isinstance(world.members[name], ReplicaMember):
+            world.members[name].fail_next = False
+
+

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an all-seeing onlooker checks after every step: the six invariants of the design, §3."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plover.consensus import LEADER
+from plover.durable import Durable
+
+from . import guest
+
+if TYPE_CHECKING:
+    from .host import Member, ReplicaMember
+    from .world import World
+
+
+class Violation(Exception):
+    """A promise of the design was broken."""
+
+
+class Ghost:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.strict_voice = True  # off where clocks jump: then an old voice may end late, though never say what is lost
+        self.acked: dict[int, int] = {}  # connection -> its last operation that a client saw answered
+        self.forgotten = False  # the VM's state was lost on all hosts and the operator booted it afresh
+        self._leaders: dict[int, str] = {}
+        self._votes: dict[tuple[int, str], str | None] = {}
+        self._durable: dict[str, Durable] = {}
+        self._entries: dict[tuple[int, int], tuple] = {}
+        self._logs: dict[str, tuple] = {}
+        self._voices: dict[int, str] = {}
+        self._last_view = 0
+
+    def fail(self, text: str) -> None:
+        raise Violation(text)
+
+    # ---- invariant 3: views, votes ------------------------------------------------------------------
+    def persisted(self, name: str, state: Durable) -> None:
+        """``name`` has ``state`` on its disk."""
+        self._check_durable(name, state)
+
+    def _check_durable(self, name: str, state: Durable) -> None:
+        before = self._durable.get(name)
+        if before and (state.view < before.view or state.record.order < before.record.order):
+            self.fail(f"{name}'s durable state went back: {before} -> {state}")
+        if state.voted_for:
+            if self._votes.setdefault((state.view, name), state.voted_for) != state.voted_for:
+                self.fail(f"{name} voted for {self._votes[state.view, name]} and {state.voted_for} in view {state.view}")
+        self._durable[name] = state
+
+    def started(self, name: str, state: Durable) -> None:
+        """A daemon starts with ``state``: what it did before must be in it."""
+        self._check_durable(name, state)
+
+    # ---- after each event ---------------------------------------------------------------------------
+    def after_step(self, member: Member) -> None:
+        cons = member.consensus
+        if cons.role == LEADER and self._leaders.setdefault(cons.view, member.name) != member.name:
+            self.fail(f"two leaders of view {cons.view}: {self._leaders[cons.view]} and {member.name}")
+        if cons.role == LEADER and cons.members[member.name] != "replica":
+            self.fail(f"{member.name}, the witness, leads view {cons.view}")
+        if cons.view < self._durable.get(member.name, Durable()).view:
+            self.fail(f"{member.name} acts in view {cons.view}, older than its durable state")
+        self._check_log(member.name, cons.log)
+
+    def _check_log(self, name: str, log) -> None:
+        """Invariant 1: an entry of one view and index is the same everywhere, and so is the one before it."""
+        seen = (log.last_index, log.last_view)
+        if self._logs.get(name) == seen:
+            return
+        self._logs[name] = seen
+        previous = log.base_view
+        for entry in log.after(log.base_index):
+            what = (entry.kind, entry.payload, previous if entry.index > log.base_index + 1 else None)
+            known = self._entries.setdefault((entry.view, entry.index), what)
+            if known is not what and (known[:2] != what[:2] or (None not in (known[2], what[2]) and known[2] != what[2])):
+                self.fail(f"{name}'s log has another entry {entry.index} of view {entry.view} than another member's")
+            if known[2] is None:
+                self._entries[entry.view, entry.index] = what
+            previous = entry.view
+
+    # ---- invariants 2, 3: what leaves the host --------------------------------------------------------
+    def emitted(self, member: ReplicaMember, frames: list[bytes]) -> None:
+        view = member.consensus.view
+        if self._voices.setdefault(view, member.name) != member.name:
+            self.fail(f"two voices in view {view}: {self._voices[view]} and {member.name}")
+        if view < self._last_view and self.strict_voice:
+            self.fail(f"{member.name} speaks in view {view} after view {self._last_view} has spoken")
+        self._last_view = max(self._last_view, view)
+        other = self.world.members[member.other]
+        if not self._electable(other):
+            return
+        for frame in frames:
+            connection, operation, _, _ = guest.REPLY.unpack(frame)
+            if other.memory.qemu.ram[guest.CONNECTION0 + connection] >> 32 < operation:
+                self.fail(f"{member.name} answered operation {operation} of connection {connection}, "
+                          f"but {other.name} could be elected without it")
+
+    def _electable(self, other: ReplicaMember) -> bool:
+        """Could ``other`` lead next, from the state it has?"""
+        if other.dead or other.vm is None or other.memory.qemu is None or not other.consensus.eligible:
+            return False
+        witness = self._durable.get("witness", Durable())
+        record = other.consensus.record
+        return other.name in record.in_sync and record.order >= witness.record.order
+
+    # ---- invariant 5: who serves has everything that was answered --------------------------------------
+    def serves(self, member: ReplicaMember) -> None:
+        self._last_view = max(self._last_view, member.consensus.view)
+        if self.forgotten:
+            return
+        ram = member.memory.ram
+        for connection, operation in self.acked.items():
+            if ram[guest.CONNECTION0 + connection] >> 32 < operation:
+                self.fail(f"{member.name} serves in view {member.consensus.view} without operation {operation} of connection "
+                          f"{connection}, which was answered")

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs in the simulated VM: a small key-value server whose whole state is in its pages and its device state.
+
+Frames in: one operation of one connection; frames out: its answer. An operation that comes again (as TCP sends it again)
+is answered again but not done again. A page is one number; some pages get different noise on each host, as clocks do.
+"""
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from array import array
+from collections import deque
+
+from plover import pages as pg
+from plover.errors import InvariantViolation
+
+from .loop import Loop, Process
+
+PAGES = 64
+KEYS, CONNECTIONS = 3, 44
+COUNTER, KEY0, CONNECTION0, NOISE0 = 0, 1, 8, 56
+REQUEST = struct.Struct("!HIBBII")  # connection, operation, kind, key, value, expected
+REPLY = struct.Struct("!HIBI")  # connection, operation, hit, value
+READ, WRITE, CAS = 1, 2, 3
+_HIT = 1 << 31
+_RAM = struct.Struct(f"!{PAGES}Q")
+_DEVICE = struct.Struct("!QI")
+
+pg.PAGE_BYTES = 8  # one number: the core does not care how large a page is, and a quick simulator finds more
+
+
+def wrap(frame: bytes) -> bytes:
+    return len(frame).to_bytes(4, "big") + frame
+
+
+class Qemu(Process):
+    """One QEMU: memory, device state, whether the VM runs, what waits at its network socket on both sides."""
+
+    def __init__(self, loop: Loop, rng: random.Random, incoming: bool) -> None:
+        super().__init__(loop)
+        self.rng = rng
+        self.ram = [0] * PAGES
+        self.dirty: set[int] = set()
+        self.frames = 0  # device state: must always fit the counter in memory
+        self.running = not incoming
+        self.colo = False
+        self.inbox: deque[bytes] = deque()
+        self.outbox: list[bytes] = []
+        self.on_output = None
+        self._working = False
+
+    # ---- the VM -----------------------------------------------------------------------------------
+    def write(self, page: int, value: int) -> None:
+        self.ram[page] = value
+        self.dirty.add(page)
+
+    def feed(self, frames: list[bytes]) -> None:
+        self.inbox.extend(frames)
+        self.wake()
+
+    def wake(self) -> None:
+        if self.running and self.inbox and not self._working:
+            self._working = True
+            self._loop.after(0.0002 + 0.0015 * self.rng.random(), self, self._work)
+
+    def _work(self) -> None:
+        self._working = False
+        if not self.running or not self.inbox:
+            return
+        answer = self.serve(self.inbox.popleft())
+        if answer and self.on_output is not None:
+            self.outbox.append(wrap(answer))
+            self._loop.after(0.0001, self, self.on_output)
+        self.wake()
+
+    def serve(self, frame: bytes) -> bytes | None:
+        self.frames += 1
+        self.write(COUNTER, self.frames)
+        if self.rng.random() < 0.5:
+            self.write(NOISE0 + self.rng.randrange(PAGES - NOISE0), self.rng.getrandbits(60))
+        if len(frame) != REQUEST.size:
+            return None
+        connection, operation, kind, key, value, expected = REQUEST.unpack(frame)
+        page = CONNECTION0 + connection
+        last = self.ram[page] >> 32
+        if operation < last:
+            return None
+        if operation > last:
+            now, hit = self.ram[KEY0 + key], True
+            if kind == CAS:
+                hit = now == expected
+            if kind != READ and hit:
+                self.write(KEY0 + key, value)
+            self.write(page, operation << 32 | hit << 31 | (now if kind == READ else value))
+        stored = self.ram[page]
+        return REPLY.pack(connection, operation, bool(stored & _HIT), stored & (_HIT - 1))
+
+    # ---- its state, as QEMU saves and loads it ------------------------------------------------------
+    def digest(self) -> int:
+        return zlib.crc32(_RAM.pack(*self.ram))
+
+    def save(self) -> bytes:
+        return _DEVICE.pack(self.frames, self.digest())
+
+    def load(self, state: bytes) -> str | None:
+        """Load a device state; why it does not fit this memory, or None."""
+        self.frames, digest = _DEVICE.unpack(state)
+        if self.frames != self.ram[COUNTER] or digest != self.digest():
+            return f"device state of frame {self.frames} loaded over memory of frame {self.ram[COUNTER]}"
+        return None
+
+    def torn(self) -> bool:
+        """The VM would run with memory and devices of two different moments."""
+        return self.frames != self.ram[COUNTER]
+
+
+class SimMemory:
+    """The core's Memory port over the mapped QEMU's pages."""
+
+    pages = PAGES
+
+    def __init__(self) -> None:
+        self.qemu: Qemu | None = None
+
+    @property
+    def ram(self) -> list[int]:
+        if self.qemu is None:
+            raise InvariantViolation("guest memory is used, but no QEMU is mapped")
+        return self.qemu.ram
+
+    def fetch_dirty(self) -> bytearray:
+        if self.qemu is None:
+            raise InvariantViolation("dirty pages are asked for, but tracking is not open")
+        out = 0
+        for page in self.qemu.dirty:
+            out |= 1 << page
+        self.qemu.dirty = set()
+        return bytearray(out.to_bytes(PAGES // 8, "little"))
+
+    def union(self, a: bytearray, b: bytes) -> array:
+        a[:] = (int.from_bytes(a, "little") | int.from_bytes(b, "little")).to_bytes(PAGES // 8, "little")
+        return self.pages_of(a)
+
+    def pages_of(self, bitmap: bytes) -> array:
+        bits = int.from_bytes(bitmap, "little")
+        return array("I", (p for p in range(PAGES) if bits >> p & 1))
+
+    def nonzero(self, index: array) -> array:
+        ram = self.ram
+        return array("I", (p for p in index if ram[p]))
+
+    def hash(self, index: array) -> array:
+        ram = self.ram
+        return array("Q", [ram[p] for p in index])
+
+    def compare(self, a: array, b: array, index: array) -> array:
+        return array("I", (p for x, y, p in zip(a, b, index) if x != y))
+
+    def gather(self, index: array) -> bytes:
+        ram = self.ram
+        return struct.pack(f"!{len(index)}Q", *[ram[p] for p in index])
+
+    def apply(self, index: array, data: bytes) -> None:
+        ram = self.ram
+        for page, value in zip(index, struct.unpack(f"!{len(index)}Q", data)):
+            ram[page] = value
+
+    def digest(self, data: bytes) -> int:
+        return zlib.crc32(data)

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One simulated host: its disk and clock, and the shell that stands in for the daemon's.
+
+It carries out the core's actions as plover.replica and plover.witness do, over simulated QEMUs: the VM's operations one
+after the other, each taking its time, answers as events. What the real shell decides nothing about, this one does not.
+"""
+from __future__ import annotations
+
+import random
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plover import actions as act
+from plover import wire
+from plover.config import Config
+from plover.consensus import Consensus, Persist, Send, Timing
+from plover.director import Director
+from plover.durable import Store
+from plover.errors import DurableStateError, InvariantViolation, WireError
+from plover.frames import split
+from plover.leader import RUNNING, Leader
+
+from .disk import PowerLoss, SimDisk
+from .guest import Qemu, SimMemory
+from .loop import Process
+
+if TYPE_CHECKING:
+    from .world import World
+
+TICK_S = 0.005
+ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)  # as plover.replica does
+RESTART_S = 0.15  # systemd's RestartSec, shortened
+OPERATION_MS = {act.StopVm: (0.3, 2), act.ContVm: (0.1, 0.5), act.SaveDevice: (0.5, 3), act.CaptureStream: (5, 20),
+                act.FeedStream: (5, 20), act.ColoStop: (0.3, 3), act.ColoLoad: (1, 8), act.Promote: (1, 12),
+                act.OpenTracker: (0.1, 0.5), act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
+
+
+class Host:
+    """What stays when a daemon dies: the disk, the clock, the QEMU in its own unit, the note who holds the VM."""
+
+    def __init__(self, world: World, name: str, config: Config) -> None:
+        self.world, self.name, self.config = world, name, config
+        self.rng = random.Random(world.rng.getrandbits(64))
+        self.disk = SimDisk(self.rng)
+        self.clock_offset_s, self.clock_rate = self.rng.uniform(0, 1000), 1 + self.rng.uniform(-1e-4, 1e-4)
+        self.qemu: Qemu | None = None
+        self.holder: Qemu | None = None
+        self.on = True
+        self.frozen = 0
+
+    def clock(self) -> float:
+        return self.clock_offset_s + self.clock_rate * self.world.loop.now
+
+
+class Member(Process):
+    """A daemon of either kind."""
+
+    consensus: Consensus
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.world.loop)
+        self.host, self.world, self.name, self.config = host, host.world, host.name, host.config
+        self.holds = host.frozen
+        self.store = Store(Path("/state"), host.disk)
+
+    def start(self) -> None:
+        self.world.loop.after(0.0, self, self._tick)
+
+    def _tick(self) -> None:
+        self.call("tick")
+        self.world.loop.after(TICK_S, self, self._tick)
+
+    def call(self, event: str, *arguments: object) -> None:
+        """An event for the core, and what it wants done."""
+        try:
+            self.event(event, *arguments)
+            self.run()
+            self.world.ghost.after_step(self)
+        except WireError as error:
+            self.world.note(self.name, f"refused: {error}")
+            self.refused_message()
+        except DurableStateError as error:
+            self.world.note(self.name, f"ends: {error}")
+            self.world.kill_daemon(self.name)
+        except PowerLoss:
+            self.world.power_loss(self.name)
+        except InvariantViolation as error:
+            self.world.ghost.fail(f"{self.name}: {error}")
+
+    def event(self, event: str, *arguments: object) -> None:
+        raise NotImplementedError
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def refused_message(self) -> None:
+        src, channel = self._from
+        self.world.network.drop(self.name, src, channel)
+
+    def message(self, src: str, channel: int, message: wire.Message) -> None:
+        self._from = (src, channel)
+        if self.world.trace is not None and not isinstance(message, (wire.Heartbeat, wire.HeartbeatAck)):
+            self.world.note(self.name, f"<- {src} {shown(message)}")
+        self.received(src, channel, message)
+
+    def received(self, src: str, channel: int, message: wire.Message) -> None:
+        raise NotImplementedError
+
+    def link_up(self, other: str, channel: int) -> None:
+        if channel == wire.CONTROL:
+            self.call("connected", other)
+
+    def link_down(self, channel: int) -> None:
+        pass
+
+
+class WitnessMember(Member):
+    core = None
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        timing = Timing(self.config.detection_ms / 1000, self.config.heartbeat_ms / 1000)
+        kinds = {m: v["kind"] for m, v in self.config.members.items()}
+        self.consensus = Consensus(self.name, kinds, self.store.load(), timing, host.clock())
+
+    def event(self, event: str, *arguments: object) -> None:
+        if event == "tick":
+            self.consensus.tick(self.host.clock())
+        else:
+            getattr(self.consensus, event)(*arguments)
+
+    def received(self, src: str, channel: int, message: wire.Message) -> None:
+        if channel == wire.CONTROL and not isinstance(message, (wire.JoinRequest, wire.Leave)):
+            self.call("receive", self.host.clock(), src, message)
+
+    def run(self) -> None:
+        for item in self.consensus.take():
+            if isinstance(item, Persist):
+                self.store.save(item.state)
+                self.world.ghost.persisted(self.name, item.state)
+            elif isinstance(item, Send):
+                self.world.network.send(self.name, item.to, wire.CONTROL, item.message)
+
+
+class ReplicaMember(Member):
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.rng = random.Random(host.rng.getrandbits(64))
+        self.memory = SimMemory()
+        self.vm: Qemu | None = None
+        self.tap_up = False
+        self.other = "secondary" if self.name == "primary" else "primary"
+        self._work: deque = deque()
+        self._busy: object = None
+        self._executing = False
+        self._idle_asked = False
+        self.fail_next = False
+        state = self.store.load()
+        left, host.qemu = host.qemu, None
+        adopted = left is not None and not left.dead and host.holder is left
+        if adopted:
+            self._own(left)
+            self.memory.qemu = left
+        elif left is not None:
+            left.dead = True
+        self.core = Director(self.config, state, self.memory, host.clock(), adopted)
+        self.consensus = self.core.consensus
+        if adopted:
+            self.core.facts = {"qemu_version": "7.2.22"}
+        self._note_holder()
+
+    # ---- events -----------------------------------------------------------------------------------
+    def event(self, event: str, *arguments: object) -> None:
+        getattr(self.core.at(self.host.clock()), event)(*arguments)
+
+    def received(self, src: str, channel: int, message: wire.Message) -> None:
+        if channel == wire.CONTROL:
+            self.call("control", src, message)
+        else:
+            self.call("data", message)
+
+    def link_down(self, channel: int) -> None:
+        if channel == wire.DATA:
+            self.call("data_lost")
+
+    def output(self) -> None:
+        """All output that is at the socket now."""
+        if self.vm is not None and self.vm.outbox:
+            frames, self.vm.outbox = b"".join(self.vm.outbox), []
+            self.call("output", frames)
+
+    def client_frame(self, frame: bytes) -> None:
+        leading = self.core.leading
+        if self.tap_up and leading and leading.tap_up and leading.accepts_input:
+            self.call("input", frame)
+
+    # ---- actions ------------------------------------------------------------------------------------
+    def run(self) -> None:
+        if self._executing:
+            return
+        self._executing = True
+        try:
+            while actions := self.core.take():
+                for action in actions:
+                    self._do(action)
+        finally:
+            self._executing = False
+        self._watch_idle()
+
+    def _do(self, action: object) -> None:
+        kind = type(action)
+        if self.world.trace is not None:
+            self.world.note(self.name, f"does {shown(action)}")
+        if kind is Persist:
+            self.store.save(action.state)
+            self.world.ghost.persisted(self.name, action.state)
+        elif kind is Send:
+            self.world.network.send(self.name, action.to, wire.CONTROL, action.message)
+        elif kind is act.SendData:
+            self.world.network.send(self.name, self.other, wire.DATA, action.message)
+        elif kind is act.Inject:
+            if self.vm is not None:
+                self.vm.feed([bytes(f) for f in split(action.payload)])
+        elif kind is act.Emit:
+            self.world.emit(self, [bytes(f) for chunk in action.chunks for f in split(chunk)])
+        elif kind is act.CloseData:
+            self.world.network.drop(self.name, self.other, wire.DATA)
+        elif kind is act.Yield:
+            self.world.loop.after(0.0, self, self.call, "data_writable")
+        elif kind is act.Hash:
+            hashes = self.memory.hash(action.index)
+            self.world.loop.after(0.0003 * self.rng.random(), self, self.call, "hashed", action.tag, hashes)
+        elif kind is act.Drain:
+            end = self.world.loop.now + self.config.syncvm_drain_ms_max / 1000
+            self.world.loop.after(0.0, self, self._drain, action.tag, end)
+        elif kind in (act.TapUp, act.TapDown):
+            if kind is act.TapUp:
+                self.world.ghost.serves(self)
+            self._tap_wanted = action
+            self.world.loop.after(self.rng.uniform(0.003, 0.02), self, self._tap, action)
+        elif kind is act.KillQemu:
+            self._kill(action)
+        elif kind in OPERATION_MS:
+            self._queue(self.vm, action)
+
+    def _drain(self, tag: object, end: float) -> None:
+        if self.vm is not None and self.vm.inbox and self.world.loop.now < end:
+            self.world.loop.after(0.001, self, self._drain, tag, end)
+        else:
+            self.call("drained", tag)
+
+    def _tap(self, action: object) -> None:
+        if action is self._tap_wanted:
+            self.tap_up = isinstance(action, act.TapUp)
+            for at in ANNOUNCE_AT_S if self.tap_up else ():
+                self.world.loop.after(at, self, self._announce)
+
+    def _announce(self) -> None:
+        if self.core.leading and self.core.leading.tap_up:
+            self.world.announced(self)
+
+    def _watch_idle(self) -> None:
+        leading = self.core.leading
+        waits = leading and leading.guard.unmarked_bytes and not leading.syncvm and leading.peer_state == "in-sync"
+        if waits and not self._idle_asked:
+            self._idle_asked = True
+            self.world.loop.after(self.rng.uniform(0.001, 0.004), self, self._idle)
+
+    def _idle(self) -> None:
+        self._idle_asked = False
+        self.call("idle", self.vm is not None and not self.vm.inbox)
+
+    # ---- QEMU's operations, in order --------------------------------------------------------------
+    def _own(self, qemu: Qemu) -> None:
+        self.vm = self.host.qemu = qemu
+        qemu.holds += self.host.frozen
+        qemu.on_output = lambda: self.dead or self.world.loop.after(0.0, self, self.output)
+
+    def _kill(self, action: act.KillQemu) -> None:
+        vm, self.vm = self.vm, None
+        self._note_holder()
+        self._work.clear()
+        self._busy = None
+        if vm is not None:
+            self._queue(vm, action)
+
+    def _queue(self, vm: Qemu | None, action: object) -> None:
+        self._work.append((vm, action))
+        if self._busy is None:
+            self._next()
+
+    def _next(self) -> None:
+        while self._work:
+            vm, action = self._work.popleft()
+            if isinstance(action, act.StartQemu):
+                vm = None
+            elif vm is None:
+                continue
+            low, high = OPERATION_MS[type(action)]
+            self._busy = action
+            # A hung QEMU answers late, a killed one never.
+            owner = vm if vm is not None and not isinstance(action, act.KillQemu) else self
+            self.world.loop.after(self.rng.uniform(low, high) / 1000, owner, self._done, vm, action)
+            return
+        self._busy = None
+
+    def _done(self, vm: Qemu | None, action: object) -> None:
+        self.world.loop.after(0.0, self, self._finish, vm, action)
+
+    def _finish(self, vm: Qemu | None, action: object) -> None:
+        if self._busy is not action:
+            return  # it was cancelled by a kill
+        if vm is not None and vm.dead and not isinstance(action, act.KillQemu):
+            return self._next()
+        failed, self.fail_next = self.fail_next and not isinstance(action, act.KillQemu), False
+        try:
+            if failed:
+                self.call("failed", getattr(action, "tag", None), "QMP: injected error")
+            else:
+                self._OPERATIONS[type(action)](self, vm, action)
+        finally:
+            if not self.dead:
+                self._note_holder()
+                if self._busy is action:
+                    self._next()
+
+    def _start(self, vm: None, action: act.StartQemu) -> None:
+        if self.host.qemu is not None:
+            self.host.qemu.dead = True
+        qemu = Qemu(self.world.loop, random.Random(self.rng.getrandbits(64)), action.incoming)
+        self._own(qemu)
+        self.memory.qemu = qemu
+        self.call("qemu_ready", {"qemu_version": "7.2.22"})
+
+    def _killed(self, vm: Qemu, action: act.KillQemu) -> None:
+        self.memory.qemu = None
+        vm.dead = True
+        if self.host.qemu is vm:
+            self.host.qemu = None
+
+    def _stop(self, vm: Qemu, action: act.StopVm | act.ColoStop) -> None:
+        vm.running = False
+        self.output()
+        self.call("vm_stopped", action.tag)
+
+    def _cont(self, vm: Qemu, action: act.ContVm) -> None:
+        self._run_vm(vm)
+
+    def _run_vm(self, vm: Qemu) -> None:
+        if vm.torn():
+            self.world.ghost.fail(f"{self.name}: the VM runs with memory and devices of different moments")
+        vm.running = True
+        vm.wake()
+
+    def _save(self, vm: Qemu, action: act.SaveDevice) -> None:
+        self.call("device_saved", action.tag, vm.save())
+
+    def _capture(self, vm: Qemu, action: act.CaptureStream) -> None:
+        self.call("stream_captured", action.tag, vm.save())
+
+    def _load(self, vm: Qemu, action: act.FeedStream | act.ColoLoad) -> None:
+        feed = isinstance(action, act.FeedStream)
+        why = vm.load(action.stream if feed else action.state)
+        if why:
+            self.world.ghost.fail(f"{self.name}: {why}")
+        vm.colo = True
+        self._run_vm(vm)
+        self.call("colo_ready" if feed else "colo_loaded", action.tag)
+
+    def _promote(self, vm: Qemu, action: act.Promote) -> None:
+        vm.colo = False
+        self._run_vm(vm)
+        self.call("promoted")
+
+    def _track(self, vm: Qemu, action: act.OpenTracker) -> None:
+        self.call("tracker_open", action.tag)
+
+    _OPERATIONS = {act.StartQemu: _start, act.KillQemu: _killed, act.StopVm: _stop, act.ColoStop: _stop, act.ContVm: _cont,
+                   act.SaveDevice: _save, act.CaptureStream: _capture, act.FeedStream: _load, act.ColoLoad: _load,
+                   act.Promote: _promote, act.OpenTracker: _track}
+
+    def _note_holder(self) -> None:
+        running = self.vm is not None and isinstance(self.core.role, Leader) and self.core.role.vm == RUNNING
+        self.host.holder = self.vm if running else None
+
+    def vm_exited(self, vm: Qemu) -> None:
+        """QEMU ended by itself."""
+        if self.vm is vm:
+            self.vm = self.host.qemu = self.memory.qemu = None
+            self._note_holder()
+            self._work = deque(item for item in self._work if item[0] is not vm or isinstance(item[1], act.KillQemu))
+            if self._busy is not None and not isinstance(self._busy, (act.KillQemu, act.StartQemu)):
+                self._next()  # its command fails with it
+            self.call("qemu_exited", "QEMU ended")
+
+
+def shown(thing: object) -> str:
+    """One line, long payloads cut."""
+    text = repr(thing)
+    return text if len(text) < 160 else text[:157] + "..."

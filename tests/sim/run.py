@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One seed from start to end: faults while clients work, then quiet, and the group must be protected again."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from plover.leader import Leader
+
+from .faults import Plan, clear
+from .ghost import Violation
+from .world import World
+
+FAULTS_S_MAX = 6.0
+TAIL_S_MAX = 1.6  # what the last faults still have in store (restarts, heals) before all is mended by hand
+RECOVERY_S_MAX = 12.0
+CALM_S = 0.4  # without a leader for so long, the operator looks whether anyone still holds the state
+
+
+class Result(NamedTuple):
+    seed: int
+    violation: str | None
+    injected: tuple[tuple[str, str, str], ...]
+    steps: int
+    answered: int
+
+
+def run(seed: int, trace: list[str] | None = None, world_class: type[World] = World) -> Result:
+    world = world_class(seed, trace)
+    plan = Plan(world, seed)
+    violation = None
+    try:
+        _with_faults(world, plan)
+        _recover(world)
+        world.clients_end = True
+        world.check_history()
+    except Violation as error:
+        violation = f"{error} (at {world.loop.now:.4f} s)"
+    except Exception as error:  # whatever escapes the core is a bug as well; the seed replays it
+        violation = f"{type(error).__name__}: {error} (at {world.loop.now:.4f} s)"
+        if trace is not None:
+            raise
+    return Result(seed, violation, tuple(plan.injected), world.loop.steps, sum(c.answered for c in world.clients))
+
+
+def _with_faults(world: World, plan: Plan) -> None:
+    loop = world.loop
+    while not plan.done and loop.now < FAULTS_S_MAX:
+        loop.step()
+        plan.step()
+    end = loop.now + TAIL_S_MAX * plan.rng.random()
+    while loop.now < end:
+        loop.step()
+    world.note("FAULT", "no more faults; all is mended")
+    clear(world)
+
+
+def _recover(world: World) -> None:
+    """Liveness: protected, and every client answered, within RECOVERY_S_MAX."""
+    answered = [c.answered for c in world.clients]
+    end = world.loop.now + RECOVERY_S_MAX
+    while world.loop.now < end:
+        if world.run_until(lambda: world.settled(answered), CALM_S):
+            return
+        if world.leader() is None and _state_lost(world):
+            _cold_start(world)
+    states = {m.name: m.core.status()["sentence"] if m.core else m.consensus.record for m in world.members.values()}
+    raise Violation(f"not protected {RECOVERY_S_MAX:.0f} s after the last fault: {states}")
+
+
+def _state_lost(world: World) -> bool:
+    """No host that may lead holds the VM's state any more."""
+    return not any(m.core and m.core._holds_state and m.vm is not None and m.name in m.consensus.record.in_sync
+                   for m in world.members.values())
+
+
+def _cold_start(world: World) -> None:
+    """What an operator does when both replicas have lost the VM: boot it afresh, where the last state was."""
+    for member in world.members.values():
+        if member.core and not isinstance(member.core.role, Leader) and not member.core._holds_state:
+            world.note(member.name, "operator: cold-start")
+            world.ghost.forgotten = True
+            world.check_history()  # up to here nothing may have been lost
+            for client in world.clients:
+                client.history.clear()
+            member.call("cold_start")

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything of one run: three hosts, their network, the bridge the clients are behind, the clients, the operator."""
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+
+from lab.linearizable import Undecided, check
+from plover import follower
+from plover.config import Config
+from plover.errors import DurableStateError
+from plover.leader import IN_SYNC
+
+from . import guest
+from .clients import Client
+from .ghost import Ghost, Violation
+from .host import RESTART_S, Host, Member, ReplicaMember, WitnessMember
+from .loop import Loop
+from .network import Network
+
+NAMES = ("primary", "secondary", "witness")
+CLIENTS = 3
+follower.RESTART_S = 0.1  # a second of doing nothing after each reset finds no bugs
+
+
+@lru_cache(maxsize=64)
+def settings(member: str, hold_ms: int, interval_ms: int) -> Config:
+    members = {n: {"address": f"127.0.0.{i + 1}", "kind": "witness" if n == "witness" else "replica"}
+               for i, n in enumerate(NAMES)}
+    return Config({"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member,
+                   "members": members, "preferred_leader": "primary", "guest_kernel": "/k",
+                   "guest_mac": "52:54:00:70:6c:01", "syncvm_hold_ms_max": hold_ms, "syncvm_interval_ms_max": interval_ms,
+                   "syncvm_timeout_ms": 600, "join_timeout_ms": 1500})
+
+
+class World:
+    def __init__(self, seed: int, trace: list[str] | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.trace = trace
+        self.loop = Loop()
+        self.ghost = Ghost(self)
+        self.clients_end = False
+        self._values = self._connections = 0
+        self.mac_at: str | None = None
+        hold_ms, interval_ms = self.rng.choice((5, 20, 20, 60)), self.rng.choice((50, 200, 1000))
+        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms)) for n in NAMES}
+        self.members: dict[str, Member] = {}
+        self.network = Network(self.loop, random.Random(self.rng.getrandbits(64)), self.members, codec=seed % 8 == 0)
+        for name in NAMES:
+            self.start_daemon(name)
+        self.clients = [Client(self, n) for n in range(CLIENTS)]
+        self.restarting: set[str] = set()
+
+    def note(self, who: str, text: str) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.loop.now:9.4f} {who:9} {text}")
+
+    # ---- daemons and hosts --------------------------------------------------------------------------
+    def start_daemon(self, name: str) -> None:
+        host = self.hosts[name]
+        try:
+            member = (WitnessMember if name == "witness" else ReplicaMember)(host)
+        except DurableStateError as error:
+            raise Violation(f"{name} cannot start: {error}") from error
+        self.members[name] = member
+        self.ghost.started(name, member.store.load())
+        member.start()
+        self.note(name, "daemon starts")
+
+    def kill_daemon(self, name: str, restart: bool = True) -> None:
+        """kill -9, or a loud end: QEMU runs on in its own unit, systemd starts the daemon again."""
+        member = self.members[name]
+        if member.dead:
+            return
+        self.note(name, "daemon dies")
+        member.dead = True
+        if isinstance(member, ReplicaMember) and member.vm is not None:
+            member.vm.on_output = None
+            member.vm.inbox.clear()
+            member.vm.outbox = []
+        for other in NAMES:
+            for channel in (0, 1):
+                if (name, other, channel) in self.network.connections:
+                    self.network.drop(name, other, channel)
+        if restart:
+            self.loop.after(RESTART_S, None, self.restart_daemon, name)
+
+    def restart_daemon(self, name: str) -> None:
+        if self.members[name].dead and self.hosts[name].on:
+            if self.hosts[name].disk.full:  # it cannot even say that it is there: systemd tries again
+                self.loop.after(RESTART_S, None, self.restart_daemon, name)
+                return
+            self.start_daemon(name)
+
+    def power_loss(self, name: str) -> None:
+        host, member = self.hosts[name], self.members[name]
+        if not host.on:
+            return
+        self.note(name, "HOST LOSES POWER")
+        host.on = False
+        host.frozen = 0
+        member.dead = True
+        if host.qemu is not None:
+            host.qemu.dead = True
+        host.qemu = host.holder = None
+        host.disk.steps_to_power_loss = None
+        host.disk.power_loss()
+        self.network.host_lost(name)
+
+    def power_on(self, name: str) -> None:
+        host = self.hosts[name]
+        if not host.on:
+            self.note(name, "power is back")
+            host.on = True
+            self.start_daemon(name)
+            self.network.host_back(name)
+
+    def freeze(self, name: str) -> None:
+        host = self.hosts[name]
+        host.frozen += 1
+        for process in (self.members[name], host.qemu):
+            if process is not None and not process.dead:
+                process.hold()
+
+    def thaw(self, name: str) -> None:
+        host = self.hosts[name]
+        if host.frozen:  # else it lost power while frozen
+            host.frozen -= 1
+            for process in (self.members[name], host.qemu):
+                if process is not None and not process.dead and process.holds:
+                    process.go_on()
+
+    # ---- the clients' network -------------------------------------------------------------------------
+    def new_value(self) -> int:
+        self._values += 1
+        return self._values
+
+    def new_connection(self) -> int | None:
+        if self._connections >= guest.CONNECTIONS:
+            return None
+        self._connections += 1
+        return self._connections - 1
+
+    def to_vm(self, frame: bytes) -> None:
+        """From a client to where the bridge saw the VM's MAC last."""
+        if self.mac_at is not None:
+            member = self.members[self.mac_at]
+            self.loop.after(0.0002, member, member.client_frame, guest.wrap(frame))
+
+    def announced(self, member: ReplicaMember) -> None:
+        self.mac_at = member.name
+
+    def emit(self, member: ReplicaMember, frames: list[bytes]) -> None:
+        """Out of a host's TAP. Without its TAP in the bridge nothing passes."""
+        if not frames:
+            return
+        self.ghost.emitted(member, frames)
+        if member.tap_up:
+            self.mac_at = member.name
+            for frame in frames:
+                self.loop.after(0.0002, None, self._to_client, frame)
+
+    def _to_client(self, frame: bytes) -> None:
+        connection, operation, hit, value = guest.REPLY.unpack(frame)
+        for client in self.clients:
+            client.answer(connection, operation, hit, value)
+
+    # ---- what an onlooker sees ------------------------------------------------------------------------
+    def leader(self) -> ReplicaMember | None:
+        """The member that leads the highest view, if one does."""
+        found = [m for m in self.members.values() if not m.dead and m.core and m.core.leading]
+        return max(found, key=lambda m: m.consensus.view, default=None)
+
+    def protected(self) -> bool:
+        member = self.leader()
+        if member is None or member.holds:
+            return False
+        leading = member.core.leading
+        return leading.serving and leading.peer_state == IN_SYNC and not leading.handover_at and member.tap_up
+
+    def settled(self, answered: list[int]) -> bool:
+        """Protected, and every client got an answer since ``answered``."""
+        return self.protected() and all(c.answered > n or c.connection is None for c, n in zip(self.clients, answered))
+
+    def run_until(self, condition, limit_s: float) -> bool:
+        end, loop, count = self.loop.now + limit_s, self.loop, 0
+        while loop.now < end:
+            loop.step()
+            count += 1
+            if not count % 8 and condition():
+                return True
+        return condition()
+
+    def check_history(self) -> None:
+        history = [op for c in self.clients for op in c.history] + [c.pending for c in self.clients if c.pending]
+        try:
+            why = check(history, {f"k{n}": 0 for n in range(guest.KEYS)}, 300_000)
+        except Undecided as error:
+            why = str(error)
+        if why:
+            raise Violation(why)
