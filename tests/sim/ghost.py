@@ -81,13 +81,18 @@ class Ghost:
             previous = entry.view
 
     # ---- invariants 2, 3: what leaves the host --------------------------------------------------------
-    def emitted(self, member: ReplicaMember, frames: list[bytes]) -> None:
+    def speaks(self, member: ReplicaMember) -> None:
+        """A frame with the VM's address leaves the host."""
         view = member.consensus.view
         if self._voices.setdefault(view, member.name) != member.name:
             self.fail(f"two voices in view {view}: {self._voices[view]} and {member.name}")
         if view < self._last_view and self.strict_voice:
             self.fail(f"{member.name} speaks in view {view} after view {self._last_view} has spoken")
         self._last_view = max(self._last_view, view)
+
+    def emitted(self, member: ReplicaMember, frames: list[bytes]) -> None:
+        """Output leaves: whoever could lead next must have all that it answers."""
+        self.speaks(member)
         other = self.world.members[member.other]
         if not self._electable(other):
             return

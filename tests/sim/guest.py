@@ -12,6 +12,7 @@ import zlib
 from array import array
 from collections import deque
 
+from plover import fill
 from plover import pages as pg
 from plover.errors import InvariantViolation
 
@@ -27,7 +28,10 @@ _HIT = 1 << 31
 _RAM = struct.Struct(f"!{PAGES}Q")
 _DEVICE = struct.Struct("!QI")
 
-pg.PAGE_BYTES = 8  # one number: the core does not care how large a page is, and a quick simulator finds more
+# One number a page: the core does not care how large a page is, and a quick simulator finds more. Few pages at a time, so
+# that a fill and a transfer take several turns, as those of a real guest do.
+pg.PAGE_BYTES, pg.CHUNK_PAGES = 8, 4
+fill.CHUNKS_PER_TURN, fill.FEW_PAGES = 1, 6
 
 
 def wrap(frame: bytes) -> bytes:

@@ -257,8 +257,11 @@ class ReplicaMember(Member):
                 self.world.loop.after(at, self, self._announce)
 
     def _announce(self) -> None:
-        if self.core.leading and self.core.leading.tap_up:
+        leading = self.core.at(self.host.clock()).leading
+        if leading and leading.speaks:
             self.world.announced(self)
+        elif leading and leading.tap_up:
+            self.world.loop.after(0.002, self, self._announce)
 
     def _watch_idle(self) -> None:
         leading = self.core.leading

@@ -68,8 +68,9 @@ def _recover(world: World) -> None:
 
 
 def _state_lost(world: World) -> bool:
-    """No host that may lead holds the VM's state any more."""
-    return not any(m.core and m.core._holds_state and m.vm is not None and m.name in m.consensus.record.in_sync
+    """No host that may lead by the newest record holds the VM's state any more."""
+    newest = max((m.consensus.record for m in world.members.values()), key=lambda record: record.order)
+    return not any(m.core and m.core._holds_state and m.vm is not None and m.name in newest.in_sync
                    for m in world.members.values())
 
 

@@ -148,6 +148,7 @@ class World:
             self.loop.after(0.0002, member, member.client_frame, guest.wrap(frame))
 
     def announced(self, member: ReplicaMember) -> None:
+        self.ghost.speaks(member)
         self.mac_at = member.name
 
     def emit(self, member: ReplicaMember, frames: list[bytes]) -> None:

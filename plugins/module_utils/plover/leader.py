@@ -60,6 +60,11 @@ class Leader:
         return self.active and self.vm == RUNNING and self.cons.record_committed
 
     @property
+    def speaks(self) -> bool:
+        """May announce where the VM is: the one thing that leaves without being the VM's output."""
+        return self.tap_up and self.serving and not self.handover_at and self.cons.fresh(self.core.now)
+
+    @property
     def held_for_syncvm(self) -> bool:
         """True while output may leave only through a syncvm."""
         return self.peer in self.cons.record.in_sync or (self.fill is not None and self.fill.holds_output)
@@ -239,7 +244,7 @@ class Leader:
         for answer in self.audit_running:
             answer(figures)
         self.audit_running = []
-        if self.handover:
+        if self.handover and not self._confirm:  # what is still to be let out comes first; another syncvm follows then
             self.handover_at = self.core.now
             self.core.send(self.peer, wire.TransferLeadership(self.cons.view))
 

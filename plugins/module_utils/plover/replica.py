@@ -30,6 +30,7 @@ IDLE_LOOK_S = 0.001
 INLINE_PAGES_MAX = 4096  # more pages are hashed in a thread, so that heartbeats go on
 TAP_RETRY_S = 1.0
 TAP_SLOW_MS = 200
+SPEAK_LOOK_S = 0.002
 ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 
@@ -296,7 +297,9 @@ class Replica(Daemon):
         for at in ANNOUNCE_AT_S:
             await asyncio.sleep(at - waited)
             waited = at
-            if not (self.core.leading and self.core.leading.tap_up):
+            while (leading := self.at().leading) and leading.tap_up and not leading.speaks:
+                await asyncio.sleep(SPEAK_LOOK_S)  # just elected, or hung in between: first a quorum must have answered
+            if not (leading and leading.tap_up):
                 return
             for frame in announcements(self.config.guest_mac, self.config.guest_addresses):
                 self.tap.write(wrap(frame))

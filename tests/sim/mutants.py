@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""python3 -m tests.sim.mutants [--seeds N] [NAME ...]: can the simulator fail? Each variant of the code here is broken on
+purpose, in one place; each must be caught. Nothing but this file can switch them on.
+"""
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+
+from plover import actions as act
+from plover import wire
+from plover.consensus import LEADER, Consensus, Persist
+from plover.director import Director
+from plover.durable import Store, _body
+from plover.fill import LeaderFill
+from plover.follower import Follower
+from plover.leader import IN_SYNC, Leader
+from plover.syncvm import STAGE, LeaderSyncvm, SecondarySyncvm
+
+from .run import run
+
+SEEDS = 2000
+MUTANTS: dict[str, tuple[str, Callable[[], None]]] = {}
+
+
+def mutant(text: str):
+    def add(switch_on: Callable[[], None]) -> Callable[[], None]:
+        MUTANTS[switch_on.__name__.replace("_", "-")] = (text, switch_on)
+        return switch_on
+    return add
+
+
+@mutant("output leaves when the VM has stopped, not when the secondary holds the syncvm")
+def release_before_ack() -> None:
+    good = Leader.syncvm_stopped
+
+    def syncvm_stopped(self):
+        good(self)
+        self.core.emit(act.Emit(self.guard.release(self._sync_mark)))
+    Leader.syncvm_stopped = syncvm_stopped
+
+
+@mutant("view, vote and record are written but not synced")
+def vote_not_fsynced() -> None:
+    def save(self, state):
+        temporary = self._path.with_suffix(".new")
+        import zlib
+        body = _body(state)
+        self._files.write(temporary, f"{body}\n{zlib.crc32(body.encode()):08x}\n")
+        self._files.replace(temporary, self._path)
+    Store.save = save
+
+
+@mutant("messages are sent before what they promise is on disk")
+def send_before_persist() -> None:
+    good = Consensus.take
+
+    def take(self):
+        return sorted(good(self), key=lambda item: isinstance(item, Persist))
+    Consensus.take = take
+
+
+@mutant("the secondary writes pages into guest memory as they come")
+def apply_while_receiving() -> None:
+    good = SecondarySyncvm.on_stage_pages
+
+    def on_stage_pages(self, m):
+        out = good(self, m)
+        index, data = self._staged[-1]
+        self._memory.apply(index, data)
+        return out
+    SecondarySyncvm.on_stage_pages = on_stage_pages
+
+
+@mutant("the witness stands for election, and is voted for")
+def witness_leads() -> None:
+    stand, refusal = Consensus._may_stand, Consensus._refusal
+    Consensus._may_stand = lambda self: self.members[self.me] == "witness" or stand(self)
+
+    def lenient(self, now, src, m):
+        why = refusal(self, now, src, m)
+        return None if self.members[src] == "witness" and now - self._leader_heard > self.timing.detection else why
+    Consensus._refusal = lenient
+
+
+@mutant("a vote does not look at the candidate's in-sync record")
+def stale_member_elected() -> None:
+    good = Consensus._refusal
+
+    def refusal(self, now, src, m):
+        why = good(self, now, src, m)
+        return None if why in ("its in-sync record is older than mine", "it is not in the in-sync set") else why
+    Consensus._refusal = refusal
+    Consensus._may_stand = lambda self: self.members[self.me] == "replica" and self.eligible
+
+
+@mutant("a leader that lost its secondary serves before a quorum has the smaller in-sync set")
+def in_sync_set_not_recorded() -> None:
+    Leader.held_for_syncvm = property(lambda self: self.peer_state == IN_SYNC or bool(
+        self.fill is not None and self.fill.holds_output))
+    Leader.serving = property(lambda self: self.active and self.vm == "running")
+
+
+@mutant("a record counts as committed when the leader itself has stored it")
+def record_without_quorum() -> None:
+    good = Consensus.propose_record
+
+    def propose_record(self, in_sync):
+        good(self, in_sync)
+        self.record_committed = True
+    Consensus.propose_record = propose_record
+
+
+@mutant("acknowledgements and votes of another view count")
+def view_not_checked() -> None:
+    heartbeat_ack, vote_reply, data = Consensus._on_heartbeat_ack, Consensus._on_vote_reply, Director.data
+
+    def relabelled(handler, field_of):
+        def handle(self, now, src, m):
+            asked = field_of(self)
+            if m.view < asked:
+                m = type(m)(**{**m.__dict__, "view": asked})
+            return handler(self, now, src, m)
+        return handle
+    Consensus._HANDLERS = {**Consensus._HANDLERS,
+                           wire.HeartbeatAck: relabelled(heartbeat_ack, lambda self: self.view),
+                           wire.VoteReply: relabelled(vote_reply, lambda self: self.view + self._pre)}
+    Director.data = lambda self, m: data(self, type(m)(**{**m.__dict__, "view": self.consensus.view}))
+
+
+@mutant("a leader without a secondary speaks without asking a quorum")
+def quorum_not_asked() -> None:
+    def ask(self, mark, tries):
+        self._confirm = None
+        self.core.emit(act.Emit(self.guard.release(mark)))
+    Leader._ask_quorum = ask
+
+
+@mutant("a member votes for whoever asks, twice in a view if need be")
+def votes_twice() -> None:
+    good = Consensus._refusal
+
+    def refusal(self, now, src, m):
+        why = good(self, now, src, m)
+        return None if why == "the view is taken" and m.view == self.view and self.role != LEADER else why
+    Consensus._refusal = refusal
+    Consensus.members_stand_at_once = True
+    may_stand = Consensus._may_stand
+    Consensus._may_stand = lambda self: may_stand(self) or (self.members[self.me] == "replica" and self.role != LEADER)
+
+
+@mutant("a deposed leader goes on")
+def deposed_leader_goes_on() -> None:
+    Leader.suspend = lambda self: None
+    good = Consensus._adopt
+
+    def adopt(self, view, leader, persist=True):
+        was = self.role
+        good(self, view, leader, persist)
+        if was == LEADER:
+            self.role = LEADER
+    Consensus._adopt = adopt
+
+
+@mutant("a leader that was hung speaks before it asks whether it still leads")
+def hung_leader_speaks() -> None:
+    Consensus.fresh = lambda self, now: True
+
+
+@mutant("a secondary is promoted in the middle of a load")
+def promoted_between_two_states() -> None:
+    Follower.must_finish_load = property(lambda self: False)
+
+
+@mutant("the digest of what was staged is not compared")
+def digest_not_checked() -> None:
+    good = SecondarySyncvm.on_stage_end
+
+    def on_stage_end(self, m):
+        digest = self._digest
+        from plover.syncvm import chain_digest
+        fitting = chain_digest(self._memory, digest, m.payload)
+        return good(self, type(m)(m.view, m.number, self._pages, fitting, m.payload))
+    SecondarySyncvm.on_stage_end = on_stage_end
+
+
+@mutant("only the leader's dirty pages are compared")
+def peer_bitmap_ignored() -> None:
+    for cls in (LeaderSyncvm, SecondarySyncvm):
+        def exchanged(self, good=cls._exchanged, leads=cls is LeaderSyncvm):
+            if self._own is not None and self._peer is not None:
+                mine = self._own if leads else self._peer.payload
+                memory, self._memory = self._memory, _OneSided(self._memory, mine)
+                out = good(self)
+                self._memory = memory
+                return out
+            return good(self)
+        cls._exchanged = exchanged
+
+
+class _OneSided:
+    def __init__(self, memory, bitmap) -> None:
+        self._memory, self._bitmap, self.pages = memory, bytes(bitmap), memory.pages
+
+    def union(self, a, b):
+        return self._memory.pages_of(self._bitmap)
+
+
+@mutant("output is not held in the last steps of a fill")
+def fill_does_not_hold_output() -> None:
+    LeaderFill.holds_output = property(lambda self: False)
+
+
+@mutant("a syncvm lets out all that is held, also what came after its stop")
+def releases_more_than_covered() -> None:
+    good = Leader.staged
+
+    def staged(self):
+        self._sync_mark = self.guard.mark()
+        good(self)
+    Leader.staged = staged
+
+
+@mutant("the secondary acknowledges when the leader starts to send, not when all is there")
+def acknowledged_too_early() -> None:
+    good = SecondarySyncvm.hashed
+
+    def hashed(self, hashes):
+        out = good(self, hashes)
+        return out + ([act.SendData(wire.Staged(self.view, self.number))] if self.phase == STAGE else [])
+    SecondarySyncvm.hashed = hashed
+    LeaderSyncvm.on_staged = lambda self: setattr(self, "phase", "load")
+
+
+@mutant("the secondary's own output leaves its host")
+def secondary_speaks() -> None:
+    def output(self, frames):
+        self.core.emit(act.Emit([frames]))
+    Follower.output = output
+
+
+@mutant("a follower keeps entries of an older leader beside those of the new one")
+def log_conflicts_kept() -> None:
+    def on_append(self, now, src, m):
+        from plover.log import unpack
+        if self._on_leader_message(now, src, m.view):
+            for entry in unpack(m.payload):
+                if entry.index == self.log.last_index + 1:
+                    self.log.append(entry)
+            self.commit_index = self.log.last_index
+            self._send(src, wire.AppendAck(self.view, self.log.last_index, True))
+    Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Append: on_append}
+
+
+def caught(name_and_seeds: tuple[str, int]) -> tuple[str, int, str]:
+    """(mutant, first seed that catches it or -1, what it said)."""
+    name, seeds = name_and_seeds
+    MUTANTS[name][1]()
+    for seed in range(seeds):
+        result = run(seed)
+        if result.violation:
+            return name, seed, result.violation
+    return name, -1, ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.sim.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *MUTANTS], default=[])
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    options = parser.parse_args()
+    names = options.names or list(MUTANTS)
+    missed = 0
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        for name, seed, why in pool.imap(caught, [(n, options.seeds) for n in names], chunksize=1):
+            missed += seed < 0
+            print(f"{name:28} {'MISSED' if seed < 0 else f'seed {seed}':10} {why[:150]}", flush=True)
+    print(f"{len(names)} mutants, {missed} missed in {options.seeds} seeds each")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
