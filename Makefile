@@ -3,7 +3,8 @@
 # (`make setup` installs it).
 PYTHON = .cache/venv/bin/python
 PYTEST = $(PYTHON) -m pytest -q
-STAMP = .cache/setup-$(shell cat requirements/*.txt | sha256sum | cut -c1-16)
+STAMP = .cache/setup-$(shell cd requirements && cat debian.txt python.txt target-python.txt | sha256sum | cut -c1-16)
+BENCH_STAMP = $(STAMP)-bench
 
 help:
 	@echo "make test              all tests"
@@ -12,6 +13,8 @@ help:
 	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
 	@echo "make test-lab          the play on three systemd hosts: refusals, --check, the demo's failover"
 	@echo "make test-molecule     scenario default: converge, idempotence, testinfra"
+	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
+	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make lint              ruff"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
@@ -32,7 +35,7 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 native: setup
 	@$(MAKE) -s -C native
 
-test: lint test-native test-unit test-integration test-lab test-molecule
+test: lint test-native test-unit test-bench test-integration test-lab test-molecule
 
 test-unit: native
 	$(PYTEST) tests/unit
@@ -43,6 +46,18 @@ test-native: setup
 
 test-integration: native
 	$(PYTEST) tests/integration
+
+test-bench: setup
+	$(PYTEST) tests/bench
+
+bench: bench-consensus
+
+bench-consensus: $(BENCH_STAMP)
+	@$(PYTHON) -m bench.consensus $(BENCH_OPTIONS)
+
+$(BENCH_STAMP): $(STAMP) requirements/bench-python.txt
+	@.cache/venv/bin/pip -q install --disable-pip-version-check --use-pep517 -r requirements/bench-python.txt
+	@touch $@
 
 test-lab: build
 	$(PYTEST) tests/lab
@@ -71,4 +86,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build up demo down test test-unit test-native test-integration test-lab test-molecule lint clean
+.PHONY: help setup native build up demo down test test-unit test-native test-bench test-integration \
+        test-lab test-molecule bench bench-consensus lint clean

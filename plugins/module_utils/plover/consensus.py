@@ -87,6 +87,8 @@ class Consensus:
         self.last_heard = dict.fromkeys(self.others, float("-inf"))
         self.record_committed = False
         self._sent_index: dict[str, int | None] = dict.fromkeys(self.others)
+        self._append_key: tuple[int, int, bool, int] | None = None
+        self._append: tuple[wire.Append, int]
         self._leader_heard = now
         self._next_heartbeat = now
         self._deadline = now
@@ -239,7 +241,8 @@ class Consensus:
             for entry in entries:
                 held = self.log.view_at(entry.index)
                 if held != entry.view:
-                    self.log.cut_after(entry.index - 1)
+                    if held is not None:
+                        self.log.cut_after(entry.index - 1)
                     self.log.append(entry)
             if self.log.view_at(match + 1) not in (None, m.view):
                 self.log.cut_after(match)  # the tail of an older leader: never acknowledged in this view
@@ -385,23 +388,28 @@ class Consensus:
     def _replicate(self, other: str) -> None:
         """Send what ``other`` lacks, at most about APPEND_BYTES_MAX at once; nothing while that is unknown."""
         sent = self._sent_index[other]
-        if sent is None:
+        if sent is None or sent >= self.log.last_index:
             return
         reset = sent < self.log.base_index
         sent = self.log.base_index if reset else sent
+        key = (self.view, sent, reset, self.log.last_index)
+        if key != self._append_key:  # mostly the others lack the same: it is packed once
+            self._append_key, self._append = key, self._append_after(sent, reset)
+        message, self._sent_index[other] = self._append
+        self._send(other, message)
+
+    def _append_after(self, sent: int, reset: bool) -> tuple[wire.Append, int]:
+        """The message that carries entries after ``sent``, and the index of the last in it."""
         entries, size = [], 0
         for entry in self.log.after(sent):
             entries.append(entry)
             size += len(entry.payload)
             if size >= APPEND_BYTES_MAX:
                 break
-        if not entries and not reset:
-            return
         view = self.log.view_at(sent)
         if view is None:
             raise InvariantViolation(f"no entry {sent} to replicate from; log starts at {self.log.base_index}")
-        self._sent_index[other] = entries[-1].index if entries else sent
-        self._send(other, wire.Append(self.view, sent, view, reset, pack(entries)))
+        return wire.Append(self.view, sent, view, reset, pack(entries)), entries[-1].index if entries else sent
 
     def _record_fields(self) -> tuple[int, int, int]:
         mask = sum(1 << self._order.index(m) for m in self.record.in_sync)

@@ -33,12 +33,9 @@ class Log:
 
     def reset(self, base_index: int, base_view: int) -> None:
         self.base_index, self.base_view = base_index, base_view
+        self.last_index = base_index
         self._entries: deque[Entry] = deque()
         self.bytes = 0
-
-    @property
-    def last_index(self) -> int:
-        return self.base_index + len(self._entries)
 
     @property
     def last_view(self) -> int:
@@ -62,12 +59,14 @@ class Log:
         if entry.index != self.last_index + 1:
             raise InvariantViolation(f"log gap: entry {entry.index} after {self.last_index}")
         self._entries.append(entry)
+        self.last_index = entry.index
         self.bytes += len(entry.payload)
 
     def cut_after(self, index: int) -> None:
         """Forget entries with a larger index (a new leader overrules them)."""
         while self.last_index > max(index, self.base_index):
             self.bytes -= len(self._entries.pop().payload)
+            self.last_index -= 1
 
     def truncate(self, index: int) -> None:
         """Forget entries up to and with ``index``: a syncvm covers them."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from operator import attrgetter
+from typing import ClassVar, NamedTuple
 
 from .errors import WireError
 
@@ -232,10 +233,22 @@ class ProposeRecord(Message):
     record_in_sync: int
 
 
-_TYPES: dict[int, tuple[type[Message], struct.Struct, bool]] = {
-    cls.TYPE: (cls, struct.Struct(cls.FMT), any(f.name == "payload" for f in fields(cls)))
-    for cls in Message.__subclasses__()
-}
+class _Codec(NamedTuple):
+    cls: type[Message]
+    fixed: struct.Struct
+    values: Callable[[Message], tuple]  # of the fixed fields, in order
+    has_payload: bool
+
+
+def _codec(cls: type[Message]) -> _Codec:
+    names = [f.name for f in fields(cls)]
+    fixed = [name for name in names if name != "payload"]
+    # attrgetter of one name gives no tuple.
+    values = attrgetter(*fixed) if len(fixed) > 1 else lambda message: tuple(getattr(message, name) for name in fixed)
+    return _Codec(cls, struct.Struct(cls.FMT), values, names != fixed)
+
+
+_TYPES: dict[int, _Codec] = {cls.TYPE: _codec(cls) for cls in Message.__subclasses__()}
 
 
 def cluster_tag(cluster_id: str) -> int:
@@ -245,14 +258,12 @@ def cluster_tag(cluster_id: str) -> int:
 
 def encode(message: Message, tag: int) -> list[bytes]:
     """Buffers to send, in order; a payload is not copied."""
-    cls, fmt, has_payload = _TYPES[message.TYPE]
-    payload = getattr(message, "payload", b"")
-    values = [getattr(message, f.name) for f in fields(cls)]
-    fixed = fmt.pack(*(values[:-1] if has_payload else values))
-    length = len(fixed) + len(payload)
+    cls, fixed, values, has_payload = _TYPES[message.TYPE]
+    payload = message.payload if has_payload else b""
+    length = fixed.size + len(payload)
     if length > BODY_BYTES_MAX:
         raise WireError(f"{cls.__name__} of {length} bytes is over the limit of {BODY_BYTES_MAX}")
-    head = HEADER.pack(MAGIC, VERSION, cls.TYPE, 0, tag, length) + fixed
+    head = HEADER.pack(MAGIC, VERSION, cls.TYPE, 0, tag, length) + fixed.pack(*values(message))
     return [head, payload] if len(payload) else [head]
 
 
@@ -261,29 +272,35 @@ class Decoder:
 
     def __init__(self, tag: int) -> None:
         self._tag = tag
-        self._buffer = bytearray()
+        self._rest = bytearray()  # the begin of a message whose end has not come
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        self._buffer += data
-        offset, size = 0, len(self._buffer)
-        while size - offset >= HEADER.size:
-            kind, length = self._header(offset)
-            if size - offset < HEADER.size + length:
-                break
-            start = offset + HEADER.size
-            body = bytes(memoryview(self._buffer)[start:start + length])
-            offset = start + length
-            yield self._message(kind, body)
-        if offset:
-            del self._buffer[:offset]
+        """What ``data`` completes. A message that is whole in it is read where it lies."""
+        if self._rest:
+            self._rest += data
+            data = self._rest
+        offset, size = 0, len(data)
+        try:
+            while size - offset >= HEADER.size:
+                kind, length = self._header(data, offset)
+                end = offset + HEADER.size + length
+                if end > size:
+                    break
+                start, offset = offset + HEADER.size, end
+                yield self._message(kind, data, start, end)
+        finally:
+            if data is self._rest:
+                del self._rest[:offset]
+            elif offset < size:
+                self._rest += memoryview(data)[offset:]
 
     def end(self) -> None:
         """The peer closed: raises WireError if it did so inside a message."""
-        if self._buffer:
-            raise WireError(f"truncated message: {len(self._buffer)} bytes and then the end")
+        if self._rest:
+            raise WireError(f"truncated message: {len(self._rest)} bytes and then the end")
 
-    def _header(self, offset: int) -> tuple[int, int]:
-        magic, version, kind, zero, tag, length = HEADER.unpack_from(self._buffer, offset)
+    def _header(self, data: bytes | bytearray, offset: int) -> tuple[int, int]:
+        magic, version, kind, zero, tag, length = HEADER.unpack_from(data, offset)
         if magic != MAGIC:
             raise WireError(f"not a Plover message (starts with {bytes(magic).hex()}); is 'port' used by something else?")
         if version != VERSION:
@@ -297,9 +314,10 @@ class Decoder:
         return kind, length
 
     @staticmethod
-    def _message(kind: int, body: bytes) -> Message:
-        cls, fmt, has_payload = _TYPES[kind]
-        if len(body) < fmt.size or (not has_payload and len(body) != fmt.size):
-            raise WireError(f"{cls.__name__} has {len(body)} bytes, expected {fmt.size}")
-        values = fmt.unpack_from(body)
-        return cls(*values, body[fmt.size:]) if has_payload else cls(*values)
+    def _message(kind: int, data: bytes | bytearray, start: int, end: int) -> Message:
+        cls, fixed, _, has_payload = _TYPES[kind]
+        payload = start + fixed.size
+        if end < payload or (not has_payload and end != payload):
+            raise WireError(f"{cls.__name__} has {end - start} bytes, expected {fixed.size}")
+        values = fixed.unpack_from(data, start)
+        return cls(*values, bytes(memoryview(data)[payload:end])) if has_payload else cls(*values)
