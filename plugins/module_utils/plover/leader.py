@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
 ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
-HANDOVER_S_MAX = 1.0
 CONFIRM_TRIES_MAX = 3
 
 
@@ -135,9 +134,10 @@ class Leader:
             self.drop_peer(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
         if self.fill and self.fill.holds_output and now - self.fill.stopped_at > ms.syncvm_timeout_ms / 1000:
             self.drop_peer(f"the last step of the fill took longer than {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
-        if self.handover_at and now > self.handover_at + HANDOVER_S_MAX:
+        if self.handover_at and now > self.handover_at + ms.failover_budget_ms / 1000:
             # It may still do so, asked as it was, unless the record no longer names it.
-            self.drop_peer(f"{self.peer} did not take over within {HANDOVER_S_MAX:.0f} s; still leading here")
+            self.drop_peer(f"{self.peer} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still "
+                           "leading here")
         if not self.held_for_syncvm and self.serving:
             self.cons.truncate_to(self.applied)
         self.advance()

@@ -32,6 +32,7 @@ def describe(core: Director) -> dict[str, Any]:
     role, sentence, service = _leader(core) if core.leading else _follower(core)
     out.update(name=core.config.name, role=role, service=service, sentence=sentence, syncvms=core.totals["syncvms"],
                totals=dict(core.totals), last_syncvm=_figures(core), dirty_tracking=core.config.syncvm_dirty_tracking,
+               budget=core.config.budget._asdict(),
                versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
     return out
 

@@ -22,7 +22,7 @@ class Witness(Daemon):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.store = Store(config.state_path)
-        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000)
+        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)
         self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()},
                                    self.store.load(), timing, self.loop.time())
         self.links = PeerLinks(config, self._on_message, self._on_link_up, lambda *a: None, lambda: None)
@@ -65,7 +65,7 @@ class Witness(Daemon):
         return {**consensus_status(cons), "name": self.config.name, "role": "witness", "service": service,
                 "sentence": f"voting; {cons.leader} leads" if heard else "voting; no leader is heard",
                 "syncvms": 0, "totals": {}, "last_syncvm": None, "dirty_tracking": "",
-                "versions": {"plover": __version__, "qemu": ""}}
+                "budget": self.config.budget._asdict(), "versions": {"plover": __version__, "qemu": ""}}
 
     async def teardown(self) -> None:
         await self.links.stop()
