@@ -87,6 +87,7 @@ class Consensus:
         self.last_heard = dict.fromkeys(self.others, float("-inf"))
         self.record_committed = False
         self._sent_index: dict[str, int | None] = dict.fromkeys(self.others)
+        self.transfer_granted = False  # our last vote was asked for by the leader itself
         self._leader_heard = now
         self._next_heartbeat = now
         self._deadline = now
@@ -160,6 +161,11 @@ class Consensus:
     def connected(self, other: str) -> None:
         """A new connection to ``other``: what was in flight on the old one may be lost."""
         self._sent_index[other] = None
+
+    @property
+    def silent_since(self) -> float:
+        """When the leader (the last one, if we lead) was heard last."""
+        return self._leader_heard
 
     def hears_quorum(self, now: float, within: float) -> bool:
         return any(now - heard <= within for heard in self.last_heard.values())
@@ -300,7 +306,7 @@ class Consensus:
         if granted and not m.pre:
             if m.view > self.view:
                 self._adopt(m.view, None, persist=False)
-            self.voted_for = src
+            self.voted_for, self.transfer_granted = src, m.transfer
             self._persist()
         ahead = granted and not m.pre and (self.log.last_view, self.log.last_index) > (m.last_view, m.last_index)
         start = m.last_index if self.log.view_at(m.last_index) == m.last_view else self.log.base_index

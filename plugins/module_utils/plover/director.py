@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from . import actions as act
 from . import wire
+from .chronicle import COLD_START, FAILOVER, FIRST_BOOT, HANDED_OVER, RE_ELECTED, SWITCHOVER, Chronicle
 from .config import Config
 from .consensus import LEADER, Consensus, Deposed, Elected, Persist, RecordCommitted, Send, Timing
 from .durable import Durable
@@ -18,7 +19,7 @@ from .errors import WireError
 from .follower import Follower
 from .guard import Guard
 from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
-from .status import describe
+from .status import describe, reason, service
 from .syncvm import Figures
 
 _LEADER_ONLY = (wire.JoinRequest, wire.Leave)
@@ -30,6 +31,7 @@ class Director:
         self.config, self.memory, self.now = config, memory, now
         timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)
         self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()}, state, timing, now)
+        self.chronicle = Chronicle(now)
         self.facts: dict = {}
         self.role: Leader | Follower
         self.figures: Figures | None = None
@@ -108,11 +110,13 @@ class Director:
 
     def _on_elected(self) -> None:
         role = self.role
+        self._note_election()
         if isinstance(role, Leader):
             self.report(f"leading again in view {self.consensus.view}")
         elif role.filled:
             self.report(f"elected in view {self.consensus.view}: taking over")
             self.role = Leader(self, PROMOTING, role.guard, role.applied)
+            self.role.peer_note = self.chronicle.told
             self.role.finishing = role.syncvm if role.must_finish_load else None
             if self.role.finishing is None:
                 self.emit(act.Promote(("promote", self.consensus.view)))
@@ -124,7 +128,26 @@ class Director:
             return  # nothing is recorded until the guest runs
         self.role.begin()
 
+    def _note_election(self) -> None:
+        cons, role = self.consensus, self.role
+        handed = self.chronicle.handed_over(self.now)
+        if isinstance(role, Leader):
+            cause, why = RE_ELECTED, "this host kept the VM"
+        elif not role.filled:
+            cause, why = (COLD_START, "asked for by the operator") if self.cold else (FIRST_BOOT, "")
+            self.chronicle.interrupted(None)
+        elif handed:
+            cause, why = handed
+        else:
+            silent_ms = 1000 * (self.now - cons.silent_since)
+            cause, why = FAILOVER, (f"{self.chronicle.leader or 'the leader'} was silent for {silent_ms:.0f} ms "
+                                    f"(detection_ms is {self.config.detection_ms})")
+            self.chronicle.interrupted(cons.silent_since)
+        self.emit(*self.chronicle.led_by(cons.view, cons.me, cause, why))
+
     def _on_deposed(self, event: Deposed) -> None:
+        if event.leader:
+            self.emit(*self.chronicle.follows(self.now, event.view, event.leader, False, self.consensus.transfer_granted))
         if isinstance(self.role, Leader) and event.was_leader:
             self.report(f"deposed: view {event.view} began, led by {event.leader or 'nobody yet'}")
             self.role.suspend()
@@ -143,6 +166,8 @@ class Director:
         if isinstance(self.role, Leader) and not self.role.active:
             self._check_superseded()
         self.role.tick()
+        if service(self) != self.chronicle.mode:
+            self.emit(*self.chronicle.look(self.now, service(self), reason(self)))
 
     def _check_superseded(self) -> None:
         """Deposed, with a VM: once the new leader's record is here, ours is history."""
@@ -167,6 +192,10 @@ class Director:
                 self.role.refused = m.payload.decode(errors="replace")[:500]
         elif isinstance(m, wire.TransferLeadership):
             if m.view == self.consensus.view and src == self.consensus.leader:
+                why = m.payload.decode(errors="replace")[:200]
+                if why:
+                    self.chronicle.interrupted(self.now)
+                self.chronicle.handover(self.now, HANDED_OVER if why else SWITCHOVER, why or "asked for by the operator")
                 self.consensus.take_over(self.now)
         else:
             self.consensus.receive(self.now, src, m)
@@ -209,6 +238,7 @@ class Director:
         elif isinstance(m, wire.FillState):
             role.on_fill_state(m)
         elif isinstance(m, wire.Bitmap):
+            self.chronicle.interrupted(self.now)  # the leader's VM stands still; after a handover it does not run on there
             role.on_bitmap(m)
         elif isinstance(m, wire.StagePages):
             if role.of_this_syncvm(m):
@@ -306,6 +336,11 @@ class Director:
         else:
             self.role.colo_loaded()
 
+    def tap_ready(self) -> None:
+        """The TAP is up: clients reach the VM."""
+        if self.leading:
+            self.emit(*self.chronicle.serving(self.now, self.consensus.view))
+
     def promoted(self) -> None:
         if isinstance(self.role, Leader):
             self.role.vm_running()
@@ -335,7 +370,8 @@ class Director:
         leader = self.leading
         if leader and leader.peer_state == IN_SYNC:
             self.report(f"{why}; handing the VM to {leader.peer}")
-            self.send(leader.peer, wire.TransferLeadership(self.consensus.view))
+            self.send(leader.peer, wire.TransferLeadership(self.consensus.view, why.encode()))
+            self.chronicle.handover(self.now, HANDED_OVER, why)
         self.report(f"this host's copy of the VM is gone: {why}")
         self.consensus.resign()
         self.emit(act.TapDown(), act.CloseData())

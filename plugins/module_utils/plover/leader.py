@@ -15,6 +15,7 @@ from . import actions as act
 from . import fill as fl
 from . import syncvm as sv
 from . import wire
+from .chronicle import SWITCHOVER
 from .errors import InvariantViolation, WireError
 from .fill import LeaderFill
 from .guard import Guard
@@ -107,6 +108,7 @@ class Leader:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
         self._abort_work("deposed")
+        self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
         self.guard.unmark()
         self._confirm = None
         self.peer_state = ABSENT
@@ -241,6 +243,7 @@ class Leader:
         self.audit_running = []
         if self.handover:
             self.handover_at = self.core.now
+            self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.peer, wire.TransferLeadership(self.cons.view))
 
     # ---- the secondary comes and goes -----------------------------------------------------------------

@@ -56,6 +56,7 @@ class Replica(Daemon):
             act.SendData: lambda a: self.links.send(self.peer, wire.DATA, a.message),
             act.Inject: lambda a: self.vm and self.vm.inject(a.payload),
             act.Emit: lambda a: [self.tap.write(run) for run in a.chunks],
+            act.Happened: lambda a: self.note(*a),
             act.Report: lambda a: log.info("%s", a.text),
             act.CloseData: lambda a: self.links.close(self.peer, wire.DATA),
             act.Yield: lambda a: self.loop.call_soon(self._on_writable),
@@ -274,6 +275,7 @@ class Replica(Daemon):
             try:
                 if isinstance(action, act.TapUp):
                     await self.tap.up()
+                    self._answer("tap_ready")
                     self.spawn(self._announce())
                 else:
                     await self.tap.down()
