@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the operator sees of two real QEMUs: the history of a failover, on all three members."""
+"""What the operator sees and does with two real QEMUs: the history of a failover, and one that is forced."""
 from __future__ import annotations
 
 import time
@@ -40,3 +40,27 @@ def test_a_failover_is_in_the_history_of_all_who_lived(group):
     modes = [(e["mode"], e["ended"]) for e in past(group, "secondary") if e["kind"] == "mode"]
     assert modes[-2:] == [("degraded", True), ("protected", False)]
     assert views(group, "primary")[-1] == (2, "secondary", "found leading")
+
+
+def test_the_last_host_is_forced_to_lead_and_the_others_come_back(group):
+    client = connect()
+    assert client.ask("SET", "a", "1") == b"+OK"
+    group.power_off("witness")
+    group.power_off("primary")
+    time.sleep(2.0)
+    assert group.status("secondary")["service"] == "down"
+    said = group.ctl("secondary", "failover-price")
+    assert said["ok"] and len(said["price"]) == 3 and "Time may go back" in said["price"][1]
+    assert group.ctl("secondary", "failover-force")["view"] >= 1_000_000
+    assert client.ask("SET", "b", "2") == b"+OK"
+    status = group.status("secondary")
+    assert (status["forced"], status["service"]) == (True, "degraded")
+    group.start("primary")
+    group.wait("secondary", service="protected", forced=False)
+    group.start("witness")
+    group.wait("witness", service="protected", leader="secondary")
+    assert [client.ask("GET", key) for key in "ab"] == [b"1", b"2"]
+    time.sleep(0.3)
+    assert views(group, "secondary")[-1][2] == "forced" == views(group, "witness")[-1][2]
+    lengths = {e["mode"]: e["lasted_s"] for e in past(group, "secondary") if e["kind"] == "mode"}
+    assert lengths["forced"] > 0.5 and lengths["down"] > 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cluster import Cluster
 from plover.chronicle import Chronicle
+from plover.consensus import ERA
 from test_core import write
 
 
@@ -121,14 +122,14 @@ def test_an_old_handover_does_not_explain_a_later_election():
     book.handover(10.0, "switchover", "asked for")
     assert book.handed_over(10.1) == ("switchover", "asked for")
     assert book.handed_over(15.1) is None
-    (note,) = book.follows(16.0, 3, "b", forced=False, transfer=True)
+    (note,) = book.follows(16.0, 3, "b", transfer=True)
     assert note.facts["cause"] == "found leading"
-    assert book.follows(16.0, 3, "b", forced=False, transfer=True) == []  # once
-    (note,) = book.follows(17.0, 4, "b", forced=False, transfer=False)
+    assert book.follows(16.0, 3, "b", transfer=True) == []  # once
+    (note,) = book.follows(17.0, 4, "b", transfer=False)
     assert note.facts["cause"] == "re-elected"
-    (note,) = book.follows(17.0, 5, "a", forced=False, transfer=True)
+    (note,) = book.follows(17.0, 5, "a", transfer=True)
     assert (note.facts["cause"], note.why) == ("handed over", "by b")
-    (note,) = book.follows(17.0, 6, "b", forced=False, transfer=False)
+    (note,) = book.follows(17.0, 6, "b", transfer=False)
     assert (note.facts["cause"], note.why) == ("failover", "a was lost")
-    (note,) = book.follows(17.0, 7, "a", forced=True, transfer=False)
+    (note,) = book.follows(17.0, 7 * ERA, "a", transfer=False)
     assert note.facts["cause"] == "forced"

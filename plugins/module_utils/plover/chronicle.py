@@ -9,7 +9,13 @@ It watches and never decides. Each method returns ``Happened`` actions; the shel
 """
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .actions import Happened
+from .consensus import ERA
+
+if TYPE_CHECKING:
+    from .director import Director
 
 FIRST_BOOT, COLD_START, FAILOVER, SWITCHOVER = "first boot", "cold start", "failover", "switchover"
 FORCED, RE_ELECTED, HANDED_OVER, FOUND = "forced", "re-elected", "handed over", "found leading"
@@ -22,7 +28,7 @@ class Chronicle:
         self.mode_since, self.reason = now, ""
         self.view, self.leader, self.told = 0, None, ""  # the last one noted; one sentence about it
         self._handover: tuple[str, str, float] | None = None  # cause, why, when
-        self._outage_from: float | None = None
+        self.outage_from: float | None = None
         self._served_view = 0
 
     def handover(self, now: float, cause: str, why: str) -> None:
@@ -31,7 +37,7 @@ class Chronicle:
 
     def interrupted(self, at: float | None) -> None:
         """Clients are without an answer since ``at``, as far as is known; None if nobody was served."""
-        self._outage_from = at
+        self.outage_from = at
 
     def handed_over(self, now: float) -> tuple[str, str] | None:
         """(cause, why) of a handover that is under way."""
@@ -46,10 +52,10 @@ class Chronicle:
         self.told = f"{cause} in view {view}" + (f": {why}" if why else "")
         return [Happened("view", why, {"view": view, "leader": leader, "cause": cause})]
 
-    def follows(self, now: float, view: int, leader: str, forced: bool, transfer: bool) -> list[Happened]:
+    def follows(self, now: float, view: int, leader: str, transfer: bool) -> list[Happened]:
         """Another member leads; we conclude why from what we saw of it."""
         handed = self.handed_over(now)
-        if forced:
+        if view % ERA == 0:
             cause, why = FORCED, "the operator made it lead"
         elif handed:
             cause, why = handed
@@ -67,8 +73,8 @@ class Chronicle:
         """Our VM can be reached; noted once in a view."""
         if view == self._served_view:
             return []
-        self._served_view, began = view, self._outage_from
-        self._outage_from = None
+        self._served_view, began = view, self.outage_from
+        self.outage_from = None
         outage_ms = None if began is None else round(1000 * (now - began), 1)
         return [Happened("serving", "", {"view": view, "outage_ms": outage_ms})]
 
@@ -80,3 +86,24 @@ class Chronicle:
         note = Happened("mode", reason, {"mode": mode, "before": self.mode, "before_s": lasted_s})
         self.mode, self.mode_since, self.reason = mode, now, reason
         return [note]
+
+
+def note_election(core: Director) -> None:
+    """This replica was elected (its role is still the old one): note why, and since when clients are waiting."""
+    cons, role, book = core.consensus, core.role, core.chronicle
+    handed, leads = book.handed_over(core.now), hasattr(role, "peer_state")
+    if not leads:
+        book.interrupted(cons.silent_since if role.filled and not handed else book.outage_from if role.filled else None)
+    if cons.alone:
+        cause, why = FORCED, "asked for by the operator"
+    elif leads:
+        cause, why = RE_ELECTED, "this host kept the VM"
+    elif not role.filled:
+        cause, why = (COLD_START, "asked for by the operator") if core.cold else (FIRST_BOOT, "")
+    elif handed:
+        cause, why = handed
+    else:
+        silent_ms = 1000 * (core.now - cons.silent_since)
+        cause, why = FAILOVER, (f"{book.leader or 'the leader'} was silent for {silent_ms:.0f} ms "
+                                f"(detection_ms is {core.config.detection_ms})")
+    core.emit(*book.led_by(cons.view, cons.me, cause, why))

@@ -85,6 +85,28 @@ def show_history(config: Config, count: int, as_json: bool) -> int:
     return 0
 
 
+WHY_NOT_FAILOVER = """\
+ploverctl: a failover happens by itself when the leader is lost; planned work is 'ploverctl switchover' on the leader.
+If the leader and the witness are gone for good there is no quorum left, and nobody leads. Then, on a replica that still
+holds the VM's state, 'ploverctl failover --force' says what it would cost to lead from there alone."""
+
+
+def failover(config: Config, options: argparse.Namespace) -> int:
+    if not options.force:
+        print(WHY_NOT_FAILOVER, file=sys.stderr)
+        return 1
+    reply = ask(config.run_path / "ctl.sock", {"cmd": "failover-force" if options.yes else "failover-price"})
+    if not reply["ok"]:
+        print(f"ploverctl: {reply['error']}", file=sys.stderr)
+    elif options.yes:
+        print(f"failover: this host leads view {reply['view']}, alone until another member acknowledges it")
+        return 0
+    else:
+        print("\n".join(["The price of leading from this host:", *(f" - {text}" for text in reply["price"]),
+                         "Add --yes to pay it."]), file=sys.stderr)
+    return 1
+
+
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="ploverctl", description="Ask and steer Plover on this host.")
     out.add_argument("--vm", metavar="NAME", help="the VM (default: the only one of this host)")
@@ -97,6 +119,10 @@ def parser() -> argparse.ArgumentParser:
     past = commands.add_parser("history", help="who led when and why, and when the VM was protected, as this host saw it")
     past.add_argument("-o", choices=("text", "json"), default="text", dest="format")
     past.add_argument("-n", type=int, default=50, metavar="COUNT", dest="count", help="the last COUNT lines (default 50)")
+    over = commands.add_parser("failover", help="lead here although no quorum is left (needs --force)")
+    over.add_argument("--force", action="store_true", help="the other members are gone for good; tells the price first")
+    over.add_argument("--yes", action="store_true", help="I have read the price and accept it")
+    over.set_defaults(format="text")
     cold = commands.add_parser("cold-start", help="boot the VM afresh after its state was lost on all hosts")
     cold.add_argument("--yes", action="store_true", help="I know that the VM's memory is lost")
     cold.set_defaults(format="text")
@@ -116,6 +142,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     if options.command == "history":
         return show_history(config, max(1, options.count), options.format == "json")
+    if options.command == "failover":
+        return failover(config, options)
     reply = ask(config.run_path / "ctl.sock", {"cmd": options.command})
     if options.format == "json":
         print(json.dumps(reply))

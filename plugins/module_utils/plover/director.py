@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from . import actions as act
 from . import wire
-from .chronicle import COLD_START, FAILOVER, FIRST_BOOT, HANDED_OVER, RE_ELECTED, SWITCHOVER, Chronicle
+from .chronicle import HANDED_OVER, SWITCHOVER, Chronicle, note_election
 from .config import Config
 from .consensus import LEADER, Consensus, Deposed, Elected, Persist, RecordCommitted, Send, Timing
 from .durable import Durable
@@ -19,7 +19,7 @@ from .errors import WireError
 from .follower import Follower
 from .guard import Guard
 from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
-from .status import describe, reason, service
+from .status import describe, mode_of, reason
 from .syncvm import Figures
 
 _LEADER_ONLY = (wire.JoinRequest, wire.Leave)
@@ -58,6 +58,10 @@ class Director:
 
     def report(self, text: str) -> None:
         self.emit(act.Report(text))
+
+    @property
+    def holds_state(self) -> bool:
+        return self._holds_state
 
     def note_holder(self, holds: bool) -> None:
         """This replica's QEMU has (or lost) the VM's state."""
@@ -110,7 +114,7 @@ class Director:
 
     def _on_elected(self) -> None:
         role = self.role
-        self._note_election()
+        note_election(self)
         if isinstance(role, Leader):
             self.report(f"leading again in view {self.consensus.view}")
         elif role.filled:
@@ -128,26 +132,9 @@ class Director:
             return  # nothing is recorded until the guest runs
         self.role.begin()
 
-    def _note_election(self) -> None:
-        cons, role = self.consensus, self.role
-        handed = self.chronicle.handed_over(self.now)
-        if isinstance(role, Leader):
-            cause, why = RE_ELECTED, "this host kept the VM"
-        elif not role.filled:
-            cause, why = (COLD_START, "asked for by the operator") if self.cold else (FIRST_BOOT, "")
-            self.chronicle.interrupted(None)
-        elif handed:
-            cause, why = handed
-        else:
-            silent_ms = 1000 * (self.now - cons.silent_since)
-            cause, why = FAILOVER, (f"{self.chronicle.leader or 'the leader'} was silent for {silent_ms:.0f} ms "
-                                    f"(detection_ms is {self.config.detection_ms})")
-            self.chronicle.interrupted(cons.silent_since)
-        self.emit(*self.chronicle.led_by(cons.view, cons.me, cause, why))
-
     def _on_deposed(self, event: Deposed) -> None:
         if event.leader:
-            self.emit(*self.chronicle.follows(self.now, event.view, event.leader, False, self.consensus.transfer_granted))
+            self.emit(*self.chronicle.follows(self.now, event.view, event.leader, self.consensus.transfer_granted))
         if isinstance(self.role, Leader) and event.was_leader:
             self.report(f"deposed: view {event.view} began, led by {event.leader or 'nobody yet'}")
             self.role.suspend()
@@ -166,8 +153,8 @@ class Director:
         if isinstance(self.role, Leader) and not self.role.active:
             self._check_superseded()
         self.role.tick()
-        if service(self) != self.chronicle.mode:
-            self.emit(*self.chronicle.look(self.now, service(self), reason(self)))
+        if mode_of(self) != self.chronicle.mode:
+            self.emit(*self.chronicle.look(self.now, mode_of(self), reason(self)))
 
     def _check_superseded(self) -> None:
         """Deposed, with a VM: once the new leader's record is here, ours is history."""

@@ -154,6 +154,7 @@ class Leader:
     def input(self, payload: bytes) -> None:
         if self.accepts_input:
             self.cons.propose(INPUT, payload)
+            self.advance()  # committed already if we lead alone, by force
 
     def advance(self) -> None:
         """Feed committed entries in order, up to a syncvm."""

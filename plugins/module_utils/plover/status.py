@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from .director import Director
 
 PROTECTED, DEGRADED, DOWN = "protected", "degraded", "down"
+FORCED = "forced"  # a mode of its own in the history; as a service it is degraded
 EXIT = {PROTECTED: 0, DEGRADED: 1, DOWN: 2}
 
 
 def consensus_status(cons: Consensus) -> dict[str, Any]:
     return {"member": cons.me, "view": cons.view, "leader": cons.leader, "in_sync": sorted(cons.record.in_sync),
-            "log_index": cons.commit_index}
+            "log_index": cons.commit_index, "forced": cons.alone}
 
 
 def service_of(cons: Consensus, hears_leader: bool) -> str:
@@ -39,9 +40,14 @@ def service(core: Director) -> str:
     return PROTECTED if leader.peer_state == IN_SYNC else DEGRADED
 
 
+def mode_of(core: Director) -> str:
+    """The service, for the history: a forced leader's is told apart."""
+    return FORCED if core.consensus.alone else service(core)
+
+
 def reason(core: Director) -> str:
     """Why the service is what it is."""
-    if core.leading and service(core) == DEGRADED:
+    if core.leading and service(core) == DEGRADED and not core.consensus.alone:
         return core.leading.peer_note
     if core.leading:
         return _leader(core)[1]
@@ -81,6 +87,9 @@ def _leader(core: Director) -> tuple[str, str]:
     leader, peer = core.leading, core.leading.peer
     if leader.vm in (BOOTING, PROMOTING):
         return "leader", f"leading; the VM is {leader.vm}"
+    if core.consensus.alone:
+        return "leader", (f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
+                          "back, with its own state or none")
     if service(core) == DOWN:
         return "leader", "leading, but no other member answers: output is held until one does"
     if leader.peer_state == IN_SYNC:
@@ -103,7 +112,8 @@ def _follower(core: Director) -> tuple[str, str]:
     if role.filled and heard:
         return "secondary", f"following {cons.leader}, log index {role.applied}; ready to take over"
     if role.filled:
-        return "candidate", "the leader is silent; standing for election"
+        return "candidate", ("the leader is silent; standing for election (are the others gone for good? see "
+                             "'ploverctl failover')")
     if role.fill:
         return "joining", f"being filled by {cons.leader}"
     if not heard and cons.record.version and core.config.member in cons.record.in_sync:

@@ -60,7 +60,7 @@ class Witness(Daemon):
             elif isinstance(item, Deposed):
                 log.info("view %d%s", item.view, f", led by {item.leader}" if item.leader else "")
                 if item.leader:
-                    for happened in self.chronicle.follows(self.loop.time(), item.view, item.leader, False,
+                    for happened in self.chronicle.follows(self.loop.time(), item.view, item.leader,
                                                            self.consensus.transfer_granted):
                         self.note(*happened)
 
