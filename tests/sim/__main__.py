@@ -78,7 +78,8 @@ def report(bad: list[Result], injected: Counter, steps: int, seconds: float) -> 
         Path(path).write_text("\n".join(trace) + "\n")
         print("\n".join(trace[-TRACE_LINES // 10:]))
         print(f"the whole trace of seed {first.seed}: {path.relative_to(ROOT)}; again: make sim SEED={first.seed}")
-    print(f"fault x phase: {len(CELLS)} cells, {empty} empty ({COVERAGE.relative_to(ROOT)}); {steps} steps in {seconds:.0f} s")
+    print(f"fault x phase: {len(CELLS)} cells, {empty} empty ({COVERAGE.relative_to(ROOT)})")
+    print(f"{steps} steps in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -118,5 +118,5 @@ class Ghost:
         ram = member.memory.ram
         for connection, operation in self.acked.items():
             if ram[guest.CONNECTION0 + connection] >> 32 < operation:
-                self.fail(f"{member.name} serves in view {member.consensus.view} without operation {operation} of connection "
-                          f"{connection}, which was answered")
+                self.fail(f"{member.name} serves in view {member.consensus.view} without operation {operation} of "
+                          f"connection {connection}, which was answered")

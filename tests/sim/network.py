@@ -147,8 +147,8 @@ class Network:
         one.up = True
         one.epoch += 1
         one.stuck = {end: [] for end in one.ends}
-        for end in one.ends:
-            self._loop.after(0.0005, self._members[end], self._members[end].link_up, one.ends[one.ends[0] == end], one.channel)
+        for end, other in ((a, b), (b, a)):
+            self._loop.after(0.0005, self._members[end], self._members[end].link_up, other, one.channel)
 
     # ---- cuts ---------------------------------------------------------------------------------------
     def cut(self, src: str, dst: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from lab.linearizable import Undecided, check
 from plover import follower
 from plover.config import Config
 from plover.errors import DurableStateError
 from plover.leader import IN_SYNC
+
+from lab.linearizable import Undecided, check
 
 from . import guest
 from .clients import Client

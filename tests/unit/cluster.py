@@ -89,6 +89,7 @@ class Node:
         self.running = self.qemu = False
         self.answers: deque = deque()
         self.reports: list[str] = []
+        self.history: list[act.Happened] = []
         now = cluster.now
         if self.config.kind == "witness":
             kinds = {m: v["kind"] for m, v in MEMBERS.items()}
@@ -142,6 +143,10 @@ class Node:
             later((ANSWERS[type(action)], *([action.tag] if type(action) is not act.Promote else [])))
         elif isinstance(action, act.CloseData):
             self.cluster.close_data()
+        elif isinstance(action, act.TapUp):
+            later(("tap_ready",))
+        elif isinstance(action, act.Happened):
+            self.history.append(action)
         elif isinstance(action, act.Report):
             self.reports.append(action.text)
 

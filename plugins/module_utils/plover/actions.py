@@ -118,6 +118,13 @@ class Report(NamedTuple):
     text: str
 
 
+class Happened(NamedTuple):
+    """For the history; the shell adds the time of day. ``kind`` and ``facts``: see chronicle.py."""
+    kind: str
+    why: str
+    facts: dict[str, object]
+
+
 class Memory(Protocol):
     """Guest RAM of this host, 4096-byte pages; tracked since OpenTracker."""
 

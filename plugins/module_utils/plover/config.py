@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import budget
+from .budget import DERIVED
 from .errors import ConfigError
 
 CONFIG_DIR = Path("/etc/plover")
@@ -23,7 +25,8 @@ _TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
 
 
 class Setting(NamedTuple):
-    """One row of the table. ``low``/``high`` bound integers; ``choices`` or ``pattern`` bound strings."""
+    """One row of the table. ``low``/``high`` bound integers; ``choices`` or ``pattern`` bound strings.
+    A ``default`` of None: derived from the budget, see :mod:`budget`."""
 
     kind: type
     default: Any
@@ -65,16 +68,19 @@ SETTINGS: dict[str, Setting] = {
     "run_dir": Setting(str, "/run/plover", "parent of the sockets' folder"),
     "state_dir": Setting(str, "/var/lib/plover", "parent of the durable state's folder"),
     "shm_dir": Setting(str, "/dev/shm/plover", "tmpfs folder of the guest RAM file"),
-    "detection_ms": Setting(int, 100, "silence after which the leader counts as lost", 20, 60_000),
-    "heartbeat_ms": Setting(int, 20, "interval of the leader's heartbeats", 2, 10_000),
-    "peer_timeout_ms": Setting(int, 400, "silence after which the leader drops the secondary", 40, 60_000),
+    "failover_budget_ms": Setting(int, 1000, "time from the leader's death until the VM serves at the secondary; "
+                                  "the time-outs below follow from it", 300, 60_000),
+    "detection_ms": Setting(int, None, "silence after which the leader counts as lost", 20, 60_000),
+    "heartbeat_ms": Setting(int, None, "interval of the leader's heartbeats", 2, 10_000),
+    "election_ms": Setting(int, None, "one try at an election; the next begins after it", 20, 90_000),
+    "peer_timeout_ms": Setting(int, None, "silence after which the leader drops the secondary", 40, 60_000),
     "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found",
                                      choices=("uffd-wp", "soft-dirty", "scan")),
     "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
     "syncvm_hold_ms_max": Setting(int, 20, "output is held at most this long before a syncvm begins", 1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
     "syncvm_drain_ms_max": Setting(int, 20, "longest wait for idleness at a syncvm", 0, 10_000),
-    "syncvm_timeout_ms": Setting(int, 3000, "a syncvm that takes longer drops the secondary", 100, 120_000),
+    "syncvm_timeout_ms": Setting(int, None, "a syncvm that takes longer drops the secondary", 100, 120_000),
     "join_timeout_ms": Setting(int, 60_000, "a step of re-protection that takes longer is given up", 1000, 3_600_000),
     "guard_bytes_max": Setting(int, 16 << 20, "held output; more is dropped like on a full wire", 1 << 16, 1 << 30),
     "log_bytes_max": Setting(int, 4 << 20, "input log since the last syncvm; a full log pauses input", 1 << 16, 6 << 20),
@@ -88,13 +94,17 @@ class Config:
         problems = _problems(values)
         if problems:
             raise ConfigError("\n".join(problems))
-        self.values = {key: values.get(key, row.default) for key, row in SETTINGS.items()}
+        self.values = _complete(values)
 
     def __getattr__(self, key: str) -> Any:
         try:
             return self.__dict__["values"][key]
         except KeyError:
             raise AttributeError(key) from None
+
+    @property
+    def budget(self) -> budget.Budget:
+        return budget.split(self.values)
 
     @property
     def guest_pages(self) -> int:
@@ -153,7 +163,13 @@ def _problems(values: dict[str, Any]) -> list[str]:
             out += _check_value(key, row, values[key])
         elif row.default is REQUIRED:
             out.append(f"{key}: is required ({row.help})")
-    return out or _check_together({k: values.get(k, r.default) for k, r in SETTINGS.items()})
+    return out or _check_together(_complete(values))
+
+
+def _complete(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with the defaults, and with what follows from the budget."""
+    out = {key: values.get(key, row.default) for key, row in SETTINGS.items()}
+    return {**out, **budget.derive(out)}
 
 
 def _check_value(key: str, row: Setting, value: Any) -> list[str]:
@@ -198,11 +214,7 @@ def _check_together(values: dict[str, Any]) -> list[str]:
             out.append(f"guest_addresses: {address!r} is not an IPv4 address (write it without a prefix length)")
     if int(values["guest_mac"][:2], 16) & 1:
         out.append(f"guest_mac: {values['guest_mac']} is a multicast address; choose one whose first byte is even")
-    # One time-out budget: a heartbeat may be lost or late without the leader counting as dead.
-    if values["detection_ms"] < 3 * values["heartbeat_ms"]:
-        out.append(f"detection_ms: {values['detection_ms']} must be at least 3 x heartbeat_ms ({values['heartbeat_ms']})")
-    if values["peer_timeout_ms"] < values["detection_ms"]:
-        out.append("peer_timeout_ms: must not be shorter than detection_ms")
+    out += budget.problems(values)
     return out
 
 
@@ -216,9 +228,14 @@ def _is_ip(text: Any) -> bool:
 def main(argv: list[str]) -> int:
     if len(argv) != 1 or argv[0] in ("-h", "--help"):
         print("usage: python3 -m plover.config FILE\n\nChecks a settings file. Settings:")
+        defaults = budget.derive({key: row.default for key, row in SETTINGS.items()})
         for key, row in SETTINGS.items():
             default = "required" if row.default is REQUIRED else f"default {row.default!r}"
+            if row.default is None:
+                default = f"default {DERIVED[key]} = {defaults[key]}"
             print(f"  {key}: {row.help} ({default})")
+        whole = budget.split({**{key: row.default for key, row in SETTINGS.items()}, **defaults})
+        print(f"\nThe budget with these defaults: {whole}.")
         return 0 if len(argv) == 1 else 2
     try:
         Config.load(argv[0])

@@ -25,6 +25,7 @@ FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
 APPEND_BYTES_MAX = 1 << 20
 BEATS_MAX = 1000
 FRESH_SHARE = 0.8  # of the detection time: so much younger than any vote against us must an acknowledgement be
+ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 
 
 class Send(NamedTuple):
@@ -80,7 +81,7 @@ class Consensus:
         self.truncate_index = 0
         self.seq = 0
         self.confirmed_seq = 0
-        self._beats: deque[tuple[int, float]] = deque(maxlen=BEATS_MAX)  # heartbeats not acknowledged yet, and when they went
+        self._beats: deque[tuple[int, float]] = deque(maxlen=BEATS_MAX)  # not acknowledged yet: seq, when sent
         self._confirmed_at = float("-inf")
         self._marks: dict[str, tuple[int, int] | None] = dict.fromkeys(self.others)
         self.acked_index = dict.fromkeys(self.others, 0)
@@ -89,6 +90,8 @@ class Consensus:
         self._sent_index: dict[str, int | None] = dict.fromkeys(self.others)
         self._append_key: tuple[int, int, bool, int] | None = None
         self._append: tuple[wire.Append, int]
+        self.alone = False  # leading by force, and nobody else has acknowledged our view yet
+        self.transfer_granted = False  # our last vote was asked for by the leader itself
         self._leader_heard = now
         self._next_heartbeat = now
         self._deadline = now
@@ -118,7 +121,25 @@ class Consensus:
     def resign(self) -> None:
         """A leader that lost its VM falls silent, so that the secondary takes over even if nobody asks it to."""
         if self.role == LEADER:
-            self.role, self.leader = FOLLOWER, None
+            self.role, self.leader, self.alone = FOLLOWER, None, False
+
+    def force_lead(self, now: float) -> None:
+        """The operator's word in place of a quorum's: lead a view of our own, alone, recorded as the only one in sync.
+
+        The view begins an era that only we can force (era modulo members = our place among them). Ordinary elections stay
+        inside an era, so no other member ever leads this view, and any member that hears of it follows. We are our own
+        quorum until another member acknowledges the view; from then on the ordinary rules hold, for good.
+        """
+        if self.members[self.me] != "replica":
+            raise InvariantViolation("the witness never leads")
+        place, era = self._order.index(self.me), self.view // ERA + 1
+        if self.role == LEADER:
+            self._out.append(Deposed(self.view, None, True))  # the old view ends as if another member had ended it
+        self.view, self.voted_for = (era + (place - era) % len(self._order)) * ERA, self.me
+        self.record = Record(self.view, self.record.version + 1, frozenset({self.me}))
+        self._persist()
+        self._win(now)
+        self.alone = True
 
     def propose(self, kind: int, payload: bytes) -> int:
         """Leader: append one entry and send it to all. Returns its index."""
@@ -127,6 +148,8 @@ class Consensus:
         self.log.append(entry)
         for other in self.others:
             self._replicate(other)
+        if self.alone:
+            self.commit_index = entry.index
         return entry.index
 
     def propose_record(self, in_sync: frozenset[str]) -> None:
@@ -139,11 +162,16 @@ class Consensus:
         self._persist()
         for other in self.others:
             self._send(other, wire.ProposeRecord(self.view, *self._record_fields()))
+        if self.alone and in_sync == {self.me}:
+            self._record_stored()
 
     def confirm(self, now: float) -> int:
         """Leader: a token; once ``confirmed_seq`` reaches it, a quorum has acknowledged this view since now."""
         self._need_leader()
         self._heartbeat(now)
+        if self.alone:
+            self.confirmed_seq, self._confirmed_at = self.seq, now
+            self._beats.clear()
         return self.seq
 
     def fresh(self, now: float) -> bool:
@@ -163,8 +191,13 @@ class Consensus:
         """A new connection to ``other``: what was in flight on the old one may be lost."""
         self._sent_index[other] = None
 
+    @property
+    def silent_since(self) -> float:
+        """When the leader (the last one, if we lead) was heard last."""
+        return self._leader_heard
+
     def hears_quorum(self, now: float, within: float) -> bool:
-        return any(now - heard <= within for heard in self.last_heard.values())
+        return self.alone or any(now - heard <= within for heard in self.last_heard.values())
 
     # ---- the members' side ------------------------------------------------------------------------
     def receive(self, now: float, src: str, message: wire.Message) -> None:
@@ -208,14 +241,14 @@ class Consensus:
             self._adopt(m.view, None)
         if self.role != LEADER or m.view != self.view:
             return
+        self._end_alone()
         self.confirmed_seq = max(self.confirmed_seq, min(m.seq, self.seq))
         while self._beats and self._beats[0][0] <= self.confirmed_seq:
             self._confirmed_at = self._beats.popleft()[1]
         if (m.record_view, m.record_version) == self.record.order and not self.record_committed and \
                 self.record.in_sync <= {self.me, src}:
             # A replica that joins the set must itself know that it did, or it could not take over from us.
-            self.record_committed = True
-            self._out.append(RecordCommitted(self.record))
+            self._record_stored()
         mark = self._marks[src]
         if mark and m.seq >= mark[0]:
             self._marks[src] = None
@@ -254,6 +287,7 @@ class Consensus:
             self._adopt(m.view, None)
         if self.role != LEADER or m.view != self.view:
             return
+        self._end_alone()
         if not m.ok:
             self._sent_index[src] = -1
         else:
@@ -303,7 +337,7 @@ class Consensus:
         if granted and not m.pre:
             if m.view > self.view:
                 self._adopt(m.view, None, persist=False)
-            self.voted_for = src
+            self.voted_for, self.transfer_granted = src, m.transfer
             self._persist()
         ahead = granted and not m.pre and (self.log.last_view, self.log.last_index) > (m.last_view, m.last_index)
         start = m.last_index if self.log.view_at(m.last_index) == m.last_view else self.log.base_index
@@ -349,12 +383,22 @@ class Consensus:
         self._sent_index = dict.fromkeys(self.others)
         self.acked_index = dict.fromkeys(self.others, 0)
         self.seq = self.confirmed_seq = 0
+        self.alone = False
         self._beats.clear()
         self._confirmed_at = float("-inf")
         self._marks = dict.fromkeys(self.others)
         self.record_committed = False
         self._next_heartbeat = now
         self._out.append(Elected(self.view))
+
+    def _end_alone(self) -> None:
+        """Another member acknowledged our view: a quorum is needed again, for the record too."""
+        if self.alone:
+            self.alone = self.record_committed = False
+
+    def _record_stored(self) -> None:
+        self.record_committed = True
+        self._out.append(RecordCommitted(self.record))
 
     # ---- helpers ------------------------------------------------------------------------------------
     def _adopt(self, view: int, leader: str | None, persist: bool = True) -> None:
@@ -366,7 +410,7 @@ class Consensus:
             self.view, self.voted_for = view, None
             if persist:
                 self._persist()
-        self.role, self.leader = FOLLOWER, leader
+        self.role, self.leader, self.alone = FOLLOWER, leader, False
         self._votes = set()
         self._out.append(Deposed(view, leader, was_leader))
 

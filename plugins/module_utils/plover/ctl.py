@@ -6,9 +6,10 @@ import argparse
 import json
 import socket
 import sys
+import time
 from pathlib import Path
 
-from . import __version__
+from . import __version__, history
 from .config import CONFIG_DIR, Config
 from .errors import ConfigError
 from .status import DOWN, EXIT
@@ -54,6 +55,8 @@ def show_status(reply: dict) -> None:
     print(f"  {reply['member']} is {reply['role']}: {reply['sentence']}")
     print(f"  view {reply['view']}, leader {reply['leader'] or 'none'}, in sync: {', '.join(reply['in_sync']) or 'nobody'}, "
           f"log index {reply['log_index']}")
+    because = f": {reply['reason']}" if reply["reason"] else ""
+    print(f"  {reply['service']} for {history.duration(reply['since'])}{because}")
     last = reply.get("last_syncvm")
     if last:
         print(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
@@ -65,6 +68,45 @@ def show_audit(reply: dict) -> None:
           f"{reply['mismatching']} differ; {reply['untracked']} had differed without a reported write")
 
 
+def show_history(config: Config, count: int, as_json: bool) -> int:
+    """From the file, so it works without the daemon too."""
+    try:
+        entries, damaged = history.read(config.state_path)
+    except OSError as error:
+        print(f"ploverctl: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    rows = history.with_durations(entries, time.time())[-count:]
+    if as_json:
+        print(json.dumps({"ok": True, "entries": rows, "damaged": damaged}))
+        return 0
+    print("\n".join(history.table(rows)))
+    if damaged:
+        print(f"({damaged} damaged lines passed over)")
+    return 0
+
+
+WHY_NOT_FAILOVER = """\
+ploverctl: a failover happens by itself when the leader is lost; planned work is 'ploverctl switchover' on the leader.
+If the leader and the witness are gone for good there is no quorum left, and nobody leads. Then, on a replica that still
+holds the VM's state, 'ploverctl failover --force' says what it would cost to lead from there alone."""
+
+
+def failover(config: Config, options: argparse.Namespace) -> int:
+    if not options.force:
+        print(WHY_NOT_FAILOVER, file=sys.stderr)
+        return 1
+    reply = ask(config.run_path / "ctl.sock", {"cmd": "failover-force" if options.yes else "failover-price"})
+    if not reply["ok"]:
+        print(f"ploverctl: {reply['error']}", file=sys.stderr)
+    elif options.yes:
+        print(f"failover: this host leads view {reply['view']}, alone until another member acknowledges it")
+        return 0
+    else:
+        print("\n".join(["The price of leading from this host:", *(f" - {text}" for text in reply["price"]),
+                         "Add --yes to pay it."]), file=sys.stderr)
+    return 1
+
+
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="ploverctl", description="Ask and steer Plover on this host.")
     out.add_argument("--vm", metavar="NAME", help="the VM (default: the only one of this host)")
@@ -74,6 +116,13 @@ def parser() -> argparse.ArgumentParser:
                        ("switchover", "let the secondary take over (on the leader)"),
                        ("audit", "compare all guest memory of both hosts (on the leader)")):
         commands.add_parser(name, help=text).add_argument("-o", choices=("text", "json"), default="text", dest="format")
+    past = commands.add_parser("history", help="who led when and why, and when the VM was protected, as this host saw it")
+    past.add_argument("-o", choices=("text", "json"), default="text", dest="format")
+    past.add_argument("-n", type=int, default=50, metavar="COUNT", dest="count", help="the last COUNT lines (default 50)")
+    over = commands.add_parser("failover", help="lead here although no quorum is left (needs --force)")
+    over.add_argument("--force", action="store_true", help="the other members are gone for good; tells the price first")
+    over.add_argument("--yes", action="store_true", help="I have read the price and accept it")
+    over.set_defaults(format="text")
     cold = commands.add_parser("cold-start", help="boot the VM afresh after its state was lost on all hosts")
     cold.add_argument("--yes", action="store_true", help="I know that the VM's memory is lost")
     cold.set_defaults(format="text")
@@ -91,6 +140,10 @@ def main(argv: list[str] | None = None) -> int:
         print("ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host "
               "holds its state any more.", file=sys.stderr)
         return 1
+    if options.command == "history":
+        return show_history(config, max(1, options.count), options.format == "json")
+    if options.command == "failover":
+        return failover(config, options)
     reply = ask(config.run_path / "ctl.sock", {"cmd": options.command})
     if options.format == "json":
         print(json.dumps(reply))

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from . import __version__
 from .config import CONFIG_DIR, Config
 from .errors import PloverError
+from .history import History
 from .notify import notify
 
 log = logging.getLogger("plover")
@@ -26,6 +28,8 @@ class Daemon:
         self.config, self.loop = config, asyncio.get_running_loop()
         self.failure: BaseException | None = None
         self.ending = asyncio.Event()
+        self.history = History(config.state_path)
+        self._noted = asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
         self._alive_at = 0.0
         self._progress_at = self.loop.time()
@@ -37,6 +41,19 @@ class Daemon:
 
     def sentence(self) -> str:
         return ""
+
+    def note(self, kind: str, why: str, facts: dict[str, Any]) -> None:
+        """Into the history, with the time of day; a thread writes it."""
+        self.history.note(kind, why, facts)
+        self._noted.set()
+
+    async def _write_history(self) -> None:
+        while True:
+            await self._noted.wait()
+            self._noted.clear()
+            before = self.history.error
+            if not await asyncio.to_thread(self.history.flush) and not before:
+                log.warning("%s", self.history.error)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task:
         task = self.loop.create_task(work)
@@ -76,6 +93,8 @@ class Daemon:
     async def serve(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.ending.set)
+        self.note("start", f"version {__version__} started", {})
+        self.spawn(self._write_history())
         await self.setup()
         self._progress_at = self.loop.time()
         notify("READY=1")
@@ -86,6 +105,7 @@ class Daemon:
         for task in list(self._tasks):
             task.cancel()
         await self.teardown()
+        self.history.flush()
         if self.failure:
             raise self.failure
         return 0

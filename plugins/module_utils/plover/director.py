@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from . import actions as act
 from . import wire
+from .chronicle import HANDED_OVER, SWITCHOVER, Chronicle, note_election
 from .config import Config
 from .consensus import LEADER, Consensus, Deposed, Elected, Persist, RecordCommitted, Send, Timing
 from .durable import Durable
@@ -18,7 +19,7 @@ from .errors import WireError
 from .follower import Follower
 from .guard import Guard
 from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
-from .status import describe
+from .status import describe, mode_of, reason
 from .syncvm import Figures
 
 _LEADER_ONLY = (wire.JoinRequest, wire.Leave)
@@ -28,8 +29,9 @@ class Director:
     def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False) -> None:
         """``adopted``: our daemon restarted, and the QEMU that led before still runs."""
         self.config, self.memory, self.now = config, memory, now
-        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, 1.5 * config.detection_ms / 1000)
+        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)
         self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()}, state, timing, now)
+        self.chronicle = Chronicle(now)
         self.facts: dict = {}
         self.role: Leader | Follower
         self.figures: Figures | None = None
@@ -56,6 +58,10 @@ class Director:
 
     def report(self, text: str) -> None:
         self.emit(act.Report(text))
+
+    @property
+    def holds_state(self) -> bool:
+        return self._holds_state
 
     def note_holder(self, holds: bool) -> None:
         """This replica's QEMU has (or lost) the VM's state."""
@@ -108,11 +114,13 @@ class Director:
 
     def _on_elected(self) -> None:
         role = self.role
+        note_election(self)
         if isinstance(role, Leader):
             self.report(f"leading again in view {self.consensus.view}")
         elif role.filled:
             self.report(f"elected in view {self.consensus.view}: taking over")
             self.role = Leader(self, PROMOTING, role.guard, role.applied)
+            self.role.peer_note = self.chronicle.told
             self.role.finishing = role.syncvm if role.must_finish_load else None
             if self.role.finishing is None:
                 self.emit(act.Promote(("promote", self.consensus.view)))
@@ -125,6 +133,8 @@ class Director:
         self.role.begin()
 
     def _on_deposed(self, event: Deposed) -> None:
+        if event.leader:
+            self.emit(*self.chronicle.follows(self.now, event.view, event.leader, self.consensus.transfer_granted))
         if isinstance(self.role, Leader) and event.was_leader:
             self.report(f"deposed: view {event.view} began, led by {event.leader or 'nobody yet'}")
             self.role.suspend()
@@ -143,6 +153,8 @@ class Director:
         if isinstance(self.role, Leader) and not self.role.active:
             self._check_superseded()
         self.role.tick()
+        if mode_of(self) != self.chronicle.mode:
+            self.emit(*self.chronicle.look(self.now, mode_of(self), reason(self)))
 
     def _check_superseded(self) -> None:
         """Deposed, with a VM: once the new leader's record is here, ours is history."""
@@ -167,6 +179,10 @@ class Director:
                 self.role.refused = m.payload.decode(errors="replace")[:500]
         elif isinstance(m, wire.TransferLeadership):
             if m.view == self.consensus.view and src == self.consensus.leader:
+                why = m.payload.decode(errors="replace")[:200]
+                if why:
+                    self.chronicle.interrupted(self.now)
+                self.chronicle.handover(self.now, HANDED_OVER if why else SWITCHOVER, why or "asked for by the operator")
                 self.consensus.take_over(self.now)
         else:
             self.consensus.receive(self.now, src, m)
@@ -209,6 +225,7 @@ class Director:
         elif isinstance(m, wire.FillState):
             role.on_fill_state(m)
         elif isinstance(m, wire.Bitmap):
+            self.chronicle.interrupted(self.now)  # the leader's VM stands still; after a handover it does not run on there
             role.on_bitmap(m)
         elif isinstance(m, wire.StagePages):
             if role.of_this_syncvm(m):
@@ -306,6 +323,11 @@ class Director:
         else:
             self.role.colo_loaded()
 
+    def tap_ready(self) -> None:
+        """The TAP is up: clients reach the VM."""
+        if self.leading:
+            self.emit(*self.chronicle.serving(self.now, self.consensus.view))
+
     def promoted(self) -> None:
         if isinstance(self.role, Leader):
             self.role.vm_running()
@@ -335,7 +357,8 @@ class Director:
         leader = self.leading
         if leader and leader.peer_state == IN_SYNC:
             self.report(f"{why}; handing the VM to {leader.peer}")
-            self.send(leader.peer, wire.TransferLeadership(self.consensus.view))
+            self.send(leader.peer, wire.TransferLeadership(self.consensus.view, why.encode()))
+            self.chronicle.handover(self.now, HANDED_OVER, why)
         self.report(f"this host's copy of the VM is gone: {why}")
         self.consensus.resign()
         self.emit(act.TapDown(), act.CloseData())

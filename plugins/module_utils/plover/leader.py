@@ -15,6 +15,7 @@ from . import actions as act
 from . import fill as fl
 from . import syncvm as sv
 from . import wire
+from .chronicle import SWITCHOVER
 from .errors import InvariantViolation, WireError
 from .fill import LeaderFill
 from .guard import Guard
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
 ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
-HANDOVER_S_MAX = 1.0
 CONFIRM_TRIES_MAX = 3
 
 
@@ -113,6 +113,7 @@ class Leader:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
         self._abort_work("deposed")
+        self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
         self.guard.unmark()
         self._confirm = None
         self.peer_state = ABSENT
@@ -140,9 +141,10 @@ class Leader:
             self.drop_peer(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
         if self.fill and self.fill.holds_output and now - self.fill.stopped_at > ms.syncvm_timeout_ms / 1000:
             self.drop_peer(f"the last step of the fill took longer than {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
-        if self.handover_at and now > self.handover_at + HANDOVER_S_MAX:
+        if self.handover_at and now > self.handover_at + ms.failover_budget_ms / 1000:
             # It may still do so, asked as it was, unless the record no longer names it.
-            self.drop_peer(f"{self.peer} did not take over within {HANDOVER_S_MAX:.0f} s; still leading here")
+            self.drop_peer(f"{self.peer} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still "
+                           "leading here")
         if not self.held_for_syncvm and self.serving:
             self.cons.truncate_to(self.applied)
         self.advance()
@@ -157,6 +159,7 @@ class Leader:
     def input(self, payload: bytes) -> None:
         if self.accepts_input:
             self.cons.propose(INPUT, payload)
+            self.advance()  # committed already if we lead alone, by force
 
     def advance(self) -> None:
         """Feed committed entries in order, up to a syncvm."""
@@ -246,6 +249,7 @@ class Leader:
         self.audit_running = []
         if self.handover and not self._confirm:  # what is still to be let out comes first; another syncvm follows then
             self.handover_at = self.core.now
+            self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.peer, wire.TransferLeadership(self.cons.view))
 
     # ---- the secondary comes and goes -----------------------------------------------------------------

@@ -8,7 +8,7 @@ import logging
 import os
 
 from . import actions as act
-from . import wire
+from . import force, wire
 from .config import Config
 from .consensus import Persist, Send
 from .ctl_server import ControlServer
@@ -57,6 +57,7 @@ class Replica(Daemon):
             act.SendData: lambda a: self.links.send(self.peer, wire.DATA, a.message),
             act.Inject: lambda a: self.vm and self.vm.inject(a.payload),
             act.Emit: lambda a: [self.tap.write(run) for run in a.chunks],
+            act.Happened: lambda a: self.note(*a),
             act.Report: lambda a: log.info("%s", a.text),
             act.CloseData: lambda a: self.links.close(self.peer, wire.DATA),
             act.Yield: lambda a: self.loop.call_soon(self._on_writable),
@@ -275,6 +276,7 @@ class Replica(Daemon):
             try:
                 if isinstance(action, act.TapUp):
                     await self.tap.up()
+                    self._answer("tap_ready")
                     self.spawn(self._announce())
                 else:
                     await self.tap.down()
@@ -334,11 +336,21 @@ class Replica(Daemon):
             return status
         if command in ("switchover", "audit"):
             return await self._wait_for(command)
+        if command in ("failover-price", "failover-force"):
+            return self._force(command)
         if command == "cold-start":
             error = self.at().cold_start()
             self.run()
             return {"error": error} if error else {"started": True}
         return {"error": f"unknown command {command!r}"}
+
+    def _force(self, command: str) -> dict:
+        core = self.at()
+        error = force.refusal(core) if command == "failover-price" else force.force(core)
+        self.run()
+        if error:
+            return {"error": error}
+        return {"price": force.price(core)} if command == "failover-price" else {"view": core.consensus.view}
 
     async def _wait_for(self, command: str) -> dict:
         future = self.loop.create_future()

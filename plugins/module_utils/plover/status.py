@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .leader import BOOTING, FILLING, IN_SYNC, PROMOTING, Leader
+from .leader import BOOTING, FILLING, IN_SYNC, PROMOTING, RUNNING, Leader
 
 if TYPE_CHECKING:
+    from .chronicle import Chronicle
     from .consensus import Consensus
     from .director import Director
 
 PROTECTED, DEGRADED, DOWN = "protected", "degraded", "down"
+FORCED = "forced"  # a mode of its own in the history; as a service it is degraded
 EXIT = {PROTECTED: 0, DEGRADED: 1, DOWN: 2}
 
 
 def consensus_status(cons: Consensus) -> dict[str, Any]:
     return {"member": cons.me, "view": cons.view, "leader": cons.leader, "in_sync": sorted(cons.record.in_sync),
-            "log_index": cons.commit_index}
+            "log_index": cons.commit_index, "forced": cons.alone}
 
 
 def service_of(cons: Consensus, hears_leader: bool) -> str:
@@ -27,11 +29,49 @@ def service_of(cons: Consensus, hears_leader: bool) -> str:
     return PROTECTED if len(cons.record.in_sync) > 1 else DEGRADED
 
 
+def service(core: Director) -> str:
+    """The group's state as this replica sees it; asked for at every tick."""
+    leader, cons = core.leading, core.consensus
+    if leader is None:
+        return service_of(cons, _heard(core))
+    # tap_up, not serving: while a new in-sync record is on its way to the others, clients only wait a moment.
+    if leader.vm != RUNNING or not leader.tap_up or not cons.hears_quorum(core.now, core.config.peer_timeout_ms / 1000):
+        return DOWN
+    return PROTECTED if leader.peer_state == IN_SYNC else DEGRADED
+
+
+def mode_of(core: Director) -> str:
+    """The service, for the history: a forced leader's is told apart."""
+    return FORCED if core.consensus.alone else service(core)
+
+
+def reason(core: Director) -> str:
+    """Why the service is what it is."""
+    if core.leading and service(core) == DEGRADED and not core.consensus.alone:
+        return core.leading.peer_note
+    if core.leading:
+        return _leader(core)[1]
+    return as_heard(core.consensus, service(core), _follower(core)[1])
+
+
+def as_heard(cons: Consensus, service: str, sentence: str) -> str:
+    """The reason as far as a member knows that does not lead."""
+    return f"only {', '.join(cons.record.in_sync)} holds the VM's state" if service == DEGRADED else sentence
+
+
+def mode(chronicle: Chronicle, now: float) -> dict[str, Any]:
+    """Since when (in seconds) the service is what it is; and why, unless it is well."""
+    return {"since": round(now - chronicle.mode_since, 3),
+            "reason": "" if chronicle.mode == PROTECTED else chronicle.reason}
+
+
 def describe(core: Director) -> dict[str, Any]:
     out = consensus_status(core.consensus)
-    role, sentence, service = _leader(core) if core.leading else _follower(core)
-    out.update(name=core.config.name, role=role, service=service, sentence=sentence, syncvms=core.totals["syncvms"],
+    role, sentence = _leader(core) if core.leading else _follower(core)
+    out.update(name=core.config.name, role=role, service=service(core), sentence=sentence,
+               **mode(core.chronicle, core.now), syncvms=core.totals["syncvms"],
                totals=dict(core.totals), last_syncvm=_figures(core), dirty_tracking=core.config.syncvm_dirty_tracking,
+               budget=core.config.budget._asdict(),
                versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
     return out
 
@@ -43,35 +83,43 @@ def _figures(core: Director) -> dict[str, Any] | None:
                   "bytes": f.bytes}
 
 
-def _leader(core: Director) -> tuple[str, str, str]:
+def _leader(core: Director) -> tuple[str, str]:
     leader, peer = core.leading, core.leading.peer
     if leader.vm in (BOOTING, PROMOTING):
-        return "leader", f"leading; the VM is {leader.vm}", DOWN
-    if not leader.serving or not core.consensus.hears_quorum(core.now, core.config.peer_timeout_ms / 1000):
-        return "leader", "leading, but no other member answers: output is held until one does", DOWN
+        return "leader", f"leading; the VM is {leader.vm}"
+    if core.consensus.alone:
+        return "leader", (f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
+                          "back, with its own state or none")
+    if service(core) == DOWN:
+        return "leader", "leading, but no other member answers: output is held until one does"
     if leader.peer_state == IN_SYNC:
-        return "leader", f"leading; {peer} is in sync and can take over at any moment", PROTECTED
+        return "leader", f"leading; {peer} is in sync and can take over at any moment"
     if leader.peer_state == FILLING and leader.fill:
-        return "leader", f"leading without protection; filling {peer}: {leader.fill.phase} {leader.fill.percent} %", DEGRADED
-    return "leader", f"leading without protection: {leader.peer_note}", DEGRADED
+        return "leader", f"leading without protection; filling {peer}: {leader.fill.phase} {leader.fill.percent} %"
+    return "leader", f"leading without protection: {leader.peer_note}"
 
 
-def _follower(core: Director) -> tuple[str, str, str]:
-    cons, role = core.consensus, core.role
-    heard = cons.leader in cons.last_heard and core.now - cons.last_heard[cons.leader] < core.config.peer_timeout_ms / 1000
-    service = service_of(cons, heard)
+def _heard(core: Director) -> bool:
+    """Is there a leader that speaks to us?"""
+    cons = core.consensus
+    return cons.leader in cons.last_heard and core.now - cons.last_heard[cons.leader] < core.config.peer_timeout_ms / 1000
+
+
+def _follower(core: Director) -> tuple[str, str]:
+    cons, role, heard = core.consensus, core.role, _heard(core)
     if isinstance(role, Leader):
-        return "candidate", "deposed, keeping the VM stopped until a new leader's record is here", service
+        return "candidate", "deposed, keeping the VM stopped until a new leader's record is here"
     if role.filled and heard:
-        return "secondary", f"following {cons.leader}, log index {role.applied}; ready to take over", service
+        return "secondary", f"following {cons.leader}, log index {role.applied}; ready to take over"
     if role.filled:
-        return "candidate", "the leader is silent; standing for election", service
+        return "candidate", ("the leader is silent; standing for election (are the others gone for good? see "
+                             "'ploverctl failover')")
     if role.fill:
-        return "joining", f"being filled by {cons.leader}", service
+        return "joining", f"being filled by {cons.leader}"
     if not heard and cons.record.version and core.config.member in cons.record.in_sync:
         return "idle", ("the VM's state is lost here and no leader is alive; if no other host holds it, "
-                        "'ploverctl cold-start --yes' boots the VM afresh"), service
+                        "'ploverctl cold-start --yes' boots the VM afresh")
     if not heard:
-        return "idle", "no leader is heard", service
+        return "idle", "no leader is heard"
     return "idle", (f"refused by {cons.leader}: {role.refused}" if role.refused else
-                    f"asking {cons.leader} to be filled ({role.why})"), service
+                    f"asking {cons.leader} to be filled ({role.why})")

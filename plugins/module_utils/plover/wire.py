@@ -109,9 +109,10 @@ class VoteReply(Message):
 
 @dataclass(frozen=True)
 class TransferLeadership(Message):
-    """Leader -> secondary: stand for election now, you have my vote."""
+    """Leader -> secondary: stand for election now, you have my vote. Payload: why; empty in a switchover."""
     TYPE, FMT = 8, "!Q"
     view: int
+    payload: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import asyncio
 import logging
 
 from . import __version__, wire
+from .chronicle import Chronicle
 from .config import Config
 from .consensus import Consensus, Deposed, Persist, Send, Timing
 from .ctl_server import ControlServer
 from .daemon import Daemon, run_daemon
 from .durable import Store
 from .peers import PeerLinks
-from .status import consensus_status, service_of
+from .status import as_heard, consensus_status, mode, service_of
 
 log = logging.getLogger("plover")
 TICK_S = 0.02
@@ -22,9 +23,10 @@ class Witness(Daemon):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.store = Store(config.state_path)
-        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000)
+        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)
         self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()},
                                    self.store.load(), timing, self.loop.time())
+        self.chronicle = Chronicle(self.loop.time())
         self.links = PeerLinks(config, self._on_message, self._on_link_up, lambda *a: None, lambda: None)
 
     async def setup(self) -> None:
@@ -36,6 +38,9 @@ class Witness(Daemon):
     async def _ticker(self) -> None:
         while True:
             self.alive()
+            why = as_heard(self.consensus, self._service(), self._sentence())
+            for happened in self.chronicle.look(self.loop.time(), self._service(), why):
+                self.note(*happened)
             await asyncio.sleep(TICK_S)
 
     def _on_message(self, member: str, channel: int, message: wire.Message) -> None:
@@ -54,18 +59,29 @@ class Witness(Daemon):
                 self.links.send(item.to, wire.CONTROL, item.message)
             elif isinstance(item, Deposed):
                 log.info("view %d%s", item.view, f", led by {item.leader}" if item.leader else "")
+                if item.leader:
+                    for happened in self.chronicle.follows(self.loop.time(), item.view, item.leader,
+                                                           self.consensus.transfer_granted):
+                        self.note(*happened)
+
+    def _heard(self) -> bool:
+        cons = self.consensus
+        return cons.leader is not None and (
+            self.loop.time() - cons.last_heard[cons.leader] < self.config.peer_timeout_ms / 1000)
+
+    def _service(self) -> str:
+        return service_of(self.consensus, self._heard())
+
+    def _sentence(self) -> str:
+        return f"voting; {self.consensus.leader} leads" if self._heard() else "voting; no leader is heard"
 
     async def operator(self, request: dict) -> dict:
         if request.get("cmd") != "status":
             return {"error": f"{request.get('cmd')!r} is not for a witness; run it on a replica"}
-        cons = self.consensus
-        heard = cons.leader is not None and (
-            self.loop.time() - cons.last_heard[cons.leader] < self.config.peer_timeout_ms / 1000)
-        service = service_of(cons, heard)
-        return {**consensus_status(cons), "name": self.config.name, "role": "witness", "service": service,
-                "sentence": f"voting; {cons.leader} leads" if heard else "voting; no leader is heard",
+        return {**consensus_status(self.consensus), "name": self.config.name, "role": "witness", "service": self._service(),
+                "sentence": self._sentence(), **mode(self.chronicle, self.loop.time()),
                 "syncvms": 0, "totals": {}, "last_syncvm": None, "dirty_tracking": "",
-                "versions": {"plover": __version__, "qemu": ""}}
+                "budget": self.config.budget._asdict(), "versions": {"plover": __version__, "qemu": ""}}
 
     async def teardown(self) -> None:
         await self.links.stop()

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The member's history: what the chronicle notes, stamped and kept in the state folder; one JSON object a line.
+
+Nothing rests on it, so nothing may suffer from it: notes wait in memory (bounded) and are written by a thread; what cannot
+be written stays there and is tried again. Two files of at most BYTES_MAX; damaged lines are passed over and counted.
+"""
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+BYTES_MAX = 256 << 10
+PENDING_MAX = 1000
+LINE_BYTES_MAX = 4096
+WHY_CHARACTERS_MAX = 500
+FACTS = {"view": ("view", "leader", "cause"), "serving": ("view", "outage_ms"), "mode": ("mode", "before", "before_s"),
+         "start": ()}
+
+
+def stamp(seconds: float) -> str:
+    """Wall clock as ISO 8601, UTC, milliseconds."""
+    text = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def seconds_of(text: str) -> float:
+    """The other way; raises ValueError."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc).timestamp()
+
+
+class History:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path, self._clock = folder / "history.jsonl", clock
+        self._pending: deque[bytes] = deque(maxlen=PENDING_MAX)
+        self.lost = 0  # notes that found no room in memory while nothing could be written
+        self.error = ""
+
+    def note(self, kind: str, why: str, facts: dict[str, Any]) -> None:
+        """Keep one note; :meth:`flush` writes it."""
+        self.lost += len(self._pending) == PENDING_MAX
+        entry = {"at": stamp(self._clock()), "kind": kind, "why": why[:WHY_CHARACTERS_MAX], **facts}
+        self._pending.append(json.dumps(entry).encode() + b"\n")
+
+    def flush(self) -> bool:
+        """Write what waits; False, with ``error`` set, if that was not possible. Never raises for the disk's sake."""
+        try:
+            while self._pending:
+                self._append(self._pending[0])
+                self._pending.popleft()
+            self.error = ""
+        except OSError as error:
+            self.error = f"history: cannot write {self.path}: {error.strerror}; {len(self._pending)} notes wait in memory"
+        return not self.error
+
+    def _append(self, line: bytes) -> None:
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(fd).st_size
+            if size + len(line) > BYTES_MAX:
+                os.replace(self.path, older(self.path))
+                return self._append(line)
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                line = b"\n" + line  # a line that was cut off: the next must not be lost with it
+            if os.write(fd, line) != len(line):
+                raise OSError(28, "No space left on device")
+        finally:
+            os.close(fd)
+
+
+def older(path: Path) -> Path:
+    return path.with_name("history.1.jsonl")
+
+
+def read(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """(entries, oldest first; number of damaged lines). Raises OSError if the files are there and cannot be read."""
+    entries, damaged = [], 0
+    path = folder / "history.jsonl"
+    for file in (older(path), path):
+        try:
+            with open(file, "rb") as stream:
+                lines = stream.read(2 * BYTES_MAX).split(b"\n")
+        except FileNotFoundError:
+            continue
+        for line in filter(None, lines):
+            entry = _parse(line)
+            damaged += entry is None
+            entries += [entry] if entry else []
+    return entries, damaged
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line.decode()) if len(line) <= LINE_BYTES_MAX else None
+        seconds_of(entry["at"])
+        return entry if isinstance(entry["why"], str) and all(key in entry for key in FACTS[entry["kind"]]) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
+    """The views and modes, each with ``lasted_s`` (of the present ones: so far) and ``ended``; views with their outage.
+
+    A mode's length is what the daemon measured; a view's, and what a daemon did not live to measure, comes from the wall
+    clock, which may have been set in between. A daemon's start ends the mode before it.
+    """
+    out: list[dict[str, Any]] = []
+    for n, entry in enumerate(entries):
+        rest = entries[n + 1:]
+        if entry["kind"] == "view":
+            ends = next((e for e in rest if e["kind"] == "view" and e["view"] != entry["view"]), None)
+            served = next((e for e in rest if e["kind"] == "serving" and e["view"] == entry["view"]), None)
+            row = {**entry, "outage_ms": served and served["outage_ms"]}
+            again = any(e["kind"] == "view" and e["view"] == entry["view"] for e in out)
+            if again and entry["cause"] == "found leading":
+                continue  # only this daemon began anew
+        elif entry["kind"] == "mode":
+            ends = next((e for e in rest if e["kind"] in ("mode", "start")), None)
+            row = dict(entry)
+        else:
+            if entry["kind"] == "start":
+                out.append({**entry, "lasted_s": 0.0, "ended": True})
+            continue
+        until = seconds_of(ends["at"]) if ends else now
+        lasted = round(max(0.0, until - seconds_of(entry["at"])), 3)
+        if entry["kind"] == "mode" and ends and isinstance(ends.get("before_s"), (int, float)):
+            lasted = ends["before_s"]
+        out.append({**row, "lasted_s": lasted, "ended": ends is not None})
+    return out
+
+
+def duration(seconds: float) -> str:
+    """For people: two units at most."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    for unit, size, next_unit, next_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} {seconds % size // next_size:.0f} {next_unit}"
+    raise AssertionError("not reached")
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines for people, of what :func:`with_durations` returned."""
+    out = [f"{'when (UTC)':<24}  {'what':<14}  {'lasted':<12}  why"]
+    for row in rows:
+        if row["kind"] == "start":
+            what, why = "daemon", row["why"]
+        elif row["kind"] == "mode":
+            what, why = str(row["mode"]), row["why"]
+        else:
+            what = f"view {row['view']}"
+            why = f"{row['leader']} leads: {row['cause']}" + (f", {row['why']}" if row["why"] else "")
+            if isinstance(row["outage_ms"], (int, float)):
+                why += f"; clients waited {row['outage_ms']:.0f} ms"
+        lasted = "" if row["kind"] == "start" else duration(row["lasted_s"]) + ("" if row["ended"] else " so far")
+        out.append(f"{row['at']:<24}  {what:<14}  {lasted:<12}  {why}")
+    return out
