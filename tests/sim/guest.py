@@ -142,6 +142,10 @@ class SimMemory:
         self.qemu.dirty = set()
         return bytearray(out.to_bytes(PAGES // 8, "little"))
 
+    def put_back(self, bitmap: bytes) -> None:
+        if self.qemu is not None:
+            self.qemu.dirty.update(self.pages_of(bitmap))
+
     def union(self, a: bytearray, b: bytes) -> array:
         a[:] = (int.from_bytes(a, "little") | int.from_bytes(b, "little")).to_bytes(PAGES // 8, "little")
         return self.pages_of(a)

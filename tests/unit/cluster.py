@@ -48,6 +48,9 @@ class FakeMemory:
         self.dirty = set()
         return out
 
+    def put_back(self, bitmap: bytes) -> None:
+        self.dirty |= set(self.pages_of(bitmap))
+
     def union(self, a: bytearray, b: bytes) -> array:
         for i, value in enumerate(b):
             a[i] |= value

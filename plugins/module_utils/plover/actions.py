@@ -133,6 +133,9 @@ class Memory(Protocol):
     def fetch_dirty(self) -> bytearray:
         """Bitmap of the pages written since the last call; clears."""
 
+    def put_back(self, bitmap: bytes) -> None:
+        """A syncvm was abandoned: the next fetch_dirty() returns these pages too."""
+
     def union(self, a: bytearray, b: bytes) -> array:
         """Page numbers set in either bitmap, ascending; ``a`` becomes the union."""
 

@@ -38,6 +38,7 @@ def device_state(saved: bytes) -> bytes:
 class ColoPeer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self._stopped = False
 
     @classmethod
     async def connect(cls, path: str) -> ColoPeer:
@@ -52,13 +53,18 @@ class ColoPeer:
         await self._expect(READY)
 
     async def stop(self) -> None:
+        """Stop the VM; it may stand still already, if what it was stopped for was given up."""
+        if self._stopped:
+            return
         self._writer.write(struct.pack("!I", REQUEST))
         await self._expect(REPLY)
+        self._stopped = True
 
     async def load(self, state: bytes) -> None:
         self._writer.write(struct.pack("!IBIQ", SEND, 0, SIZE, len(state)) + state)
         await self._expect(RECEIVED)
         await self._expect(LOADED)
+        self._stopped = False
 
     async def _expect(self, wanted: int) -> None:
         try:

@@ -199,6 +199,9 @@ class Consensus:
     def hears_quorum(self, now: float, within: float) -> bool:
         return self.alone or any(now - heard <= within for heard in self.last_heard.values())
 
+    def hears(self, other: str, now: float) -> bool:
+        return now - self.last_heard[other] < self.timing.detection
+
     # ---- the members' side ------------------------------------------------------------------------
     def receive(self, now: float, src: str, message: wire.Message) -> None:
         """Handle one message; raises WireError if it is malformed, InvariantViolation if we must stop."""

@@ -143,6 +143,8 @@ class Director:
                 self.become_follower("deposed while the VM booted")
         elif isinstance(self.role, Follower) and self.role.fill and not self.role.recorded_in_sync:
             self.role.reset("the leader changed during our fill")
+        elif isinstance(self.role, Follower):
+            self.role.abandon_syncvm()
 
     def tick(self) -> None:
         if self.consensus.leader in self.consensus.others:
@@ -157,11 +159,16 @@ class Director:
             self.emit(*self.chronicle.look(self.now, mode_of(self), reason(self)))
 
     def _check_superseded(self) -> None:
-        """Deposed, with a VM: once the new leader's record is here, ours is history."""
+        """Deposed, with a VM: once the new leader's record is here, ours is history.
+
+        It may even name us, if it counts on the secondary that we were before we led: that copy is no more.
+        """
         cons = self.consensus
-        if cons.leader in cons.others and self.config.member not in cons.record.in_sync and cons.record.version:
+        theirs = cons.record.view == cons.view or self.config.member not in cons.record.in_sync
+        if cons.leader in cons.others and cons.record.version and theirs:
             self.report(f"{cons.leader} holds the VM's state now; dropping ours")
             self.note_holder(False)
+            self.send(cons.leader, wire.Leave(cons.view, b"it has led in between"))
             self.emit(act.KillQemu("superseded"))
             self.become_follower("superseded")
 

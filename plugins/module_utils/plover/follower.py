@@ -126,6 +126,12 @@ class Follower:
     def of_this_syncvm(self, m: wire.Bitmap | wire.StagePages | wire.StageEnd) -> bool:
         return self.syncvm is not None and (m.view, m.number) == (self.syncvm.view, self.syncvm.number)
 
+    def abandon_syncvm(self) -> None:
+        """Another view began. What is complete here goes on to its end; what is not was not acknowledged either."""
+        if self.syncvm is not None and not self.syncvm.holds_new_state:
+            self.syncvm.abandon()
+            self.syncvm = None
+
     def colo_loaded(self) -> None:
         self.core.emit(*self.syncvm.loaded())
         self.syncvm = None

@@ -52,6 +52,7 @@ class Leader:
         self.tap_up = False
         self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
         self._sync_mark = 0
+        self._kept = False  # deposed beside a secondary in sync: elected again, we go on with it
         self.finishing = None  # a staged syncvm whose load must end before the promotion
 
     # ---- state that others ask for --------------------------------------------------------------
@@ -81,7 +82,13 @@ class Leader:
         self.active = True
         if self.applied < self.cons.log.base_index:
             self.applied = self.cons.log.last_index  # a restarted daemon: what it missed was never answered
-        self.cons.propose_record(frozenset({self.config.member}))
+        if self._kept and self.peer in self.cons.record.in_sync and self.cons.hears(self.peer, self.core.now):
+            # Its state and our dirty pages still fit, so the next syncvm makes us equal. If its copy is gone, it says so.
+            self.peer_state, self.last_syncvm_at = IN_SYNC, self.core.now
+            self.cons.propose_record(frozenset(self.config.replicas))
+        else:
+            self.cons.propose_record(frozenset({self.config.member}))
+        self._kept = False
         if self.vm_stopped_by_us:
             self._cont()
         self._serve()
@@ -112,6 +119,7 @@ class Leader:
     def suspend(self) -> None:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
+        self._kept = self._kept or (self.peer_state == IN_SYNC and self.vm == RUNNING)
         self._abort_work("deposed")
         self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
         self.guard.unmark()
@@ -300,6 +308,7 @@ class Leader:
 
     def drop_peer(self, why: str) -> None:
         """Go on without the secondary: stop what waits for it, record the smaller in-sync set."""
+        self._kept = False
         if self.peer_state in (ABSENT, LEAVING):
             return
         self.peer_note = why
@@ -317,6 +326,8 @@ class Leader:
         self.advance()
 
     def _abort_work(self, why: str) -> None:
+        if self.syncvm:
+            self.syncvm.abandon()
         self.syncvm = self.fill = None
         self.stream = b""
         for answer in self.audits + self.audit_running:

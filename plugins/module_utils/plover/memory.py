@@ -18,6 +18,7 @@ class GuestMemory:
         self._ram: native.GuestRam | None = None
         self._tracker: native.Tracker | None = None
         self._path: Path | None = None
+        self._put_back: bytes | None = None
         self._hashing = threading.Lock()  # a hash in a thread must not lose its mapping
 
     def map(self, path: Path) -> None:
@@ -35,7 +36,7 @@ class GuestMemory:
                 self._tracker.close()
             if self._ram:
                 self._ram.close()
-            self._tracker = self._ram = None
+            self._tracker = self._ram = self._put_back = None
 
     @property
     def ram(self) -> native.GuestRam:
@@ -48,7 +49,16 @@ class GuestMemory:
             raise InvariantViolation("dirty pages are asked for, but tracking is not open")
         bitmap = bytearray((self.pages + 63) // 64 * 8)
         self._tracker.fetch(bitmap)
+        if self._put_back is not None:
+            self._native.bitmap_union(bitmap, self._put_back)
+            self._put_back = None
         return bitmap
+
+    def put_back(self, bitmap: bytes) -> None:
+        bitmap = bytearray(bitmap)
+        if self._put_back is not None:
+            self._native.bitmap_union(bitmap, self._put_back)
+        self._put_back = bytes(bitmap)
 
     def union(self, a: bytearray, b: bytes) -> array:
         self._native.bitmap_union(a, b)

@@ -162,6 +162,11 @@ class LeaderSyncvm:
             raise WireError(f"syncvm {self.number} applied in phase {self.phase}")
         self.phase = DONE
 
+    def abandon(self) -> None:
+        """Given up: what was dirty before it is so still. The secondary may have taken it all the same; no harm."""
+        if self._own is not None:
+            self._memory.put_back(self._own)
+
     def figures(self) -> Figures:
         return Figures(self.number, round(1000 * (self.resumed_at - self.stopped_at), 3), self._dirty,
                        len(self._divergent), self._bytes, self.audit, self._untracked, self._mismatching)
@@ -249,6 +254,11 @@ class SecondarySyncvm:
     def _load(self) -> list:
         self.phase = LOAD
         return [act.ColoLoad(self.tag, self._device)]
+
+    def abandon(self) -> None:
+        """Given up before all was here. The VM stands still where it is, until the next syncvm."""
+        if self._own is not None:
+            self._memory.put_back(self._own)
 
     @property
     def holds_new_state(self) -> bool:
