@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from plover import wire
 from plover.consensus import LEADER
 from plover.durable import Durable
 
@@ -39,6 +40,15 @@ class Ghost:
     def persisted(self, name: str, state: Durable) -> None:
         """``name`` has ``state`` on its disk."""
         self._check_durable(name, state)
+
+    def votes(self, name: str, to: str, m: wire.VoteRequest | wire.VoteReply) -> None:
+        """``name`` gives its vote away: to itself, or in its answer."""
+        if m.pre or (isinstance(m, wire.VoteReply) and not m.granted):
+            return
+        candidate = to if isinstance(m, wire.VoteReply) else name
+        durable = self._durable.get(name, Durable())
+        if durable.view != m.view or durable.voted_for != candidate:
+            self.fail(f"{name} votes for {candidate} in view {m.view}, but on its disk is {durable}")
 
     def _check_durable(self, name: str, state: Durable) -> None:
         before = self._durable.get(name)

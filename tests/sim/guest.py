@@ -49,6 +49,7 @@ class Qemu(Process):
         self.frames = 0  # device state: must always fit the counter in memory
         self.running = not incoming
         self.colo = False
+        self.stopped_as = 0  # digest of the memory when the VM was stopped
         self.inbox: deque[bytes] = deque()
         self.outbox: list[bytes] = []
         self.on_output = None

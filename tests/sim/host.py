@@ -344,6 +344,7 @@ class ReplicaMember(Member):
 
     def _stop(self, vm: Qemu, action: act.StopVm | act.ColoStop) -> None:
         vm.running = False
+        vm.stopped_as = vm.digest()
         self.output()
         self.call("vm_stopped", action.tag)
 
@@ -373,6 +374,8 @@ class ReplicaMember(Member):
 
     def _promote(self, vm: Qemu, action: act.Promote) -> None:
         vm.colo = False
+        if not vm.running and vm.stopped_as != vm.digest():
+            self.world.ghost.fail(f"{self.name}: promoted with pages of two different moments")
         self._run_vm(vm)
         self.call("promoted")
 

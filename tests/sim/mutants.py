@@ -13,10 +13,10 @@ from collections.abc import Callable
 from plover import actions as act
 from plover import wire
 from plover.consensus import LEADER, Consensus, Persist
-from plover.director import Director
-from plover.durable import Store, _body
+from plover.durable import Record, Store
 from plover.fill import LeaderFill
 from plover.follower import Follower
+from plover.guard import Guard
 from plover.leader import IN_SYNC, Leader
 from plover.syncvm import STAGE, LeaderSyncvm, SecondarySyncvm
 
@@ -35,23 +35,49 @@ def mutant(text: str):
 
 @mutant("output leaves when the VM has stopped, not when the secondary holds the syncvm")
 def release_before_ack() -> None:
-    good = Leader.syncvm_stopped
+    good, release = Leader.syncvm_stopped, Guard.release
 
     def syncvm_stopped(self):
         good(self)
-        self.core.emit(act.Emit(self.guard.release(self._sync_mark)))
+        self.core.emit(act.Emit(release(self.guard, self._sync_mark)))
     Leader.syncvm_stopped = syncvm_stopped
+    Guard.release = lambda self, mark: release(self, mark) if self._marks else []
 
 
-@mutant("view, vote and record are written but not synced")
-def vote_not_fsynced() -> None:
+class _Forgetful:
+    """The disk's operations, but what ``skipped`` says is not synced."""
+
+    def __init__(self, files, skipped: str) -> None:
+        self._files, self._skipped = files, skipped
+
+    def __getattr__(self, name: str):
+        return getattr(self._files, name)
+
+    def sync(self, path) -> None:
+        if path.suffix != self._skipped:
+            self._files.sync(path)
+
+
+def _save_without_sync(suffix: str) -> None:
+    good = Store.save
+
     def save(self, state):
-        temporary = self._path.with_suffix(".new")
-        import zlib
-        body = _body(state)
-        self._files.write(temporary, f"{body}\n{zlib.crc32(body.encode()):08x}\n")
-        self._files.replace(temporary, self._path)
+        files, self._files = self._files, _Forgetful(self._files, suffix)
+        try:
+            good(self, state)
+        finally:
+            self._files = files
     Store.save = save
+
+
+@mutant("view, vote and record are written and renamed, but the folder is not synced")
+def vote_not_fsynced() -> None:
+    _save_without_sync("")
+
+
+@mutant("the file with view, vote and record is not synced before it is renamed")
+def torn_state_file() -> None:
+    _save_without_sync(".new")
 
 
 @mutant("messages are sent before what they promise is on disk")
@@ -97,38 +123,37 @@ def stale_member_elected() -> None:
     Consensus._may_stand = lambda self: self.members[self.me] == "replica" and self.eligible
 
 
-@mutant("a leader that lost its secondary serves before a quorum has the smaller in-sync set")
+@mutant("a leader that lost its secondary goes on alone without recording the smaller in-sync set")
 def in_sync_set_not_recorded() -> None:
     Leader.held_for_syncvm = property(lambda self: self.peer_state == IN_SYNC or bool(
         self.fill is not None and self.fill.holds_output))
-    Leader.serving = property(lambda self: self.active and self.vm == "running")
-
-
-@mutant("a record counts as committed when the leader itself has stored it")
-def record_without_quorum() -> None:
     good = Consensus.propose_record
 
     def propose_record(self, in_sync):
-        good(self, in_sync)
-        self.record_committed = True
+        if self.record.view != self.view or len(in_sync) > 1:
+            good(self, in_sync)
     Consensus.propose_record = propose_record
 
 
-@mutant("acknowledgements and votes of another view count")
-def view_not_checked() -> None:
-    heartbeat_ack, vote_reply, data = Consensus._on_heartbeat_ack, Consensus._on_vote_reply, Director.data
+@mutant("a follower acknowledges a record that it keeps in memory only")
+def record_not_on_disk() -> None:
+    def store(self, m):
+        record = Record(m.record_view, m.record_version, self._set_of(m.record_in_sync))
+        if record.order > self.record.order:
+            self.record = record
+    Consensus._store_record = store
 
-    def relabelled(handler, field_of):
-        def handle(self, now, src, m):
-            asked = field_of(self)
-            if m.view < asked:
-                m = type(m)(**{**m.__dict__, "view": asked})
-            return handler(self, now, src, m)
-        return handle
-    Consensus._HANDLERS = {**Consensus._HANDLERS,
-                           wire.HeartbeatAck: relabelled(heartbeat_ack, lambda self: self.view),
-                           wire.VoteReply: relabelled(vote_reply, lambda self: self.view + self._pre)}
-    Director.data = lambda self, m: data(self, type(m)(**{**m.__dict__, "view": self.consensus.view}))
+
+@mutant("a member acknowledges heartbeats of a view that it has left")
+def view_not_checked_on_ack() -> None:
+    good = Consensus._on_heartbeat
+
+    def on_heartbeat(self, now, src, m):
+        if m.view < self.view:
+            self._send(src, wire.HeartbeatAck(m.view, m.seq, self.log.last_index, m.record_view, m.record_version))
+        else:
+            good(self, now, src, m)
+    Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Heartbeat: on_heartbeat}
 
 
 @mutant("a leader without a secondary speaks without asking a quorum")
@@ -147,7 +172,6 @@ def votes_twice() -> None:
         why = good(self, now, src, m)
         return None if why == "the view is taken" and m.view == self.view and self.role != LEADER else why
     Consensus._refusal = refusal
-    Consensus.members_stand_at_once = True
     may_stand = Consensus._may_stand
     Consensus._may_stand = lambda self: may_stand(self) or (self.members[self.me] == "replica" and self.role != LEADER)
 
@@ -207,6 +231,11 @@ class _OneSided:
 
     def union(self, a, b):
         return self._memory.pages_of(self._bitmap)
+
+
+@mutant("an abandoned syncvm does not put its dirty pages back")
+def dirty_pages_forgotten() -> None:
+    LeaderSyncvm.abandon = SecondarySyncvm.abandon = lambda self: None
 
 
 @mutant("output is not held in the last steps of a fill")
@@ -274,7 +303,7 @@ def main() -> int:
     names = options.names or list(MUTANTS)
     missed = 0
     with multiprocessing.get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
-        for name, seed, why in pool.imap(caught, [(n, options.seeds) for n in names], chunksize=1):
+        for name, seed, why in pool.imap_unordered(caught, [(n, options.seeds) for n in names], chunksize=1):
             missed += seed < 0
             print(f"{name:28} {'MISSED' if seed < 0 else f'seed {seed}':10} {why[:150]}", flush=True)
     print(f"{len(names)} mutants, {missed} missed in {options.seeds} seeds each")

@@ -38,7 +38,7 @@ class Network:
     def __init__(self, loop: Loop, rng: random.Random, members: dict[str, Member], codec: bool) -> None:
         """``codec``: every message goes through the bytes of the wire format."""
         self._loop, self._rng, self._members, self._codec = loop, rng, members, codec
-        self.note = lambda text: None
+        self.on_vote = lambda src, dst, message: None
         self.cut_since: dict[tuple[str, str], float] = {}
         self.lossy = 0.0
         self.corrupt = 0
@@ -55,6 +55,8 @@ class Network:
     # ---- messages -----------------------------------------------------------------------------------
     def send(self, src: str, dst: str, channel: int, message: wire.Message) -> None:
         one = self.connections[src, dst, channel]
+        if isinstance(message, (wire.VoteRequest, wire.VoteReply)):
+            self.on_vote(src, dst, message)
         if not one.up:
             return
         if self.corrupt and channel == wire.DATA and isinstance(message, (wire.StagePages, wire.StageEnd)):

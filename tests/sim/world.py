@@ -47,6 +47,7 @@ class World:
         self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms)) for n in NAMES}
         self.members: dict[str, Member] = {}
         self.network = Network(self.loop, random.Random(self.rng.getrandbits(64)), self.members, codec=seed % 8 == 0)
+        self.network.on_vote = self.ghost.votes
         for name in NAMES:
             self.start_daemon(name)
         self.clients = [Client(self, n) for n in range(CLIENTS)]
