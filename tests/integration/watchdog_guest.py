@@ -126,8 +126,8 @@ def build(target: Path) -> Image:
 def start(image: Image, folder: Path) -> subprocess.Popen:
     """QEMU with the device, whose firing is only reported; sockets 'console' and 'qmp' in ``folder``."""
     return subprocess.Popen([
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-machine", "pc,accel=tcg",
-        "-m", "256M", "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-no-reboot",
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+        "-machine", "pc,accel=tcg", "-m", "256M", "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-no-reboot",
         "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr nowatchdog random.trust_cpu=on",
         "-device", "i6300esb", "-action", "watchdog=none", "-serial", f"unix:{folder}/console,server=on,wait=on",
         "-qmp", f"unix:{folder}/qmp,server=on,wait=on"], stdin=subprocess.DEVNULL)

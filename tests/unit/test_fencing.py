@@ -190,8 +190,8 @@ def test_it_is_bounded_and_what_it_started_ends_with_it(script, tmp_path):
     ({"fence_command": [""]}, "fence_command: must be a list of words"),
     ({"fence_command": ["/f", "a\0b"]}, "fence_command: must be a list of words"),
     ({"fence_command": ["/f"], "fence_policy": "required", "fence_timeout_ms": 5000},
-     "failover_budget_ms: 1000 is too short: detection_ms 100 + election_ms 150 + fence_timeout_ms 5000 + promotion at least "
-     "200 = 5450; raise failover_budget_ms to 5450"),
+     "failover_budget_ms: 1000 is too short: detection_ms 100 + election_ms 150 + fence_timeout_ms 5000 + promotion at "
+     "least 200 = 5450; raise failover_budget_ms to 5450"),
     ({"fence_watchdog": "automatic", "fence_watchdog_timeout_s": 2, "failover_budget_ms": 2001},
      "fence_watchdog_timeout_s: 2 s must not be shorter than failover_budget_ms (2001)"),
 ])
