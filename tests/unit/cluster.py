@@ -93,6 +93,8 @@ class Node:
         self.answers: deque = deque()
         self.reports: list[str] = []
         self.history: list[act.Happened] = []
+        self.fenced: list[str] = []  # whom the agent was run against
+        self.fence_error: str | None = None
         now = cluster.now
         if self.config.kind == "witness":
             kinds = {m: v["kind"] for m, v in MEMBERS.items()}
@@ -148,6 +150,9 @@ class Node:
             self.cluster.close_data()
         elif isinstance(action, act.TapUp):
             later(("tap_ready",))
+        elif isinstance(action, act.Fence):
+            self.fenced.append(action.member)
+            later(("fenced", action.tag, self.fence_error))
         elif isinstance(action, act.Happened):
             self.history.append(action)
         elif isinstance(action, act.Report):

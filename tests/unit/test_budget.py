@@ -56,8 +56,8 @@ def test_what_is_accepted_keeps_every_rule(budget_ms, given_ms):
 
 def test_what_does_not_fit_is_refused_with_the_sum_and_a_remedy_that_works():
     text = refused(detection_ms=401)
-    assert text == ("failover_budget_ms: 1000 is too short: detection_ms 401 + election_ms 601 + promotion at least 200 "
-                    "= 1202; raise failover_budget_ms to 1202, or shorten one of its parts")
+    assert text == ("failover_budget_ms: 1000 is too short: detection_ms 401 + election_ms 601 + fence_timeout_ms 0 "
+                    "+ promotion at least 200 = 1202; raise failover_budget_ms to 1202, or shorten one of its parts")
     assert Config(good_settings("primary", detection_ms=401, failover_budget_ms=1202)).budget.promotion_ms == 200
 
 

@@ -94,6 +94,12 @@ class TapDown(NamedTuple):
     pass
 
 
+class Fence(NamedTuple):
+    """Run the external fence agent against ``member``, bounded -> fenced(tag, error or None)."""
+    tag: Tag
+    member: str
+
+
 class Hash(NamedTuple):
     """CityHash64 of pages -> hashed(tag, hashes)."""
     tag: Tag

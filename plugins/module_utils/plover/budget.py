@@ -6,6 +6,7 @@
 
 A setting that is not given is derived; one that is given is taken as it is, and what is left goes to the parts behind it.
 Fencing has a part only where an external agent is used; views fence in any case and take no time (docs/fencing.md).
+The watchdog has no part: nobody waits for it. But it must not reset a host over a stall that a failover outlives.
 """
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ DERIVED = {
     "election_ms": "1.5 x detection_ms",
     "peer_timeout_ms": "4 x detection_ms",
     "syncvm_timeout_ms": "3 x failover_budget_ms",
+    "fence_timeout_ms": "with a fence_policy, a third of what detection and election leave; else 0",
 }
 
 
@@ -48,14 +50,17 @@ def derive(values: dict[str, Any]) -> dict[str, int]:
         "peer_timeout_ms": max(40, 4 * detection),
         "syncvm_timeout_ms": 3 * values["failover_budget_ms"],
     }
+    election = values.get("election_ms") or rules["election_ms"]
+    left = max(0, values["failover_budget_ms"] - detection - election)
+    rules["fence_timeout_ms"] = left // 3 if values["fence_policy"] != "off" else 0
     return {key: min(value, MS_MAX[key]) for key, value in rules.items() if values.get(key) is None}
 
 
 def split(values: dict[str, Any]) -> Budget:
     """The parts, of complete ``values``. ``promotion_ms`` is what is left, so it may be too small or negative."""
-    detection, election = values["detection_ms"], values["election_ms"]
-    return Budget(detection, election, 0, values["failover_budget_ms"] - detection - election,
-                  values["failover_budget_ms"])
+    parts = (values["detection_ms"], values["election_ms"],
+             values["fence_timeout_ms"] if values["fence_policy"] != "off" else 0)
+    return Budget(*parts, values["failover_budget_ms"] - sum(parts), values["failover_budget_ms"])
 
 
 def problems(values: dict[str, Any]) -> list[str]:
@@ -64,8 +69,12 @@ def problems(values: dict[str, Any]) -> list[str]:
     need = parts.failover_ms - parts.promotion_ms + PROMOTION_MS_MIN
     if parts.promotion_ms < PROMOTION_MS_MIN:
         out.append(f"failover_budget_ms: {parts.failover_ms} is too short: detection_ms {parts.detection_ms} + election_ms "
-                   f"{parts.election_ms} + promotion at least {PROMOTION_MS_MIN} = {need}; raise failover_budget_ms "
-                   f"to {need}, or shorten one of its parts")
+                   f"{parts.election_ms} + fence_timeout_ms {parts.fencing_ms} + promotion at least {PROMOTION_MS_MIN} = "
+                   f"{need}; raise failover_budget_ms to {need}, or shorten one of its parts")
+    if values["fence_watchdog"] != "off" and 1000 * values["fence_watchdog_timeout_s"] < parts.failover_ms:
+        out.append(f"fence_watchdog_timeout_s: {values['fence_watchdog_timeout_s']} s must not be shorter than "
+                   f"failover_budget_ms ({parts.failover_ms}), or a host is reset over a stall that a failover outlives; "
+                   "raise it")
     if values["detection_ms"] < HEARTBEATS_MIN * values["heartbeat_ms"]:
         out.append(f"detection_ms: {values['detection_ms']} must be at least {HEARTBEATS_MIN} x heartbeat_ms "
                    f"({values['heartbeat_ms']}); raise detection_ms or shorten heartbeat_ms")

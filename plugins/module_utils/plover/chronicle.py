@@ -26,7 +26,8 @@ class Chronicle:
     def __init__(self, now: float) -> None:
         self.mode: str | None = None
         self.mode_since, self.reason = now, ""
-        self.view, self.leader, self.told = 0, None, ""  # the last one noted; one sentence about it
+        self.view, self.leader = 0, None  # of the last election noted
+        self.cause = self.told = ""  # and its cause, and one sentence about it
         self._handover: tuple[str, str, float] | None = None  # cause, why, when
         self.outage_from: float | None = None
         self._served_view = 0
@@ -49,6 +50,7 @@ class Chronicle:
         if (view, leader) == (self.view, self.leader):
             return []
         self.view, self.leader, self._handover = view, leader, None
+        self.cause = cause
         self.told = f"{cause} in view {view}" + (f": {why}" if why else "")
         return [Happened("view", why, {"view": view, "leader": leader, "cause": cause})]
 

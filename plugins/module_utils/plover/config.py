@@ -74,6 +74,15 @@ SETTINGS: dict[str, Setting] = {
     "heartbeat_ms": Setting(int, None, "interval of the leader's heartbeats", 2, 10_000),
     "election_ms": Setting(int, None, "one try at an election; the next begins after it", 20, 90_000),
     "peer_timeout_ms": Setting(int, None, "silence after which the leader drops the secondary", 40, 60_000),
+    "fence_watchdog": Setting(str, "off", "the host's watchdog resets it if it hangs while its VM may speak: required, "
+                              "automatic (used where there is one) or off", choices=("off", "automatic", "required")),
+    "fence_watchdog_device": Setting(str, "/dev/watchdog0", "the watchdog's device",
+                                     pattern=re.compile(r"/dev/[\w./-]{1,100}\Z")),
+    "fence_watchdog_timeout_s": Setting(int, 15, "the watchdog's time-out, whole seconds", 2, 600),
+    "fence_policy": Setting(str, "off", "the external agent after a failover: required (the VM serves only after its "
+                            "success), automatic (tried once, then on) or off", choices=("off", "automatic", "required")),
+    "fence_command": Setting(list, [], "the external agent's words; {host} and {address} of the old leader are filled in"),
+    "fence_timeout_ms": Setting(int, None, "the agent may take so long", 0, 600_000),
     "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found",
                                      choices=("uffd-wp", "soft-dirty", "scan")),
     "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
@@ -214,6 +223,13 @@ def _check_together(values: dict[str, Any]) -> list[str]:
             out.append(f"guest_addresses: {address!r} is not an IPv4 address (write it without a prefix length)")
     if int(values["guest_mac"][:2], 16) & 1:
         out.append(f"guest_mac: {values['guest_mac']} is a multicast address; choose one whose first byte is even")
+    command = values["fence_command"]
+    if not all(isinstance(word, str) and word and "\0" not in word for word in command):
+        out.append("fence_command: must be a list of words, e.g. [/usr/local/sbin/fence, '{host}', '{address}']")
+    elif command and not command[0].startswith("/"):
+        out.append(f"fence_command: {command[0]!r} must be a whole path, as no shell looks for it")
+    elif values["fence_policy"] != "off" and not command:
+        out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
     out += budget.problems(values)
     return out
 

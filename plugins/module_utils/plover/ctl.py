@@ -57,6 +57,8 @@ def show_status(reply: dict) -> None:
           f"log index {reply['log_index']}")
     because = f": {reply['reason']}" if reply["reason"] else ""
     print(f"  {reply['service']} for {history.duration(reply['since'])}{because}")
+    if set(reply.get("fencing", {}).values()) - {"always", "off"}:
+        print("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
     last = reply.get("last_syncvm")
     if last:
         print(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 from . import actions as act
 from . import wire
-from .chronicle import HANDED_OVER, SWITCHOVER, Chronicle, note_election
+from .chronicle import FAILOVER, FORCED, HANDED_OVER, SWITCHOVER, Chronicle, note_election
 from .config import Config
 from .consensus import LEADER, Consensus, Deposed, Elected, Persist, RecordCommitted, Send, Timing
 from .durable import Durable
 from .errors import WireError
+from .fencing import Fencing
 from .follower import Follower
 from .guard import Guard
 from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
@@ -121,6 +122,10 @@ class Director:
             self.report(f"elected in view {self.consensus.view}: taking over")
             self.role = Leader(self, PROMOTING, role.guard, role.applied)
             self.role.peer_note = self.chronicle.told
+            if self.config.fence_policy != "off" and self.chronicle.cause in (FAILOVER, FORCED):
+                policy = self.config.fence_policy if self.chronicle.cause == FAILOVER else "automatic"
+                self.role.fencing = Fencing(policy, self.role.peer, self.consensus.view)
+                self.emit(*self.role.fencing.tick(self.now))
             self.role.finishing = role.syncvm if role.must_finish_load else None
             if self.role.finishing is None:
                 self.emit(act.Promote(("promote", self.consensus.view)))
@@ -334,6 +339,11 @@ class Director:
         """The TAP is up: clients reach the VM."""
         if self.leading:
             self.emit(*self.chronicle.serving(self.now, self.consensus.view))
+
+    def fenced(self, tag: act.Tag, error: str | None) -> None:
+        """The fence agent ended; ``error``: why it did not succeed."""
+        if isinstance(self.role, Leader) and self.role.fencing and self.role.fencing.tag == tag:
+            self.role.fenced(error)
 
     def promoted(self) -> None:
         if isinstance(self.role, Leader):

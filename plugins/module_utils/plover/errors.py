@@ -7,7 +7,8 @@ PloverError
  ├── DurableStateError    the state on disk cannot be trusted or written
  ├── InvariantViolation   a promise of the design would be broken: stop, never go on
  ├── QemuError            QEMU refused, vanished or answered nonsense
- └── NetworkError         a TAP, bridge or script failed
+ ├── NetworkError         a TAP, bridge or script failed
+ └── FencingError         the watchdog that the settings ask for does not work
 """
 from __future__ import annotations
 
@@ -38,3 +39,7 @@ class QemuError(PloverError):
 
 class NetworkError(PloverError):
     """The TAP, the bridge or a script failed."""
+
+
+class FencingError(PloverError):
+    """The host's watchdog does not do what the settings ask for."""

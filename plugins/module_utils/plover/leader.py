@@ -17,6 +17,7 @@ from . import syncvm as sv
 from . import wire
 from .chronicle import SWITCHOVER
 from .errors import InvariantViolation, WireError
+from .fencing import Fencing
 from .fill import LeaderFill
 from .guard import Guard
 from .log import AUDIT, INPUT, NUMBER, SYNCVM
@@ -53,12 +54,14 @@ class Leader:
         self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
         self._sync_mark = 0
         self._kept = False  # deposed beside a secondary in sync: elected again, we go on with it
+        self.fencing: Fencing | None = None  # the leader before us, after a failover
         self.finishing = None  # a staged syncvm whose load must end before the promotion
 
     # ---- state that others ask for --------------------------------------------------------------
     @property
     def serving(self) -> bool:
-        return self.active and self.vm == RUNNING and self.cons.record_committed
+        waits = self.fencing is not None and self.fencing.blocks
+        return self.active and self.vm == RUNNING and self.cons.record_committed and not waits
 
     @property
     def speaks(self) -> bool:
@@ -116,6 +119,11 @@ class Leader:
         self.advance()
         self.release_confirmed()
 
+    def fenced(self, error: str | None) -> None:
+        self.core.report(self.fencing.answered(self.core.now, error))
+        if self.active:
+            self._serve()
+
     def suspend(self) -> None:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
@@ -155,6 +163,8 @@ class Leader:
                            "leading here")
         if not self.held_for_syncvm and self.serving:
             self.cons.truncate_to(self.applied)
+        if self.fencing:
+            self.core.emit(*self.fencing.tick(now))
         self.advance()
         self.release_confirmed()
         self.maybe_syncvm()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 
 from . import actions as act
 from . import force, wire
@@ -16,13 +14,16 @@ from .daemon import Daemon, run_daemon
 from .director import Director
 from .durable import Store
 from .errors import InvariantViolation, NetworkError, PloverError, QemuError
+from .fence_agent import fence, words
 from .frames import announcements, wrap
+from .holder import HolderNote
 from .leader import Leader
 from .memory import GuestMemory
 from .peers import PeerLinks
 from .status import DOWN
 from .tap import Tap
 from .vm import Vm, running_qemu
+from .watchdog import Keeper, Watchdog
 
 log = logging.getLogger("plover")
 TICK_S = 0.005
@@ -37,11 +38,15 @@ ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 class Replica(Daemon):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.store = Store(config.state_path)
+        self.store, self.holder = Store(config.state_path), HolderNote(config.run_path)
         self.memory = GuestMemory(config.guest_pages, config.syncvm_hash_threads)
         self.tap = Tap(config.network_tap, config.network_bridge, config.network_ifup, config.network_ifdown)
         self.peer = next(m for m in config.replicas if m != config.member)
         self.links = PeerLinks(config, self._on_message, self._on_link_up, self._on_link_down, self._on_writable)
+        device = Watchdog(config.fence_watchdog_device, config.fence_watchdog_timeout_s)
+        self.watchdog = Keeper(config.fence_watchdog, device)
+        self._unreaped: set[Vm] = set()  # QEMUs that are being ended
+        self._reaping = False
         self.vm: Vm | None = None
         self.core: Director
         self._vm_work: asyncio.Queue = asyncio.Queue()
@@ -63,21 +68,25 @@ class Replica(Daemon):
             act.Yield: lambda a: self.loop.call_soon(self._on_writable),
             act.Hash: self._hash,
             act.Drain: lambda a: self.spawn(self._drain(a.tag)),
-            act.TapUp: lambda a: self._tap_work.put_nowait(a),
+            act.TapUp: self._tap_up,
+            act.Fence: lambda a: self.spawn(self._fence(a)),
             act.TapDown: lambda a: self._tap_work.put_nowait(a),
             act.KillQemu: self._kill_qemu,
         }
 
     async def setup(self) -> None:
-        adopted = self._holder_alive()
+        adopted = self.holder.alive(running_qemu(self.config))
         self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted)
         if adopted:
             self.vm = Vm(self.config, self._on_output, self._on_vm_exit)
             self.core.facts = await self.vm.adopt()
             self.memory.map(self.config.ram_path)
             log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
+            self.watchdog.arm()  # it still is, if the daemon before us armed it
         elif running_qemu(self.config):
             await Vm(self.config, self._on_output, self._on_vm_exit).kill()
+        if not adopted:
+            self.watchdog.check()
         await self.links.start()
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
@@ -137,6 +146,7 @@ class Replica(Daemon):
             self.at().tick()
             self.run()
             self.alive()
+            self._keep_watchdog()
             await asyncio.sleep(TICK_S)
 
     def _on_message(self, member: str, channel: int, message: wire.Message) -> None:
@@ -179,6 +189,22 @@ class Replica(Daemon):
         self.at().qemu_exited(why)
         self.run()
 
+    # ---- fencing ------------------------------------------------------------------------------------------
+    def _tap_up(self, action: act.TapUp) -> None:
+        self.watchdog.arm()  # from here on the VM may speak
+        self._tap_work.put_nowait(action)
+
+    def _keep_watchdog(self) -> None:
+        """Fed as this loop goes round; disarmed once no QEMU of ours is left that could have spoken."""
+        if not isinstance(self.core.role, Leader) and not self._unreaped:
+            self.watchdog.qemu_gone()
+        self.watchdog.progress(self.loop.time())
+
+    async def _fence(self, action: act.Fence) -> None:
+        argv = words(self.config.fence_command, action.member, self.config.members[action.member]["address"])
+        log.info("fencing %s: %s", action.member, " ".join(argv))
+        self._answer("fenced", action.tag, await fence(argv, self.config.fence_timeout_ms / 1000))
+
     # ---- actions that take time ---------------------------------------------------------------------------
     def _hash(self, action: act.Hash) -> None:
         async def in_thread() -> None:
@@ -206,11 +232,14 @@ class Replica(Daemon):
     def _kill_qemu(self, action: act.KillQemu) -> None:
         vm, self.vm = self.vm, None
         self._note_holder()
-        if self._vm_op:
+        if self._vm_op and not self._reaping:
             self._vm_op.cancel()
-        while not self._vm_work.empty():
-            self._vm_work.get_nowait()
+        waiting = [self._vm_work.get_nowait() for _ in range(self._vm_work.qsize())]
+        for item in waiting:
+            if isinstance(item[1], act.KillQemu):  # of a QEMU before this one: it must end all the same
+                self._vm_work.put_nowait(item)
         if vm:
+            self._unreaped.add(vm)
             self._vm_work.put_nowait((vm, action))
 
     async def _vm_worker(self) -> None:
@@ -241,7 +270,15 @@ class Replica(Daemon):
             self._answer("qemu_ready", facts)
         elif isinstance(action, act.KillQemu):
             self.memory.unmap()
-            await vm.kill()
+            self._reaping = True
+            try:
+                await vm.kill()
+                self._unreaped.discard(vm)
+            except QemuError as error:
+                self.watchdog.starve(str(error))
+                raise
+            finally:
+                self._reaping = False
         elif isinstance(action, act.OpenTracker):
             self.memory.track(self.config.syncvm_dirty_tracking, vm.pid, self.config.run_path / "uffd")
             self._answer("tracker_open", action.tag)
@@ -306,31 +343,16 @@ class Replica(Daemon):
             for frame in announcements(self.config.guest_mac, self.config.guest_addresses):
                 self.tap.write(wrap(frame))
 
-    # ---- who holds the VM's state, for a restart of this daemon -------------------------------------------
     def _note_holder(self) -> None:
-        """Remember (until a reboot) which QEMU leads; a secondary's cannot be taken up again."""
-        path = self.config.run_path / "holder.json"
-        running = isinstance(self.core.role, Leader) and self.core.role.vm == "running"
-        pid = self.vm.pid if self.vm and running else 0
-        text = json.dumps({"pid": pid, "start": _start_time(pid)})
-        if getattr(self, "_holder_text", None) != text:
-            self._holder_text = text
-            path.with_suffix(".new").write_text(text, encoding="utf-8")
-            os.replace(path.with_suffix(".new"), path)
-
-    def _holder_alive(self) -> bool:
-        try:
-            noted = json.loads((self.config.run_path / "holder.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        pid = noted.get("pid", 0)
-        return bool(pid) and _start_time(pid) == noted.get("start") and running_qemu(self.config) == pid
+        leads = isinstance(self.core.role, Leader) and self.core.role.vm == "running"
+        self.holder.write(self.vm.pid if self.vm and leads else 0)
 
     # ---- the operator -----------------------------------------------------------------------------------
     async def operator(self, request: dict) -> dict:
         command = request.get("cmd")
         if command == "status":
             status = self.at().status()
+            status["fencing"]["watchdog"] = self.watchdog.describe()
             if self.tap_error:
                 status.update(service=DOWN, sentence=f"leading, but clients cannot reach the VM: {self.tap_error}")
             return status
@@ -378,15 +400,10 @@ class Replica(Daemon):
         """The VM runs on in its own unit; without us nothing passes (invariant 6)."""
         await self.links.stop()
         self.tap.close()
-
-
-def _start_time(pid: int) -> str:
-    """Start time of a process in clock ticks, so that a reused pid is not mistaken; '' if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""
+        if self.vm or self._unreaped:
+            self.watchdog.abandon()  # armed: the next daemon, or the end of QEMU's unit, disarms it
+        else:
+            self.watchdog.qemu_gone()
 
 
 if __name__ == "__main__":

@@ -71,9 +71,14 @@ def describe(core: Director) -> dict[str, Any]:
     out.update(name=core.config.name, role=role, service=service(core), sentence=sentence,
                **mode(core.chronicle, core.now), syncvms=core.totals["syncvms"],
                totals=dict(core.totals), last_syncvm=_figures(core), dirty_tracking=core.config.syncvm_dirty_tracking,
-               budget=core.config.budget._asdict(),
+               budget=core.config.budget._asdict(), fencing={"views": "always", "agent": _agent(core)},
                versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
     return out
+
+
+def _agent(core: Director) -> str:
+    fencing = core.role.fencing if isinstance(core.role, Leader) else None
+    return fencing.describe() if fencing else core.config.fence_policy
 
 
 def _figures(core: Director) -> dict[str, Any] | None:
@@ -87,6 +92,8 @@ def _leader(core: Director) -> tuple[str, str]:
     leader, peer = core.leading, core.leading.peer
     if leader.vm in (BOOTING, PROMOTING):
         return "leader", f"leading; the VM is {leader.vm}"
+    if leader.fencing and leader.fencing.blocks:
+        return "leader", f"elected, but not serving: {leader.fencing.describe()}"
     if core.consensus.alone:
         return "leader", (f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
                           "back, with its own state or none")

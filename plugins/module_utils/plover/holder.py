@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which QEMU leads, for a restart of the daemon: forgotten at a reboot. A secondary's QEMU cannot be taken up again."""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+
+class HolderNote:
+    def __init__(self, folder: Path) -> None:
+        self._path, self._text = folder / "holder.json", ""
+
+    def write(self, pid: int) -> None:
+        """``pid`` of the leading QEMU; 0 if none. Cheap if nothing changed."""
+        text = json.dumps({"pid": pid, "start": _start_time(pid)})
+        if text != self._text:
+            self._text = text
+            self._path.with_suffix(".new").write_text(text, encoding="utf-8")
+            os.replace(self._path.with_suffix(".new"), self._path)
+
+    def alive(self, running: int) -> bool:
+        """Is the QEMU that was noted the one that runs (pid ``running``)?"""
+        try:
+            noted = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        pid = noted.get("pid", 0)
+        return bool(pid) and _start_time(pid) == noted.get("start") and running == pid
+
+
+def _start_time(pid: int) -> str:
+    """Start time of a process in clock ticks, so that a reused pid is not mistaken; '' if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""

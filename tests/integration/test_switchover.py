@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A planned switchover: no connection breaks, nothing is lost, and how long clients wait. The figures are printed, not judged:
+under TCG the new leader has just loaded a state and translates all its code again."""
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+
+from harness import connect
+from test_operator import views
+
+ROUNDS = 6
+
+
+class Writer(threading.Thread):
+    """One client that writes without a pause over one connection, and notes when each answer came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client, self.going, self.error = connect(), True, None
+        self.answers = [time.monotonic()]
+
+    def run(self) -> None:
+        try:
+            while self.going:
+                n = len(self.answers)
+                if self.client.ask("SET", f"k{n}", str(n)) != b"+OK":
+                    raise AssertionError(f"SET k{n} was not answered with OK")
+                self.answers.append(time.monotonic())
+        except Exception as error:  # handed to the test's thread
+            self.error = error
+
+    def gap_ms(self, at: float) -> tuple[float, float]:
+        """(time between the answer before ``at`` and the one after it, when it began)."""
+        return next((1000 * (b - a), a) for a, b in zip(self.answers, self.answers[1:]) if b > at)
+
+
+def timeline(group, begin: float, end: float) -> list[str]:
+    """What both daemons did in between, in ms since ``begin``."""
+    notes = []
+    for member in ("primary", "secondary"):
+        notes += [json.loads(line) for line in (group.run_folder(member) / "times").read_text().splitlines()]
+    return [f"{1000 * (at - begin):8.1f}  {member:<10} {what}" for at, member, what in sorted(notes) if begin <= at <= end]
+
+
+def test_switchovers_break_no_connection_and_lose_nothing(new_group):
+    group = new_group()
+    group.start(replica="timed_replica")
+    group.wait("primary", service="protected")
+    writer = Writer()
+    writer.start()
+    leader, outages, known = "primary", [], []
+    for n in range(ROUNDS):
+        time.sleep(1.0)
+        target = "secondary" if leader == "primary" else "primary"
+        assert group.ctl(leader, "switchover")["ok"]
+        time.sleep(1.0)
+        gap_ms, began = writer.gap_ms(elected(group, target))
+        outages.append(gap_ms)
+        if n == ROUNDS - 1:
+            print("\n".join(timeline(group, began - 0.005, began + gap_ms / 1000 + 0.02)))
+        group.wait(target, service="protected", leader=target)
+        leader = target
+        known.append([e for e in _views(group, target)][-1]["outage_ms"])
+    writer.going = False
+    writer.join(20)
+    assert writer.error is None and not writer.is_alive()
+    client, written = connect(), len(writer.answers)
+    assert [n for n in range(1, written) if client.ask("GET", f"k{n}") != str(n).encode()] == []
+    assert [cause for _, _, cause in views(group, leader)][-1] == "switchover"
+    print(f"{ROUNDS} switchovers, {written} writes: a client waits {statistics.median(outages):.0f} ms (median), "
+          f"{max(outages):.0f} ms (longest); as the new leaders know it {statistics.median(known):.0f} ms, {max(known):.0f} ms")
+
+
+def elected(group, member: str) -> float:
+    """When ``member`` promoted its VM last."""
+    notes = [json.loads(line) for line in (group.run_folder(member) / "times").read_text().splitlines()]
+    return max(at for at, _, what in notes if what == "Promote")
+
+
+def _views(group, member: str) -> list[dict]:
+    from test_operator import past
+    return [e for e in past(group, member) if e["kind"] == "view"]
