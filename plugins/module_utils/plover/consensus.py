@@ -24,6 +24,7 @@ from .log import Entry, Log, pack, unpack
 FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
 APPEND_BYTES_MAX = 1 << 20
 BEATS_MAX = 1000
+DEAF_AFTER, DEAF_PAUSE = 2, 5  # detection times
 FRESH_SHARE = 0.8  # of the detection time: so much younger than any vote against us must an acknowledgement be
 ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 
@@ -110,6 +111,8 @@ class Consensus:
         if self.role == LEADER:
             if now >= self._next_heartbeat:
                 self._heartbeat(now)
+                if self.deaf(now):  # let the others elect one who hears them; now and then see whether we do again
+                    self._next_heartbeat = now + DEAF_PAUSE * self.timing.detection
         elif self._may_stand() and now - self._leader_heard > self.timing.detection and now >= self._deadline:
             self._ask(now, pre=True, transfer=False)
 
@@ -198,6 +201,10 @@ class Consensus:
 
     def hears_quorum(self, now: float, within: float) -> bool:
         return self.alone or any(now - heard <= within for heard in self.last_heard.values())
+
+    def deaf(self, now: float) -> bool:
+        """Leader: we are heard, perhaps, but hear nobody, so we can commit nothing (check quorum, Raft thesis §6.2)."""
+        return not self.hears_quorum(now, DEAF_AFTER * self.timing.detection)
 
     def hears(self, other: str, now: float) -> bool:
         return now - self.last_heard[other] < self.timing.detection

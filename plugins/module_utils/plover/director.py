@@ -356,8 +356,12 @@ class Director:
         elif self._work(tag) is self.role.fill is not None:
             self.role.drop_peer(f"the fill failed: {error}")
         else:
-            self.emit(act.KillQemu(error))
-            self.qemu_exited(f"QEMU failed: {error}")
+            self.role.qemu_refused(error)
+
+    def give_up_qemu(self, why: str) -> None:
+        """Our QEMU is of no use any more: as if it had died."""
+        self.emit(act.KillQemu(why))
+        self.qemu_exited(why)
 
     def qemu_ready(self, facts: dict) -> None:
         """QEMU is up; ``facts``: what must be equal on both replicas."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
 ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
 CONFIRM_TRIES_MAX = 3
+RETRY_S = 1.0
 
 
 class Leader:
@@ -53,6 +54,7 @@ class Leader:
         self.tap_up = False
         self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
         self._sync_mark = 0
+        self._retry_at: float | None = None  # when to ask QEMU again for what it refused
         self._kept = False  # deposed beside a secondary in sync: elected again, we go on with it
         self.fencing: Fencing | None = None  # the leader before us, after a failover
         self.finishing = None  # a staged syncvm whose load must end before the promotion
@@ -150,7 +152,12 @@ class Leader:
         silent = now - self.cons.last_heard[self.peer] > ms.peer_timeout_ms / 1000
         if silent and self.peer_state in (FILLING, IN_SYNC):
             self.drop_peer(f"{self.peer} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
-        if self.syncvm and self.syncvm.phase != sv.ORDERED and now - self.syncvm.started > ms.syncvm_timeout_ms / 1000:
+        running_s = now - self.syncvm.started if self.syncvm and self.syncvm.phase != sv.ORDERED else 0.0
+        if self.syncvm and self.syncvm.waits_for_own_qemu and running_s > ms.failover_budget_ms / 1000:
+            # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
+            return self.core.give_up_qemu(f"QEMU has not answered in phase {self.syncvm.phase} of syncvm "
+                                          f"{self.syncvm.number} for {ms.failover_budget_ms} ms (failover_budget_ms)")
+        if running_s > ms.syncvm_timeout_ms / 1000:
             self.drop_peer(f"syncvm {self.syncvm.number} hung in phase {self.syncvm.phase} "
                            f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
         if self.fill and now - self.fill.progress_at > ms.join_timeout_ms / 1000:
@@ -165,14 +172,25 @@ class Leader:
             self.cons.truncate_to(self.applied)
         if self.fencing:
             self.core.emit(*self.fencing.tick(now))
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self.core.emit(act.Promote(("promote", self.cons.view)) if self.vm == PROMOTING else act.ContVm())
         self.advance()
         self.release_confirmed()
         self.maybe_syncvm()
 
+    def qemu_refused(self, error: str) -> None:
+        """Our QEMU does not do as asked. Beside a secondary it is given up; the only copy of the VM never is."""
+        if self.peer_state == IN_SYNC or self.vm == BOOTING or not self.active:
+            self.core.give_up_qemu(f"QEMU failed: {error}")
+        else:
+            self.core.report(f"QEMU failed, and no other host holds the VM: trying again: {error}")
+            self._retry_at = self.core.now + RETRY_S
+
     # ---- input --------------------------------------------------------------------------------------
     @property
     def accepts_input(self) -> bool:
-        return self.serving and self.cons.log.bytes < self.config.log_bytes_max
+        return self.serving and self.cons.log.bytes < self.config.log_bytes_max and not self.cons.deaf(self.core.now)
 
     def input(self, payload: bytes) -> None:
         if self.accepts_input:

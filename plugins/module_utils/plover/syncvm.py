@@ -162,6 +162,11 @@ class LeaderSyncvm:
             raise WireError(f"syncvm {self.number} applied in phase {self.phase}")
         self.phase = DONE
 
+    @property
+    def waits_for_own_qemu(self) -> bool:
+        """Our own QEMU has not answered yet: what takes long is not the secondary's doing."""
+        return self.phase == STOP or (self.phase in (EXCHANGE, HASH, STAGE) and self._device is None)
+
     def abandon(self) -> None:
         """Given up: what was dirty before it is so still. The secondary may have taken it all the same; no harm."""
         if self._own is not None:
