@@ -15,7 +15,7 @@ import time
 import zlib
 from pathlib import Path
 
-from plover import wire
+from plover import __version__, wire
 from plover.config import Config
 from plover.consensus import LEADER
 from plover.frames import split, wrap
@@ -34,6 +34,10 @@ MEMBERS = {"primary": {"address": "127.0.0.1", "kind": "replica"},
 LEADS = "primary"
 TRUNCATE_BYTES = 1 << 20  # a syncvm under load comes about this often
 READY_S = 10.0
+
+
+def version() -> str:
+    return __version__
 
 
 def run(folder: Path, loads: list[Load]) -> list[Figures]:
