@@ -101,7 +101,7 @@ def ratios(runs: Runs) -> dict[str, float]:
 def raw(options: argparse.Namespace, runs: Runs, check: list[str] | None) -> dict:
     return {"rounds": options.rounds, "seconds": options.seconds, "command_bytes": COMMAND_BYTES,
             "cores": os.cpu_count(), "load_average": os.getloadavg(), "python": platform.python_version(),
-            "systems": {name: {"driven": SYSTEMS[name].DRIVEN,
+            "systems": {name: {"version": SYSTEMS[name].version(), "driven": SYSTEMS[name].DRIVEN,
                                "rounds": [[row._asdict() for row in rows] for rows in runs[name]]} for name in runs},
             "cross_check": check}
 
@@ -118,7 +118,7 @@ def table(runs: Runs) -> list[str]:
                 middle, low, high = over_rounds(runs, name, load, what)
                 cells.append(f"{middle:,.0f} ({low:,.0f}–{high:,.0f})".rjust(width))
             lines.append(f"{name:<10} {clients:>7} {' '.join(cells)}")
-    return [*lines, "", *(f"{name}: {SYSTEMS[name].DRIVEN}" for name in runs), ""]
+    return [*lines, "", *(f"{name} {SYSTEMS[name].version()}: {SYSTEMS[name].DRIVEN}" for name in runs), ""]
 
 
 def verdicts(found: dict[str, float]) -> list[str]:

@@ -48,6 +48,11 @@ def binaries() -> Path:
     return programs
 
 
+def version() -> str:
+    text = subprocess.run([binaries() / "etcd", "--version"], capture_output=True, text=True, check=True).stdout
+    return text.splitlines()[0].removeprefix("etcd Version: ")
+
+
 def start_members(folder: Path) -> list[subprocess.Popen]:
     names = [f"m{n}" for n in range(3)]
     cluster = ",".join(f"{name}=http://{address}:{PEER_PORT}" for name, address in zip(names, ADDRESSES))

@@ -7,6 +7,7 @@ pays) each load gets the better one, as measured: at once for one client, batche
 """
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import sys
 import time
@@ -22,6 +23,10 @@ ADDRESSES = [f"127.0.0.{n}:7520" for n in (1, 2, 3)]
 READY_S = 20.0
 END = b"end"
 BATCH_PERIOD_S = 0.001
+
+
+def version() -> str:
+    return importlib.metadata.version("pysyncobj")
 
 
 def run(folder: Path, loads: list[Load]) -> list[Figures]:

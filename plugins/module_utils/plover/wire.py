@@ -275,8 +275,8 @@ class Decoder:
         self._tag = tag
         self._rest = bytearray()  # the begin of a message whose end has not come
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """What ``data`` completes. A message that is whole in it is read where it lies."""
+    def feed(self, data: bytes | memoryview) -> Iterator[Message]:
+        """What ``data`` completes. A message that is whole in it is read where it lies; nothing refers to it afterwards."""
         if self._rest:
             self._rest += data
             data = self._rest
@@ -300,7 +300,7 @@ class Decoder:
         if self._rest:
             raise WireError(f"truncated message: {len(self._rest)} bytes and then the end")
 
-    def _header(self, data: bytes | bytearray, offset: int) -> tuple[int, int]:
+    def _header(self, data: bytes | bytearray | memoryview, offset: int) -> tuple[int, int]:
         magic, version, kind, zero, tag, length = HEADER.unpack_from(data, offset)
         if magic != MAGIC:
             raise WireError(f"not a Plover message (starts with {bytes(magic).hex()}); is 'port' used by something else?")
@@ -315,7 +315,7 @@ class Decoder:
         return kind, length
 
     @staticmethod
-    def _message(kind: int, data: bytes | bytearray, start: int, end: int) -> Message:
+    def _message(kind: int, data: bytes | bytearray | memoryview, start: int, end: int) -> Message:
         cls, fixed, _, has_payload = _TYPES[kind]
         payload = start + fixed.size
         if end < payload or (not has_payload and end != payload):
