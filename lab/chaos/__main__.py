@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 
 from ..hosts import down
@@ -33,6 +34,7 @@ def main() -> int:
     if options.rounds < 1:
         parser.error("--rounds (ROUNDS=) must be at least 1")
     cells, rounds = chosen(options.fault, options.role), []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("chaos: asked to end"))  # heal and take down, as at an interrupt
     try:
         for done in play(options.rounds, options.seed, cells):
             rounds.append(done)

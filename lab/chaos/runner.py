@@ -27,6 +27,7 @@ WARM_ACKS, WARM_S_MAX = 100, 60.0
 SETTLE_S = 1.5
 LOAD_END_S_MAX = 150.0
 AUDIT_S_MAX = 60.0
+REVIVE_S_MAX = 60.0
 CELLS = [(fault, role) for fault, row in FAULTS.items() for role in row.roles]
 
 
@@ -51,6 +52,19 @@ def bring_up() -> None:
     up()
     if members.wait(members.protected, PROTECTED_S_MAX) is None:
         raise SystemExit(f"chaos: not protected after {PROTECTED_S_MAX:.0f} s: {members.statuses()}")
+
+
+def revive() -> None:
+    """After a round that left the VM unprotected, so that the next ones are worth something: what a person would do."""
+    roles = members.roles(members.statuses())
+    for role in ("secondary", "witness") if roles else ():
+        say(f"power cycle of {roles[role]}, so that the next round can be played")
+        Host(roles[role]).power_loss()
+        Host(roles[role]).power_on()
+    if not roles or members.wait(members.protected, REVIVE_S_MAX) is None:
+        say("these hosts do not become protected any more; making new ones")
+        down()
+        bring_up()
 
 
 @contextlib.contextmanager
@@ -226,6 +240,4 @@ def play(rounds: int, seed: int, cells: list[tuple[str, str]]) -> Iterator[Round
         say(line(done, rounds))
         yield done
         if not done.protected and number < rounds:
-            say("this lab did not survive; making a new one")
-            down()
-            bring_up()
+            revive()
