@@ -84,7 +84,8 @@ def test_a_host_that_thaws_as_leader_or_is_elected_again_may_speak():
 
 def test_the_filter_holds_the_address():
     program = source_filter("52:54:00:70:6c:01")
-    assert len(program) == 8 * 8 and (0x52540070).to_bytes(4, "little") in program and (0x6C01).to_bytes(4, "little") in program
+    assert len(program) == 8 * 8
+    assert (0x52540070).to_bytes(4, "little") in program and (0x6C01).to_bytes(4, "little") in program
     with pytest.raises(ValueError, match="hex"):
         source_filter("no address")
 
