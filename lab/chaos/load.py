@@ -23,7 +23,7 @@ from .history import History, dump
 
 KEYS = 5
 OP_TIMEOUT_S = 60.0  # above every outage that is expected, so that few operations stay unknown
-CONNECT_TIMEOUT_S, CONNECT_S_MAX = 5.0, 150.0
+CONNECT_TIMEOUT_S, CONNECT_S_MAX = 5.0, 100.0
 FRESH_EVERY_S = 0.1
 FRESH_TIMEOUT_S = 10.0
 FRESH_OPEN_MAX = 30

@@ -25,7 +25,7 @@ from .result import Round
 CHAOS = BUILD / "chaos"
 WARM_ACKS, WARM_S_MAX = 100, 60.0
 SETTLE_S = 1.5
-LOAD_END_S_MAX = 150.0
+LOAD_END_S_MAX, LOAD_END_UNPROTECTED_S_MAX = 150.0, 30.0
 AUDIT_S_MAX = 60.0
 REVIVE_S_MAX = 60.0
 CELLS = [(fault, role) for fault, row in FAULTS.items() for role in row.roles]
@@ -115,12 +115,7 @@ class Play:
     def round(self) -> Round:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        before = members.wait(members.protected, PROTECTED_S_MAX)
-        if before is None:
-            raise SystemExit(f"chaos: not protected before round {self.number}: {members.statuses()}")
-        scene = Scene(members.roles(before))
-        self.details.update(target=scene.roles[self.role], view=before["witness"]["view"])
-        protected = self._act(scene)
+        scene, protected = self._act()
         outage = self._judge_clients(scene)
         self._judge_voices(scene)
         if protected:
@@ -132,14 +127,15 @@ class Play:
         return out
 
     # ---- act ----------------------------------------------------------------------------------------
-    def _act(self, scene: Scene) -> bool:
-        """Load and fault; True if protected again in time."""
+    def _act(self) -> tuple[Scene, bool]:
+        """Load and fault; (what was done, protected again in time)."""
         load_log, sniff_log = self.folder / "load.log", self.folder / "voices.log"
         mac = json.loads((Host("primary").root / f"etc/plover/{members.VM}.json").read_text())["guest_mac"]
         run = f"{int(self.began_real)}r{self.number}"
         with (program(NETNS, "lab.chaos.voices", sniff_log, "--mac", mac, "--out", f"{self.folder}/voices.json") as sniffer,
               program(CLIENT, "lab.chaos.load", load_log, "--run", run, "--out", f"{self.folder}/history.json") as load):
             wait_warm(load_log)
+            scene = self._cast()
             try:
                 FAULTS[self.fault].play(scene, scene.roles[self.role])
             except NotInTime as late:
@@ -148,13 +144,22 @@ class Play:
                 heal_all()
             protected = self._wait_protected()
             self.load_ended_at = time.monotonic()
-            why = end(load, LOAD_END_S_MAX, load_log)
+            why = end(load, LOAD_END_S_MAX if protected else LOAD_END_UNPROTECTED_S_MAX, load_log)
             if why:
                 self.lost.append(f"what the clients were told is not known; they {why}")
             why = end(sniffer, 10.0, sniff_log)
             if why:
                 self.violations.append(f"what went over the wire is not known; the sniffer {why}")
-        return protected
+        return scene, protected
+
+    def _cast(self) -> Scene:
+        """Who plays what, looked up at the last moment, while protected: a busy machine has failovers of its own."""
+        before = members.wait(members.protected, PROTECTED_S_MAX, 0.05)
+        if before is None:
+            raise SystemExit(f"chaos: not protected before round {self.number}: {members.statuses()}")
+        scene = Scene(members.roles(before))
+        self.details.update(target=scene.roles[self.role], view=before["witness"]["view"])
+        return scene
 
     def _wait_protected(self) -> bool:
         """Protected, and still so a moment later: a fault may be noticed late."""
