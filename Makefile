@@ -17,6 +17,7 @@ help:
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make lint              ruff"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
+	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE=; a table at the end"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
 	@echo "make setup | native | clean"
 
@@ -75,6 +76,9 @@ up: build
 demo: build
 	@$(PYTHON) -m lab.demo
 
+chaos: build
+	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)"
+
 down:
 	@/usr/bin/python3 -m lab down
 
@@ -86,5 +90,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build up demo down test test-unit test-native test-bench test-integration \
+.PHONY: help setup native build up demo chaos down test test-unit test-native test-bench test-integration \
         test-lab test-molecule bench bench-consensus lint clean

@@ -18,6 +18,7 @@ BRIDGES = {"mgmt": "brmgmt", "ft": "brft", "svc": "brsvc"}
 HOSTS = {"primary": 11, "secondary": 12, "witness": 13}
 CLIENT_IP, SERVICE_IP, SERVICE_PORT = "192.168.79.1", "192.168.79.50", 6379
 CGROUPS = Path("/sys/fs/cgroup")
+STATE_PATH = "/var/lib/plover/demo"
 
 
 def sh(*command: str, check: bool = True) -> str:
@@ -67,6 +68,7 @@ class Host:
             raise SystemExit(f"lab: no host {name!r}; there are {', '.join(HOSTS)}")
         self.name, self.folder, self.netns = name, LAB / "hosts" / name, f"plover-{name}"
         self.root, self.pid_file = self.folder / "root", self.folder / "pid"
+        self.state_disk = self.folder / "state"  # a small disk of its own for the durable state, if one is mounted here
 
     def running(self) -> bool:
         try:
@@ -141,6 +143,7 @@ class Host:
     def _command(self) -> list[str]:
         binds = [f"--bind={p}" for p in ("/dev/net/tun", "/dev/kvm", "/dev/userfaultfd") if Path(p).exists()]
         binds += [f"--bind-ro={LAB / name}:/srv/{name}" for name in ("apt", "wheels") if (LAB / name).exists()]
+        binds += [f"--bind={self.state_disk}:{STATE_PATH}"] if os.path.ismount(self.state_disk) else []
         return ["nsenter", f"--net=/run/netns/{self.netns}", "env", "SYSTEMD_SECCOMP=0",
                 "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit",
                 "--boot", f"--machine={self.name}", f"--directory={self.root}", "--link-journal=no", "--console=pipe",
@@ -184,14 +187,15 @@ class Host:
     def destroy(self) -> None:
         if any(g.exists() for g in cgroup_folders(self.name)):
             self.power_loss()
-        sh("umount", str(self.root), check=False)
+        for mount in (self.root, self.state_disk):
+            sh("umount", str(mount), check=False)
         sh("ip", "netns", "del", self.netns, check=False)
         for group in cgroup_folders(self.name):
             for _ in range(100):
                 if not group.exists() or all(_remove(p) for p in [*sorted(group.rglob("*/"), reverse=True), group]):
                     break
                 time.sleep(0.05)
-        if not os.path.ismount(self.root):
+        if not os.path.ismount(self.root) and not os.path.ismount(self.state_disk):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

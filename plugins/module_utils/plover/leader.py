@@ -157,7 +157,10 @@ class Leader:
             # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
             return self.core.give_up_qemu(f"QEMU has not answered in phase {self.syncvm.phase} of syncvm "
                                           f"{self.syncvm.number} for {ms.failover_budget_ms} ms (failover_budget_ms)")
-        if running_s > ms.syncvm_timeout_ms / 1000:
+        if self.syncvm and self.syncvm.waits_for_peer_qemu(now) > ms.failover_budget_ms / 1000:
+            self.drop_peer(f"{self.peer}'s QEMU has not answered in phase {self.syncvm.phase} of syncvm "
+                           f"{self.syncvm.number} for {ms.failover_budget_ms} ms (failover_budget_ms)")
+        elif running_s > ms.syncvm_timeout_ms / 1000:
             self.drop_peer(f"syncvm {self.syncvm.number} hung in phase {self.syncvm.phase} "
                            f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
         if self.fill and now - self.fill.progress_at > ms.join_timeout_ms / 1000:

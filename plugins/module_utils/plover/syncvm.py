@@ -167,6 +167,12 @@ class LeaderSyncvm:
         """Our own QEMU has not answered yet: what takes long is not the secondary's doing."""
         return self.phase == STOP or (self.phase in (EXCHANGE, HASH, STAGE) and self._device is None)
 
+    def waits_for_peer_qemu(self, now: float) -> float:
+        """For how long, in seconds, the secondary's QEMU owes us an answer: to stop, or to load."""
+        if self.phase == EXCHANGE and self._peer is None:
+            return now - self.stopped_at
+        return now - self.resumed_at if self.phase == LOAD else 0.0
+
     def abandon(self) -> None:
         """Given up: what was dirty before it is so still. The secondary may have taken it all the same; no harm."""
         if self._own is not None:
