@@ -17,9 +17,9 @@ from pathlib import Path
 
 from plover import __version__, wire
 from plover.config import Config
-from plover.consensus import LEADER
 from plover.frames import split, wrap
 from plover.log import INPUT
+from plover.outputs import LEADER
 from plover.tap import BATCH_FRAMES_MAX
 from plover.witness import Witness
 

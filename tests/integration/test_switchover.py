@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A planned switchover: no connection breaks, nothing is lost, and how long clients wait. The figures are printed, not judged:
-under TCG the new leader has just loaded a state and translates all its code again."""
+"""A planned switchover: no connection breaks, nothing is lost, and how long clients wait.
+
+The figures are printed, not judged: under TCG the new leader has just loaded a state and translates all its code again."""
 from __future__ import annotations
 
 import json
@@ -71,7 +72,8 @@ def test_switchovers_break_no_connection_and_lose_nothing(new_group):
     assert [n for n in range(1, written) if client.ask("GET", f"k{n}") != str(n).encode()] == []
     assert [cause for _, _, cause in views(group, leader)][-1] == "switchover"
     print(f"{ROUNDS} switchovers, {written} writes: a client waits {statistics.median(outages):.0f} ms (median), "
-          f"{max(outages):.0f} ms (longest); as the new leaders know it {statistics.median(known):.0f} ms, {max(known):.0f} ms")
+          f"{max(outages):.0f} ms (longest); as the new leaders know it {statistics.median(known):.0f} ms, "
+          f"{max(known):.0f} ms")
 
 
 def elected(group, member: str) -> float:

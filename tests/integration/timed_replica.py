@@ -7,8 +7,8 @@ import json
 
 from plover import actions as act
 from plover import wire
-from plover.consensus import Persist, Send
 from plover.daemon import run_daemon
+from plover.outputs import Persist, Send
 from plover.replica import Replica
 
 QUIET = (wire.Heartbeat, wire.HeartbeatAck, wire.Append, wire.AppendAck)
@@ -17,7 +17,7 @@ QUIET = (wire.Heartbeat, wire.HeartbeatAck, wire.Append, wire.AppendAck)
 class TimedReplica(Replica):
     def _time(self, what: str) -> None:
         if not hasattr(self, "_times"):
-            self._times = open(self.config.run_path / "times", "a", encoding="utf-8")  # noqa: SIM115
+            self._times = open(self.config.run_path / "times", "a", encoding="utf-8")
         print(json.dumps([self.loop.time(), self.config.member, what]), file=self._times, flush=True)
 
     def run(self) -> None:

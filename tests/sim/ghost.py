@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plover import wire
-from plover.consensus import LEADER
 from plover.durable import Durable
+from plover.outputs import LEADER
 
 from . import guest
 

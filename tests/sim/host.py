@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from plover import actions as act
 from plover import wire
 from plover.config import Config
-from plover.consensus import Consensus, Persist, Send, Timing
+from plover.consensus import Consensus
 from plover.director import Director
 from plover.durable import Store
 from plover.errors import DurableStateError, InvariantViolation, WireError
 from plover.frames import split
 from plover.leader import RUNNING, Leader
+from plover.outputs import Persist, Send, Timing
 
 from .disk import PowerLoss, SimDisk
 from .guest import Qemu, SimMemory

@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 from plover import actions as act
 from plover import wire
-from plover.consensus import LEADER, Consensus, Persist
+from plover.consensus import Consensus
 from plover.durable import Record, Store
 from plover.fill import LeaderFill
 from plover.follower import Follower
 from plover.guard import Guard
 from plover.leader import IN_SYNC, Leader
+from plover.outputs import LEADER, Persist
 from plover.syncvm import STAGE, LeaderSyncvm, SecondarySyncvm
 
 from .run import run

@@ -13,10 +13,11 @@ from collections import defaultdict, deque
 from plover import actions as act
 from plover import wire
 from plover.config import Config
-from plover.consensus import Consensus, Persist, Send, Timing
+from plover.consensus import Consensus
 from plover.director import Director
 from plover.durable import Durable
 from plover.frames import split
+from plover.outputs import Persist, Send, Timing
 
 PAGES = 640
 MEMBERS = {"primary": {"address": "127.0.0.1", "kind": "replica"},

@@ -9,11 +9,12 @@ from cluster import MEMBERS, Cluster
 from hypothesis import given
 from hypothesis import strategies as st
 from plover import ctl
-from plover.consensus import ERA, Consensus, Persist, Timing
+from plover.consensus import ERA, Consensus
 from plover.director import Director
 from plover.durable import Durable
 from plover.errors import InvariantViolation
 from plover.force import force, price, refusal
+from plover.outputs import Persist, Timing
 from test_core import write
 from test_ctl import Says, folder, host, run_ctl  # noqa: F401
 

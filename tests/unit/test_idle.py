@@ -14,6 +14,7 @@ from plover.notify import notify
 
 LOOK_S = 0.002
 LATE_S = 0.12
+WORK_S = 0.03  # so long that being put off the CPU for a moment does not look like rest
 
 
 def rest_until_idle(monitor, looks=200):
@@ -29,7 +30,7 @@ def work(share=0.5):
     """Keep our own process's CPU busy, however little of it the machine gives us (after LATE_S no look calls it idle)."""
     wall, cpu = time.monotonic(), time.process_time()
     while (elapsed := time.monotonic() - wall) < LATE_S:
-        if elapsed >= LOOK_S and time.process_time() - cpu >= share * elapsed:
+        if elapsed >= WORK_S and time.process_time() - cpu >= share * elapsed:
             return
 
 

@@ -14,14 +14,23 @@ Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in 
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 from . import wire
 from .durable import Durable, Record
+from .elections import Elections
 from .errors import DurableStateError, InvariantViolation, WireError
 from .log import Entry, Log, pack, unpack
+from .outputs import (
+    FOLLOWER,
+    LEADER,
+    Deposed,
+    Output,
+    Persist,
+    RecordCommitted,
+    Send,
+    Timing,
+)
 
-FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
 APPEND_BYTES_MAX = 1 << 20
 BEATS_MAX = 1000
 DEAF_AFTER, DEAF_PAUSE = 2, 5  # detection times
@@ -29,42 +38,7 @@ FRESH_SHARE = 0.8  # of the detection time: so much younger than any vote agains
 ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 
 
-class Send(NamedTuple):
-    to: str
-    message: wire.Message
-
-
-class Persist(NamedTuple):
-    state: Durable
-
-
-class Elected(NamedTuple):
-    view: int
-
-
-class Deposed(NamedTuple):
-    """A leader lost its view, or a follower has a new leader (``leader`` may be unknown yet)."""
-    view: int
-    leader: str | None
-    was_leader: bool
-
-
-class RecordCommitted(NamedTuple):
-    record: Record
-
-
-Output = Send | Persist | Elected | Deposed | RecordCommitted
-
-
-class Timing(NamedTuple):
-    """Seconds. ``detection``: silence of the leader; ``heartbeat``: its interval; ``election``: one try."""
-
-    detection: float
-    heartbeat: float
-    election: float = 0.15
-
-
-class Consensus:
+class Consensus(Elections):
     def __init__(self, me: str, members: dict[str, str], state: Durable, timing: Timing, now: float) -> None:
         """``members``: name -> 'replica' | 'witness', three of them."""
         self.me, self.members, self.timing = me, members, timing
@@ -87,6 +61,7 @@ class Consensus:
         self._marks: dict[str, tuple[int, int] | None] = dict.fromkeys(self.others)
         self.acked_index = dict.fromkeys(self.others, 0)
         self.last_heard = dict.fromkeys(self.others, float("-inf"))
+        self.answered_at = dict.fromkeys(self.others, float("-inf"))  # leader: acknowledged something in our view
         self.record_committed = False
         self._sent_index: dict[str, int | None] = dict.fromkeys(self.others)
         self._append_key: tuple[int, int, bool, int] | None = None
@@ -200,7 +175,7 @@ class Consensus:
         return self._leader_heard
 
     def hears_quorum(self, now: float, within: float) -> bool:
-        return self.alone or any(now - heard <= within for heard in self.last_heard.values())
+        return self.alone or any(now - at <= within for at in self.answered_at.values())
 
     def deaf(self, now: float) -> bool:
         """Leader: we are heard, perhaps, but hear nobody, so we can commit nothing (check quorum, Raft thesis §6.2)."""
@@ -251,6 +226,7 @@ class Consensus:
             self._adopt(m.view, None)
         if self.role != LEADER or m.view != self.view:
             return
+        self.answered_at[src] = now
         self._end_alone()
         self.confirmed_seq = max(self.confirmed_seq, min(m.seq, self.seq))
         while self._beats and self._beats[0][0] <= self.confirmed_seq:
@@ -297,6 +273,7 @@ class Consensus:
             self._adopt(m.view, None)
         if self.role != LEADER or m.view != self.view:
             return
+        self.answered_at[src] = now
         self._end_alone()
         if not m.ok:
             self._sent_index[src] = -1
@@ -307,99 +284,6 @@ class Consensus:
             if reached > self.commit_index and self.log.view_at(reached) == self.view:
                 self.commit_index = reached
         self._replicate(src)
-
-    # ---- elections ----------------------------------------------------------------------------------
-    def _may_stand(self) -> bool:
-        if self.members[self.me] != "replica" or not self.eligible:
-            return False
-        return self.me in self.record.in_sync or self.record.version == 0
-
-    def _ask(self, now: float, pre: bool, transfer: bool) -> None:
-        self._pre, self._transfer = pre, transfer
-        self._votes = {self.me}
-        self._deadline = now + (self.timing.heartbeat if pre else self.timing.election)
-        view = self.view + 1
-        if not pre:
-            self.view, self.voted_for, self.role, self.leader = view, self.me, CANDIDATE, None
-            self._persist()
-        for other in self.others:
-            self._send(other, wire.VoteRequest(view, pre, transfer, *self._record_fields(),
-                                               self.log.last_view, self.log.last_index))
-
-    def _refusal(self, now: float, src: str, m: wire.VoteRequest) -> str | None:
-        """Why ``src`` does not get this vote; None if it does."""
-        candidate = Record(m.record_view, m.record_version, self._set_of(m.record_in_sync))
-        if self.members[src] != "replica":
-            return "the witness never leads"
-        if candidate.order < self.record.order:
-            return "its in-sync record is older than mine"
-        if candidate.version and src not in candidate.in_sync:
-            return "it is not in the in-sync set"
-        if m.view < self.view or (m.view == self.view and self.voted_for != src):
-            return "the view is taken"
-        hears = self.role == LEADER or now - self._leader_heard < self.timing.detection
-        if not m.transfer and hears and self.leader != src:
-            return "the leader is alive"
-        return None
-
-    def _on_vote_request(self, now: float, src: str, m: wire.VoteRequest) -> None:
-        granted = self._refusal(now, src, m) is None
-        if granted and not m.pre:
-            if m.view > self.view:
-                self._adopt(m.view, None, persist=False)
-            self.voted_for, self.transfer_granted = src, m.transfer
-            self._persist()
-        ahead = granted and not m.pre and (self.log.last_view, self.log.last_index) > (m.last_view, m.last_index)
-        start = m.last_index if self.log.view_at(m.last_index) == m.last_view else self.log.base_index
-        # A refusal tells the voter's own view, so that a candidate that fell behind catches up.
-        self._send(src, wire.VoteReply(m.view if granted else self.view, m.pre, granted, ahead, start,
-                                       self.log.view_at(start) or 0, pack(self.log.after(start)) if ahead else b""))
-
-    def _on_vote_reply(self, now: float, src: str, m: wire.VoteReply) -> None:
-        if not m.granted and m.view > self.view:
-            self._adopt(m.view, None)
-            return
-        asked = self.view + 1 if self._pre else self.view
-        if not m.granted or m.pre != self._pre or m.view != asked or self.role == LEADER or src in self._votes:
-            return
-        if not self._pre and self.role != CANDIDATE:
-            return
-        self._votes.add(src)
-        if len(self._votes) * 2 <= len(self.members):
-            return
-        if self._pre:
-            if self._may_stand():
-                self._ask(now, pre=False, transfer=False)
-            return
-        if m.ahead:
-            self._take_over_log(m)
-        self._win(now)
-
-    def _take_over_log(self, m: wire.VoteReply) -> None:
-        """Entries the voter holds and we lack may be committed: they become ours (Paxos)."""
-        entries = unpack(m.payload)
-        if entries and entries[0].index != m.from_index + 1:
-            raise WireError(f"vote with entries from {entries[0].index}, announced after {m.from_index}")
-        if self.log.view_at(m.from_index) == m.from_view:
-            self.log.cut_after(m.from_index)
-        else:
-            self.log.reset(m.from_index, m.from_view)
-        for entry in entries:
-            self.log.append(entry)
-
-    def _win(self, now: float) -> None:
-        self.role, self.leader = LEADER, self.me
-        self.commit_index = self.log.last_index  # held by a voter too, or by us and the old leader
-        self._sent_index = dict.fromkeys(self.others)
-        self.acked_index = dict.fromkeys(self.others, 0)
-        self.seq = self.confirmed_seq = 0
-        self.alone = False
-        self._beats.clear()
-        self._confirmed_at = float("-inf")
-        self._marks = dict.fromkeys(self.others)
-        self.record_committed = False
-        self._next_heartbeat = now
-        self._out.append(Elected(self.view))
 
     def _end_alone(self) -> None:
         """Another member acknowledged our view: a quorum is needed again, for the record too."""
@@ -490,6 +374,6 @@ class Consensus:
         wire.ProposeRecord: _on_propose_record,
         wire.Append: _on_append,
         wire.AppendAck: _on_append_ack,
-        wire.VoteRequest: _on_vote_request,
-        wire.VoteReply: _on_vote_reply,
+        wire.VoteRequest: Elections._on_vote_request,
+        wire.VoteReply: Elections._on_vote_reply,
     }

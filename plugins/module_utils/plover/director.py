@@ -13,13 +13,14 @@ from . import actions as act
 from . import wire
 from .chronicle import FAILOVER, FORCED, HANDED_OVER, SWITCHOVER, Chronicle, note_election
 from .config import Config
-from .consensus import LEADER, Consensus, Deposed, Elected, Persist, RecordCommitted, Send, Timing
+from .consensus import Consensus
 from .durable import Durable
 from .errors import WireError
 from .fencing import Fencing
 from .follower import Follower
 from .guard import Guard
 from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
+from .outputs import LEADER, Deposed, Elected, Persist, RecordCommitted, Send, Timing
 from .status import describe, mode_of, reason
 from .syncvm import Figures
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .consensus import LEADER
 from .errors import InvariantViolation
+from .outputs import LEADER
 
 if TYPE_CHECKING:
     from .director import Director

@@ -149,7 +149,7 @@ class Leader:
         now, ms = self.core.now, self.config
         if not self.active:
             return
-        silent = now - self.cons.last_heard[self.peer] > ms.peer_timeout_ms / 1000
+        silent = now - self.cons.answered_at[self.peer] > ms.peer_timeout_ms / 1000
         if silent and self.peer_state in (FILLING, IN_SYNC):
             self.drop_peer(f"{self.peer} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
         running_s = now - self.syncvm.started if self.syncvm and self.syncvm.phase != sv.ORDERED else 0.0

@@ -8,7 +8,6 @@ import logging
 from . import actions as act
 from . import force, wire
 from .config import Config
-from .consensus import Persist, Send
 from .ctl_server import ControlServer
 from .daemon import Daemon, run_daemon
 from .director import Director
@@ -19,6 +18,7 @@ from .frames import announcements, wrap
 from .holder import HolderNote
 from .leader import Leader
 from .memory import GuestMemory
+from .outputs import Persist, Send
 from .peers import PeerLinks
 from .status import DOWN
 from .tap import Tap

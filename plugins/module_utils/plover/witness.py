@@ -8,10 +8,11 @@ import logging
 from . import __version__, wire
 from .chronicle import Chronicle
 from .config import Config
-from .consensus import Consensus, Deposed, Persist, Send, Timing
+from .consensus import Consensus
 from .ctl_server import ControlServer
 from .daemon import Daemon, run_daemon
 from .durable import Store
+from .outputs import Deposed, Persist, Send, Timing
 from .peers import PeerLinks
 from .status import as_heard, consensus_status, mode, service_of
 
