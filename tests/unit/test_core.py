@@ -260,3 +260,73 @@ def test_unequal_replicas_are_refused(different):
     cluster.run_until(cluster.protected)
     assert cluster["secondary"].memory.ram[1:5] == [1, 2, 3, 4]
     assert write(cluster, 9).name == "primary"
+
+
+def hand_over(cluster):
+    answers = []
+    cluster["primary"].core.at(cluster.now).switchover(answers.append)
+    cluster["primary"].pump()
+    return answers
+
+
+def test_a_handover_asks_the_old_leader_alone_and_gets_the_frames_it_has_taken_in(cluster):
+    """The witness is quicker: with its vote the secondary would win without what only the old leader holds."""
+    asked, post = [], cluster.post
+
+    def watch(src, to, message, channel):
+        if isinstance(message, wire.VoteRequest):
+            asked.append((src, to, message.transfer))
+            if len(asked) == 1:
+                cluster.send(77)  # taken in after the request to stand, before the vote
+        post(src, to, message, channel)
+
+    cluster.post = watch
+    hand_over(cluster)
+    cluster.run_until(lambda: cluster.leader() is not None and cluster.leader().name == "secondary")
+    assert asked == [("secondary", "primary", True)]
+    cluster.run(0.1)
+    assert cluster["secondary"].memory.ram[77] == 77  # nobody had to send it again
+    cluster.run_until(cluster.protected)
+
+
+def test_a_handover_runs_the_election_while_the_secondary_loads(cluster):
+    steps, held, node = [], [], cluster["secondary"]
+    original = node.do
+
+    def do(action):
+        if isinstance(action, (act.ColoLoad, act.TapEarly, act.Promote, act.TapUp)):
+            steps.append(type(action).__name__)
+        elif type(action).__name__ == "Send" and isinstance(action.message, wire.VoteRequest):
+            steps.append("VoteRequest")
+        original(action)
+        if isinstance(action, act.ColoLoad):
+            held.append(node.answers.pop())  # the load takes as long as it likes
+
+    cluster.run_until(lambda: not cluster["primary"].core.role.syncvm)
+    node.do = do
+    hand_over(cluster)
+    cluster.run_until(lambda: "TapEarly" in steps)
+    cluster.run(0.2)
+    assert steps == ["ColoLoad", "VoteRequest", "TapEarly"] and node.core.leading and not node.core.leading.serving
+    node.answers.append(held[0])
+    cluster.run_until(lambda: cluster.leader() is node)
+    assert steps == ["ColoLoad", "VoteRequest", "TapEarly", "Promote", "TapUp"]
+    cluster.run_until(cluster.protected)
+
+
+def test_a_handover_whose_old_leader_dies_before_its_vote_is_a_failover(cluster):
+    hand_over(cluster)
+    cluster.run_until(lambda: cluster["secondary"].consensus.role == "candidate")
+    cluster.kill("primary")
+    cluster.run_until(lambda: cluster.leader() is not None, 1.0)
+    assert write(cluster, 9).name == "secondary"
+
+
+def test_who_voted_does_not_stand_against_its_choice(cluster):
+    """A deposed leader has heard no leader for long; without a pause it would depose the one it has just elected."""
+    hand_over(cluster)
+    views = set()
+    for _ in range(3000):
+        cluster.step()
+        views |= {n.consensus.view for n in cluster.nodes.values()}
+    assert views == {1, 2} and cluster.leader().name == "secondary"
