@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from cluster import PAGES, Cluster
+from cluster import MEMBERS, PAGES, Cluster
 from plover import actions as act
 from plover import wire
+from plover.consensus import Consensus, Send, Timing
+from plover.durable import Durable, Record
+from plover.errors import WireError
 
 STEPS = range(1, 40)  # every step of a syncvm, and some after
 
@@ -330,3 +333,46 @@ def test_who_voted_does_not_stand_against_its_choice(cluster):
         cluster.step()
         views |= {n.consensus.view for n in cluster.nodes.values()}
     assert views == {1, 2} and cluster.leader().name == "secondary"
+
+
+def test_frames_that_reach_who_handed_over_are_passed_on(cluster):
+    """Until the network has learnt; those for the VM alone, and only after a handover."""
+    hand_over(cluster)
+    old, new = cluster["primary"], cluster["secondary"]
+    cluster.run_until(lambda: old.consensus.leader == "secondary")
+    mac = bytes.fromhex(old.config.guest_mac.replace(":", ""))
+    for first in (mac, b"\xff" * 6):
+        frame = first + b"\0" * 2 + first
+        old.core.at(cluster.now).input(len(frame).to_bytes(4, "big") + frame)
+        old.pump()
+    cluster.run(0.1)
+    fed = [int.from_bytes(first + b"\0" * 2, "big") for first in (mac, b"\xff" * 6)]
+    assert new.memory.ram[fed[0] % PAGES] == fed[0] and new.memory.ram[fed[1] % PAGES] == 0
+    assert old.core.late.active(old.core)
+    cluster.run(1.0)
+    assert not old.core.late.active(old.core)
+    cluster.run_until(cluster.protected)
+    cluster.kill("secondary")
+    cluster.run_until(lambda: cluster.leader() is old)
+    assert not cluster["secondary"].core.late.active(cluster["secondary"].core)
+
+
+@pytest.mark.parametrize("payload", [b"\0", b"\0\0\0\1", b"\0\0\0\0", b"\xff" * 8], ids=repr)
+def test_late_input_that_is_no_frames_is_refused(cluster, payload):
+    with pytest.raises(WireError):
+        cluster["primary"].core.at(cluster.now).data(wire.LateInput(1, payload))
+    cluster["secondary"].core.at(cluster.now).data(wire.LateInput(1, payload))  # it does not lead: passed over
+
+
+def test_who_voted_waits_before_it_stands_itself():
+    kinds = {m: v["kind"] for m, v in MEMBERS.items()}
+    member = Consensus("primary", kinds, Durable(1, None, Record(1, 1, frozenset({"primary", "secondary"}))),
+                       Timing(0.1, 0.02, 0.15), 0.0)
+    member.eligible = True
+    member.receive(5.0, "secondary", wire.VoteRequest(2, False, True, 1, 1, 0b011, 0, 0))
+    assert [m.granted for _, m in (a for a in member.take() if isinstance(a, Send))] == [True]
+    asked = []
+    for ms in range(300):
+        member.tick(5.0 + ms / 1000)
+        asked += [ms for a in member.take() if isinstance(a, Send)][:1]
+    assert asked[0] == 150  # it had heard no leader for five seconds

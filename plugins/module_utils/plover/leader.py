@@ -140,9 +140,11 @@ class Leader:
         self.guard.unmark()
         self._confirm = None
         self.peer_state = ABSENT
-        if self.tap_up or self.tap_early:
-            self.tap_up = self.tap_early = False
+        if self.tap_up and self.handover:
+            self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
+        elif self.tap_up or self.tap_early:
             self.core.emit(act.TapDown())
+        self.tap_up = self.tap_early = False
         if self.vm == RUNNING and not self.vm_stopped_by_us:
             self.vm_stopped_by_us = True
             self.core.emit(act.StopVm(("suspend", self.cons.view)))
@@ -204,6 +206,12 @@ class Leader:
         if self.accepts_input:
             self.cons.propose(INPUT, payload)
             self.advance()  # committed already if we lead alone, by force
+
+    def late_input(self, payload: bytes) -> None:
+        """From who led before us. It may come before we serve; it is fed when we do."""
+        if self.active and self.cons.log.bytes < self.config.log_bytes_max:
+            self.cons.propose(INPUT, payload)
+            self.advance()
 
     def advance(self) -> None:
         """Feed committed entries in order, up to a syncvm."""

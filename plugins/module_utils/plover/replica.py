@@ -121,7 +121,7 @@ class Replica(Daemon):
 
     def _follow_role(self) -> None:
         leading = self.core.leading
-        reads = bool(leading and leading.tap_up and leading.accepts_input)
+        reads = bool(leading and leading.tap_up and leading.accepts_input) or self.core.late.active(self.core)
         if reads != self._tap_reading:
             self._tap_reading = reads
             if reads:
