@@ -16,9 +16,8 @@ QUIET = (wire.Heartbeat, wire.HeartbeatAck, wire.Append, wire.AppendAck)
 
 class TimedReplica(Replica):
     def _time(self, what: str) -> None:
-        if not hasattr(self, "_times"):
-            self._times = open(self.config.run_path / "times", "a", encoding="utf-8")
-        print(json.dumps([self.loop.time(), self.config.member, what]), file=self._times, flush=True)
+        with open(self.config.run_path / "times", "a", encoding="utf-8") as file:
+            print(json.dumps([self.loop.time(), self.config.member, what]), file=file)
 
     def run(self) -> None:
         if not self._executing:

@@ -34,6 +34,9 @@ pg.PAGE_BYTES, pg.CHUNK_PAGES = 8, 4
 fill.CHUNKS_PER_TURN, fill.FEW_PAGES = 1, 6
 
 
+MAC = bytes.fromhex("525400706c01")  # of the VM, in front of what is sent to it
+
+
 def wrap(frame: bytes) -> bytes:
     return len(frame).to_bytes(4, "big") + frame
 

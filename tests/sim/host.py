@@ -23,7 +23,7 @@ from plover.leader import RUNNING, Leader
 from plover.outputs import Persist, Send, Timing
 
 from .disk import PowerLoss, SimDisk
-from .guest import Qemu, SimMemory
+from .guest import MAC, Qemu, SimMemory
 from .loop import Process
 
 if TYPE_CHECKING:
@@ -193,7 +193,8 @@ class ReplicaMember(Member):
 
     def client_frame(self, frame: bytes) -> None:
         leading = self.core.leading
-        if self.tap_up and leading and leading.tap_up and leading.accepts_input:
+        reads = (leading and leading.tap_up and leading.accepts_input) or self.core.late.active(self.core)
+        if self.tap_up and reads:
             self.call("input", frame)
 
     # ---- actions ------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ class ReplicaMember(Member):
             self.world.network.send(self.name, self.other, wire.DATA, action.message)
         elif kind is act.Inject:
             if self.vm is not None:
-                self.vm.feed([bytes(f) for f in split(action.payload)])
+                self.vm.feed([bytes(f[len(MAC):]) for f in split(action.payload)])
         elif kind is act.Emit:
             self.world.emit(self, [bytes(f) for chunk in action.chunks for f in split(chunk)])
         elif kind is act.CloseData:
@@ -235,7 +236,7 @@ class ReplicaMember(Member):
         elif kind is act.Drain:
             end = self.world.loop.now + self.config.syncvm_drain_ms_max / 1000
             self.world.loop.after(0.0, self, self._drain, action.tag, end)
-        elif kind in (act.TapUp, act.TapDown):
+        elif kind in (act.TapUp, act.TapEarly, act.TapDown):
             if kind is act.TapUp:
                 self.world.ghost.serves(self)
             self._tap_wanted = action
@@ -253,7 +254,7 @@ class ReplicaMember(Member):
 
     def _tap(self, action: object) -> None:
         if action is self._tap_wanted:
-            self.tap_up = isinstance(action, act.TapUp)
+            self.tap_up = not isinstance(action, act.TapDown)
             for at in ANNOUNCE_AT_S if self.tap_up else ():
                 self.world.loop.after(at, self, self._announce)
 
@@ -261,7 +262,7 @@ class ReplicaMember(Member):
         leading = self.core.at(self.host.clock()).leading
         if leading and leading.speaks:
             self.world.announced(self)
-        elif leading and leading.tap_up:
+        elif leading and (leading.tap_up or leading.tap_early):
             self.world.loop.after(0.002, self, self._announce)
 
     def _watch_idle(self) -> None:

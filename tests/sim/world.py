@@ -147,7 +147,7 @@ class World:
         """From a client to where the bridge saw the VM's MAC last."""
         if self.mac_at is not None:
             member = self.members[self.mac_at]
-            self.loop.after(0.0002, member, member.client_frame, guest.wrap(frame))
+            self.loop.after(0.0002, member, member.client_frame, guest.wrap(guest.MAC + frame))
 
     def announced(self, member: ReplicaMember) -> None:
         self.ghost.speaks(member)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from cluster import PAGES, Cluster
+from cluster import MEMBERS, PAGES, Cluster
 from plover import actions as act
 from plover import wire
+from plover.consensus import Consensus, Send, Timing
+from plover.durable import Durable, Record
+from plover.errors import WireError
 
 STEPS = range(1, 40)  # every step of a syncvm, and some after
 
@@ -260,3 +263,116 @@ def test_unequal_replicas_are_refused(different):
     cluster.run_until(cluster.protected)
     assert cluster["secondary"].memory.ram[1:5] == [1, 2, 3, 4]
     assert write(cluster, 9).name == "primary"
+
+
+def hand_over(cluster):
+    answers = []
+    cluster["primary"].core.at(cluster.now).switchover(answers.append)
+    cluster["primary"].pump()
+    return answers
+
+
+def test_a_handover_asks_the_old_leader_alone_and_gets_the_frames_it_has_taken_in(cluster):
+    """The witness is quicker: with its vote the secondary would win without what only the old leader holds."""
+    asked, post = [], cluster.post
+
+    def watch(src, to, message, channel):
+        if isinstance(message, wire.VoteRequest):
+            asked.append((src, to, message.transfer))
+            if len(asked) == 1:
+                cluster.send(77)  # taken in after the request to stand, before the vote
+        post(src, to, message, channel)
+
+    cluster.post = watch
+    hand_over(cluster)
+    cluster.run_until(lambda: cluster.leader() is not None and cluster.leader().name == "secondary")
+    assert asked == [("secondary", "primary", True)]
+    cluster.run(0.1)
+    assert cluster["secondary"].memory.ram[77] == 77  # nobody had to send it again
+    cluster.run_until(cluster.protected)
+
+
+def test_a_handover_runs_the_election_while_the_secondary_loads(cluster):
+    steps, held, node = [], [], cluster["secondary"]
+    original = node.do
+
+    def do(action):
+        if isinstance(action, (act.ColoLoad, act.TapEarly, act.Promote, act.TapUp)):
+            steps.append(type(action).__name__)
+        elif type(action).__name__ == "Send" and isinstance(action.message, wire.VoteRequest):
+            steps.append("VoteRequest")
+        original(action)
+        if isinstance(action, act.ColoLoad):
+            held.append(node.answers.pop())  # the load takes as long as it likes
+
+    cluster.run_until(lambda: not cluster["primary"].core.role.syncvm)
+    node.do = do
+    hand_over(cluster)
+    cluster.run_until(lambda: "TapEarly" in steps)
+    cluster.run(0.2)
+    assert steps == ["ColoLoad", "VoteRequest", "TapEarly"] and node.core.leading and not node.core.leading.serving
+    node.answers.append(held[0])
+    cluster.run_until(lambda: cluster.leader() is node)
+    assert steps == ["ColoLoad", "VoteRequest", "TapEarly", "Promote", "TapUp"]
+    cluster.run_until(cluster.protected)
+
+
+def test_a_handover_whose_old_leader_dies_before_its_vote_is_a_failover(cluster):
+    hand_over(cluster)
+    cluster.run_until(lambda: cluster["secondary"].consensus.role == "candidate")
+    cluster.kill("primary")
+    cluster.run_until(lambda: cluster.leader() is not None, 1.0)
+    assert write(cluster, 9).name == "secondary"
+
+
+def test_who_voted_does_not_stand_against_its_choice(cluster):
+    """A deposed leader has heard no leader for long; without a pause it would depose the one it has just elected."""
+    hand_over(cluster)
+    views = set()
+    for _ in range(3000):
+        cluster.step()
+        views |= {n.consensus.view for n in cluster.nodes.values()}
+    assert views == {1, 2} and cluster.leader().name == "secondary"
+
+
+def test_frames_that_reach_who_handed_over_are_passed_on(cluster):
+    """Until the network has learnt; those for the VM alone, and only after a handover."""
+    hand_over(cluster)
+    old, new = cluster["primary"], cluster["secondary"]
+    cluster.run_until(lambda: old.consensus.leader == "secondary")
+    mac = bytes.fromhex(old.config.guest_mac.replace(":", ""))
+    for first in (mac, b"\xff" * 6):
+        frame = first + b"\0" * 2 + first
+        old.core.at(cluster.now).input(len(frame).to_bytes(4, "big") + frame)
+        old.pump()
+    cluster.run(0.1)
+    fed = [int.from_bytes(first + b"\0" * 2, "big") for first in (mac, b"\xff" * 6)]
+    assert new.memory.ram[fed[0] % PAGES] == fed[0] and new.memory.ram[fed[1] % PAGES] == 0
+    assert old.core.late.active(old.core)
+    cluster.run(1.0)
+    assert not old.core.late.active(old.core)
+    cluster.run_until(cluster.protected)
+    cluster.kill("secondary")
+    cluster.run_until(lambda: cluster.leader() is old)
+    assert not cluster["secondary"].core.late.active(cluster["secondary"].core)
+
+
+@pytest.mark.parametrize("payload", [b"\0", b"\0\0\0\1", b"\0\0\0\0", b"\xff" * 8], ids=repr)
+def test_late_input_that_is_no_frames_is_refused(cluster, payload):
+    with pytest.raises(WireError):
+        cluster["primary"].core.at(cluster.now).data(wire.LateInput(1, payload))
+    cluster["secondary"].core.at(cluster.now).data(wire.LateInput(1, payload))  # it does not lead: passed over
+
+
+def test_who_voted_waits_before_it_stands_itself():
+    kinds = {m: v["kind"] for m, v in MEMBERS.items()}
+    member = Consensus("primary", kinds, Durable(1, None, Record(1, 1, frozenset({"primary", "secondary"}))),
+                       Timing(0.1, 0.02, 0.15), 0.0)
+    member.eligible = True
+    member.receive(5.0, "secondary", wire.VoteRequest(2, False, True, 1, 1, 0b011, 0, 0))
+    assert [m.granted for _, m in (a for a in member.take() if isinstance(a, Send))] == [True]
+    asked = []
+    for ms in range(300):
+        member.tick(5.0 + ms / 1000)
+        asked += [ms for a in member.take() if isinstance(a, Send)][:1]
+    assert asked[0] == 150  # it had heard no leader for five seconds

@@ -19,7 +19,7 @@ from test_wire import TYPES as ALL_TYPES
 TYPES = [cls for cls in ALL_TYPES if cls is not wire.Hello]  # a Hello never gets past the links: see test_peers.py
 EXAMPLES = 20
 DATA_TYPES = (wire.FillPages, wire.FillState, wire.FillDone, wire.Bitmap, wire.Hashes, wire.StagePages, wire.StageEnd,
-              wire.Staged, wire.Applied)
+              wire.Staged, wire.Applied, wire.LateInput)
 CONSENSUS_TYPES = (wire.Heartbeat, wire.HeartbeatAck, wire.ProposeRecord, wire.Append, wire.AppendAck, wire.VoteRequest,
                    wire.VoteReply)
 REFUSALS = (WireError, InvariantViolation)

@@ -85,6 +85,10 @@ class Promote(NamedTuple):
     tag: Tag
 
 
+class TapEarly(NamedTuple):
+    """Elected, but the VM is not ready: bring the TAP up and tell the network. What comes in waits there."""
+
+
 class TapUp(NamedTuple):
     """Bring the TAP up; ``announce``: tell the network that the VM is here now."""
     announce: bool

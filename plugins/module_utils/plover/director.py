@@ -19,6 +19,7 @@ from .errors import WireError
 from .fencing import Fencing
 from .follower import Follower
 from .guard import Guard
+from .late_input import LateInput, checked
 from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
 from .outputs import LEADER, Deposed, Elected, Persist, RecordCommitted, Send, Timing
 from .status import describe, mode_of, reason
@@ -34,6 +35,7 @@ class Director:
         timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)
         self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()}, state, timing, now)
         self.chronicle = Chronicle(now)
+        self.late = LateInput()
         self.facts: dict = {}
         self.role: Leader | Follower
         self.figures: Figures | None = None
@@ -117,6 +119,7 @@ class Director:
     def _on_elected(self) -> None:
         role = self.role
         note_election(self)
+        self.late.cancel()
         if isinstance(role, Leader):
             self.report(f"leading again in view {self.consensus.view}")
         elif role.filled:
@@ -161,6 +164,7 @@ class Director:
         if isinstance(self.role, Leader) and not self.role.active:
             self._check_superseded()
         self.role.tick()
+        self.emit(*self.late.tick(self.now))
         if mode_of(self) != self.chronicle.mode:
             self.emit(*self.chronicle.look(self.now, mode_of(self), reason(self)))
 
@@ -209,7 +213,10 @@ class Director:
         if m.view != self.consensus.view:
             return
         leader = self.leading
-        if leader:
+        if isinstance(m, wire.LateInput):
+            if leader:
+                leader.late_input(checked(m.payload))
+        elif leader:
             self._data_to_leader(leader, m)
         elif isinstance(self.role, Follower):
             self._data_to_follower(self.role, m)
@@ -272,6 +279,8 @@ class Director:
         """Frames from the TAP, one batch."""
         if self.leading:
             self.leading.input(payload)
+        elif self.late.active(self):
+            self.emit(*self.late.forward(self, payload))
 
     def output(self, frames: bytes) -> None:
         """Whole frames the VM sent."""

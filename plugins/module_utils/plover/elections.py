@@ -22,10 +22,12 @@ class Elections:
         self._votes = {self.me}
         self._deadline = now + (self.timing.heartbeat if pre else self.timing.election)
         view = self.view + 1
+        # A leader that hands over has taken in frames that nobody else holds; they come with its vote: ask it alone.
+        asked = (self.leader,) if transfer and self.leader in self.others else self.others
         if not pre:
             self.view, self.voted_for, self.role, self.leader = view, self.me, CANDIDATE, None
             self._persist()
-        for other in self.others:
+        for other in asked:
             self._send(other, wire.VoteRequest(view, pre, transfer, *self._record_fields(),
                                                self.log.last_view, self.log.last_index))
 
@@ -51,6 +53,7 @@ class Elections:
             if m.view > self.view:
                 self._adopt(m.view, None, persist=False)
             self.voted_for, self.transfer_granted = src, m.transfer
+            self._deadline = now + self.timing.election  # we do not stand against whom we have just voted for
             self._persist()
         ahead = granted and not m.pre and (self.log.last_view, self.log.last_index) > (m.last_view, m.last_index)
         start = m.last_index if self.log.view_at(m.last_index) == m.last_view else self.log.base_index

@@ -52,6 +52,7 @@ class Leader:
         self.audit_running: list[Callable[[Figures | str], None]] = []
         self.last_syncvm_at = core.now
         self.tap_up = False
+        self.tap_early = False  # it is up while the VM is promoted
         self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
         self._sync_mark = 0
         self._retry_at: float | None = None  # when to ask QEMU again for what it refused
@@ -68,7 +69,8 @@ class Leader:
     @property
     def speaks(self) -> bool:
         """May announce where the VM is: the one thing that leaves without being the VM's output."""
-        return self.tap_up and self.serving and not self.handover_at and self.cons.fresh(self.core.now)
+        ready = self.serving if self.tap_up else self.tap_early
+        return ready and not self.handover_at and self.cons.fresh(self.core.now)
 
     @property
     def held_for_syncvm(self) -> bool:
@@ -96,6 +98,9 @@ class Leader:
         self._kept = False
         if self.vm_stopped_by_us:
             self._cont()
+        if self.vm == PROMOTING and not (self.fencing and self.fencing.blocks):
+            self.tap_early = True  # its script and the network learn meanwhile
+            self.core.emit(act.TapEarly())
         self._serve()
 
     def vm_running(self) -> None:
@@ -135,9 +140,11 @@ class Leader:
         self.guard.unmark()
         self._confirm = None
         self.peer_state = ABSENT
-        if self.tap_up:
-            self.tap_up = False
+        if self.tap_up and self.handover:
+            self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
+        elif self.tap_up or self.tap_early:
             self.core.emit(act.TapDown())
+        self.tap_up = self.tap_early = False
         if self.vm == RUNNING and not self.vm_stopped_by_us:
             self.vm_stopped_by_us = True
             self.core.emit(act.StopVm(("suspend", self.cons.view)))
@@ -199,6 +206,12 @@ class Leader:
         if self.accepts_input:
             self.cons.propose(INPUT, payload)
             self.advance()  # committed already if we lead alone, by force
+
+    def late_input(self, payload: bytes) -> None:
+        """From who led before us. It may come before we serve; it is fed when we do."""
+        if self.active and self.cons.log.bytes < self.config.log_bytes_max:
+            self.cons.propose(INPUT, payload)
+            self.advance()
 
     def advance(self) -> None:
         """Feed committed entries in order, up to a syncvm."""
@@ -267,6 +280,7 @@ class Leader:
         self.cons.truncate_to(self.applied)
         if self.syncvm.phase == sv.LOAD:
             self._resume_after_syncvm()
+            self._hand_over()  # the election runs while the secondary loads
 
     def _resume_after_syncvm(self) -> None:
         self.syncvm.resumed_at = self.last_syncvm_at = self.core.now
@@ -286,7 +300,11 @@ class Leader:
         for answer in self.audit_running:
             answer(figures)
         self.audit_running = []
-        if self.handover and not self._confirm:  # what is still to be let out comes first; another syncvm follows then
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """The secondary holds everything: let it lead. What is still to be let out comes first; another syncvm follows."""
+        if self.handover and not self.handover_at and not self._confirm:
             self.handover_at = self.core.now
             self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.peer, wire.TransferLeadership(self.cons.view))

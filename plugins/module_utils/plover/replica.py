@@ -52,7 +52,8 @@ class Replica(Daemon):
         self._vm_work: asyncio.Queue = asyncio.Queue()
         self._tap_work: asyncio.Queue = asyncio.Queue()
         self._idle_task: asyncio.Task | None = None
-        self._tap_reading = False
+        self._tap_reading = self._tap_is_up = False
+        self._announcing: asyncio.Future = self.loop.create_future()
         self.tap_error = ""
         self._vm_op: asyncio.Task | None = None
         self._executing = False
@@ -69,6 +70,7 @@ class Replica(Daemon):
             act.Hash: self._hash,
             act.Drain: lambda a: self.spawn(self._drain(a.tag)),
             act.TapUp: self._tap_up,
+            act.TapEarly: self._tap_up,
             act.Fence: lambda a: self.spawn(self._fence(a)),
             act.TapDown: lambda a: self._tap_work.put_nowait(a),
             act.KillQemu: self._kill_qemu,
@@ -119,7 +121,7 @@ class Replica(Daemon):
 
     def _follow_role(self) -> None:
         leading = self.core.leading
-        reads = bool(leading and leading.tap_up and leading.accepts_input)
+        reads = bool(leading and leading.tap_up and leading.accepts_input) or self.core.late.active(self.core)
         if reads != self._tap_reading:
             self._tap_reading = reads
             if reads:
@@ -190,7 +192,7 @@ class Replica(Daemon):
         self.run()
 
     # ---- fencing ------------------------------------------------------------------------------------------
-    def _tap_up(self, action: act.TapUp) -> None:
+    def _tap_up(self, action: act.TapUp | act.TapEarly) -> None:
         self.watchdog.arm()  # from here on the VM may speak
         self._tap_work.put_nowait(action)
 
@@ -311,20 +313,26 @@ class Replica(Daemon):
             action = await self._tap_work.get()
             self.tap_error, began = "", self.loop.time()
             try:
-                if isinstance(action, act.TapUp):
-                    await self.tap.up()
-                    self._answer("tap_ready")
-                    self.spawn(self._announce())
-                else:
+                if isinstance(action, act.TapDown):
+                    self._tap_is_up = False
                     await self.tap.down()
+                    continue
+                if not self._tap_is_up:
+                    await self.tap.up()
+                    self._tap_is_up = True
+                if isinstance(action, act.TapUp):
+                    self._answer("tap_ready")
+                self._announcing.cancel()
+                self._announcing = self.spawn(self._announce())
             except NetworkError as error:
                 log.error("%s", error)
                 if isinstance(action, act.TapUp):
                     self.tap_error = str(error)
                     self.loop.call_later(TAP_RETRY_S, self._retry_tap, action)
-            took_ms = 1000 * (self.loop.time() - began)
-            if took_ms > TAP_SLOW_MS:
-                log.warning("the TAP's script took %.0f ms (%s)", took_ms, type(action).__name__)
+            finally:
+                took_ms = 1000 * (self.loop.time() - began)
+                if took_ms > TAP_SLOW_MS:
+                    log.warning("the TAP's script took %.0f ms (%s)", took_ms, type(action).__name__)
 
     def _retry_tap(self, action: act.TapUp) -> None:
         leading = self.core.leading
@@ -336,9 +344,9 @@ class Replica(Daemon):
         for at in ANNOUNCE_AT_S:
             await asyncio.sleep(at - waited)
             waited = at
-            while (leading := self.at().leading) and leading.tap_up and not leading.speaks:
+            while (leading := self.at().leading) and (leading.tap_up or leading.tap_early) and not leading.speaks:
                 await asyncio.sleep(SPEAK_LOOK_S)  # just elected, or hung in between: first a quorum must have answered
-            if not (leading and leading.tap_up):
+            if not (leading and leading.speaks):
                 return
             for frame in announcements(self.config.guest_mac, self.config.guest_addresses):
                 self.tap.write(wrap(frame))

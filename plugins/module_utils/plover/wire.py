@@ -225,6 +225,14 @@ class Applied(Message):
 
 
 @dataclass(frozen=True)
+class LateInput(Message):
+    """Who handed over -> the new leader: frames for the VM that still came here."""
+    TYPE, FMT = 36, "!Q"
+    view: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
 class ProposeRecord(Message):
     """Leader -> all: store this in-sync record durably, then answer with HeartbeatAck."""
     TYPE, FMT = 10, "!QQQB"
