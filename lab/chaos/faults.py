@@ -29,14 +29,15 @@ class Scene:
 
     def __init__(self, roles: dict[str, str]) -> None:
         self.roles = roles
-        self.injected_at = 0.0  # CLOCK_MONOTONIC, as the clients' times
+        self.injected_at = self.injected_real = 0.0  # CLOCK_MONOTONIC, as the clients' times; CLOCK_REALTIME
         self.events: list[tuple[float, str]] = []
         self.came_back: list[tuple[str, float]] = []  # (host, CLOCK_REALTIME): hung or cut off before, not restarted
         self.notes: list[str] = []
 
     def mark(self, what: str) -> None:
         now = time.monotonic()
-        self.injected_at = self.injected_at or now
+        if not self.events:
+            self.injected_at, self.injected_real = now, time.time()
         self.events.append((round(now - self.injected_at, 3), what))
 
     def returns(self, host: str) -> None:

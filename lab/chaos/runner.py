@@ -202,6 +202,7 @@ class Play:
         if not frames:
             self.violations.append("the sniffer saw no frame at all: one voice is not proven")
         self.details["frames"] = Counter(frame.host for frame in frames)
+        self.details.update(voices.first_after(frames, terms, scene.injected_real))
         self.details["views"] = [[t.view, t.host] for t in sorted(terms) if t.at > self.began_real]
 
     def _judge_memory(self) -> None:

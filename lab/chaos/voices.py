@@ -70,6 +70,13 @@ def spoke_between(frames: Iterable[Frame], terms: Iterable[Term], host: str, beg
                      for f in sorted(frames) if f.host == host and begin <= f.at < own])
 
 
+def first_after(frames: Iterable[Frame], terms: Iterable[Term], at: float) -> dict[str, int]:
+    """The first change of leaders after ``at``, in ms from it: its election, and the new leader's first frame; or {}."""
+    term = min((t for t in terms if t.at >= at), key=lambda t: t.at, default=None)
+    heard = term and min((f.at for f in frames if f.host == term.host and f.at >= at), default=None)
+    return {"elected_ms": round(1000 * (term.at - at)), "first_frame_ms": round(1000 * (heard - at))} if heard else {}
+
+
 def _bounded(out: list[str]) -> list[str]:
     return out if len(out) <= VIOLATIONS_MAX else [*out[:VIOLATIONS_MAX], f"... and {len(out) - VIOLATIONS_MAX} more"]
 

@@ -9,7 +9,7 @@ from lab.chaos.__main__ import chosen
 from lab.chaos.history import History, gap_ms
 from lab.chaos.result import Round, percentile
 from lab.chaos.runner import CELLS, plan
-from lab.chaos.voices import VIOLATIONS_MAX, Frame, Term, source_filter, spoke_between, violations
+from lab.chaos.voices import VIOLATIONS_MAX, Frame, Term, first_after, source_filter, spoke_between, violations
 from lab.linearizable import CAS, READ, UNKNOWN, WRITE, Op
 
 A, B = "primary", "secondary"
@@ -80,6 +80,12 @@ def test_a_thawed_leader_must_not_send_one_frame_even_if_the_new_one_was_silent_
 def test_a_host_that_thaws_as_leader_or_is_elected_again_may_speak():
     assert spoke_between(frames((14, B)), TERMS, B, 13.0, 30.0) == []
     assert spoke_between(frames((20.1, A)), [*TERMS, Term(3, A, 20.0)], A, 14.0, 30.0) == []
+
+
+def test_the_way_of_a_failover_is_told_from_the_fault_on():
+    terms = [*TERMS, Term(3, A, 20.0)]
+    assert first_after(frames((9.8, A), (10.05, B), (10.3, B)), terms, 9.9) == {"elected_ms": 100, "first_frame_ms": 150}
+    assert first_after(frames((1, A)), terms, 9.9) == {} == first_after(frames((30, A)), terms, 25.0)
 
 
 def test_the_filter_holds_the_address():
