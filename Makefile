@@ -8,7 +8,7 @@ BENCH_STAMP = $(STAMP)-bench
 
 help:
 	@echo "make test              all tests"
-	@echo "make test-unit         pure logic and bad input; seconds"
+	@echo "make test-unit         pure logic, bad input, the paper's claims in the simulator; seconds"
 	@echo "make test-native       the C library, also under ASan and UBSan"
 	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
 	@echo "make test-lab          the play on three systemd hosts: refusals, --check, the demo's failover"
@@ -39,7 +39,7 @@ native: setup
 test: lint test-native test-unit test-bench test-integration test-lab test-molecule
 
 test-unit: native
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit tests/sim
 
 test-native: setup
 	@$(MAKE) -s -C native test

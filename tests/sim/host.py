@@ -7,6 +7,7 @@ after the other, each taking its time, answers as events. What the real shell de
 from __future__ import annotations
 
 import random
+import re
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -403,7 +404,10 @@ class ReplicaMember(Member):
             self.call("qemu_exited", "QEMU ended")
 
 
+_SET = re.compile(r"frozenset\(\{([^}]*)\}\)")
+
+
 def shown(thing: object) -> str:
-    """One line, long payloads cut."""
-    text = repr(thing)
+    """One line, long payloads cut, sets in order: a replay reads the same whatever PYTHONHASHSEED is."""
+    text = _SET.sub(lambda found: "{" + ", ".join(sorted(found[1].split(", "))) + "}", repr(thing))
     return text if len(text) < 160 else text[:157] + "..."
