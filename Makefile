@@ -2,7 +2,7 @@
 # One obvious way to do each thing. Needs a Debian 12 machine, root, and what requirements/debian.txt lists
 # (`make setup` installs it).
 PYTHON = .cache/venv/bin/python
-PYTEST = $(PYTHON) -m pytest -q
+PYTEST = $(PYTHON) -m pytest -q -o faulthandler_timeout=300
 STAMP = .cache/setup-$(shell cd requirements && cat debian.txt python.txt target-python.txt | sha256sum | cut -c1-16)
 BENCH_STAMP = $(STAMP)-bench
 
@@ -15,6 +15,8 @@ help:
 	@echo "make test-molecule     scenario default: converge, idempotence, testinfra"
 	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
+	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
+	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              ruff"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE=; a table at the end"
@@ -36,10 +38,21 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 native: setup
 	@$(MAKE) -s -C native
 
-test: lint test-native test-unit test-bench test-integration test-lab test-molecule
+test: lint test-native test-unit sim sim-mutants test-bench test-integration test-lab test-molecule
 
 test-unit: native
 	$(PYTEST) tests/unit tests/sim
+
+# The core under a seed's faults. PYTHONHASHSEED: a trace is then the same to the letter.
+sim: setup
+ifdef SEED
+	@PYTHONHASHSEED=0 $(PYTHON) -m tests.sim --seed $(SEED)
+else
+	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim $(or $(SEEDS),10000)
+endif
+
+sim-mutants: setup
+	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim.mutants
 
 test-native: setup
 	@$(MAKE) -s -C native test
@@ -90,5 +103,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build up demo chaos down test test-unit test-native test-bench test-integration \
+.PHONY: help setup native build up demo chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
         test-lab test-molecule bench bench-consensus lint clean

@@ -162,6 +162,14 @@ def flapping(world: World, rng: random.Random, name: str) -> None:
         world.loop.after(n * 0.12, None, _cut, world, rng, [(name, other), (other, name)], rng.uniform(0.01, 0.11))
 
 
+def hung_behind_cut(world: World, rng: random.Random, name: str) -> None:
+    """Hung for longer than the detection time, and cut off from the other replica for longer still."""
+    other = "secondary" if name == "primary" else "primary"
+    _cut(world, rng, [(name, other), (other, name)], rng.uniform(0.8, 1.4))
+    world.freeze(name)
+    world.loop.after(rng.uniform(0.15, 0.35), None, world.thaw, name)
+
+
 def break_link(world: World, rng: random.Random, name: str) -> None:
     """A connection is reset."""
     other = rng.choice(_others(name))
@@ -201,7 +209,8 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "stop-daemon": (stop_daemon, ALL), "stop-qemu": (stop_qemu, REPLICAS), "freeze-host": (freeze_host, ALL),
     "slow-host": (slow_host, ALL), "clock-jump": (clock_jump, ALL), "full-disk": (full_disk, ALL),
     "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL), "cut-link": (one_link, ALL),
-    "mute": (mute, ALL), "deaf": (deaf, ALL), "flapping": (flapping, ALL), "break-link": (break_link, ALL),
+    "mute": (mute, ALL), "deaf": (deaf, ALL), "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER),
+    "break-link": (break_link, ALL),
     "lossy": (lossy, ANY), "corrupt": (corrupt, ANY), "switchover": (switchover, LEADER), "audit": (audit, LEADER)}
 ROWS = [(fault, role) for fault, (_, roles) in FAULTS.items() for role in roles]
 CELLS = [(fault, role, phase) for phase in PHASES for fault, role in ROWS]

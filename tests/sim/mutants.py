@@ -195,11 +195,6 @@ def hung_leader_speaks() -> None:
     Consensus.fresh = lambda self, now: True
 
 
-@mutant("a secondary is promoted in the middle of a load")
-def promoted_between_two_states() -> None:
-    Follower.must_finish_load = property(lambda self: False)
-
-
 @mutant("the digest of what was staged is not compared")
 def digest_not_checked() -> None:
     good = SecondarySyncvm.on_stage_end
@@ -242,16 +237,6 @@ def dirty_pages_forgotten() -> None:
 @mutant("output is not held in the last steps of a fill")
 def fill_does_not_hold_output() -> None:
     LeaderFill.holds_output = property(lambda self: False)
-
-
-@mutant("a syncvm lets out all that is held, also what came after its stop")
-def releases_more_than_covered() -> None:
-    good = Leader.staged
-
-    def staged(self):
-        self._sync_mark = self.guard.mark()
-        good(self)
-    Leader.staged = staged
 
 
 @mutant("the secondary acknowledges when the leader starts to send, not when all is there")

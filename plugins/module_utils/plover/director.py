@@ -131,8 +131,10 @@ class Director:
                 self.role.fencing = Fencing(policy, self.role.peer, self.consensus.view)
                 self.emit(*self.role.fencing.tick(self.now))
             self.role.finishing = role.syncvm if role.must_finish_load else None
-            if self.role.finishing is None:
-                self.emit(act.Promote(("promote", self.consensus.view)))
+            self.role.bring_tap_up_early()
+            if self.role.finishing is not None:
+                return  # nothing is recorded until it is loaded: who handed over keeps its copy that long
+            self.emit(act.Promote(("promote", self.consensus.view)))
         else:
             self.report(f"elected in view {self.consensus.view} without a VM: booting it")
             self.cold = False
@@ -342,6 +344,8 @@ class Director:
         if isinstance(self.role, Leader):
             self.role.finishing = None
             self.emit(act.Promote(("promote", self.consensus.view)))
+            if self.leading:
+                self.role.begin()
         else:
             self.role.colo_loaded()
 

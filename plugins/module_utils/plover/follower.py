@@ -27,6 +27,7 @@ class Follower:
         self.ready = False  # an empty QEMU waits for its fill
         self.filled = False  # it runs, fed from the log
         self.recorded = False  # we have been in the record since
+        self.filled_at = 0.0
         self.refused = ""
         self.applied = 0
         self.fill: SecondaryFill | None = None
@@ -59,6 +60,15 @@ class Follower:
             self.recorded = True
         elif self.recorded:
             self.reset("the leader goes on without us")
+        elif self._forgotten:
+            self.reset(f"{self.cons.leader} has not recorded us in sync", tell=True)
+
+    @property
+    def _forgotten(self) -> bool:
+        """Filled, and a leader that is well has had the time it allows itself for the last step of a fill."""
+        waited_s = self.core.now - self.filled_at
+        return waited_s > 2 * self.config.syncvm_timeout_ms / 1000 and self.cons.leader in self.cons.others and \
+            self.cons.hears(self.cons.leader, self.core.now)
 
     def reset(self, why: str, tell: bool = False) -> None:
         """Throw our copy away and begin anew."""
@@ -88,7 +98,7 @@ class Follower:
         return self.fill is not None and (m.view, m.join) == (self.fill.view, self.fill.join)
 
     def colo_ready(self) -> None:
-        self.filled, self.applied = True, self.fill.index
+        self.filled, self.applied, self.filled_at = True, self.fill.index, self.core.now
         self.core.note_holder(True)
         self.core.emit(*self.fill.colo_ready())
         self.advance()

@@ -98,10 +98,13 @@ class Leader:
         self._kept = False
         if self.vm_stopped_by_us:
             self._cont()
-        if self.vm == PROMOTING and not (self.fencing and self.fencing.blocks):
-            self.tap_early = True  # its script and the network learn meanwhile
-            self.core.emit(act.TapEarly())
         self._serve()
+
+    def bring_tap_up_early(self) -> None:
+        """While the VM loads and is promoted, the TAP's script and the network get ready."""
+        if not (self.fencing and self.fencing.blocks):
+            self.tap_early = True
+            self.core.emit(act.TapEarly())
 
     def vm_running(self) -> None:
         self.vm = RUNNING
@@ -191,7 +194,8 @@ class Leader:
 
     def qemu_refused(self, error: str) -> None:
         """Our QEMU does not do as asked. Beside a secondary it is given up; the only copy of the VM never is."""
-        if self.peer_state == IN_SYNC or self.vm == BOOTING or not self.active:
+        # A load that failed leaves pages and devices of two moments: that is no copy.
+        if self.peer_state == IN_SYNC or self.vm == BOOTING or not self.active or self.finishing is not None:
             self.core.give_up_qemu(f"QEMU failed: {error}")
         else:
             self.core.report(f"QEMU failed, and no other host holds the VM: trying again: {error}")
