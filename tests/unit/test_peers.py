@@ -262,3 +262,19 @@ def test_a_new_connection_of_a_member_replaces_its_old_one():
             assert (len(member.up), len(member.down), len(member.links.links)) == (2, 1, 1)
             new.close()
     asyncio.run(run())
+
+
+def test_a_connection_that_the_other_end_forgot_is_noticed_though_nobody_sends():
+    """As after a cut in which one end gave the connection up: no FIN, no RST, only keepalives find out."""
+    tcp_repair = 19  # linux/tcp.h: closed in this mode, a socket leaves without a word
+
+    async def run():
+        async with listening() as member:
+            _, writer = await dial(member)
+            writer.write(sent(hello(channel=wire.DATA)))
+            await until(lambda: member.up)
+            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, tcp_repair, 1)
+            writer.transport.abort()
+            await until(lambda: member.down)
+            assert member.down == [("primary", wire.DATA)]
+    asyncio.run(run())

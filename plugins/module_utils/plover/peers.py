@@ -46,6 +46,10 @@ class Link(asyncio.BufferedProtocol):
         self.transport = transport
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A data channel that one end closed behind a cut looks open at the other, who may have nothing to send on it.
+        for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3)):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
         if self.dialled:
