@@ -28,10 +28,10 @@ _HIT = 1 << 31
 _RAM = struct.Struct(f"!{PAGES}Q")
 _DEVICE = struct.Struct("!QI")
 
-# One number a page: the core does not care how large a page is, and a quick simulator finds more. Few pages at a time, so
+# One number a page: the core does not care how large a page is, and a quick simulator finds more. One page at a time, so
 # that a fill and a transfer take several turns, as those of a real guest do.
-pg.PAGE_BYTES, pg.CHUNK_PAGES = 8, 4
-fill.CHUNKS_PER_TURN, fill.FEW_PAGES = 1, 6
+pg.PAGE_BYTES, pg.CHUNK_PAGES = 8, 1
+fill.CHUNKS_PER_TURN, fill.FEW_PAGES = 1, 12
 
 
 MAC = bytes.fromhex("525400706c01")  # of the VM, in front of what is sent to it

@@ -230,7 +230,7 @@ class ReplicaMember(Member):
         elif kind is act.CloseData:
             self.world.network.drop(self.name, self.other, wire.DATA)
         elif kind is act.Yield:
-            self.world.loop.after(0.0, self, self.call, "data_writable")
+            self.world.loop.after(0.0006 * self.rng.random(), self, self.call, "data_writable")
         elif kind is act.Hash:
             hashes = self.memory.hash(action.index)
             self.world.loop.after(0.0003 * self.rng.random(), self, self.call, "hashed", action.tag, hashes)
