@@ -376,3 +376,17 @@ def test_who_voted_waits_before_it_stands_itself():
         member.tick(5.0 + ms / 1000)
         asked += [ms for a in member.take() if isinstance(a, Send)][:1]
     assert asked[0] == 150  # it had heard no leader for five seconds
+
+
+def test_a_candidate_that_loses_its_copy_while_the_votes_are_under_way_does_not_boot_an_empty_vm(cluster):
+    """Found by the simulator: both QEMUs die within a message's time, and the group went on from nothing."""
+    write(cluster, 5)
+    secondary = cluster["secondary"]
+    cluster.kill("primary")
+    cluster.run_until(lambda: secondary.consensus.role == "candidate")
+    secondary.qemu = False
+    secondary.core.at(cluster.now).qemu_exited("QEMU ended")
+    secondary.pump()
+    cluster.run(2.0)
+    assert cluster.leader() is None and not secondary.released
+    assert "lost here" in secondary.core.status()["sentence"]

@@ -15,7 +15,7 @@ from .chronicle import FAILOVER, FORCED, HANDED_OVER, SWITCHOVER, Chronicle, not
 from .config import Config
 from .consensus import Consensus
 from .durable import Durable
-from .errors import WireError
+from .errors import InvariantViolation, WireError
 from .fencing import Fencing
 from .follower import Follower
 from .guard import Guard
@@ -135,6 +135,9 @@ class Director:
             if self.role.finishing is not None:
                 return  # nothing is recorded until it is loaded: who handed over keeps its copy that long
             self.emit(act.Promote(("promote", self.consensus.view)))
+        elif self.consensus.record.version and not self.cold:
+            raise InvariantViolation(f"elected in view {self.consensus.view} without the VM's state, and nobody asked for a "
+                                     "cold start")
         else:
             self.report(f"elected in view {self.consensus.view} without a VM: booting it")
             self.cold = False

@@ -6,7 +6,7 @@ from . import wire
 from .durable import Record
 from .errors import WireError
 from .log import pack, unpack
-from .outputs import CANDIDATE, LEADER, Elected
+from .outputs import CANDIDATE, FOLLOWER, LEADER, Elected
 
 
 class Elections:
@@ -76,6 +76,9 @@ class Elections:
         if self._pre:
             if self._may_stand():
                 self._ask(now, pre=False, transfer=False)
+            return
+        if not self._may_stand():  # the VM's state was lost here while the votes were on their way
+            self.role = FOLLOWER
             return
         if m.ahead:
             self._take_over_log(m)
