@@ -42,7 +42,7 @@ def plan(rounds: int, seed: int, cells: list[tuple[str, str]]) -> list[tuple[str
 
 def bring_up() -> None:
     """A lab that is up, protected and has state disks is taken as it is (KEEP=1 leaves one)."""
-    if all(os.path.ismount(Host(name).state_disk) for name in HOSTS):
+    if all(os.path.ismount(Host(name).state_disk) and members.first_process(name) for name in HOSTS):
         heal_all()
         if members.wait(members.protected, 30.0):
             return
