@@ -98,6 +98,40 @@ def test_no_content_breaks_the_reader(tmp_path_factory, content):
     assert table(with_durations(entries, NOON)) and damaged <= len(content)
 
 
+words = st.text(max_size=40)
+numbers = st.none() | st.integers(0, 2**40) | st.floats(0, 1e9, allow_nan=False)
+facts = {"view": st.fixed_dictionaries({"view": st.integers(1, 2**63), "leader": words, "cause": words}),
+         "serving": st.fixed_dictionaries({"view": st.integers(1, 2**63), "outage_ms": numbers}),
+         "mode": st.fixed_dictionaries({"mode": words, "before": st.none() | words, "before_s": numbers}),
+         "start": st.just({})}
+one_note = st.sampled_from(sorted(facts)).flatmap(lambda kind: st.tuples(st.just(kind), words, facts[kind]))
+
+
+@given(st.lists(one_note, max_size=5))
+def test_any_note_is_read_as_it_was_written(tmp_path_factory, written):
+    log = History(tmp_path_factory.mktemp("h"), Clock())
+    for kind, why, known in written:
+        log.note(kind, why, known)
+    assert log.flush()
+    entries, damaged = read(log.path.parent)
+    assert damaged == 0
+    assert [(e.pop("kind"), e.pop("why"), {key: e[key] for key in e if key != "at"}) for e in entries] == written
+
+
+def test_any_byte_may_be_another_and_costs_its_own_line_only(tmp_path):
+    log = filled(tmp_path)
+    whole = log.path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    good = read(tmp_path)[0]
+    for at in range(len(whole)):
+        log.path.write_bytes(whole[:at] + bytes([whole[at] ^ (0x01, 0x81)[at % 2]]) + whole[at + 1:])
+        entries, damaged = read(tmp_path)
+        hit = sum(at >= sum(map(len, lines[:n + 1])) for n in range(len(lines)))
+        lost = {hit, hit + 1} if whole[at:at + 1] == b"\n" else {hit}  # without the end between them two lines run together
+        assert [e for n, e in enumerate(good) if n not in lost] == [e for e in entries if e in good] and damaged <= 1
+        assert table(with_durations(entries, NOON))
+
+
 def test_two_files_bound_it_and_the_newest_stays(tmp_path):
     log = History(tmp_path)
     for n in range(3 * BYTES_MAX // 500):

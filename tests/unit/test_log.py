@@ -161,3 +161,21 @@ def test_a_flipped_bit_is_refused_or_still_a_run_of_entries(entries, data):
         return
     assert pack(got) == whole
     assert [e.index for e in got] == list(range(got[0].index, got[0].index + len(got)))
+
+
+@given(runs().filter(bool), st.data())
+@settings(max_examples=15)
+def test_any_byte_may_be_another_or_missing(entries, data):
+    """In the payload of an Append or a vote: refused, or a run of entries in order; never another error."""
+    whole = pack(entries)
+    for at in range(len(whole)):
+        other = bytes([whole[at] ^ data.draw(st.integers(1, 255))]) if at % 8 == 0 else b"\xff"
+        for spoilt in (whole[:at] + other + whole[at + 1:], whole[:at] + whole[at + 1:], whole[:at] + other + whole[at:]):
+            try:
+                got = unpack(spoilt)
+            except WireError as error:
+                assert str(error)
+            else:
+                assert pack(got) == spoilt
+                assert [e.index for e in got] == [got[0].index + n for n in range(len(got))]
+                assert all(e.kind == INPUT or len(e.payload) == NUMBER.size for e in got)

@@ -171,6 +171,35 @@ def test_a_flipped_bit_in_the_body_is_another_message_of_the_same_type(message, 
     assert got != message or "?" in message.FMT  # any byte but 0 is true
 
 
+@each_type
+@given(data=st.data())
+@settings(max_examples=4)
+def test_any_byte_of_a_stream_may_be_another_wherever_the_network_cuts_it(cls, data):
+    """Between two good messages: refused, or messages; never another error, and what came before is not touched."""
+    before, message, after = (data.draw(messages(one, payload=30)) for one in (wire.Staged, cls, wire.Applied))
+    whole = b"".join(map(sent, (before, message, after)))
+    cut = data.draw(st.integers(0, len(whole)))
+    for at in range(len(sent(before)), len(whole)):
+        spoilt = bytearray(whole)
+        spoilt[at] ^= data.draw(st.integers(1, 255)) if at % 8 == 0 else 0x81
+        decoder, got = wire.Decoder(TAG), []
+        try:
+            for piece in (spoilt[:cut], spoilt[cut:]):
+                got.extend(decoder.feed(bytes(piece)))
+            decoder.end()
+        except WireError as error:
+            assert str(error)
+        assert got[0] == before and all(isinstance(m, wire.Message) for m in got)
+
+
+@given(any_message, st.data())
+def test_bytes_that_are_missing_or_too_many_are_refused_or_understood(message, data):
+    whole = sent(message)
+    at, count = data.draw(st.integers(0, len(whole))), data.draw(st.integers(1, 40))
+    refused_or_understood(whole[:at] + whole[at + count:])
+    refused_or_understood(whole[:at] + data.draw(st.binary(min_size=count, max_size=count)) + whole[at:])
+
+
 def test_a_message_over_the_limit_is_not_sent():
     payload = bytes(wire.BODY_BYTES_MAX)
     assert len(wire.encode(wire.Hello(payload), TAG)) == 2
