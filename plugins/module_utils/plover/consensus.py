@@ -158,7 +158,7 @@ class Consensus(Elections):
         Who votes has not heard us for the detection time (paper §3.2). This rests on clocks, so no safety rests on it: it
         only tells a leader that was hung to ask before it speaks.
         """
-        return now - self._confirmed_at <= FRESH_SHARE * self.timing.detection
+        return self.alone or now - self._confirmed_at <= FRESH_SHARE * self.timing.detection
 
     def truncate_to(self, index: int) -> None:
         """Leader: entries up to ``index`` are covered by a syncvm; all members may forget them."""
