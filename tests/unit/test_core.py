@@ -390,3 +390,29 @@ def test_a_candidate_that_loses_its_copy_while_the_votes_are_under_way_does_not_
     cluster.run(2.0)
     assert cluster.leader() is None and not secondary.released
     assert "lost here" in secondary.core.status()["sentence"]
+
+
+@pytest.mark.parametrize("phase", ["stop", "hash", "wait-staged"])
+def test_a_refused_command_is_not_asked_again_in_the_middle_of_a_syncvm(cluster, phase):
+    """A VM that ran on there would change pages that are hashed already."""
+    node = cluster.leader()
+    leader = node.core.leading
+    cluster.send(4)
+    cluster.run_until(lambda: leader.syncvm is not None and leader.syncvm.phase == phase)
+    leader._retry_at = cluster.now
+    node.core.at(cluster.now).tick()
+    assert not [a for a in node.core.take() if isinstance(a, act.ContVm)] and leader._retry_at is None
+
+
+def test_a_refused_command_of_the_only_copy_is_asked_again():
+    cluster = Cluster()
+    cluster.run_until(lambda: cluster.leader() is not None)
+    cluster.kill("secondary")
+    node, asked = cluster["primary"], []
+    cluster.run(1.0)
+    original, node.do = node.do, lambda action: (asked.append(type(action)), original(action))
+    node.core.at(cluster.now).failed(("cont",), "QMP: refused")
+    cluster.run(0.5)
+    assert act.ContVm not in asked and act.KillQemu not in asked
+    cluster.run(1.0)
+    assert asked.count(act.ContVm) == 1 and act.KillQemu not in asked and cluster.leader() is node

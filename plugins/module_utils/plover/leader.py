@@ -156,9 +156,25 @@ class Leader:
 
     # ---- time ---------------------------------------------------------------------------------------
     def tick(self) -> None:
-        now, ms = self.core.now, self.config
+        if self.active:
+            self._enforce_limits()
         if not self.active:
-            return
+            return  # our QEMU was given up
+        now = self.core.now
+        if not self.held_for_syncvm and self.serving:
+            self.cons.truncate_to(self.applied)
+        if self.fencing:
+            self.core.emit(*self.fencing.tick(now))
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self._ask_qemu_again()
+        self.advance()
+        self.release_confirmed()
+        self.maybe_syncvm()
+
+    def _enforce_limits(self) -> None:
+        """Give up who keeps clients waiting for longer than the settings allow."""
+        now, ms = self.core.now, self.config
         silent = now - self.cons.answered_at[self.peer] > ms.peer_timeout_ms / 1000
         if silent and self.peer_state in (FILLING, IN_SYNC):
             self.drop_peer(f"{self.peer} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
@@ -181,16 +197,12 @@ class Leader:
             # It may still do so, asked as it was, unless the record no longer names it.
             self.drop_peer(f"{self.peer} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still "
                            "leading here")
-        if not self.held_for_syncvm and self.serving:
-            self.cons.truncate_to(self.applied)
-        if self.fencing:
-            self.core.emit(*self.fencing.tick(now))
-        if self._retry_at is not None and now >= self._retry_at:
-            self._retry_at = None
-            self.core.emit(act.Promote(("promote", self.cons.view)) if self.vm == PROMOTING else act.ContVm())
-        self.advance()
-        self.release_confirmed()
-        self.maybe_syncvm()
+
+    def _ask_qemu_again(self) -> None:
+        if self.vm == PROMOTING:
+            self.core.emit(act.Promote(("promote", self.cons.view)))
+        elif not (self._input_paused or self.vm_stopped_by_us):  # else what has it stopped by now lets it run on itself
+            self.core.emit(act.ContVm())
 
     def qemu_refused(self, error: str) -> None:
         """Our QEMU does not do as asked. Beside a secondary it is given up; the only copy of the VM never is."""
