@@ -38,7 +38,7 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 native: setup
 	@$(MAKE) -s -C native
 
-test: lint test-native test-unit test-sim test-bench test-integration test-lab test-molecule
+test: lint test-native test-unit sim test-bench test-integration test-lab test-molecule
 
 test-unit: native
 	$(PYTEST) tests/unit tests/sim
@@ -50,9 +50,6 @@ ifdef SEED
 else
 	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim $(or $(SEEDS),10000)
 endif
-
-test-sim:
-	@$(MAKE) -s sim SEEDS=$(or $(SEEDS),4900)
 
 sim-mutants: setup
 	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim.mutants
@@ -106,5 +103,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build up demo chaos down test test-sim sim sim-mutants test-unit test-native test-bench test-integration \
+.PHONY: help setup native build up demo chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
         test-lab test-molecule bench bench-consensus lint clean

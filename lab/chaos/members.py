@@ -5,14 +5,14 @@ A host's files are reached through /proc/PID/root of its first process; its proc
 """
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
+
+import plover_client
 
 from ..hosts import CGROUPS, HOSTS, Host
 from .voices import Term
@@ -22,7 +22,6 @@ REPLICAS = ("primary", "secondary")
 DAEMON = {"primary": "plover-replica", "secondary": "plover-replica", "witness": "plover-witness"}
 STATUS_TIMEOUT_S = 2.0
 OPERATION_TIMEOUT_S = 40.0
-REPLY_BYTES_MAX = 1 << 20
 _ELECTED = re.compile(r"(?:elected|leading again) in view (\d+)")
 
 
@@ -41,18 +40,8 @@ def first_process(host: str) -> int:
 def ask(host: str, command: str, timeout_s: float = STATUS_TIMEOUT_S) -> dict:
     """What `ploverctl COMMAND` asks the daemon, without the program; {} if nobody answers in time."""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(timeout_s)
-            sock.connect(f"/proc/{first_process(host)}/root/run/plover/{VM}/ctl.sock")
-            sock.sendall(json.dumps({"cmd": command}).encode() + b"\n")
-            data = b""
-            while not data.endswith(b"\n") and len(data) < REPLY_BYTES_MAX:
-                chunk = sock.recv(65_536)
-                if not chunk:
-                    break
-                data += chunk
-        return json.loads(data)
-    except (OSError, ValueError):
+        return plover_client.ask(VM, command, f"/proc/{first_process(host)}/root/run/plover", timeout_s)
+    except plover_client.ClientError:
         return {}
 
 

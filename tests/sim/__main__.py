@@ -8,14 +8,13 @@ import os
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 from . import ROOT
 from .faults import CELLS, PHASES, ROWS
 from .run import Result, run
 
 COVERAGE = ROOT / "build" / "sim" / "coverage.txt"
-TRACE_LINES = 400
+TRACE_LINES = 40
 
 
 def replay(seed: int) -> int:
@@ -70,13 +69,10 @@ def report(bad: list[Result], injected: Counter, steps: int, seconds: float) -> 
     if bad:
         first = min(bad)
         trace: list[str] = []
-        try:
-            run(first.seed, trace)
-        except Exception as error:
-            trace.append(repr(error))
+        run(first.seed, trace)
         path = COVERAGE.with_name(f"seed-{first.seed}.txt")
-        Path(path).write_text("\n".join(trace) + "\n")
-        print("\n".join(trace[-TRACE_LINES // 10:]))
+        path.write_text("\n".join(trace) + "\n")
+        print("\n".join(trace[-TRACE_LINES:]))
         print(f"the whole trace of seed {first.seed}: {path.relative_to(ROOT)}; again: make sim SEED={first.seed}")
     print(f"fault x phase: {len(CELLS)} cells, {empty} empty ({COVERAGE.relative_to(ROOT)})")
     print(f"{steps} steps in {seconds:.0f} s")

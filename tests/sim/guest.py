@@ -33,7 +33,6 @@ _DEVICE = struct.Struct("!QI")
 pg.PAGE_BYTES, pg.CHUNK_PAGES = 8, 1
 fill.CHUNKS_PER_TURN, fill.FEW_PAGES = 1, 12
 
-
 MAC = bytes.fromhex("525400706c01")  # of the VM, in front of what is sent to it
 
 
@@ -51,7 +50,6 @@ class Qemu(Process):
         self.dirty: set[int] = set()
         self.frames = 0  # device state: must always fit the counter in memory
         self.running = not incoming
-        self.colo = False
         self.stopped_as = 0  # digest of the memory when the VM was stopped
         self.inbox: deque[bytes] = deque()
         self.outbox: list[bytes] = []

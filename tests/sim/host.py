@@ -122,9 +122,8 @@ class WitnessMember(Member):
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        timing = Timing(self.config.detection_ms / 1000, self.config.heartbeat_ms / 1000)
         kinds = {m: v["kind"] for m, v in self.config.members.items()}
-        self.consensus = Consensus(self.name, kinds, self.store.load(), timing, host.clock())
+        self.consensus = Consensus(self.name, kinds, self.store.load(), Timing.of(self.config), host.clock())
 
     def event(self, event: str, *arguments: object) -> None:
         if event == "tick":
@@ -371,12 +370,10 @@ class ReplicaMember(Member):
         why = vm.load(action.stream if feed else action.state)
         if why:
             self.world.ghost.fail(f"{self.name}: {why}")
-        vm.colo = True
         self._run_vm(vm)
         self.call("colo_ready" if feed else "colo_loaded", action.tag)
 
     def _promote(self, vm: Qemu, action: act.Promote) -> None:
-        vm.colo = False
         if not vm.running and vm.stopped_as != vm.digest():
             self.world.ghost.fail(f"{self.name}: promoted with pages of two different moments")
         self._run_vm(vm)

@@ -18,8 +18,9 @@ from plover.fill import LeaderFill
 from plover.follower import Follower
 from plover.guard import Guard
 from plover.leader import IN_SYNC, Leader
+from plover.log import unpack
 from plover.outputs import LEADER, Persist
-from plover.syncvm import STAGE, LeaderSyncvm, SecondarySyncvm
+from plover.syncvm import STAGE, LeaderSyncvm, SecondarySyncvm, chain_digest
 
 from .run import run
 
@@ -201,7 +202,6 @@ def digest_not_checked() -> None:
 
     def on_stage_end(self, m):
         digest = self._digest
-        from plover.syncvm import chain_digest
         fitting = chain_digest(self._memory, digest, m.payload)
         return good(self, type(m)(m.view, m.number, self._pages, fitting, m.payload))
     SecondarySyncvm.on_stage_end = on_stage_end
@@ -260,7 +260,6 @@ def secondary_speaks() -> None:
 @mutant("a follower keeps entries of an older leader beside those of the new one")
 def log_conflicts_kept() -> None:
     def on_append(self, now, src, m):
-        from plover.log import unpack
         if self._on_leader_message(now, src, m.view):
             for entry in unpack(m.payload):
                 if entry.index == self.log.last_index + 1:

@@ -2,6 +2,7 @@
 """One seed from start to end: faults while clients work, then quiet, and the group must be protected again."""
 from __future__ import annotations
 
+import traceback
 from typing import NamedTuple
 
 from plover.leader import Leader
@@ -38,7 +39,7 @@ def run(seed: int, trace: list[str] | None = None, world_class: type[World] = Wo
     except Exception as error:  # whatever escapes the core is a bug as well; the seed replays it
         violation = f"{type(error).__name__}: {error} (at {world.loop.now:.4f} s)"
         if trace is not None:
-            raise
+            trace.append(traceback.format_exc())
     return Result(seed, violation, tuple(plan.injected), world.loop.steps, sum(c.answered for c in world.clients))
 
 

@@ -51,7 +51,6 @@ class World:
         for name in NAMES:
             self.start_daemon(name)
         self.clients = [Client(self, n) for n in range(CLIENTS)]
-        self.restarting: set[str] = set()
 
     def note(self, who: str, text: str) -> None:
         if self.trace is not None:

@@ -73,7 +73,6 @@ class Consensus(Elections):
         self._deadline = now
         self._votes: set[str] = set()
         self._pre = True
-        self._transfer = False
         self._out: list[Output] = []
 
     # ---- the owner's side -------------------------------------------------------------------------

@@ -32,8 +32,8 @@ class Director:
     def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False) -> None:
         """``adopted``: our daemon restarted, and the QEMU that led before still runs."""
         self.config, self.memory, self.now = config, memory, now
-        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)
-        self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()}, state, timing, now)
+        kinds = {m: v["kind"] for m, v in config.members.items()}
+        self.consensus = Consensus(config.member, kinds, state, Timing.of(config), now)
         self.chronicle = Chronicle(now)
         self.late = LateInput()
         self.facts: dict = {}

@@ -18,7 +18,7 @@ class Elections:
         return self.me in self.record.in_sync or self.record.version == 0
 
     def _ask(self, now: float, pre: bool, transfer: bool) -> None:
-        self._pre, self._transfer = pre, transfer
+        self._pre = pre
         self._votes = {self.me}
         self._deadline = now + (self.timing.heartbeat if pre else self.timing.election)
         view = self.view + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from . import wire
+from .config import Config
 from .durable import Durable, Record
 
 FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
@@ -43,3 +44,7 @@ class Timing(NamedTuple):
     detection: float
     heartbeat: float
     election: float = 0.15
+
+    @classmethod
+    def of(cls, config: Config) -> Timing:
+        return cls(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)

@@ -24,9 +24,8 @@ class Witness(Daemon):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.store = Store(config.state_path)
-        timing = Timing(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)
-        self.consensus = Consensus(config.member, {m: v["kind"] for m, v in config.members.items()},
-                                   self.store.load(), timing, self.loop.time())
+        kinds = {m: v["kind"] for m, v in config.members.items()}
+        self.consensus = Consensus(config.member, kinds, self.store.load(), Timing.of(config), self.loop.time())
         self.chronicle = Chronicle(self.loop.time())
         self.links = PeerLinks(config, self._on_message, self._on_link_up, lambda *a: None, lambda: None)
 
