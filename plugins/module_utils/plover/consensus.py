@@ -159,6 +159,10 @@ class Consensus(Elections):
         """
         return self.alone or now - self._confirmed_at <= FRESH_SHARE * self.timing.detection
 
+    def fresh_until(self, now: float) -> float:
+        """What was fresh at ``now`` may be acted on until then: who does so later may have been stopped in between."""
+        return now + (1 - FRESH_SHARE) * self.timing.detection
+
     def truncate_to(self, index: int) -> None:
         """Leader: entries up to ``index`` are covered by a syncvm; all members may forget them."""
         self.truncate_index = max(self.truncate_index, min(index, self.commit_index))

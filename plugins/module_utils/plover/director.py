@@ -91,6 +91,11 @@ class Director:
         self.consensus.eligible = self._holds_state or first_boot or self.cold
 
     @property
+    def speak_until(self) -> float:
+        """The event we are in was judged by its time: what it lets out must be on its way by then, or not go at all."""
+        return self.consensus.fresh_until(self.now)
+
+    @property
     def leading(self) -> Leader | None:
         return self.role if isinstance(self.role, Leader) and self.consensus.role == LEADER else None
 

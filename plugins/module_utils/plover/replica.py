@@ -62,7 +62,7 @@ class Replica(Daemon):
             Send: lambda a: self.links.send(a.to, wire.CONTROL, a.message),
             act.SendData: lambda a: self.links.send(self.peer, wire.DATA, a.message),
             act.Inject: lambda a: self.vm and self.vm.inject(a.payload),
-            act.Emit: lambda a: [self.tap.write(run) for run in a.chunks],
+            act.Emit: lambda a: [self.tap.write(run, self.core.speak_until) for run in a.chunks],
             act.Happened: lambda a: self.note(*a),
             act.Report: lambda a: log.info("%s", a.text),
             act.CloseData: lambda a: self.links.close(self.peer, wire.DATA),
@@ -349,7 +349,7 @@ class Replica(Daemon):
             if not (leading and leading.speaks):
                 return
             for frame in announcements(self.config.guest_mac, self.config.guest_addresses):
-                self.tap.write(wrap(frame))
+                self.tap.write(wrap(frame), self.core.speak_until)
 
     def _note_holder(self) -> None:
         leads = isinstance(self.core.role, Leader) and self.core.role.vm == "running"

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import struct
+import time
 from pathlib import Path
 
 from .errors import NetworkError
@@ -64,9 +65,16 @@ class Tap:
                 break
         return b"".join(out)
 
-    def write(self, run: bytes) -> None:
-        """Send a run of wrapped frames; what the TAP cannot take is dropped, as on any wire."""
+    def write(self, run: bytes, until: float) -> None:
+        """Send a run of wrapped frames; what the TAP cannot take is dropped, as on any wire.
+
+        So is what is still here after ``until`` (time.monotonic): a daemon that was stopped between its decision and this
+        line must not speak when it goes on, as another may lead by then. TCP sends it again if need be.
+        """
         for frame in split(run):
+            if time.monotonic() > until:
+                self.dropped += 1
+                continue
             try:
                 os.write(self.fd, frame)
             except OSError:
