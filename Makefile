@@ -38,7 +38,7 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 native: setup
 	@$(MAKE) -s -C native
 
-test: lint test-native test-unit sim test-bench test-integration test-lab test-molecule
+test: lint test-native test-unit sim sim-mutants test-bench test-integration test-lab test-molecule
 
 test-unit: native
 	$(PYTEST) tests/unit tests/sim

@@ -55,6 +55,12 @@ class Fault(NamedTuple):
     roles: tuple[str, ...]
 
 
+def none(scene: Scene, host: str) -> None:
+    """What clients wait for when nothing is wrong: the other rows are to be read beside this one."""
+    scene.mark("nothing happens")
+    time.sleep(HOLD_S)
+
+
 # ---- hosts --------------------------------------------------------------------------------------------------------
 def power_loss(scene: Scene, host: str) -> None:
     scene.mark(f"power loss of {host}")
@@ -220,6 +226,7 @@ def two_at_once(scene: Scene, host: str) -> None:
 
 ALL, REPLICAS, LEADER = ("leader", "secondary", "witness"), ("leader", "secondary"), ("leader",)
 FAULTS = {
+    "none": Fault(none, LEADER),
     "power-loss": Fault(power_loss, ALL),
     "reboot": Fault(reboot, ALL),
     "freeze": Fault(freeze, ALL),

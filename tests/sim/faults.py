@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from plover.leader import ABSENT, BOOTING, IN_SYNC, LEAVING, PROMOTING
+from plover.outputs import CANDIDATE
 
 from .host import ReplicaMember
 
@@ -22,6 +23,7 @@ SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "stage", "wait-staged"
 FILL = ("open", "live", "drain", "stop", "capture", "final", "loading", "recording")
 PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit",
           *(f"syncvm:{p}" for p in SYNCVM), *(f"fill:{p}" for p in FILL))
+SHORTEST = "fill:drain"  # gone before any wait is over
 ARM_LIMIT_S = 1.5  # a phase that does not come in this time is not waited for
 
 
@@ -92,6 +94,13 @@ def stop_daemon(world: World, rng: random.Random, name: str) -> None:
     _hold(world, rng, world.members[name])
 
 
+def stop_mid_event(world: World, rng: random.Random, name: str) -> None:
+    """SIGSTOP, between what the core decides and the wire."""
+    member = world.members[name]
+    if isinstance(member, ReplicaMember):
+        member.stop_at_emit = lambda: _hold(world, rng, member)
+
+
 def stop_qemu(world: World, rng: random.Random, name: str) -> None:
     _hold(world, rng, world.hosts[name].qemu)
 
@@ -142,6 +151,12 @@ def isolate(world: World, rng: random.Random, name: str) -> None:
     _cut(world, rng, [p for o in _others(name) for p in ((name, o), (o, name))], _duration(rng))
 
 
+def all_links(world: World, rng: random.Random, name: str) -> None:
+    """The switch between the hosts restarts."""
+    members = (name, *_others(name))
+    _cut(world, rng, [(a, b) for a in members for b in members if a != b], _duration(rng))
+
+
 def one_link(world: World, rng: random.Random, name: str) -> None:
     other = rng.choice(_others(name))
     _cut(world, rng, [(name, other), (other, name)], _duration(rng))
@@ -168,6 +183,23 @@ def hung_behind_cut(world: World, rng: random.Random, name: str) -> None:
     _cut(world, rng, [(name, other), (other, name)], rng.uniform(0.8, 1.4))
     world.freeze(name)
     world.loop.after(rng.uniform(0.15, 0.35), None, world.thaw, name)
+
+
+def lost_candidacy(world: World, rng: random.Random, name: str) -> None:
+    """The leader hangs; the other one stands for election and is cut off from the witness at that moment. So the old
+    leader, awake again, is deposed by a candidate that cannot win, and is elected anew beside a secondary in sync."""
+    other = "secondary" if name == "primary" else "primary"
+    end = world.loop.now + 0.5
+    world.freeze(name)
+
+    def watch() -> None:
+        member = world.members[other]
+        if not member.dead and member.consensus.role == CANDIDATE:
+            _cut(world, rng, [(other, "witness"), ("witness", other)], rng.uniform(0.2, 0.4))
+        elif world.loop.now < end:
+            return world.loop.after(0.0001, None, watch)
+        world.loop.after(rng.uniform(0.0, 0.01), None, world.thaw, name)
+    watch()
 
 
 def break_link(world: World, rng: random.Random, name: str) -> None:
@@ -199,6 +231,12 @@ def switchover(world: World, rng: random.Random, name: str) -> None:
     _ask(world, name, "switchover")
 
 
+def force(world: World, rng: random.Random, name: str) -> None:
+    """Alone behind a cut, and the operator has it lead; then the others are back."""
+    _cut(world, rng, [p for o in _others(name) for p in ((name, o), (o, name))], rng.uniform(0.8, 1.8))
+    world.loop.after(rng.uniform(0.6, 1.4), None, world.force, name)
+
+
 def audit(world: World, rng: random.Random, name: str) -> None:
     _ask(world, name, "audit")
 
@@ -206,12 +244,13 @@ def audit(world: World, rng: random.Random, name: str) -> None:
 ALL, REPLICAS, LEADER, ANY = ROLES, ROLES[:2], ROLES[:1], ROLES[:1]
 FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "power-loss": (power_loss, ALL), "kill-daemon": (kill_daemon, ALL), "kill-qemu": (kill_qemu, REPLICAS),
-    "stop-daemon": (stop_daemon, ALL), "stop-qemu": (stop_qemu, REPLICAS), "freeze-host": (freeze_host, ALL),
-    "slow-host": (slow_host, ALL), "clock-jump": (clock_jump, ALL), "full-disk": (full_disk, ALL),
-    "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL), "cut-link": (one_link, ALL),
-    "mute": (mute, ALL), "deaf": (deaf, ALL), "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER),
-    "break-link": (break_link, ALL),
-    "lossy": (lossy, ANY), "corrupt": (corrupt, ANY), "switchover": (switchover, LEADER), "audit": (audit, LEADER)}
+    "stop-daemon": (stop_daemon, ALL), "stop-mid-event": (stop_mid_event, LEADER), "stop-qemu": (stop_qemu, REPLICAS),
+    "freeze-host": (freeze_host, ALL), "slow-host": (slow_host, ALL), "clock-jump": (clock_jump, ALL),
+    "full-disk": (full_disk, ALL), "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL),
+    "cut-link": (one_link, ALL), "cut-all": (all_links, ANY), "mute": (mute, ALL), "deaf": (deaf, ALL),
+    "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER), "lost-candidacy": (lost_candidacy, LEADER),
+    "break-link": (break_link, ALL), "lossy": (lossy, ANY), "corrupt": (corrupt, ANY), "switchover": (switchover, LEADER),
+    "force": (force, REPLICAS), "audit": (audit, LEADER)}
 ROWS = [(fault, role) for fault, (_, roles) in FAULTS.items() for role in roles]
 CELLS = [(fault, role, phase) for phase in PHASES for fault, role in ROWS]
 # What must happen first, so that a phase comes at all.
@@ -238,7 +277,7 @@ class Plan:
                 phase = "promoting" if rng.random() < 0.5 else "booting"
             if phase in FIRST:
                 self._steps.append((*FIRST[phase], None, 0.0))
-        self._steps.append((fault, role, phase, rng.choice((0.0, 0.0, 0.0003, 0.001))))
+        self._steps.append((fault, role, phase, 0.0 if phase == SHORTEST else rng.choice((0.0, 0.0, 0.0003, 0.001))))
         for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
             wait = rng.choice((0.0, 0.02, 0.1, 0.3, 0.6)) * rng.random()
             self._steps.append((*rng.choice(ROWS), rng.choice((None, None, rng.choice(PHASES))), wait))

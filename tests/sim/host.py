@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ class Member(Process):
         self.call("tick")
         self.world.loop.after(TICK_S, self, self._tick)
 
-    def call(self, event: str, *arguments: object) -> None:
+    def call(self, event: str | Callable, *arguments: object) -> None:
         """An event for the core, and what it wants done."""
         try:
             self.event(event, *arguments)
@@ -157,6 +158,9 @@ class ReplicaMember(Member):
         self._executing = False
         self._idle_asked = False
         self.fail_next = False
+        self.stop_at_emit: Callable[[], None] | None = None  # a fault: called when it has decided to speak
+        self._rest: list = []
+        self._speak_until: float | None = None  # of what is in _rest
         state = self.store.load()
         left, host.qemu = host.qemu, None
         adopted = left is not None and not left.dead and host.holder is left
@@ -172,8 +176,12 @@ class ReplicaMember(Member):
         self._note_holder()
 
     # ---- events -----------------------------------------------------------------------------------
-    def event(self, event: str, *arguments: object) -> None:
-        getattr(self.core.at(self.host.clock()), event)(*arguments)
+    def event(self, event: str | Callable[[Director], object], *arguments: object) -> None:
+        core = self.core.at(self.host.clock())
+        if callable(event):
+            event(core)
+        else:
+            getattr(core, event)(*arguments)
 
     def received(self, src: str, channel: int, message: wire.Message) -> None:
         if channel == wire.CONTROL:
@@ -203,12 +211,28 @@ class ReplicaMember(Member):
             return
         self._executing = True
         try:
-            while actions := self.core.take():
-                for action in actions:
+            while actions := self._rest or self.core.take():
+                self._rest = []
+                for n, action in enumerate(actions):
+                    if self.stop_at_emit and isinstance(action, act.Emit) and any(action.chunks):
+                        return self._stop_before(actions[n:])
                     self._do(action)
+                self._speak_until = None
         finally:
             self._executing = False
         self._watch_idle()
+
+    def _stop_before(self, rest: list) -> None:
+        """A stop that hits between the core's decision and the wire: ``rest`` is done when the daemon goes on."""
+        stop, self.stop_at_emit = self.stop_at_emit, None
+        self.world.note(self.name, "stopped between its decision to speak and the wire")
+        self._rest, self._speak_until = rest, self.core.speak_until
+        stop()
+        self.defer(self.call, ("tick",))
+
+    def _speaks_now(self) -> bool:
+        """As plover.tap: what was decided too long ago is dropped."""
+        return self.host.clock() <= (self._speak_until or self.core.speak_until)
 
     def _do(self, action: object) -> None:
         kind = type(action)
@@ -224,7 +248,7 @@ class ReplicaMember(Member):
         elif kind is act.Inject:
             if self.vm is not None:
                 self.vm.feed([bytes(f[len(MAC):]) for f in split(action.payload)])
-        elif kind is act.Emit:
+        elif kind is act.Emit and self._speaks_now():
             self.world.emit(self, [bytes(f) for chunk in action.chunks for f in split(chunk)])
         elif kind is act.CloseData:
             self.world.network.drop(self.name, self.other, wire.DATA)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from plover import actions as act
 from plover import wire
 from plover.consensus import Consensus
+from plover.director import Director
 from plover.durable import Record, Store
 from plover.fill import LeaderFill
 from plover.follower import Follower
@@ -20,8 +21,9 @@ from plover.guard import Guard
 from plover.leader import IN_SYNC, Leader
 from plover.log import unpack
 from plover.outputs import LEADER, Persist
-from plover.syncvm import STAGE, LeaderSyncvm, SecondarySyncvm, chain_digest
+from plover.syncvm import LeaderSyncvm, SecondarySyncvm, chain_digest
 
+from .host import ReplicaMember
 from .run import run
 
 SEEDS = 2000
@@ -196,6 +198,11 @@ def hung_leader_speaks() -> None:
     Consensus.fresh = lambda self, now: True
 
 
+@mutant("what was decided before a stop leaves after it")
+def stopped_leader_speaks() -> None:
+    ReplicaMember._speaks_now = lambda self: True
+
+
 @mutant("the digest of what was staged is not compared")
 def digest_not_checked() -> None:
     good = SecondarySyncvm.on_stage_end
@@ -239,15 +246,17 @@ def fill_does_not_hold_output() -> None:
     LeaderFill.holds_output = property(lambda self: False)
 
 
-@mutant("the secondary acknowledges when the leader starts to send, not when all is there")
-def acknowledged_too_early() -> None:
-    good = SecondarySyncvm.hashed
+@mutant("output leaves when all was sent to the secondary, not when it has it")
+def released_when_sent() -> None:
+    good, release = Director.emit, Guard.release
 
-    def hashed(self, hashes):
-        out = good(self, hashes)
-        return out + ([act.SendData(wire.Staged(self.view, self.number))] if self.phase == STAGE else [])
-    SecondarySyncvm.hashed = hashed
-    LeaderSyncvm.on_staged = lambda self: setattr(self, "phase", "load")
+    def emit(self, *actions):
+        good(self, *actions)
+        sent = any(isinstance(a, act.SendData) and isinstance(a.message, wire.StageEnd) for a in actions)
+        if sent and self.consensus.fresh(self.now):
+            good(self, act.Emit(release(self.leading.guard, self.leading._sync_mark)))
+    Director.emit = emit
+    Guard.release = lambda self, mark: release(self, mark) if self._marks else []
 
 
 @mutant("the secondary's own output leaves its host")

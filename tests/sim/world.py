@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from plover import follower
+from plover import follower, force
 from plover.config import Config
 from plover.errors import DurableStateError
 from plover.leader import IN_SYNC
@@ -131,6 +131,16 @@ class World:
                 if process is not None and not process.dead and process.holds:
                     process.go_on()
 
+    def force(self, name: str) -> None:
+        """The operator has ``name`` lead, if the daemon lets him. From here on he has paid: history may fork."""
+        member = self.members[name]
+        if member.dead or member.holds or force.refusal(member.core.at(member.host.clock())):
+            return
+        self.note(name, "operator: failover --force")
+        self.check_history()  # up to here nothing may be lost
+        self.ghost.forced = True
+        member.call(force.force)
+
     # ---- the clients' network -------------------------------------------------------------------------
     def new_value(self) -> int:
         self._values += 1
@@ -194,6 +204,8 @@ class World:
         return condition()
 
     def check_history(self) -> None:
+        if self.ghost.forced:
+            return
         history = [op for c in self.clients for op in c.history] + [c.pending for c in self.clients if c.pending]
         try:
             why = check(history, {f"k{n}": 0 for n in range(guest.KEYS)}, 300_000)

@@ -14,6 +14,7 @@ from plover.director import Director
 from plover.durable import Durable
 from plover.errors import InvariantViolation
 from plover.force import force, price, refusal
+from plover.log import INPUT
 from plover.outputs import Persist, Timing
 from test_core import write
 from test_ctl import Says, folder, host, run_ctl  # noqa: F401
@@ -316,6 +317,16 @@ def test_the_view_and_its_record_are_on_disk_before_anything_else(cluster):
     assert isinstance(first, Persist)
     assert (first.state.view, first.state.voted_for, first.state.record.view, first.state.record.in_sync) == (
         member.view, "primary", member.view, {"primary"})
+
+
+def test_a_fork_that_force_ended_truncates_nothing_of_what_comes_after_it():
+    """Found by the simulator: a member of the longer, overruled log led next, and cut its new entries off unapplied."""
+    member = alone("primary", 7)
+    member.truncate_index = 168  # what the overruled leader had covered by syncvms
+    member.force_lead(0.0)
+    index = member.propose(INPUT, b"frame")
+    member.truncate_to(index - 1)
+    assert member.log[index].payload == b"frame" and member.truncate_index < index
 
 
 def test_the_witness_is_never_forced():

@@ -99,6 +99,7 @@ class Elections:
     def _win(self, now: float) -> None:
         self.role, self.leader = LEADER, self.me
         self.commit_index = self.log.last_index  # held by a voter too, or by us and the old leader
+        self.truncate_index = self.log.base_index  # not one of a fork that a forced leader ended
         self._sent_index = dict.fromkeys(self.others)
         self.acked_index = dict.fromkeys(self.others, 0)
         self.answered_at = dict.fromkeys(self.others, now)
