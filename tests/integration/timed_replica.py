@@ -31,9 +31,9 @@ class TimedReplica(Replica):
             self.core._out = actions + self.core._out
         super().run()
 
-    def _answer(self, event: str, *arguments: object) -> None:
+    def answer(self, event: str, *arguments: object) -> None:
         self._time(f"<- {event}")
-        super()._answer(event, *arguments)
+        super().answer(event, *arguments)
 
     async def _announce(self) -> None:
         self._time("announces")

@@ -41,14 +41,14 @@ class WatchedReplica(Replica):
 
     aborted: int | None = None  # the syncvm in which our VM stands still
 
-    def _answer(self, event: str, *arguments: object) -> None:
+    def answer(self, event: str, *arguments: object) -> None:
         work = self.core.role.syncvm
         if event == "vm_stopped" and work and work.tag == arguments[0]:
             self.aborted = work.number
             self._note("stopped", work.number)
         if event == "colo_loaded":
             self.aborted = None
-        super()._answer(event, *arguments)
+        super().answer(event, *arguments)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,20 @@ class Promote(NamedTuple):
     tag: Tag
 
 
+class CopyDisks(NamedTuple):
+    """Copy the disks to the secondary while the VM runs -> copy_progress(tag, done, total) ..., disks_copied(tag)."""
+    tag: Tag
+
+
+class AttachDisks(NamedTuple):
+    """The VM stands still: copy the rest; from here on each write goes to both -> disks_attached(tag)."""
+    tag: Tag
+
+
+class DetachDisks(NamedTuple):
+    """Give up what CopyDisks and AttachDisks did; nothing if there is nothing. Works beside a dead secondary."""
+
+
 class TapEarly(NamedTuple):
     """Elected, but the VM is not ready: bring the TAP up and tell the network. What comes in waits there."""
 

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import budget
+from . import budget, disks
 from .budget import DERIVED
+from .disks import Disk
 from .errors import ConfigError
 
 CONFIG_DIR = Path("/etc/plover")
@@ -58,6 +59,13 @@ SETTINGS: dict[str, Setting] = {
     "guest_initrd": Setting(str, "", "path of the guest's initramfs, or empty"),
     "guest_cmdline": Setting(str, "", "kernel command line"),
     "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
+    "disks": Setting(list, [], "the VM's disks, each {path, format, cache, serial, bus}; the images have one length on both "
+                     "replicas"),
+    "disk_port": Setting(int, 7421, "TCP port at which a secondary takes the leader's disk writes (NBD)", 1024, 65535),
+    "disk_overlay_dir": Setting(str, "", "folder of the secondary's overlays, best on a tmpfs of its own; empty: shm_dir"),
+    "disk_overlay_mib": Setting(int, 256, "size of that folder: before the writes since a syncvm fill half of it, one is forced",
+                                8, 1 << 20),
+    "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = as fast as it goes", 0, 1 << 20),
     "network_bridge": Setting(str, "br0", "bridge the VM's TAP is put into", pattern=_TAP),
     "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
     "network_ifup": Setting(str, "/etc/qemu-ifup", "script that brings the TAP up"),
@@ -130,6 +138,14 @@ class Config:
     @property
     def ram_path(self) -> Path:
         return Path(self.shm_dir) / f"{self.name}.ram"
+
+    @property
+    def disk_list(self) -> tuple[Disk, ...]:
+        return disks.parse(self.disks)
+
+    @property
+    def overlay_path(self) -> Path:
+        return Path(self.disk_overlay_dir or self.shm_dir) / f"{self.name}.disks"
 
     @property
     def kind(self) -> str:
@@ -230,8 +246,9 @@ def _check_together(values: dict[str, Any]) -> list[str]:
         out.append(f"fence_command: {command[0]!r} must be a whole path, as no shell looks for it")
     elif values["fence_policy"] != "off" and not command:
         out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
-    out += budget.problems(values)
-    return out
+    if values["disks"] and values["disk_port"] == values["port"]:
+        out.append(f"disk_port: {values['port']} is taken by 'port'; choose another one")
+    return out + disks.problems(values["disks"]) + budget.problems(values)
 
 
 def _is_ip(text: Any) -> bool:

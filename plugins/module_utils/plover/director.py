@@ -337,6 +337,35 @@ class Director:
         if work:
             self.emit(*work.tracker_open())
 
+    def copy_progress(self, tag: act.Tag, done: int, total: int) -> None:
+        """Of the disks, in bytes."""
+        work = self._work(tag)
+        if work:
+            work.copy_progress(done, total, self.now)
+
+    def disks_copied(self, tag: act.Tag) -> None:
+        work = self._work(tag)
+        if work and self.leading:
+            self.leading.fill_progress(work.disks_copied())
+
+    def disks_attached(self, tag: act.Tag) -> None:
+        work = self._work(tag)
+        if work and self.leading:
+            self.leading.fill_progress(work.disks_attached())
+
+    def disk_pressure(self, written: int) -> None:
+        """The guest wrote so many bytes since the last syncvm that one is due."""
+        if self.leading:
+            self.leading.disk_pressure = True
+            self.leading.maybe_syncvm()
+
+    def disk_failed(self, node: str, error: str) -> None:
+        """QEMU could not read or write a node of its block graph (named in disks.py)."""
+        if isinstance(self.role, Follower):
+            self.role.reset(f"{node}: {error}", tell=True)
+        elif self.leading:
+            self.leading.disk_failed(node, error)
+
     def colo_ready(self, tag: act.Tag) -> None:
         if self._work(tag) and isinstance(self.role, Follower):
             self.role.colo_ready()

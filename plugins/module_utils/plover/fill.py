@@ -4,6 +4,9 @@
 Leader: rounds of pages, zero pages left out of the first (fresh RAM is zero), until few are dirty; then stop,
 capture the device stream, send the last dirty pages and the stream, run on. From that stop on, output rests on
 the new secondary too: it may be recorded in sync, so the leader holds everything until the first syncvm.
+
+Disks, if there are any, are copied first. Once they are attached, writes go to both images, so the leader's VM stands
+still until the secondary has loaded its state: only then does it keep apart what its own VM has not done yet.
 """
 from __future__ import annotations
 
@@ -14,18 +17,19 @@ from . import pages as pg
 from . import wire
 from .errors import WireError
 
-OPEN, LIVE, DRAIN, STOP, CAPTURE, FINAL, LOADING, RECORDING = (
-    "open", "live", "drain", "stop", "capture", "final", "loading", "recording")
+OPEN, COPY, LIVE, DRAIN, STOP, ATTACH, CAPTURE, FINAL, LOADING, RECORDING = (
+    "open", "copy", "live", "drain", "stop", "attach", "capture", "final", "loading", "recording")
 ROUNDS_MAX = 8
 FEW_PAGES = 512
 CHUNKS_PER_TURN = 8
 
 
 class LeaderFill:
-    def __init__(self, view: int, join: int, memory: act.Memory) -> None:
-        self.view, self.join, self._memory = view, join, memory
+    def __init__(self, view: int, join: int, memory: act.Memory, disks: bool = False) -> None:
+        self.view, self.join, self._memory, self.disks = view, join, memory, disks
         self.tag = ("fill", view, join)
         self.phase = OPEN
+        self._copied = (0, 1)  # bytes of the disks: done, of how many
         self.stopped_at = 0.0
         self.progress_at = 0.0
         self._pending, self._next = array("I"), 0
@@ -37,6 +41,18 @@ class LeaderFill:
         return [act.OpenTracker(self.tag)]
 
     def tracker_open(self) -> list:
+        if not self.disks:
+            return self._live()
+        self.phase = COPY
+        return [act.CopyDisks(self.tag)]
+
+    def copy_progress(self, done: int, total: int, now: float) -> None:
+        self._copied, self.progress_at = (done, total), now
+
+    def disks_copied(self) -> list:
+        return self._live() if self.phase == COPY else []
+
+    def _live(self) -> list:
         self.phase = LIVE
         self._memory.fetch_dirty()
         self._pending, self._next = pg.all_pages(self._memory.pages), 0
@@ -67,6 +83,8 @@ class LeaderFill:
     @property
     def percent(self) -> int:
         """Progress of the present round."""
+        if self.phase == COPY:
+            return 100 * self._copied[0] // max(1, self._copied[1])
         return 100 * self._next // len(self._pending) if self.phase == LIVE and len(self._pending) else 100
 
     def _round_done(self) -> list:
@@ -85,7 +103,17 @@ class LeaderFill:
 
     def vm_stopped(self, index: int) -> list:
         """``index``: the log is consumed up to here."""
-        self.phase, self._index = CAPTURE, index
+        self._index = index
+        if not self.disks:
+            return self._capture()
+        self.phase = ATTACH
+        return [act.AttachDisks(self.tag)]
+
+    def disks_attached(self) -> list:
+        return self._capture() if self.phase == ATTACH else []
+
+    def _capture(self) -> list:
+        self.phase = CAPTURE
         return [act.CaptureStream(self.tag)]
 
     def stream_captured(self) -> list:
@@ -108,7 +136,12 @@ class LeaderFill:
     @property
     def holds_output(self) -> bool:
         """From the stop on the new secondary may become the only one who knows."""
-        return self.phase in (STOP, CAPTURE, FINAL, LOADING, RECORDING)
+        return self.phase in (STOP, ATTACH, CAPTURE, FINAL, LOADING, RECORDING)
+
+    @property
+    def stops_input(self) -> bool:
+        """The VM stands still, or is about to."""
+        return self.phase in (DRAIN, STOP, ATTACH, CAPTURE, FINAL) or (self.disks and self.phase == LOADING)
 
 
 class SecondaryFill:

@@ -7,35 +7,35 @@ Output leaves in two cases only (invariant 2):
 """
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import actions as act
-from . import fill as fl
 from . import syncvm as sv
 from . import wire
 from .chronicle import SWITCHOVER
-from .errors import InvariantViolation, WireError
+from .errors import InvariantViolation
 from .fencing import Fencing
-from .fill import LeaderFill
 from .guard import Guard
+from .joining import ABSENT, FILLING, IN_SYNC, LEAVING, Joining
 from .log import AUDIT, INPUT, NUMBER, SYNCVM
 from .syncvm import Figures, LeaderSyncvm
 
 if TYPE_CHECKING:
     from .director import Director
+    from .fill import LeaderFill
 
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
-ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
 CONFIRM_TRIES_MAX = 3
 RETRY_S = 1.0
 
 
-class Leader:
+class Leader(Joining):
     def __init__(self, core: Director, vm: str, guard: Guard, applied: int) -> None:
         self.core, self.config, self.cons = core, core.config, core.consensus
         self.vm, self.guard, self.applied = vm, guard, applied
+        self.disks = bool(core.config.disks)
+        self.disk_pressure = False  # what was written since the last syncvm may fill the secondary's overlays
         self.active = True
         self.peer = next(m for m in self.config.replicas if m != self.config.member)
         self.peer_state = ABSENT
@@ -79,8 +79,9 @@ class Leader:
 
     @property
     def _input_paused(self) -> bool:
-        stopped = self.syncvm is not None and self.syncvm.phase not in (sv.ORDERED, sv.LOAD)
-        filling = self.fill is not None and self.fill.phase in (fl.DRAIN, fl.STOP, fl.CAPTURE, fl.FINAL)
+        runs_in = (sv.ORDERED,) if self.disks else (sv.ORDERED, sv.LOAD)
+        stopped = self.syncvm is not None and self.syncvm.phase not in runs_in
+        filling = self.fill is not None and self.fill.stops_input
         return stopped or filling or self.handover_at > 0 or self.vm != RUNNING or not self.active
 
     # ---- becoming and ceasing to be leader ---------------------------------------------------------
@@ -94,6 +95,7 @@ class Leader:
             self.peer_state, self.last_syncvm_at = IN_SYNC, self.core.now
             self.cons.propose_record(frozenset(self.config.replicas))
         else:
+            self._detach_disks()  # a daemon before this one, or this leader before, may have attached them
             self.cons.propose_record(frozenset({self.config.member}))
         self._kept = False
         if self.vm_stopped_by_us:
@@ -179,7 +181,12 @@ class Leader:
         if silent and self.peer_state in (FILLING, IN_SYNC):
             self.drop_peer(f"{self.peer} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
         running_s = now - self.syncvm.started if self.syncvm and self.syncvm.phase != sv.ORDERED else 0.0
-        if self.syncvm and self.syncvm.waits_for_own_qemu and running_s > ms.failover_budget_ms / 1000:
+        late = self.syncvm and self.syncvm.waits_for_own_qemu and running_s > ms.failover_budget_ms / 1000
+        if late and self.disks and not self.syncvm.peer_stopped:
+            # Our VM's stop waits for its writes, which wait for a secondary whose QEMU has not stopped either.
+            self.drop_peer(f"neither QEMU has stopped for syncvm {self.syncvm.number} in {ms.failover_budget_ms} ms "
+                           f"(failover_budget_ms): {self.peer}'s takes no disk writes")
+        elif late:
             # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
             return self.core.give_up_qemu(f"QEMU has not answered in phase {self.syncvm.phase} of syncvm "
                                           f"{self.syncvm.number} for {ms.failover_budget_ms} ms (failover_budget_ms)")
@@ -274,6 +281,7 @@ class Leader:
         now, since = self.core.now, self.guard.oldest_unmarked_s
         held = since is not None and (self.idle or now - since >= self.config.syncvm_hold_ms_max / 1000)
         overdue = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
+        overdue = overdue or self.disk_pressure
         if held or overdue or self.audits or self.handover or 2 * self.cons.log.bytes > self.config.log_bytes_max:
             audit = bool(self.audits)
             self.audit_running, self.audits = self.audits, []
@@ -295,8 +303,14 @@ class Leader:
         self._release(self._sync_mark, CONFIRM_TRIES_MAX)
         self.cons.truncate_to(self.applied)
         if self.syncvm.phase == sv.LOAD:
-            self._resume_after_syncvm()
+            self._loading()
             self._hand_over()  # the election runs while the secondary loads
+
+    def _loading(self) -> None:
+        """The secondary loads. Our VM runs meanwhile; but not with disks, as its writes would be there before the load."""
+        self.syncvm.loading_since = self.core.now
+        if not self.disks:
+            self._resume_after_syncvm()
 
     def _resume_after_syncvm(self) -> None:
         self.syncvm.resumed_at = self.last_syncvm_at = self.core.now
@@ -307,10 +321,13 @@ class Leader:
     def audited(self, m: wire.Hashes) -> None:
         self.core.emit(*self.syncvm.on_hashes(m))
         if m.after:
-            self._resume_after_syncvm()
+            self._loading()
 
     def applied_by_peer(self) -> None:
         self.syncvm.on_applied()
+        if self.disks:
+            self.disk_pressure = False
+            self._resume_after_syncvm()
         figures, self.syncvm = self.syncvm.figures(), None
         self.core.record_figures(figures)
         for answer in self.audit_running:
@@ -325,72 +342,9 @@ class Leader:
             self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.peer, wire.TransferLeadership(self.cons.view))
 
-    # ---- the secondary comes and goes -----------------------------------------------------------------
-    def join_requested(self, m: wire.JoinRequest) -> None:
-        if not self.serving or self.peer_state == LEAVING:
-            return  # it asks again
-        if self.peer_state == IN_SYNC:
-            self.drop_peer(f"{self.peer} restarted without the VM's state")
-            return
-        if self.fill and self.fill.phase != fl.OPEN:
-            self.drop_peer(f"{self.peer} began anew during its fill")
-            return
-        if self.fill:
-            return
-        try:
-            facts = json.loads(m.payload)
-        except (ValueError, RecursionError) as error:
-            raise WireError(f"malformed join request: {error}") from error
-        refusal = differences(self.core.facts, facts)
-        if refusal:
-            self.peer_note = f"{self.peer} cannot join: {refusal}"
-            self.core.report(self.peer_note)
-            self.core.send(self.peer, wire.JoinRefused(self.cons.view, refusal.encode()))
-            return
-        self.joins += 1
-        self.peer_state, self.peer_note = FILLING, f"{self.peer} is being filled"
-        self.fill = LeaderFill(self.cons.view, self.joins, self.core.memory)
-        self.core.report(f"re-protecting: filling {self.peer} while clients are served")
-        self.core.emit(*self.fill.start(self.core.now))
-
-    def fill_stopped(self) -> None:
-        self.vm_stopped_by_us = True
-        self.core.emit(*self.fill.vm_stopped(self.applied))
-
-    def fill_progress(self, actions: list) -> None:
-        """Carry ``actions`` of the fill out; once the last pages are on their way, run on."""
-        self.fill.progress_at = self.core.now
-        self.core.emit(*actions)
-        if self.fill.final_done:
-            self.core.emit(*self.fill.end(self.stream))
-            self.stream = b""
-            self._cont()
-            self.advance()
-
-    def fill_done(self) -> None:
-        self.fill.on_done()
-        self.cons.propose_record(frozenset(self.config.replicas))
-
-    def drop_peer(self, why: str) -> None:
-        """Go on without the secondary: stop what waits for it, record the smaller in-sync set."""
-        self._kept = False
-        if self.peer_state in (ABSENT, LEAVING):
-            return
-        self.peer_note = why
-        self.core.report(f"degraded: {why}")
-        self._abort_work(why)
-        self.peer_state = ABSENT
-        self.core.emit(act.CloseData())
-        if self.peer in self.cons.record.in_sync:
-            self.peer_state = LEAVING
-            self.cons.propose_record(frozenset({self.config.member}))
-        self.guard.unmark()
-        self._confirm = None
-        if self.active and self.vm_stopped_by_us:
-            self._cont()
-        self.advance()
-
     def _abort_work(self, why: str) -> None:
+        if self.fill:
+            self._detach_disks()
         if self.syncvm:
             self.syncvm.abandon()
         self.syncvm = self.fill = None
@@ -406,14 +360,10 @@ class Leader:
         if answer:
             answer(error)
 
+    def _detach_disks(self) -> None:
+        if self.disks:
+            self.core.emit(act.DetachDisks())
+
     def _cont(self) -> None:
         self.vm_stopped_by_us = False
         self.core.emit(act.ContVm())
-
-
-def differences(ours: dict, theirs: object) -> str:
-    """What must be equal on both replicas and is not, as one sentence; empty if nothing."""
-    if not isinstance(theirs, dict):
-        return "its join request is not a JSON object"
-    return "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here; make them equal"
-                     for key in ours if ours[key] != theirs.get(key))

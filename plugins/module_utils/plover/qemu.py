@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+from . import disks
 from .config import Config
 from .errors import QemuError
 
@@ -36,7 +37,7 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         out += ["-initrd", config.guest_initrd]
     if config.guest_cmdline:
         out += ["-append", config.guest_cmdline]
-    return out + (["-incoming", "defer"] if incoming else [])
+    return out + disks.arguments(config, incoming) + (["-incoming", "defer"] if incoming else [])
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -55,6 +56,7 @@ def prepare(config: Config, incoming: bool) -> None:
             raise QemuError(f"{key}: {path} is missing or not readable on this host; the deploy play copies it")
     config.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
     config.ram_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    disks.prepare(config, incoming)
     for path in (*sockets(config).values(), config.ram_path, config.run_path / "uffd"):
         Path(path).unlink(missing_ok=True)
     launch = {"argv": command_line(config, incoming), "env": environment(config)}

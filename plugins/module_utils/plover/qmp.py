@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from .errors import QemuError
@@ -40,9 +41,10 @@ class Qmp:
                     raise QemuError(f"QEMU did not answer on {path} within {timeout_s} s: {error}") from error
                 await asyncio.sleep(0.02)
 
-    async def execute(self, command: str, **arguments: Any) -> Any:
+    async def execute(self, command: str, oob: bool = False, **arguments: Any) -> Any:
+        """``oob``: answered even while QEMU's main loop is stuck; few commands can do that."""
         try:
-            return await asyncio.wait_for(self._client.execute(command, arguments or None), COMMAND_TIMEOUT_S)
+            return await asyncio.wait_for(self._client.execute(command, arguments or None, oob=oob), COMMAND_TIMEOUT_S)
         except (QMPError, ExecInterruptedError) as error:
             raise QemuError(f"QMP {command}: {error}") from error
         except asyncio.TimeoutError:
@@ -56,6 +58,12 @@ class Qmp:
                 await asyncio.wait_for(listener.get(), COMMAND_TIMEOUT_S)
             except asyncio.TimeoutError:
                 raise QemuError(f"QMP {command}: no {event} within {COMMAND_TIMEOUT_S} s") from None
+
+    async def watch(self, events: tuple[str, ...], callback: Callable[[str, dict], None]) -> None:
+        """Call ``callback(name, data)`` for each of these events, until the connection ends."""
+        with self._client.listener(events) as listener:
+            async for event in listener:
+                callback(event["event"], event.get("data", {}))
 
     async def capabilities(self, **states: bool) -> None:
         await self.execute("migrate-set-capabilities", capabilities=[

@@ -11,6 +11,7 @@ from .config import Config
 from .ctl_server import ControlServer
 from .daemon import Daemon, run_daemon
 from .director import Director
+from .disk_work import DiskWork
 from .durable import Store
 from .errors import InvariantViolation, NetworkError, PloverError, QemuError
 from .fence_agent import fence, words
@@ -49,6 +50,7 @@ class Replica(Daemon):
         self._reaping = False
         self.vm: Vm | None = None
         self.core: Director
+        self.disk_work = DiskWork(self)
         self._vm_work: asyncio.Queue = asyncio.Queue()
         self._tap_work: asyncio.Queue = asyncio.Queue()
         self._idle_task: asyncio.Task | None = None
@@ -74,6 +76,8 @@ class Replica(Daemon):
             act.Fence: lambda a: self.spawn(self._fence(a)),
             act.TapDown: lambda a: self._tap_work.put_nowait(a),
             act.KillQemu: self._kill_qemu,
+            act.CopyDisks: lambda a: self.vm and self.disk_work.copy(a),
+            act.DetachDisks: self._detach_disks,
         }
 
     async def setup(self) -> None:
@@ -82,6 +86,7 @@ class Replica(Daemon):
         if adopted:
             self.vm = Vm(self.config, self._on_output, self._on_vm_exit)
             self.core.facts = await self.vm.adopt()
+            self.disk_work.watch(self.vm)
             self.memory.map(self.config.ram_path)
             log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
             self.watchdog.arm()  # it still is, if the daemon before us armed it
@@ -205,7 +210,7 @@ class Replica(Daemon):
     async def _fence(self, action: act.Fence) -> None:
         argv = words(self.config.fence_command, action.member, self.config.members[action.member]["address"])
         log.info("fencing %s: %s", action.member, " ".join(argv))
-        self._answer("fenced", action.tag, await fence(argv, self.config.fence_timeout_ms / 1000))
+        self.answer("fenced", action.tag, await fence(argv, self.config.fence_timeout_ms / 1000))
 
     # ---- actions that take time ---------------------------------------------------------------------------
     def _hash(self, action: act.Hash) -> None:
@@ -214,22 +219,26 @@ class Replica(Daemon):
                 hashes = await asyncio.to_thread(self.memory.hash, action.index)
             except InvariantViolation:
                 return  # QEMU ended in the meantime; who asked for the hashes is told so
-            self._answer("hashed", action.tag, hashes)
+            self.answer("hashed", action.tag, hashes)
 
         if len(action.index) > INLINE_PAGES_MAX:
             self.spawn(in_thread())
         else:
             hashes = self.memory.hash(action.index)
-            self.loop.call_soon(self._answer, "hashed", action.tag, hashes)
+            self.loop.call_soon(self.answer, "hashed", action.tag, hashes)
 
-    def _answer(self, event: str, *arguments: object) -> None:
+    def answer(self, event: str, *arguments: object) -> None:
         getattr(self.at(), event)(*arguments)
         self.run()
 
     async def _drain(self, tag: act.Tag) -> None:
         if self.vm:
             await self.vm.drain()
-        self._answer("drained", tag)
+        self.answer("drained", tag)
+
+    def _detach_disks(self, action: act.DetachDisks) -> None:
+        self.disk_work.detach(self.vm)
+        self._vm_work.put_nowait((self.vm, action))
 
     def _kill_qemu(self, action: act.KillQemu) -> None:
         vm, self.vm = self.vm, None
@@ -262,14 +271,15 @@ class Replica(Daemon):
                 raise error
             if error is not None and (vm is self.vm or isinstance(action, act.StartQemu)):
                 log.error("%s: %s", type(action).__name__, error)
-                self._answer("failed", getattr(action, "tag", None), str(error))
+                self.answer("failed", getattr(action, "tag", None), str(error))
             self._note_holder()
 
     async def _vm_do(self, vm: Vm, action: object) -> None:
         if isinstance(action, act.StartQemu):
             facts = await vm.start(action.incoming)
             self.memory.map(self.config.ram_path)
-            self._answer("qemu_ready", facts)
+            self.disk_work.watch(vm)
+            self.answer("qemu_ready", facts)
         elif isinstance(action, act.KillQemu):
             self.memory.unmap()
             self._reaping = True
@@ -283,28 +293,33 @@ class Replica(Daemon):
                 self._reaping = False
         elif isinstance(action, act.OpenTracker):
             self.memory.track(self.config.syncvm_dirty_tracking, vm.pid, self.config.run_path / "uffd")
-            self._answer("tracker_open", action.tag)
+            self.answer("tracker_open", action.tag)
         elif isinstance(action, act.StopVm):
             await vm.stop()
-            self._answer("vm_stopped", action.tag)
+            self.answer("vm_stopped", action.tag)
         elif isinstance(action, act.ContVm):
             await vm.cont()
         elif isinstance(action, act.SaveDevice):
-            self._answer("device_saved", action.tag, await vm.save_device())
+            self.answer("device_saved", action.tag, await vm.save_device())
         elif isinstance(action, act.CaptureStream):
-            self._answer("stream_captured", action.tag, await vm.capture_stream())
+            self.answer("stream_captured", action.tag, await vm.capture_stream())
         elif isinstance(action, act.FeedStream):
             await vm.feed_stream(action.stream)
-            self._answer("colo_ready", action.tag)
+            self.answer("colo_ready", action.tag)
         elif isinstance(action, act.ColoStop):
             await vm.colo_stop()
-            self._answer("vm_stopped", action.tag)
+            self.answer("vm_stopped", action.tag)
         elif isinstance(action, act.ColoLoad):
             await vm.colo_load(action.state)
-            self._answer("colo_loaded", action.tag)
+            self.answer("colo_loaded", action.tag)
+        elif isinstance(action, act.AttachDisks):
+            await vm.block.attach()
+            self.answer("disks_attached", action.tag)
+        elif isinstance(action, act.DetachDisks):
+            await vm.block.detach()
         elif isinstance(action, act.Promote):
             await vm.promote()
-            self._answer("promoted")
+            self.answer("promoted")
         else:
             raise QemuError(f"no way to do {type(action).__name__}")
 
@@ -321,7 +336,7 @@ class Replica(Daemon):
                     await self.tap.up()
                     self._tap_is_up = True
                 if isinstance(action, act.TapUp):
-                    self._answer("tap_ready")
+                    self.answer("tap_ready")
                 self._announcing.cancel()
                 self._announcing = self.spawn(self._announce())
             except NetworkError as error:

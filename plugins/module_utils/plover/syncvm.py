@@ -171,7 +171,11 @@ class LeaderSyncvm:
         """For how long, in seconds, the secondary's QEMU owes us an answer: to stop, or to load."""
         if self.phase == EXCHANGE and self._peer is None:
             return now - self.stopped_at
-        return now - self.resumed_at if self.phase == LOAD else 0.0
+        return now - self.loading_since if self.phase == LOAD else 0.0
+
+    @property
+    def peer_stopped(self) -> bool:
+        return self._peer is not None
 
     def abandon(self) -> None:
         """Given up: what was dirty before it is so still. The secondary may have taken it all the same; no harm."""

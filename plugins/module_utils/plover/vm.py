@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
+from .block import BlockLayer
 from .colo import ColoPeer, device_state
 from .config import Config
 from .errors import QemuError
@@ -42,13 +43,16 @@ class Vm:
         self.pid = 0
         self.monitor: IdleMonitor | None = None
         self.qmp: Qmp | None = None
+        self.block: BlockLayer | None = None
 
     # ---- life -----------------------------------------------------------------------------------------
     async def start(self, incoming: bool) -> dict:
         """Start QEMU; returns the facts that must be equal on both replicas."""
-        prepare(self.config, incoming)
+        await asyncio.to_thread(prepare, self.config, incoming)
         await self._supervisor.start()
         facts = await self._attach()
+        if incoming and self.config.disks:
+            await self.block.export()
         if incoming:
             await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
             await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
@@ -69,12 +73,14 @@ class Vm:
         self._net.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         await self._loop.sock_connect(self._net, self._paths["net"])
         self._loop.add_reader(self._net.fileno(), self.read_output)
+        self.block = BlockLayer(self.config, self.qmp)
         version = (await self.qmp.execute("query-version"))["qemu"]
         return {
             "qemu_version": "{major}.{minor}.{micro}".format(**version),
             **{key: getattr(self.config, key) for key in (
                 "guest_memory_mib", "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_nic",
-                "guest_mac")}}
+                "guest_mac")},
+            **({"disk_bytes": await self.block.sizes()} if self.config.disks else {})}
 
     def _exited(self) -> None:
         self._detach()
@@ -245,6 +251,8 @@ class Vm:
 
     async def promote(self) -> None:
         """Leave the loop; the VM runs on as an ordinary one."""
+        if self.config.disks:
+            await self.block.end_export()
         # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
         # early means the time before. The RESUME of that start is the end of it.
         await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")

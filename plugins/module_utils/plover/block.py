@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The block layer of one running QEMU, over QMP: export, copy to a new secondary, replicate, let go.
+
+The copy goes in rounds, as that of guest memory does: everything, then what was written meanwhile (a dirty bitmap says
+what), until little is left for the moment in which the VM stands still. Names of nodes: see disks.py.
+"""
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from .config import Config
+from .disks import Disk
+from .errors import QemuError
+from .qmp import Qmp
+
+BITMAP, GRANULARITY_BYTES = "plover", 65_536
+ROUNDS_MAX, FEW_BYTES = 8, 4 << 20
+LOOK_S = 0.02
+LAST_ROUND_S_MAX = 10.0
+Progress = Callable[[int, int], None]
+
+
+class BlockLayer:
+    def __init__(self, config: Config, qmp: Qmp) -> None:
+        self._config, self._qmp = config, qmp
+        self._disks = config.disk_list
+
+    async def sizes(self) -> list[int]:
+        """Bytes of each disk, as the guest sees them."""
+        nodes = {n["node-name"]: n["image"]["virtual-size"] for n in await self._nodes()}
+        return [nodes[disk.node("disk")] for disk in self._disks]
+
+    async def export(self) -> None:
+        """A secondary: take the leader's writes to the images."""
+        address = self._config.members[self._config.member]["address"]
+        await self._qmp.execute("nbd-server-start", addr=_inet(address, self._config.disk_port), **{"max-connections": 0})
+        for disk in self._disks:
+            await self._qmp.execute("block-export-add", type="nbd", id=disk.node("export"), name=disk.node("disk"),
+                                    writable=True, **{"node-name": disk.node("disk")})
+
+    async def end_export(self) -> None:
+        """Nobody writes to the images from outside any more; then the VM's own writes may go to them."""
+        await self._qmp.execute("nbd-server-stop")
+
+    # ---- the leader ---------------------------------------------------------------------------------------------
+    async def copy(self, address: str, progress: Progress) -> None:
+        """Make the images at ``address`` nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes."""
+        await self._own_overlays_gone(progress)
+        await self.detach()
+        total, before = sum(await self.sizes()), 0
+        for disk, size in zip(self._disks, await self.sizes()):
+            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
+                                    server=_inet(address, self._config.disk_port)["data"] | {"type": "inet"},
+                                    **{"node-name": disk.node("nbd")})
+            await self._fresh_bitmap(disk)
+            await self._round(disk, "full", lambda done, start=before: progress(start + done, total))
+            before += size
+        for _ in range(ROUNDS_MAX):
+            if sum((await self._dirty_bytes()).values()) <= FEW_BYTES:
+                return
+            for disk in self._disks:
+                await self._round(disk, "bitmap", lambda done: progress(total, total))
+
+    async def attach(self) -> None:
+        """The VM stands still: send what is left, then let each write go to both images from here on."""
+        for disk in self._disks:
+            await self._round(disk, "bitmap", lambda done: None, LAST_ROUND_S_MAX)
+            await self._qmp.execute("blockdev-add", driver="replication", mode="primary", file=disk.node("nbd"),
+                                    **{"node-name": disk.node("peer")})
+            await self._qmp.execute("x-blockdev-change", parent=disk.node("top"), node=disk.node("peer"))
+        await self._qmp.execute("xen-set-replication", enable=True, primary=True)
+
+    async def cut(self) -> None:
+        """Out of band, so that it works on a QEMU whose main loop waits for a secondary that does not answer."""
+        if not self._disks:
+            return
+        for instance in await self._qmp.execute("query-yank", oob=True):
+            if instance.get("type") == "block-node":
+                await self._qmp.execute("yank", oob=True, instances=[instance])
+
+    async def detach(self) -> None:
+        """Write to our own images alone again. Does nothing if it is so already."""
+        await self.cut()
+        for job in await self._qmp.execute("query-jobs"):
+            await self._end_job(job)
+        nodes = {node["node-name"] for node in await self._nodes()}
+        edges = await self._edges()
+        if any((disk.node("top"), disk.node("peer")) in edges for disk in self._disks):
+            await self._qmp.execute("xen-set-replication", enable=False, primary=True)
+        for disk in self._disks:
+            child = edges.get((disk.node("top"), disk.node("peer")))
+            if child:
+                await self._qmp.execute("x-blockdev-change", parent=disk.node("top"), child=child)
+            for kind in ("peer", "nbd"):
+                if disk.node(kind) in nodes:
+                    await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
+
+    # ---- rounds ---------------------------------------------------------------------------------------------------
+    async def _fresh_bitmap(self, disk: Disk) -> None:
+        if (await self._bitmaps()).get(disk.number) is None:
+            await self._qmp.execute("block-dirty-bitmap-add", node=disk.node("top"), name=BITMAP,
+                                    granularity=GRANULARITY_BYTES)
+        else:
+            await self._qmp.execute("block-dirty-bitmap-clear", node=disk.node("top"), name=BITMAP)
+
+    async def _round(self, disk: Disk, sync: str, progress: Callable[[int], None], seconds_max: float = 0.0) -> None:
+        """One backup job to its end. The bitmap keeps what is written meanwhile."""
+        job = disk.node("copy")
+        await self._qmp.execute("blockdev-backup", device=disk.node("top"), target=disk.node("nbd"), sync=sync,
+                                bitmap=BITMAP, speed=self._config.disk_copy_mib_per_s << 20, **{"job-id": job, "bitmap-mode": "on-success", "auto-dismiss": False})
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds_max if seconds_max else float("inf")
+        while True:
+            state = next((j for j in await self._qmp.execute("query-jobs") if j["id"] == job), None)
+            if state is None:
+                raise QemuError(f"the copy of disk {disk.number} was given up")
+            if state["status"] == "concluded":
+                await self._qmp.execute("job-dismiss", id=job)
+                if state.get("error"):
+                    raise QemuError(f"copying disk {disk.number} to the secondary: {state['error']}")
+                return progress(state["current-progress"])
+            if loop.time() > end:
+                raise QemuError(f"the last of disk {disk.number} was not copied within {seconds_max:.0f} s")
+            progress(state["current-progress"])
+            await asyncio.sleep(LOOK_S if not seconds_max else LOOK_S / 10)
+
+    async def _end_job(self, job: dict[str, Any]) -> None:
+        if job["id"] not in {disk.node("copy") for disk in self._disks}:
+            return
+        try:
+            if job["status"] != "concluded":
+                await self._qmp.execute("job-cancel", id=job["id"])
+            for _ in range(200):
+                left = next((j for j in await self._qmp.execute("query-jobs") if j["id"] == job["id"]), None)
+                if left is None:
+                    return
+                if left["status"] == "concluded":
+                    return await self._qmp.execute("job-dismiss", id=job["id"])
+                await asyncio.sleep(LOOK_S)
+        except QemuError:
+            if any(j["id"] == job["id"] for j in await self._qmp.execute("query-jobs")):
+                raise  # else it ended by itself just now
+            return
+        raise QemuError(f"job {job['id']} does not end")
+
+    async def _own_overlays_gone(self, progress: Progress) -> None:
+        """After a failover QEMU merges the overlays into the image by a job of its own; it must have ended."""
+        while any((disk.node("repl"), disk.node("active")) in await self._edges() for disk in self._disks):
+            progress(0, 1)
+            await asyncio.sleep(LOOK_S)
+
+    async def written_bytes(self) -> int:
+        """By the guest, since QEMU's start."""
+        return sum(device["stats"]["wr_bytes"] for device in await self._qmp.execute("query-blockstats"))
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+    async def _nodes(self) -> list[dict[str, Any]]:
+        return await self._qmp.execute("query-named-block-nodes", flat=True)
+
+    async def _bitmaps(self) -> dict[int, dict[str, Any]]:
+        tops = {disk.node("top"): disk.number for disk in self._disks}
+        return {tops[node["node-name"]]: bitmap for node in await self._nodes() if node["node-name"] in tops
+                for bitmap in node.get("dirty-bitmaps", []) if bitmap.get("name") == BITMAP}
+
+    async def _dirty_bytes(self) -> dict[int, int]:
+        return {number: bitmap["count"] for number, bitmap in (await self._bitmaps()).items()}
+
+    async def _edges(self) -> dict[tuple[str, str], str]:
+        """(parent, child) -> the name the parent gives it."""
+        graph = await self._qmp.execute("x-debug-query-block-graph")
+        names = {node["id"]: node["name"] for node in graph["nodes"]}
+        return {(names[edge["parent"]], names[edge["child"]]): edge["name"] for edge in graph["edges"]}
+
+
+def _inet(host: str, port: int) -> dict[str, Any]:
+    return {"type": "inet", "data": {"host": host, "port": str(port)}}

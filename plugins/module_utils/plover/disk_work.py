@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The replica daemon's work on disks that goes on beside the queue of QEMU's operations: the copy, errors, pressure."""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from . import actions as act
+from .errors import QemuError
+
+if TYPE_CHECKING:
+    from .replica import Replica
+    from .vm import Vm
+
+log = logging.getLogger("plover")
+REPORT_S = 5.0
+PRESSURE_LOOK_S = 0.1
+ERRORS = ("QUORUM_REPORT_BAD", "BLOCK_IO_ERROR")
+
+
+class DiskWork:
+    def __init__(self, replica: Replica) -> None:
+        self._replica, self._config = replica, replica.config
+        self._copying: asyncio.Task | None = None
+        self._told_at = self._began = 0.0
+
+    def watch(self, vm: Vm) -> None:
+        """Errors of ``vm``'s disks, and how much it writes."""
+        if self._config.disks:
+            self._replica.spawn(self._watch(vm))
+            self._replica.spawn(self._look_at_pressure(vm))
+
+    # ---- the copy ---------------------------------------------------------------------------------------------
+    def copy(self, action: act.CopyDisks) -> None:
+        self._stop_copying()
+        self._began = self._told_at = self._replica.loop.time()
+        self._copying = self._replica.spawn(self._copy(self._replica.vm, action.tag))
+
+    async def _copy(self, vm: Vm, tag: act.Tag) -> None:
+        address = self._config.members[self._replica.peer]["address"]
+        try:
+            await vm.block.copy(address, lambda done, total: self._progress(tag, done, total))
+        except QemuError as error:
+            self._replica.answer("failed", tag, str(error))
+        else:
+            self._replica.answer("disks_copied", tag)
+
+    def _progress(self, tag: act.Tag, done: int, total: int) -> None:
+        now = self._replica.loop.time()
+        self._replica.answer("copy_progress", tag, done, total)
+        if now - self._told_at >= REPORT_S and done:
+            self._told_at, rate = now, done / (now - self._began)
+            log.info("disks: %d of %d MiB copied to %s, %.0f MiB/s, %.0f s left", done >> 20, total >> 20,
+                     self._replica.peer, rate / (1 << 20), (total - done) / rate)
+
+    def _stop_copying(self) -> None:
+        if self._copying:
+            self._copying.cancel()
+            self._copying = None
+
+    def detach(self, vm: Vm | None) -> None:
+        """At once, whatever QEMU's operations wait for; the graph is put in order in its turn."""
+        self._stop_copying()
+        if vm is not None and vm.block is not None:
+            self._replica.spawn(self._cut(vm))
+
+    async def _cut(self, vm: Vm) -> None:
+        with contextlib.suppress(QemuError):  # QEMU is gone, or it is asked again by the detach
+            await vm.block.cut()
+
+    # ---- what QEMU says -----------------------------------------------------------------------------------------
+    async def _watch(self, vm: Vm) -> None:
+        await vm.qmp.watch(ERRORS, lambda name, data: self._error(vm, name, data))
+
+    def _error(self, vm: Vm, name: str, data: dict) -> None:
+        if vm is self._replica.vm:
+            text = data.get("error") or data.get("reason") or f"{data.get('operation', data.get('type', 'I/O'))} failed"
+            self._replica.answer("disk_failed", str(data.get("node-name", "disk"))[:40], str(text)[:200])
+
+    async def _look_at_pressure(self, vm: Vm) -> None:
+        """A secondary's overlays hold what was written since the last syncvm; that must not fill their file system."""
+        limit, number, base = self._config.disk_overlay_mib << 19, 0, 0
+        while vm is self._replica.vm:
+            leader = self._replica.core.leading
+            if leader and leader.peer_state == "in-sync":
+                try:
+                    written = await vm.block.written_bytes()
+                except QemuError:
+                    return  # it is going; its exit is noticed elsewhere
+                done = self._replica.core.totals["syncvms"]
+                if done != number:
+                    number, base = done, written
+                elif written - base > limit and not leader.disk_pressure:
+                    self._replica.answer("disk_pressure", written - base)
+            await asyncio.sleep(PRESSURE_LOOK_S)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The disks of one VM: what the settings say, and how QEMU's block graph of each role is made of it.
+
+Names in the graph, for disk N: ``diskN`` the image, ``topN`` the quorum the guest's device sits on. On a secondary,
+``activeN`` and ``hiddenN`` are its overlays and ``replN`` is the filter that switches them (QEMU's
+docs/block-replication.txt); on a leader beside one, ``nbdN`` is the secondary's image and ``peerN`` the filter over it.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import QemuError
+
+if TYPE_CHECKING:
+    from .config import Config
+
+FORMATS, CACHES, BUSES = ("raw", "qcow2"), ("writeback", "none"), ("virtio-blk", "ide")
+DISKS_MAX = 16
+KEYS = ("path", "format", "cache", "serial", "bus")
+SECTOR_BYTES = 512
+TOOL_TIMEOUT_S = 20.0
+_SERIAL = re.compile(r"[\w.-]{0,20}\Z")
+_PATH = re.compile(r"/[\w./ +:@-]{1,400}\Z")
+_DEVICES = {"virtio-blk": "virtio-blk-pci", "ide": "ide-hd"}
+
+
+class Disk(NamedTuple):
+    """One disk; ``path``: an image file or a block device, on each replica."""
+
+    number: int
+    path: str
+    format: str = "raw"
+    cache: str = "writeback"
+    serial: str = ""
+    bus: str = "virtio-blk"
+
+    def node(self, kind: str) -> str:
+        return f"{kind}{self.number}"
+
+
+def parse(values: list[dict[str, Any]]) -> tuple[Disk, ...]:
+    """The disks of checked settings."""
+    return tuple(Disk(n, **{key: value[key] for key in KEYS if key in value}) for n, value in enumerate(values))
+
+
+def problems(values: list[Any]) -> list[str]:
+    """What is wrong with the setting 'disks', a sentence each."""
+    out = [] if len(values) <= DISKS_MAX else [f"disks: {len(values)} are too many; at most {DISKS_MAX}"]
+    for n, value in enumerate(values):
+        where = f"disks[{n}]"
+        if not isinstance(value, dict) or not value.get("path"):
+            out.append(f"{where}: must be an object with at least 'path'")
+            continue
+        out += [f"{where}.{key}: unknown; known are {', '.join(KEYS)}" for key in value if key not in KEYS]
+        out += [f"{where}.{key}: must be a string" for key in KEYS if not isinstance(value.get(key, ""), str)]
+        if any(not isinstance(value.get(key, ""), str) for key in KEYS):
+            continue
+        if not _PATH.match(value["path"]):
+            out.append(f"{where}.path: {value['path']!r} must be a whole path of letters, digits and ./ +:@-_")
+        for key, known in (("format", FORMATS), ("cache", CACHES), ("bus", BUSES)):
+            if value.get(key, known[0]) not in known:
+                out.append(f"{where}.{key}: {value[key]!r} is not one of {', '.join(known)}")
+        if not _SERIAL.match(value.get("serial", "")):
+            out.append(f"{where}.serial: {value['serial']!r} must be at most 20 letters, digits and .-_")
+    paths = [value["path"] for value in values if isinstance(value, dict) and isinstance(value.get("path"), str)]
+    if len(set(paths)) < len(paths):
+        out.append("disks: two disks have one path; give each an image of its own")
+    return out
+
+
+# ---- the graph -------------------------------------------------------------------------------------------------
+def arguments(config: Config, incoming: bool) -> list[str]:
+    """QEMU's arguments for all disks: as one that boots, or as a secondary that is filled."""
+    out: list[str] = []
+    for disk in config.disk_list:
+        nodes = [_image(disk)]
+        if incoming:
+            nodes += [_overlay(config, disk, "hidden", "disk"), _overlay(config, disk, "active", "hidden"),
+                      {"driver": "replication", "node-name": disk.node("repl"), "mode": "secondary",
+                       "top-id": disk.node("top"), "file": disk.node("active")}]
+        # A quorum of one vote: reads come from the first child, a write is good once one child has it.
+        nodes.append({"driver": "quorum", "node-name": disk.node("top"), "vote-threshold": 1, "read-pattern": "fifo",
+                      "children": [nodes[-1]["node-name"]]})
+        for node in nodes:
+            out += ["-blockdev", json.dumps(node)]
+        serial = f",serial={disk.serial}" if disk.serial else ""
+        out += ["-device", f"{_DEVICES[disk.bus]},id=drive{disk.number},drive={disk.node('top')}{serial}"]
+    return out
+
+
+def _image(disk: Disk) -> dict[str, Any]:
+    driver = "host_device" if _is_block_device(disk.path) else "file"
+    cache = {"direct": disk.cache == "none", "no-flush": False}
+    return {"driver": disk.format, "node-name": disk.node("disk"), "cache": cache,
+            "file": {"driver": driver, "filename": disk.path, "cache": cache}}
+
+
+def _overlay(config: Config, disk: Disk, kind: str, below: str) -> dict[str, Any]:
+    """An overlay lives as long as its QEMU, so nothing of it needs to reach a disk."""
+    cache = {"direct": False, "no-flush": True}
+    return {"driver": "qcow2", "node-name": disk.node(kind), "cache": cache, "backing": disk.node(below),
+            "file": {"driver": "file", "filename": str(overlay_path(config, disk, kind)), "cache": cache}}
+
+
+def overlay_path(config: Config, disk: Disk, kind: str) -> Path:
+    return config.overlay_path / f"{kind}{disk.number}.qcow2"
+
+
+def _is_block_device(path: str) -> bool:
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+# ---- the files -------------------------------------------------------------------------------------------------
+def prepare(config: Config, incoming: bool) -> None:
+    """Look at the images; for a secondary make its overlays, empty. Raises QemuError with the remedy."""
+    for disk in config.disk_list:
+        if not os.access(disk.path, os.R_OK | os.W_OK):
+            raise QemuError(f"disks[{disk.number}].path: {disk.path} is missing or not writable on this host; role 'disks' "
+                            "places it")
+        size = virtual_size(disk)
+        for kind in ("hidden", "active"):
+            path = overlay_path(config, disk, kind)
+            path.unlink(missing_ok=True)
+            if incoming:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _tool("create", "-q", "-f", "qcow2", str(path), str(size))
+
+
+def virtual_size(disk: Disk) -> int:
+    """Length in bytes that the guest sees."""
+    try:
+        info = json.loads(_tool("info", "-U", "-f", disk.format, "--output=json", disk.path))
+        size = info["virtual-size"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise QemuError(f"disks[{disk.number}].path: qemu-img does not understand {disk.path}: {error}") from error
+    if not size or size % SECTOR_BYTES:
+        raise QemuError(f"disks[{disk.number}].path: {disk.path} has {size} bytes, which is no whole number of "
+                        f"{SECTOR_BYTES}-byte sectors; make it longer with 'truncate'")
+    return size
+
+
+def _tool(*words: str) -> str:
+    try:
+        done = subprocess.run(["qemu-img", *words], capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_S)
+    except FileNotFoundError:
+        raise QemuError("qemu-img is missing on this host; role 'qemu' installs it (package qemu-utils)") from None
+    except subprocess.TimeoutExpired:
+        raise QemuError(f"qemu-img {words[0]} took longer than {TOOL_TIMEOUT_S:.0f} s") from None
+    if done.returncode:
+        raise QemuError(f"qemu-img {words[0]}: {done.stderr.strip()[:400]}")
+    return done.stdout

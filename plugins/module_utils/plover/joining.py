@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The leader and its secondary: how it comes, is filled, and goes. The part of :class:`plover.leader.Leader` for that."""
+from __future__ import annotations
+
+import json
+
+from . import actions as act
+from . import fill as fl
+from . import wire
+from .errors import WireError
+from .fill import LeaderFill
+
+ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
+
+
+class Joining:
+    """Over the state of Leader."""
+
+    def join_requested(self, m: wire.JoinRequest) -> None:
+        if not self.serving or self.peer_state == LEAVING:
+            return  # it asks again
+        if self.peer_state == IN_SYNC:
+            self.drop_peer(f"{self.peer} restarted without the VM's state")
+            return
+        if self.fill and self.fill.phase != fl.OPEN:
+            self.drop_peer(f"{self.peer} began anew during its fill")
+            return
+        if self.fill:
+            return
+        try:
+            facts = json.loads(m.payload)
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"malformed join request: {error}") from error
+        refusal = differences(self.core.facts, facts)
+        if refusal:
+            self.peer_note = f"{self.peer} cannot join: {refusal}"
+            self.core.report(self.peer_note)
+            self.core.send(self.peer, wire.JoinRefused(self.cons.view, refusal.encode()))
+            return
+        self.joins += 1
+        self.peer_state, self.peer_note = FILLING, f"{self.peer} is being filled"
+        self.fill = LeaderFill(self.cons.view, self.joins, self.core.memory, self.disks)
+        self.core.report(f"re-protecting: filling {self.peer} while clients are served")
+        self.core.emit(*self.fill.start(self.core.now))
+
+    def fill_stopped(self) -> None:
+        self.vm_stopped_by_us = True
+        self.core.emit(*self.fill.vm_stopped(self.applied))
+
+    def fill_progress(self, actions: list) -> None:
+        """Carry ``actions`` of the fill out; once the last pages are on their way, run on."""
+        self.fill.progress_at = self.core.now
+        self.core.emit(*actions)
+        if self.fill.final_done:
+            self.core.emit(*self.fill.end(self.stream))
+            self.stream = b""
+            if not self.disks:
+                self._cont()
+                self.advance()
+
+    def fill_done(self) -> None:
+        self.fill.on_done()
+        if self.disks:
+            self._cont()
+            self.advance()
+        self.cons.propose_record(frozenset(self.config.replicas))
+
+    def disk_failed(self, node: str, error: str) -> None:
+        """A write or read went wrong; the other image has it, so the VM goes on."""
+        if node.startswith(("peer", "nbd")):
+            self.drop_peer(f"{self.peer} does not take our writes to its disks ({node}: {error})")
+        elif self.peer_state == IN_SYNC and not self.handover:
+            self.core.report(f"this host's image fails ({node}: {error}); switching over to {self.peer}, which has it all")
+            self.handover = lambda error: None
+            self.maybe_syncvm()
+        else:
+            self.core.report(f"this host's image fails ({node}: {error}), and no other host is in sync; see to it now")
+
+    def drop_peer(self, why: str) -> None:
+        """Go on without the secondary: stop what waits for it, record the smaller in-sync set."""
+        self._kept = False
+        if self.peer_state in (ABSENT, LEAVING):
+            return
+        self.peer_note = why
+        self.core.report(f"degraded: {why}")
+        self._abort_work(why)
+        self.peer_state = ABSENT
+        self._detach_disks()
+        self.core.emit(act.CloseData())
+        if self.peer in self.cons.record.in_sync:
+            self.peer_state = LEAVING
+            self.cons.propose_record(frozenset({self.config.member}))
+        self.guard.unmark()
+        self._confirm = None
+        if self.active and self.vm_stopped_by_us:
+            self._cont()
+        self.advance()
+
+
+def differences(ours: dict, theirs: object) -> str:
+    """What must be equal on both replicas and is not, as one sentence; empty if nothing."""
+    if not isinstance(theirs, dict):
+        return "its join request is not a JSON object"
+    return "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here; make them equal"
+                     for key in ours if ours[key] != theirs.get(key))
