@@ -46,8 +46,9 @@ def remove_netns() -> None:
 class Group:
     """``folder``: where sockets, state and logs go. Further arguments are settings."""
 
-    def __init__(self, folder: Path, **more) -> None:
+    def __init__(self, folder: Path, own: dict[str, dict] | None = None, **more) -> None:
         self.folder, self.more = folder, more
+        self.own = own or {}  # settings that differ between the members
         self.daemons: dict[str, subprocess.Popen] = {}
         image = build()
         self.common = {
@@ -74,7 +75,7 @@ class Group:
                "shm_dir": f"/dev/shm/plover-test-{os.getpid()}/{member}", "network_tap": f"pt-{member}"[:15],
                "network_ifup": self.ifup, "network_ifdown": self.ifdown}
         path = base / "settings.json"
-        path.write_text(json.dumps({**self.common, **own, **more}))
+        path.write_text(json.dumps({**self.common, **own, **self.own.get(member, {}), **more}))
         return path
 
     def start(self, *members: str, replica: str = "plover.replica") -> None:

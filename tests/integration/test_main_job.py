@@ -99,6 +99,21 @@ def test_secondary_loss_and_a_restart_of_the_lone_leaders_daemon(group):
     assert audit(group, "primary")["mismatching"] == 0
 
 
+def test_a_daemon_that_is_stopped_leaves_its_vm_to_the_next_one(group):
+    """As `systemctl restart` does it, on a lone leader."""
+    group.power_off("secondary")
+    group.wait("primary", service="degraded")
+    client, pid = connect(), group.qemu_pid("primary")
+    assert client.ask("SET", "k", "v") == b"+OK"
+    daemon = group.daemons.pop("primary")
+    daemon.terminate()
+    assert daemon.wait(20) == 0, group.log("primary")[-2000:]
+    group.start("primary")
+    group.wait("primary", service="degraded", role="leader")
+    assert group.qemu_pid("primary") == pid
+    assert connect().ask("GET", "k") == b"v"
+
+
 def test_leaders_daemon_dies_alone_and_the_old_guest_is_fenced(group):
     client, acked = connect(), {}
     write(client, acked, "a", "1")

@@ -147,7 +147,8 @@ class BlockLayer:
 
     async def _own_overlays_gone(self, progress: Progress) -> None:
         """After a failover QEMU merges the overlays into the image by a job of its own; it must have ended."""
-        while any((disk.node("repl"), disk.node("active")) in await self._edges() for disk in self._disks):
+        overlays = {(disk.node("repl"), disk.node("active")) for disk in self._disks}
+        while overlays & set(await self._edges()):
             progress(0, 1)
             await asyncio.sleep(LOOK_S)
 

@@ -34,6 +34,7 @@ class Follower:
         self.syncvm: SecondarySyncvm | None = None
         self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
         self._ask_at = 0.0
+        self._began = core.now  # tells this empty QEMU from the one before it
         self._start_at: float | None = core.now
 
     # ---- time ---------------------------------------------------------------------------------------
@@ -44,7 +45,8 @@ class Follower:
             self.core.emit(act.StartQemu(incoming=True))
         if self.ready and not self.fill and self.cons.leader and now >= self._ask_at:
             self._ask_at = now + JOIN_RETRY_S
-            self.core.send(self.cons.leader, wire.JoinRequest(self.cons.view, json.dumps(self.core.facts).encode()))
+            facts = json.dumps({**self.core.facts, "began": self._began}).encode()
+            self.core.send(self.cons.leader, wire.JoinRequest(self.cons.view, facts))
         if self.filled:
             self._check_record()
             self.advance()

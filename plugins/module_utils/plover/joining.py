@@ -22,15 +22,16 @@ class Joining:
         if self.peer_state == IN_SYNC:
             self.drop_peer(f"{self.peer} restarted without the VM's state")
             return
-        if self.fill and self.fill.phase != fl.OPEN:
-            self.drop_peer(f"{self.peer} began anew during its fill")
-            return
-        if self.fill:
-            return
         try:
             facts = json.loads(m.payload)
         except (ValueError, RecursionError) as error:
             raise WireError(f"malformed join request: {error}") from error
+        if self.fill:
+            # It asks until it hears of its fill; while the disks are copied it hears nothing.
+            patient = self.fill.phase == fl.COPY and isinstance(facts, dict) and facts.get("began") == self._joiner
+            if self.fill.phase != fl.OPEN and not patient:
+                self.drop_peer(f"{self.peer} began anew during its fill")
+            return
         refusal = differences(self.core.facts, facts)
         if refusal:
             self.peer_note = f"{self.peer} cannot join: {refusal}"
@@ -38,6 +39,7 @@ class Joining:
             self.core.send(self.peer, wire.JoinRefused(self.cons.view, refusal.encode()))
             return
         self.joins += 1
+        self._joiner = facts.get("began")
         self.peer_state, self.peer_note = FILLING, f"{self.peer} is being filled"
         self.fill = LeaderFill(self.cons.view, self.joins, self.core.memory, self.disks)
         self.core.report(f"re-protecting: filling {self.peer} while clients are served")

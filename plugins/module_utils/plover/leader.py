@@ -44,6 +44,7 @@ class Leader(Joining):
         self.fill: LeaderFill | None = None
         self.stream = b""
         self.joins = 0
+        self._joiner: object = None  # what tells the QEMU that is filled from its successors
         self.idle = False
         self.vm_stopped_by_us = False
         self.handover: Callable[[str | None], None] | None = None

@@ -164,6 +164,10 @@ class Keeper:
     def qemu_gone(self) -> None:
         self.device.disarm()
 
+    def abandon(self) -> None:
+        """This daemon ends and leaves a QEMU behind."""
+        self.device.abandon()
+
     def describe(self) -> str:
         """For the status."""
         if self.policy == "off":
