@@ -25,16 +25,30 @@ def tool(*command: str) -> tuple[int, str]:
     return done.returncode, done.stdout.strip()
 
 
+def unclean(image: Path) -> list[str]:
+    """What the superblock says against the file system: noted by the guest's kernel when it met an error."""
+    said = tool("dumpe2fs", "-h", str(image))[1]
+    found = re.search(r"^Filesystem state:\s*(.*)$", said, re.M)
+    if found and found.group(1) == "clean":
+        return []
+    return [f"the file system is not clean: {found.group(1) if found else said}"]
+
+
 def check_file_system(image: Path) -> list[str]:
-    """Writes to ``image``: the caller's copy."""
-    code, said = tool("e2fsck", "-fy", "-E", "journal_only", str(image))
+    """Writes to ``image``: the caller's copy. Nothing is repaired before it is looked for.
+
+    The journal is replayed without -f, which would make a repair of it; with debugfs it cannot be, as that reads bitmaps
+    first. The replay may write over the superblock's state, so that is read before, too.
+    """
+    if problems := unclean(image):
+        return problems
+    code, said = tool("e2fsck", "-p", "-E", "journal_only", str(image))
     if code > 1:
         return [f"the journal cannot be replayed: {said}"]
-    state = re.search(r"^Filesystem state:\s*(.*)$", tool("dumpe2fs", "-h", str(image))[1], re.M)
-    if not state or "error" in state.group(1):  # the guest's kernel met it: a repair below would hide it
-        return [f"the guest's kernel noted errors in its file system: {state.group(1) if state else 'no superblock'}"]
-    code, said = tool("e2fsck", "-p", str(image))  # no full check: deletes what the guest's next mount would delete
-    if code > 1:
+    if problems := unclean(image):
+        return problems
+    code, said = tool("e2fsck", "-p", str(image))  # clean, so no full check: deletes what a mount would delete
+    if code > 1 or "check forced" in said:
         return [f"the file system needs a repair: {said}"]
     code, said = tool("e2fsck", "-fn", str(image))
     return [f"e2fsck finds errors: {said}"] if code else []
