@@ -6,7 +6,7 @@ import os
 
 import pytest
 from harness import CLIENT_IP, GUEST_IP, connect
-from test_main_job import audit, lost, other, write
+from test_main_job import lost, other, write
 
 from lab import disk_guest
 
@@ -37,8 +37,10 @@ def test_what_a_client_was_told_is_on_the_disk_after_a_failover_and_back(disk_gr
     for turn in range(3):
         for n in range(40):
             write(client, acked, f"t{turn}k{n}", str(n) * 30)
-        report = audit(group, leader)
-        assert (report["mismatching"], report["untracked"]) == (0, 0)
+        report = group.ctl(leader, "audit-disks")
+        assert report["ok"], report
+        assert (report["mismatching"], report["untracked"], report["disk_blocks_mismatching"]) == (0, 0, 0)
+        assert report["disk_blocks"] == 384 << 20 >> 16
         group.power_off(leader)
         leader = other(leader)
         write(client, acked, f"after{turn}", "x")

@@ -109,7 +109,8 @@ class BlockLayer:
         """One backup job to its end. The bitmap keeps what is written meanwhile."""
         job = disk.node("copy")
         await self._qmp.execute("blockdev-backup", device=disk.node("top"), target=disk.node("nbd"), sync=sync,
-                                bitmap=BITMAP, speed=self._config.disk_copy_mib_per_s << 20, **{"job-id": job, "bitmap-mode": "on-success", "auto-dismiss": False})
+                                bitmap=BITMAP, speed=self._config.disk_copy_mib_per_s << 20,
+                                **{"job-id": job, "bitmap-mode": "on-success", "auto-dismiss": False})
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds_max if seconds_max else float("inf")
         while True:
