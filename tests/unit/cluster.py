@@ -117,7 +117,6 @@ class Node:
     def do(self, action) -> None:
         later = self.answers.append
         self.done.append(type(action).__name__)
-        self.cluster.journal.append((self.name, type(getattr(action, "message", action)).__name__))
         if isinstance(action, Persist):
             self.state = action.state
         elif isinstance(action, Send):
@@ -176,7 +175,6 @@ class Cluster:
         self.now = 100.0
         self.more = more
         self.wire: deque = deque()
-        self.journal: list[tuple[str, str]] = []  # (member, action or message sent)
         self.cut: set[frozenset[str]] = set()
         self.tap = defaultdict(bytes)
         self.nodes: dict[str, Node] = {}
