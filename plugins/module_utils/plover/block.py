@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .config import Config
-from .disks import Disk
+from .disks import Disk, overlay_path
 from .errors import QemuError
 from .qmp import Qmp
 
@@ -152,6 +152,12 @@ class BlockLayer:
         while overlays & set(await self._edges()):
             progress(0, 1)
             await asyncio.sleep(LOOK_S)
+        nodes = {node["node-name"] for node in await self._nodes()}
+        for disk in self._disks:
+            for kind in ("active", "hidden"):
+                if disk.node(kind) in nodes:
+                    await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
+                    overlay_path(self._config, disk, kind).unlink(missing_ok=True)
 
     async def written_bytes(self) -> int:
         """By the guest, since QEMU's start."""
