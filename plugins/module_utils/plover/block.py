@@ -51,9 +51,10 @@ class BlockLayer:
         await self.detach()
         total, before = sum(await self.sizes()), 0
         for disk, size in zip(self._disks, await self.sizes()):
-            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
+            # A quorum does not tell where the image has holes; what reads as zeros becomes one there as well.
+            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"), discard="unmap",
                                     server=_inet(address, self._config.disk_port)["data"] | {"type": "inet"},
-                                    **{"node-name": disk.node("nbd")})
+                                    **{"node-name": disk.node("nbd"), "detect-zeroes": "unmap"})
             await self._fresh_bitmap(disk)
             await self._round(disk, "full", lambda done, start=before: progress(start + done, total))
             before += size

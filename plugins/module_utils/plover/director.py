@@ -412,7 +412,7 @@ class Director:
         if isinstance(self.role, Follower):
             self.role.reset(error, tell=True)
         elif self._work(tag) is self.role.fill is not None:
-            self.role.drop_peer(f"the fill failed: {error}")
+            self.role.fill_failed(error)
         else:
             self.role.qemu_refused(error)
 

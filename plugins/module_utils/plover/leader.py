@@ -44,6 +44,7 @@ class Leader(Joining):
         self.fill: LeaderFill | None = None
         self.stream = b""
         self.joins = 0
+        self._fills_failed, self._join_again_at = 0, 0.0
         self._joiner: object = None  # what tells the QEMU that is filled from its successors
         self.idle = False
         self.vm_stopped_by_us = False
@@ -118,7 +119,7 @@ class Leader(Joining):
     def record_committed(self) -> None:
         in_sync = self.cons.record.in_sync
         if self.peer in in_sync and self.fill is not None:
-            self.fill, self.peer_state = None, IN_SYNC
+            self.fill, self.peer_state, self._fills_failed = None, IN_SYNC, 0
             self.last_syncvm_at = self.core.now
             self.core.report(f"protected: {self.peer} holds the VM's state; in-sync set {sorted(in_sync)}")
         elif self.peer_state == LEAVING:
