@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ def libraries(tree: Path, program: Path) -> dict[str, Path]:
     missing = re.findall(r"^\s*(\S+) => not found", listing, re.M)
     outside = [str(p) for p in found.values() if not str(p).startswith(str(tree))]
     if missing or outside:
-        raise SystemExit(f"guest image: libraries of redis-server not among the packages: {missing + outside}")
+        raise SystemExit(f"guest image: libraries of {program.name} not among the packages: {missing + outside}")
     return {**found, "ld-linux-x86-64.so.2": loader}
 
 
@@ -108,8 +109,14 @@ def initramfs(tree: Path) -> bytes:
     return cpio(files)
 
 
-def make(target: Path, packages: list[str]) -> None:
-    """Download, unpack and pack into ``target`` (a fresh folder that appears whole or not at all)."""
+def fill(tree: Path, out: Path) -> None:
+    """The image's files, from the unpacked packages."""
+    shutil.copy(next((tree / "boot").glob("vmlinuz-*")), out / "vmlinuz")
+    (out / "initrd.img").write_bytes(initramfs(tree))
+
+
+def make(target: Path, packages: list[str], fill: Callable[[Path, Path], None] = fill) -> None:
+    """Download, unpack and ``fill(tree, target)`` (a fresh folder that appears whole or not at all)."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         tree, out = Path(scratch, "tree"), Path(scratch, "out")
@@ -118,8 +125,7 @@ def make(target: Path, packages: list[str]) -> None:
         run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *packages, cwd=Path(scratch))
         for package in sorted(Path(scratch).glob("*.deb")):
             run("dpkg-deb", "-x", str(package), str(tree))
-        shutil.copy(next((tree / "boot").glob("vmlinuz-*")), out / "vmlinuz")
-        (out / "initrd.img").write_bytes(initramfs(tree))
+        fill(tree, out)
         if target.exists():
             shutil.rmtree(target)
         out.rename(target)
