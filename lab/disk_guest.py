@@ -35,8 +35,8 @@ PACKAGES = ["busybox-static", "postgresql-15", "redis-server", "redis-tools", "s
 POSTGRES = "usr/lib/postgresql/15"
 PROGRAMS = [f"{POSTGRES}/bin/postgres", f"{POSTGRES}/bin/initdb", "usr/bin/redis-server", "usr/bin/sqlite3"]
 MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "ext4"]
-OWN_FILES = {"disk-init": "sbin/init", "disk-redis.conf": "etc/redis.conf", "postgresql.conf": "data/postgres/postgresql.conf",
-             "pg_hba.conf": "data/postgres/pg_hba.conf"}
+OWN_FILES = {"disk-init": "sbin/init", "disk-redis.conf": "etc/redis.conf",
+             "postgresql.conf": "data/postgres/postgresql.conf", "pg_hba.conf": "data/postgres/pg_hba.conf"}
 # JIT (bitcode, llvmjit) would need LLVM, a hundred megabytes.
 UNWANTED = ["boot", "lib/modules", "usr/lib/modules", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/bug",
             "usr/share/lintian", "usr/share/postgresql/15/man", "etc/init.d", "etc/systemd", "lib/systemd",

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The check of a guest's disk, on small file systems made whole and broken."""
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from lab.disk_check import check_image
+
+pytestmark = pytest.mark.skipif(shutil.which("mke2fs") is None, reason="no e2fsprogs")
+PAIRS = 200
+
+
+def make(folder: Path, rows=lambda path: None, database: bool = True) -> Path:
+    """A disk with rows.db, changed by ``rows`` before it is put there."""
+    data = folder / "tree" / "data"
+    data.mkdir(parents=True)
+    (data / "other").write_bytes(b"x" * 20000)
+    if database:
+        with closing(sqlite3.connect(data / "rows.db")) as db, db:
+            db.execute("CREATE TABLE rows (n INTEGER PRIMARY KEY, pair INTEGER NOT NULL, body TEXT NOT NULL)")
+            db.execute("CREATE INDEX pairs ON rows (pair)")
+            db.executemany("INSERT INTO rows (pair, body) VALUES (?, 'body of a row')",
+                           [(n // 2 + 1,) for n in range(2 * PAIRS)])
+        rows(data / "rows.db")
+    image = folder / "disk.img"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(folder / "tree"), str(image), "16M"], check=True)
+    return image
+
+
+def write(image: Path, request: str) -> None:
+    subprocess.run(["debugfs", "-w", "-R", request, str(image)], check=True, capture_output=True)
+
+
+def execute(statement: str):
+    def change(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute(statement)
+    return change
+
+
+@pytest.mark.parametrize("database", [True, False])
+def test_a_whole_disk_is_only_read(tmp_path, database):
+    image = make(tmp_path, database=database)
+    before = image.read_bytes()
+    assert check_image(image) == []
+    assert image.read_bytes() == before and {p.name for p in tmp_path.iterdir()} == {"tree", "disk.img"}
+
+
+@pytest.mark.parametrize("request_", ["clri /data/other", "freeb 1", "set_inode_field /data/other links_count 7",
+                                      "set_super_value state 3"])
+def test_a_broken_file_system(tmp_path, request_):
+    image = make(tmp_path)
+    write(image, request_)
+    assert check_image(image) != []
+
+
+def test_no_file_system(tmp_path):
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    assert check_image(image)[0].startswith("the file system is not clean: no superblock")
+
+
+@pytest.mark.parametrize("statement, why", [
+    (f"DELETE FROM rows WHERE n = {2 * PAIRS}", f"transaction {PAIRS} has 1 rows instead of 2"),
+    (f"INSERT INTO rows (pair, body) VALUES ({PAIRS}, '')", f"transaction {PAIRS} has 3 rows instead of 2"),
+    ("DELETE FROM rows WHERE pair IN (50, 60)", "2 transactions before the last one are not there")])
+def test_rows_that_are_missing(tmp_path, statement, why):
+    assert check_image(make(tmp_path, execute(statement))) == [f"sqlite: {why}"]
+
+
+def test_rows_that_are_damaged(tmp_path):
+    def damage(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[4096 * 3:4096 * 4] = bytes(4096)
+        path.write_bytes(content)
+    assert any(problem.startswith("sqlite: ") for problem in check_image(make(tmp_path, damage)))
+
+
+def test_a_table_not_made_yet(tmp_path):
+    assert check_image(make(tmp_path, execute("DROP TABLE rows"))) == []
