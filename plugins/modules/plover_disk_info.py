@@ -8,7 +8,7 @@ module: plover_disk_info
 short_description: Images of protected VMs on this host
 description:
   - Looks at image files and block devices without changing anything.
-  - Needs no C(qemu-img), but without it nobody's lock is seen.
+  - Needs no QEMU, so that it can be asked before one is installed.
 author: The Plover developers (@plover)
 version_added: 0.1.0
 options:
@@ -68,14 +68,19 @@ overlay_used_mib:
   type: int
 """
 
+import fcntl  # noqa: E402
 import glob  # noqa: E402
 import os  # noqa: E402
 import stat  # noqa: E402
+import struct  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 SECTOR_BYTES = 512
 QCOW2_MAGIC, QCOW2_LENGTH_AT = b"QFI\xfb", 24
+# QEMU's locks (its block/file-posix.c): 100 + n: permission n is used, 200 + n: it is denied to others; 1 is writing.
+LOCK_BYTES = (101, 201)
+F_OFD_GETLK, FLOCK = 36, "hhqqi4x"
 STATE_DIR, RAM_FILES = "/var/lib/plover", "/dev/shm/plover/*.ram"
 
 
@@ -122,18 +127,25 @@ def name_of(pid):
         return f"process {pid}"
 
 
-def user_of(module, vm, path, kind):
+def is_locked(path):
+    """Whether a QEMU or a tool of it writes to ``path``, or forbids others to. C(qemu-img info) does not tell: it
+    succeeds on a raw image in use."""
+    with open(path, "rb") as file:
+        for byte in LOCK_BYTES:
+            asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+            if struct.unpack(FLOCK, fcntl.fcntl(file, F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK:
+                return True
+    return False
+
+
+def user_of(module, vm, path):
     """Who has the image locked, other than the VM's own QEMU; empty if nobody has."""
-    tool = module.get_bin_path("qemu-img")
-    if not tool:
-        return ""  # nor is there a QEMU that could have a lock
-    code, _out, err = module.run_command([tool, "info", "-f", kind, path], environ_update={"LC_ALL": "C"})
-    if not code or "lock" not in err:
+    if not is_locked(path):
         return ""
     own = module.run_command(["systemctl", "show", "-P", "MainPID", f"plover-qemu@{vm}.service"])[1].strip()
     found = writers(path)
     others = sorted(found - {int(own or 0)})
-    return ", ".join(name_of(pid) for pid in others) if others or found else "a process of another host"
+    return ", ".join(name_of(pid) for pid in others) if others or found else "a process that cannot be seen from here"
 
 
 def look(module, image):
@@ -141,7 +153,7 @@ def look(module, image):
     if out["exists"]:
         try:
             out["length"] = length_of(image["path"], image["format"])
-            out["user"] = user_of(module, image["vm"], image["path"], image["format"])
+            out["user"] = user_of(module, image["vm"], image["path"])
         except (OSError, ValueError) as error:
             out["problem"] = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
     return out
