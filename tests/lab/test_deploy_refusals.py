@@ -18,14 +18,16 @@ LISTEN = ("nohup python3 -c 'import socket, time; s = socket.create_server((\"0.
           ">/dev/null 2>&1 & echo $!")
 # As QEMU locks an image that it writes to (F_OFD_SETLK).
 USE = ("nohup python3 -c 'import fcntl, struct, time; f = open(\"{}\", \"r+b\"); "
-       "fcntl.fcntl(f, 37, struct.pack(\"hhqqi4x\", fcntl.F_RDLCK, 0, 100, 2, 0)); time.sleep(60)' >/dev/null 2>&1 & echo $!")
+       "fcntl.fcntl(f, 37, struct.pack(\"hhqqi4x\", fcntl.F_RDLCK, 0, 100, 2, 0)); time.sleep(60)' "
+       ">/dev/null 2>&1 & echo $!")
 OTHER_QEMU = ("printf '#!/bin/sh\\necho QEMU emulator version {}\\n' > /usr/local/bin/qemu-system-x86_64; "
               "chmod +x /usr/local/bin/qemu-system-x86_64")
 
 
 def traces(host: str) -> str:
     return execute(host, "ls -d /etc/plover /opt/plover /var/lib/plover /etc/systemd/system/plover* /etc/qemu-if* "
-                         "/etc/systemd/system/run-plover* /var/lib/plover-images 2>/dev/null; command -v qemu-system-x86_64").stdout
+                         "/etc/systemd/system/run-plover* /var/lib/plover-images 2>/dev/null; "
+                         "command -v qemu-system-x86_64").stdout
 
 
 def refused(*options: str) -> str:

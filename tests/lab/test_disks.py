@@ -81,6 +81,27 @@ def test_a_changed_size_is_applied_while_the_overlays_are_in_use(result):
     assert deploy.play()[0] == 0
 
 
+def test_the_role_alone_makes_an_empty_qcow2_image_and_its_target(result, tmp_path, monkeypatch):
+    """For a second VM that leads on the other host."""
+    image = "/var/lib/plover-images/second.qcow2"
+    vms = yaml.safe_load(deploy.INVENTORY.read_text())["plover"]["vars"]["plover_vms"]
+    vms.append({"name": "second", "primary": "secondary", "secondary": "primary", "disk_overlay_mib": 64,
+                "disks": [{"path": image, "format": "qcow2", "size_mib": 48}]})
+    play = tmp_path / "play.yml"
+    play.write_text(yaml.safe_dump([{"hosts": "plover_replicas", "gather_facts": False, "roles": ["plover.vmft.disks"],
+                                     "vars": {"plover_vms": vms}}]))
+    monkeypatch.setattr(deploy, "PLAY", play)
+    _, output = deploy.play()
+    assert {change for change in changes(output) if "lacks" in change} == {
+        "plover.vmft.disks : Make the empty images that the primary lacks @ secondary",
+        "plover.vmft.disks : Make the targets that the secondary lacks @ primary"}
+    assert deploy.play()[0] == 0
+    for host in ("primary", "secondary"):
+        assert json.loads(asked(host, f"qemu-img info --output=json {image}"))["virtual-size"] == 48 << 20
+        assert asked(host, f"stat -c %a {image}; ls {image}.*; true") == "600"
+        assert overlays_mib(host) == 320 + 64
+
+
 def test_a_primary_that_lost_its_image_gets_it_from_the_secondary(result):
     assert deploy.wait_protected("secondary", 60)["role"] == "leader"
     before = asked("secondary", f"stat -c %i,%s,%W {IMAGE}")
