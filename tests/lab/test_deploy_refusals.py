@@ -60,6 +60,7 @@ def vm(**changes) -> str:
     ({"disks": IMAGE}, ["plover_vms[0].disks: must be a list"]),
     ({"disks": ["/srv/a.img"]}, ["plover_vms[0].disks: must be a list"]),
     ({"disks": [IMAGE, IMAGE]}, ["plover_vms[0].disks[1].path", "the image of two disks on primary; give each its own"]),
+    ({"disks": [{**IMAGE, "path": f"/srv/{n}.img"} for n in range(17)]}, ["plover_vms[0].disks: 17 are too many"]),
     ({"disks": [{"size_mib": 1}]}, ["plover_vms[0].disks[0].path: is missing"]),
     ({"disks": [{**IMAGE, "path": "a.img"}]}, ["plover_vms[0].disks[0].path: a.img must be a whole path"]),
     ({"disks": [{**IMAGE, "sise_mib": 1}]}, ["plover_vms[0].disks[0].sise_mib: is not known"]),
