@@ -19,6 +19,7 @@ help:
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              ruff"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
+	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE=; a table at the end"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
 	@echo "make setup | native | clean"
@@ -89,6 +90,9 @@ up: build
 demo: build
 	@$(PYTHON) -m lab.demo
 
+demo-disk: build
+	@$(PYTHON) -m lab.demo_disk
+
 chaos: build
 	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)"
 
@@ -103,5 +107,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build up demo chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
+.PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
         test-lab test-molecule bench bench-consensus lint clean

@@ -19,22 +19,23 @@ DEMO = BUILD / "demo"
 LOAD_BEFORE_S, LOAD_AFTER_S = 8.0, 10.0
 
 
-def start_load(out: Path) -> subprocess.Popen:
+def start_load(out: Path, *words: str) -> subprocess.Popen:
+    """Clients (``words``: module and options), which log beside their result ``out``."""
     out.unlink(missing_ok=True)
-    with open(DEMO / "client.log", "w") as log:
-        return subprocess.Popen(["ip", "netns", "exec", CLIENT, sys.executable, "-m", "lab.client", "--out", str(out)],
+    with open(out.parent / "client.log", "w") as log:
+        return subprocess.Popen(["ip", "netns", "exec", CLIENT, sys.executable, "-m", *words, "--out", str(out)],
                                 cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
 
-def finish_load(load: subprocess.Popen, out: Path) -> dict:
+def finish_load(load: subprocess.Popen, out: Path, seconds: float = 120) -> dict:
     load.terminate()
-    if load.wait(120) != 0:
-        raise SystemExit(f"the clients failed; see {DEMO / 'client.log'}")
+    if load.wait(seconds) != 0:
+        raise SystemExit(f"the clients failed; see {out.parent / 'client.log'}")
     return json.loads(out.read_text())
 
 
-def acked() -> int:
-    lines = (DEMO / "client.log").read_text().splitlines()
+def acked(folder: Path = DEMO) -> int:
+    lines = (folder / "client.log").read_text().splitlines()
     return json.loads(lines[-1])["acked"] if lines and lines[-1].startswith("{") else 0
 
 
@@ -49,10 +50,10 @@ def wait_leader(host: str, seconds: float) -> dict:
         time.sleep(0.2)
 
 
-def save_journals() -> None:
+def save_journals(folder: Path = DEMO) -> None:
     for host in HOSTS:
         if Host(host).running():
-            (DEMO / f"journal-{host}.txt").write_text(execute(host, "journalctl -b --no-pager -u 'plover-*'").stdout)
+            (folder / f"journal-{host}.txt").write_text(execute(host, "journalctl -b --no-pager -u 'plover-*'").stdout)
 
 
 def show() -> dict:
@@ -60,7 +61,7 @@ def show() -> dict:
     deploy.lead("primary", 60)
     before = deploy.wait_protected("primary", 60)
     say(f"eight clients write now; in {LOAD_BEFORE_S:.0f} s the primary loses its power")
-    load, out = start_load(DEMO / "clients.json"), DEMO / "clients.json"
+    load, out = start_load(DEMO / "clients.json", "lab.client"), DEMO / "clients.json"
     try:
         time.sleep(LOAD_BEFORE_S)
         before = deploy.ploverctl("primary", "status")[1] or before

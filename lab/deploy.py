@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from . import guest_image
+from . import disk_guest, guest_image
 from .__main__ import execute
 from .hosts import CLIENT, CLIENT_IP, SERVICE_IP, SERVICE_PORT
 from .paths import LAB, ROOT
@@ -19,15 +19,23 @@ from .paths import LAB, ROOT
 COLLECTIONS = ROOT / ".cache" / "collections"
 PLAY = COLLECTIONS / "ansible_collections" / "plover" / "vmft" / "playbooks" / "deploy-plover.yml"
 INVENTORY = LAB / "inventory.yml"
+DISK_PATH = "/var/lib/plover-images/demo.img"
 
 
-def write_inventory() -> None:
-    """The example inventory as it is shipped, with the lab's image and the way to its hosts."""
+def guest(disk: bool) -> dict:
+    """What a VM of the inventory needs for the lab's guest: in RAM alone, or with its data on a disk."""
+    image = disk_guest.build() if disk else guest_image.build()
+    disks = [{"path": DISK_PATH, "source": str(image.image), "serial": "system"}] if disk else []
+    # The hosts' file systems may be without O_DIRECT (overlayfs), so the disk's cache stays at writeback.
+    return {"kernel": str(image.kernel), "initrd": str(image.initrd), **({"disks": disks} if disk else {}),
+            "cmdline": guest_image.CMDLINE.format(ip=SERVICE_IP, gw=CLIENT_IP)}
+
+
+def write_inventory(disk: bool = False) -> None:
+    """The example inventory as it is shipped, with one of the lab's guests and the way to its hosts."""
     inventory = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())
-    image = guest_image.build()
     variables = inventory["plover"]["vars"]
-    variables["plover_vms"][0].update(kernel=str(image.kernel), initrd=str(image.initrd),
-                                      cmdline=guest_image.CMDLINE.format(ip=SERVICE_IP, gw=CLIENT_IP))
+    variables["plover_vms"][0].update(guest(disk))
     variables["ansible_ssh_common_args"] = f"-F {LAB / 'ssh_config'}"
     variables["ansible_python_interpreter"] = "/usr/bin/python3"
     INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))

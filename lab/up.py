@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""make up: hosts, image, play; leaves a protected VM running and says how to reach it."""
+"""make up: hosts, image, play; leaves a protected VM running and says how to reach it.
+With --disk: the guest with PostgreSQL."""
 from __future__ import annotations
 
 import sys
@@ -17,10 +18,10 @@ def say(text: str) -> None:
     print(f"[{time.monotonic() - BEGAN:6.1f} s] {text}", flush=True)
 
 
-def up() -> None:
+def up(disk: bool = False) -> None:
     say("making three hosts (the first time about a minute: base image and packages; then 5 s)")
     hosts_up(list(HOSTS))
-    deploy.write_inventory()
+    deploy.write_inventory(disk)
     say("running playbooks/deploy-plover.yml (first time about a minute)")
     changed, _ = deploy.play()
     say(f"the play changed {changed} things")
@@ -31,7 +32,7 @@ def up() -> None:
 
 
 def main() -> int:
-    up()
+    up(disk="--disk" in sys.argv[1:])
     say(f"protected. Reach it:  ip netns exec {CLIENT} redis-cli -h {SERVICE_IP}   (or source build/lab/env)")
     print("hosts:  ssh -F build/lab/ssh_config primary ploverctl status\nend it:  make down")
     return 0

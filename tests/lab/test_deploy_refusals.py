@@ -13,15 +13,21 @@ from lab.__main__ import execute
 from lab.hosts import HOSTS
 
 pytestmark = pytest.mark.usefixtures("fresh_hosts")
+IMAGE = {"path": "/srv/a.img", "size_mib": 1}
 LISTEN = ("nohup python3 -c 'import socket, time; s = socket.create_server((\"0.0.0.0\", 7420)); time.sleep(60)' "
           ">/dev/null 2>&1 & echo $!")
+# As QEMU locks an image that it writes to (F_OFD_SETLK).
+USE = ("nohup python3 -c 'import fcntl, struct, time; f = open(\"{}\", \"r+b\"); "
+       "fcntl.fcntl(f, 37, struct.pack(\"hhqqi4x\", fcntl.F_RDLCK, 0, 100, 2, 0)); time.sleep(60)' "
+       ">/dev/null 2>&1 & echo $!")
 OTHER_QEMU = ("printf '#!/bin/sh\\necho QEMU emulator version {}\\n' > /usr/local/bin/qemu-system-x86_64; "
               "chmod +x /usr/local/bin/qemu-system-x86_64")
 
 
 def traces(host: str) -> str:
     return execute(host, "ls -d /etc/plover /opt/plover /var/lib/plover /etc/systemd/system/plover* /etc/qemu-if* "
-                         "2>/dev/null; command -v qemu-system-x86_64").stdout
+                         "/etc/systemd/system/run-plover* /var/lib/plover-images 2>/dev/null; "
+                         "command -v qemu-system-x86_64").stdout
 
 
 def refused(*options: str) -> str:
@@ -48,6 +54,28 @@ def vm(**changes) -> str:
     ({"memroy_mib": 512}, ["plover_vms[0].memroy_mib", "is not known"]),
     ({"mac": None}, ["plover_vms[0].mac", "is missing"]),
     ({"memory_mib": 9_999_999}, ["memory_mib", "make them smaller"]),
+    ({"disks": [IMAGE], "disk_overlay_mib": 4}, ["plover_vms[0].disk_overlay_mib: 4 must be whole MiB, 8 to 1048576"]),
+    ({"disks": [IMAGE], "settings": {"disk_overlay_mib": 64}}, ["settings.disk_overlay_mib", "give it as plover_vms[0]"]),
+    ({"disks": [IMAGE], "settings": {"disk_port": 7420}}, ["settings.disk_port: 7420 is used twice on primary"]),
+    ({"disks": IMAGE}, ["plover_vms[0].disks: must be a list"]),
+    ({"disks": ["/srv/a.img"]}, ["plover_vms[0].disks: must be a list"]),
+    ({"disks": [IMAGE, IMAGE]}, ["plover_vms[0].disks[1].path", "the image of two disks on primary; give each its own"]),
+    ({"disks": [{**IMAGE, "path": f"/srv/{n}.img"} for n in range(17)]}, ["plover_vms[0].disks: 17 are too many"]),
+    ({"disks": [{"size_mib": 1}]}, ["plover_vms[0].disks[0].path: is missing"]),
+    ({"disks": [{**IMAGE, "path": "a.img"}]}, ["plover_vms[0].disks[0].path: a.img must be a whole path"]),
+    ({"disks": [{**IMAGE, "sise_mib": 1}]}, ["plover_vms[0].disks[0].sise_mib: is not known"]),
+    ({"disks": [{**IMAGE, "format": "vmdk"}]}, ["plover_vms[0].disks[0].format: vmdk is not one of raw, qcow2"]),
+    ({"disks": [{**IMAGE, "cache": "unsafe"}]}, ["plover_vms[0].disks[0].cache: unsafe is not one of writeback, none"]),
+    ({"disks": [{**IMAGE, "bus": "scsi"}]}, ["plover_vms[0].disks[0].bus: scsi is not one of virtio-blk, ide"]),
+    ({"disks": [{**IMAGE, "serial": 7}]}, ["plover_vms[0].disks[0].serial", "put a number in quotes"]),
+    ({"disks": [{**IMAGE, "size_mib": "1G"}]}, ["plover_vms[0].disks[0].size_mib: 1G must be whole MiB"]),
+    ({"disks": [{**IMAGE, "source": "/etc/hosts"}]}, ["plover_vms[0].disks[0].size_mib: is for a disk without source"]),
+    ({"disks": [{"path": "/srv/a.img", "source": "/no/such"}]}, ["disks[0].source: /no/such is not a file on this machine"]),
+    ({"disks": [{"path": "/srv/a.img", "source": "/etc/hosts", "format": "qcow2"}]},
+     ["plover_vms[0].disks[0].format: qcow2 is not what /etc/hosts is"]),
+    ({"disks": [{"path": "/srv/a.img"}]}, ["disks[0].path of demo: /srv/a.img is missing on primary", "give size_mib"]),
+    ({"disks": [{"path": "/dev/no-such", "size_mib": 1}]}, ["/dev/no-such is missing on primary; make the device"]),
+    ({"disks": [IMAGE], "disk_overlay_mib": 999_999}, ["disk_overlay_mib: the overlays' 999999 MiB", "do not fit"]),
 ])
 def test_a_vm_that_cannot_work_is_refused_before_anything_is_changed(changes, says):
     said = refused("-e", vm(**changes))
@@ -84,7 +112,39 @@ def test_unequal_qemu_versions_are_refused():
     assert "demo: QEMU is" in said and "7.2.22" in said and "8.2.0" in said and "install one version on both" in said
 
 
-def test_check_mode_on_fresh_hosts_ends_well_and_changes_nothing():
-    changed, _ = deploy.play("--check", "--diff")
+@pytest.fixture
+def images():
+    """Gone from the replicas after the test."""
+    yield
+    for host in ("primary", "secondary"):
+        execute(host, f"rm -f {IMAGE['path']}")
+
+
+def test_images_of_unequal_lengths_are_refused(images):
+    for host, length in (("primary", 1_048_576), ("secondary", 1_049_088)):
+        execute(host, f"truncate -s {length} {IMAGE['path']}")
+    said = refused("-e", vm(disks=[IMAGE]))
+    assert "/srv/a.img has 1049088 bytes on secondary, but 1048576 on primary; both need one length" in said
+
+
+def test_an_image_that_is_no_image_is_refused(images):
+    execute("secondary", f"truncate -s 1000 {IMAGE['path']}")
+    said = refused("-e", vm(disks=[IMAGE]))
+    assert "/srv/a.img on secondary has 1000 bytes, which is no whole number of 512-byte sectors" in said
+
+
+def test_an_image_in_use_is_refused_and_its_user_named(images):
+    execute("primary", f"truncate -s 1M {IMAGE['path']}")
+    pid = execute("primary", USE.format(IMAGE["path"])).stdout.strip()
+    try:
+        said = refused("-e", vm(disks=[IMAGE]))
+    finally:
+        execute("primary", f"kill {pid}")
+    assert f"/srv/a.img is in use on primary by process {pid} (python3" in said
+
+
+@pytest.mark.parametrize("disks", [{}, {"disks": [IMAGE, {"path": "/var/lib/plover-images/b.img", "source": "/etc/hosts"}]}])
+def test_check_mode_on_fresh_hosts_ends_well_and_changes_nothing(disks):
+    changed, _ = deploy.play("--check", "--diff", "-e", vm(**disks))
     assert changed > 0, "it must say what it would do"
     assert [traces(host) for host in HOSTS] == ["", "", ""]

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Read-only look at a host: ADDRESS BRIDGE-MEMBER BRIDGE MEMORY-MIB TRACKING ACCEL PORTS. A line per problem; status 1 if any.
+# Read-only look at a host: ADDRESS BRIDGE-MEMBER BRIDGE MEMORY-MIB TRACKING ACCEL NAME=PORT,... A line per problem; status 1 if any.
 address=$1 member=$2 bridge=$3 memory=$4 tracking=$5 accel=$6 ports=$7
 bad=0
 problem() { echo "$(hostname): $*"; bad=1; }
@@ -19,12 +19,13 @@ if [ "$memory" -gt 0 ]; then
     esac
     case $accel in *kvm*) [ -w /dev/kvm ] || problem "accel: kvm needs /dev/kvm on this host; enable virtualization or set accel: tcg" ;; esac
 fi
-for port in $(echo "$ports" | tr ',' ' '); do
+for pair in $(echo "$ports" | tr ',' ' '); do
+    name=${pair%=*} port=${pair#*=}
     for pid in $(ss -Hltnp "sport = :$port" 2>/dev/null | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
         command=$(tr '\0' ' ' <"/proc/$pid/cmdline")
         case $command in
-            *plover.replica*|*plover.witness*) ;; # ours, from an earlier run of the play
-            *) problem "port: $port is in use here by process $pid ($(echo "$command" | cut -c1-60)); choose another one" ;;
+            *plover.replica*|*plover.witness*|*qemu-system*path=/run/plover/*) ;; # ours, from an earlier run of the play
+            *) problem "$name: $port is in use here by process $pid ($(echo "$command" | cut -c1-60)); choose another one" ;;
         esac
     done
 done
