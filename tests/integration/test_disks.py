@@ -151,11 +151,9 @@ def test_a_full_overlay_costs_the_protection_and_says_so(disk_group, small_tmpfs
 
 
 def test_a_full_disk_under_the_secondarys_image_costs_the_protection_and_says_so(disk_group, small_tmpfs):
-    folder = small_tmpfs(300)
+    folder = small_tmpfs(disk_guest.IMAGE_MIB + 60)
     group = disk_group(image_folders={"secondary": folder})
     client = connect()
-    used_mib = (folder / "secondary.img").stat().st_blocks >> 11
-    assert used_mib < 0.6 * disk_guest.IMAGE_MIB, f"{used_mib} MiB: the image's holes were filled"
     filler = folder / "filler"
     with open(filler, "wb") as file:
         try:
