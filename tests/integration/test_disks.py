@@ -126,6 +126,33 @@ def test_a_secondary_whose_qemu_hangs_is_let_go_and_filled_again(disk_group):
     assert compared(group, "primary") == (0, 0, 0) and lost(client, acked) == []
 
 
+def test_a_secondary_that_comes_back_gets_only_what_changed(disk_group):
+    """Whether it restarts or its host loses power; after it has led, everything is copied."""
+    group = disk_group()
+    client, acked = connect(), {}
+    for n in range(3):
+        write(client, acked, f"together{n}", "x" * 10_000)
+        end = time.monotonic() + 10
+        while not (group.folder / "secondary" / "state" / "demo" / "disk-copy").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        group.power_off("secondary") if n else group.kill_qemu("secondary")
+        write(client, acked, f"alone{n}", "y" * 10_000)
+        if n:
+            group.start("secondary")
+        group.wait("primary", seconds=60, service="degraded")
+        group.wait("primary", seconds=60, service="protected")
+        assert group.log("primary").count("disks: sent what changed since copy") == n + 1, group.log("primary")[-1500:]
+        assert compared(group, "primary") == (0, 0, 0)
+    assert group.log("primary").count("disks: sent all 384 MiB") == 1
+    group.power_off("primary")
+    write(client, acked, "there", "z")
+    group.start("primary")
+    group.wait("secondary", seconds=60, service="protected")
+    assert "disks: sent all 384 MiB" in group.log("secondary")
+    assert compared(group, "secondary") == (0, 0, 0) and lost(client, acked) == []
+
+
 def test_overlays_that_fill_up_force_syncvms(disk_group, small_tmpfs):
     folder = small_tmpfs(24)
     group = disk_group(secondary={"disk_overlay_dir": str(folder)}, disk_overlay_mib=24, syncvm_interval_ms_max=60_000)

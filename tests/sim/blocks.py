@@ -7,9 +7,11 @@ since the last checkpoint. A write waits for a secondary that does not answer, u
 """
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
-BLOCKS = 3
+BLOCKS = 12
+TORN = 1 << 40  # no guest ever wrote that
 GONE, SILENT, FINE = "gone", "silent", "fine"
 
 
@@ -21,6 +23,9 @@ class Drive:
         self.secondary = False  # replication keeps its VM's writes apart
         self.exported = False
         self.peer: Drive | None = None
+        self.bitmap, self.bitmap_name = set(range(BLOCKS)), ""  # blocks written since the copy of this name
+        self.unsynced: set[int] = set()  # of the image: lost in a power loss, perhaps
+        self.promoted = False
         self.reach: Callable[[], str] = lambda: GONE  # how the peer answers
         self.on_error: Callable[[], None] = lambda: None
 
@@ -35,7 +40,8 @@ class Drive:
         if self.secondary:
             self.active[block] = value
             return
-        self.image[block] = value
+        self._store(block, value)
+        self.bitmap.add(block)
         if self.peer is not None:
             if self.reach() == FINE and self.peer.exported:
                 self.peer.written_by_leader(block, value)
@@ -45,15 +51,38 @@ class Drive:
     def written_by_leader(self, block: int, value: int) -> None:
         if self.secondary:
             self.hidden.setdefault(block, self.image[block])
+        self._store(block, value)
+
+    def _store(self, block: int, value: int) -> None:
         self.image[block] = value
+        self.unsynced.add(block)
+
+    # ---- the copy to a secondary ------------------------------------------------------------------
+    def copy_to(self, peer: Drive, held: str) -> None:
+        """All but the last of it, the worst case: nothing of what is to be copied is right yet."""
+        if not held or held != self.bitmap_name:
+            self.bitmap, self.bitmap_name = set(range(BLOCKS)), "copying"
+        for block in self.bitmap:
+            peer._store(block, TORN)
+
+    def attach(self, peer: Drive, name: str) -> None:
+        for block in self.bitmap:
+            peer._store(block, self.read(block))
+        self.bitmap, self.bitmap_name, self.peer = set(), name, peer
+
+    def power_loss(self, rng: random.Random) -> None:
+        for block in self.unsynced:
+            if rng.random() < 0.5:
+                self.image[block] = TORN
 
     def checkpoint(self) -> None:
         self.active.clear()
         self.hidden.clear()
 
     def promote(self) -> None:
-        self.exported = False
+        self.exported, self.promoted = False, True
         for block, value in {**self.hidden, **self.active}.items():
-            self.image[block] = value
+            self._store(block, value)
+            self.bitmap.add(block)
         self.checkpoint()
         self.secondary = False

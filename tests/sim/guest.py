@@ -20,8 +20,8 @@ from .blocks import BLOCKS, Drive
 from .loop import Loop, Process
 
 PAGES = 64
-KEYS, CONNECTIONS = 3, 44
-COUNTER, KEY0, CONNECTION0, DISK0, NOISE0 = 0, 1, 8, 52, 56  # DISK0: what the VM last wrote to each block
+KEYS, CONNECTIONS = 3, 36
+COUNTER, KEY0, CONNECTION0, DISK0, NOISE0 = 0, 1, 8, 44, 56  # DISK0: what the VM last wrote to each block
 REQUEST = struct.Struct("!HIBBII")  # connection, operation, kind, key, value, expected
 REPLY = struct.Struct("!HIBI")  # connection, operation, hit, value
 READ, WRITE, CAS = 1, 2, 3
@@ -87,6 +87,8 @@ class Qemu(Process):
     def serve(self, frame: bytes) -> bytes | None:
         self.frames += 1
         self.write(COUNTER, self.frames)
+        if self.drive is not None and (wrong := self.foreign_blocks()):
+            raise InvariantViolation(f"the VM finds blocks {wrong} of its disk as it did not leave them")
         if self.rng.random() < 0.5:
             self.write(NOISE0 + self.rng.randrange(PAGES - NOISE0), self.rng.getrandbits(60))
         if len(frame) != REQUEST.size:
@@ -103,8 +105,9 @@ class Qemu(Process):
             if kind != READ and hit:
                 self.write(KEY0 + key, value)
                 if self.drive is not None:
-                    self.write(DISK0 + key, self.frames)
-                    self.drive.write(key, self.frames)
+                    block = value % BLOCKS
+                    self.write(DISK0 + block, self.frames)
+                    self.drive.write(block, self.frames)
             self.write(page, operation << 32 | hit << 31 | (now if kind == READ else value))
         stored = self.ram[page]
         return REPLY.pack(connection, operation, bool(stored & _HIT), stored & (_HIT - 1))
@@ -125,8 +128,10 @@ class Qemu(Process):
 
     def torn(self) -> bool:
         """The VM would run with memory, devices and disk of different moments."""
-        disk = self.drive is not None and any(self.drive.read(b) != self.ram[DISK0 + b] for b in range(BLOCKS))
-        return self.frames != self.ram[COUNTER] or disk
+        return self.frames != self.ram[COUNTER] or (self.drive is not None and bool(self.foreign_blocks()))
+
+    def foreign_blocks(self) -> list[int]:
+        return [block for block in range(BLOCKS) if self.drive.read(block) != self.ram[DISK0 + block]]
 
 
 class SimMemory:

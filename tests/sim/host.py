@@ -52,6 +52,7 @@ class Host:
         self.qemu: Qemu | None = None
         self.holder: Qemu | None = None
         self.image = [0] * BLOCKS
+        self.disk_copy = ""  # which copy of a leader's disk the image is; on the disk
         self.on = True
         self.frozen = 0
 
@@ -372,10 +373,11 @@ class ReplicaMember(Member):
             qemu.drive = Drive(self.host.image)
             qemu.drive.exported = action.incoming
             if not action.incoming:
+                self.host.disk_copy = ""
                 qemu.ram[DISK0:DISK0 + BLOCKS] = self.host.image  # a guest that boots reads its disk
         self._own(qemu)
         self.memory.qemu = qemu
-        self.call("qemu_ready", {"qemu_version": "7.2.22"})
+        self.call("qemu_ready", {"qemu_version": "7.2.22", "disk_copy": self.host.disk_copy})
 
     def _killed(self, vm: Qemu, action: act.KillQemu) -> None:
         self.memory.qemu = None
@@ -412,6 +414,8 @@ class ReplicaMember(Member):
         if vm.drive is not None:
             vm.drive.checkpoint()
             vm.drive.secondary = True
+            if feed:  # its images are flushed, then it is noted which copy they are
+                self.world.loop.after(self.rng.uniform(0.002, 0.3), self, self._note_copy, vm, action.tag)
         why = vm.load(action.stream if feed else action.state)
         if why:
             self.world.ghost.fail(f"{self.name}: {why}")
@@ -422,6 +426,7 @@ class ReplicaMember(Member):
         if not vm.running and vm.stopped_as != vm.digest():
             self.world.ghost.fail(f"{self.name}: promoted with pages of two different moments")
         if vm.drive is not None:
+            self._forget_copy()
             vm.drive.promote()
         self._run_vm(vm)
         self.call("promoted")
@@ -449,7 +454,7 @@ class ReplicaMember(Member):
         if peer is None:
             self.call("failed", action.tag, "NBD: no answer")
         else:
-            peer.image[:] = [-1] * BLOCKS  # nearly all is copied: what is missing comes when it is attached
+            vm.drive.copy_to(peer, action.held)
             self.call("disks_copied", action.tag)
 
     def _attach(self, vm: Qemu, action: act.AttachDisks) -> None:
@@ -457,10 +462,18 @@ class ReplicaMember(Member):
         if peer is None:
             return self.call("failed", action.tag, "NBD: no answer")
         qemu = self.world.hosts[self.other].qemu
-        peer.image[:] = [vm.drive.read(block) for block in range(BLOCKS)]
-        vm.drive.peer, vm.drive.reach = peer, lambda: self._reach(qemu)
+        vm.drive.attach(peer, f"{action.tag[1]}-{action.tag[2]}")
+        vm.drive.reach = lambda: self._reach(qemu)
         vm.drive.on_error = lambda: self.world.loop.after(0.0, self, self._disk_error, vm)
         self.call("disks_attached", action.tag)
+
+    def _note_copy(self, vm: Qemu, tag: tuple) -> None:
+        if vm is self.vm and not vm.drive.promoted:
+            vm.drive.unsynced.clear()
+            self.host.disk_copy = f"{tag[1]}-{tag[2]}"
+
+    def _forget_copy(self) -> None:
+        self.host.disk_copy = ""
 
     def _disk_error(self, vm: Qemu) -> None:
         if vm is self.vm:

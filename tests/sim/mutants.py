@@ -265,6 +265,21 @@ def writes_before_filled() -> None:
     Leader.fill_progress = fill_progress
 
 
+@mutant("a host that leads does not forget which copy of the other's disk it was")
+def copy_not_forgotten() -> None:
+    ReplicaMember._forget_copy = lambda self: None
+
+
+@mutant("it is noted which copy the images are before they are on the disk")
+def copy_noted_too_early() -> None:
+    good = ReplicaMember._attach
+
+    def attach(self, vm, action):
+        good(self, vm, action)
+        self.world.hosts[self.other].disk_copy = f"{action.tag[1]}-{action.tag[2]}"
+    ReplicaMember._attach = attach
+
+
 @mutant("output leaves when all was sent to the secondary, not when it has it")
 def released_when_sent() -> None:
     good, release = Director.emit, Guard.release

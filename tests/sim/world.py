@@ -105,6 +105,8 @@ class World:
         member.dead = True
         if host.qemu is not None:
             host.qemu.dead = True
+            if host.qemu.drive is not None:
+                host.qemu.drive.power_loss(host.rng)
         host.qemu = host.holder = None
         host.disk.steps_to_power_loss = None
         host.disk.power_loss()

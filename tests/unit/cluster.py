@@ -136,7 +136,7 @@ class Node:
         elif isinstance(action, act.StartQemu):
             self.memory.__init__()
             self.qemu, self.running = True, not action.incoming
-            later(("qemu_ready", {"qemu_version": "7.2.22"}))
+            later(("qemu_ready", self.cluster.facts))
         elif isinstance(action, act.KillQemu):
             self.qemu = False
             self.answers.clear()
@@ -175,6 +175,7 @@ class Cluster:
         self.now = 100.0
         self.more = more
         self.wire: deque = deque()
+        self.facts = {"qemu_version": "7.2.22"}
         self.cut: set[frozenset[str]] = set()
         self.tap = defaultdict(bytes)
         self.nodes: dict[str, Node] = {}

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, settings
+from plover import actions as act
 from plover import wire
 from plover.config import Config
+from plover.disk_copy import DiskCopy
 from plover.disks import BLOCK_BYTES, BLOCKS_MAX, arguments, block_bytes, hash_blocks, parse, prepare, virtual_size
 from plover.errors import ConfigError, QemuError
 from test_core import write
@@ -231,3 +233,40 @@ def test_an_audit_compares_the_disks_while_the_vm_stands(cluster, theirs, differ
     cluster.run_until(lambda: answers)
     assert (answers[0].disk_blocks, answers[0].disk_blocks_mismatching, answers[0].mismatching) == (8, differ, 0)
     assert write(cluster, 5) is cluster["primary"]
+
+
+# --- which copy the images are ---
+
+def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
+    config = Config(settings("primary", state_dir=str(tmp_path)))
+    copy = DiskCopy(config)
+    assert copy.read() == ""
+    copy.write(DiskCopy.name(("fill", 3, 2)))
+    assert DiskCopy(config).read() == "3-2"
+    copy.forget()
+    assert DiskCopy(config).read() == ""
+    copy.write("3-2")  # a thread that was still flushing the images
+    assert DiskCopy(config).read() == ""
+    DiskCopy(config).write("4-1")
+    assert DiskCopy(config).read() == "4-1"
+
+
+def test_the_leader_hears_which_copy_a_joiner_has():
+    cluster = Cluster(disks=[DISK])
+    asked = []
+    for node in (cluster["primary"], cluster["secondary"]):
+        def watched(action, do=node.do):
+            if isinstance(action, act.CopyDisks):
+                asked.append(action.held)
+            do(action)
+        node.do = watched
+    cluster.facts = {"qemu_version": "7.2.22", "disk_copy": "3-2"}
+    cluster.run_until(cluster.protected)
+    assert asked == ["3-2"]
+
+
+@pytest.mark.parametrize("nonsense", [7, None, ["x"], {"a": 1}])
+def test_a_name_that_is_none_means_no_copy(nonsense):
+    cluster = Cluster(disks=[DISK])
+    cluster.facts = {"qemu_version": "7.2.22", "disk_copy": nonsense}
+    cluster.run_until(cluster.protected)

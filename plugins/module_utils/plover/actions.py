@@ -86,8 +86,12 @@ class Promote(NamedTuple):
 
 
 class CopyDisks(NamedTuple):
-    """Copy the disks to the secondary while the VM runs -> copy_progress(tag, done, total) ..., disks_copied(tag)."""
+    """Copy the disks to the secondary while the VM runs -> copy_progress(tag, done, total) ..., disks_copied(tag).
+
+    ``held``: the copy that it has already, by its name; if we know what was written since, only that is sent.
+    """
     tag: Tag
+    held: str
 
 
 class AttachDisks(NamedTuple):

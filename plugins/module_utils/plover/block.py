@@ -3,10 +3,14 @@
 
 The copy goes in rounds, as that of guest memory does: everything, then what was written meanwhile (a dirty bitmap says
 what), until little is left for the moment in which the VM stands still. Names of nodes: see disks.py.
+
+From that moment on a bitmap, named as the copy is, notes every write. A secondary that comes back with that copy differs
+in those blocks at most, however it ended: so only they are sent.
 """
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +19,8 @@ from .disks import Disk, overlay_path
 from .errors import QemuError
 from .qmp import Qmp
 
-BITMAP, GRANULARITY_BYTES = "plover", 65_536
+log = logging.getLogger("plover")
+COPYING, GRANULARITY_BYTES = "copying", 65_536  # name of the bitmap until the copy has one
 ROUNDS_MAX, FEW_BYTES = 8, 4 << 20
 LOOK_S = 0.02
 LAST_ROUND_S_MAX = 10.0
@@ -45,28 +50,38 @@ class BlockLayer:
         await self._qmp.execute("nbd-server-stop")
 
     # ---- the leader ---------------------------------------------------------------------------------------------
-    async def copy(self, address: str, progress: Progress) -> None:
-        """Make the images at ``address`` nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes."""
+    async def copy(self, address: str, held: str, progress: Progress) -> None:
+        """Make the images at ``address`` nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes.
+
+        ``held``: name of the copy that they are by now.
+        """
         await self._own_overlays_gone(progress)
         await self.detach()
         total, before = sum(await self.sizes()), 0
+        known = bool(held) and all([await self._bitmap(disk) == held for disk in self._disks])
         for disk, size in zip(self._disks, await self.sizes()):
             await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
                                     server=_inet(address, self._config.disk_port)["data"] | {"type": "inet"},
                                     **{"node-name": disk.node("nbd")})
-            await self._fresh_bitmap(disk)
-            await self._round(disk, "full", lambda done, start=before: progress(start + done, total))
+            if not known:
+                await self._name_bitmap(disk, COPYING)
+            await self._round(disk, "bitmap" if known else "full", lambda done, start=before: progress(start + done, total))
             before += size
+        log.info("disks: sent %s", f"what changed since copy {held}" if known else f"all {total >> 20} MiB")
         for _ in range(ROUNDS_MAX):
-            if sum((await self._dirty_bytes()).values()) <= FEW_BYTES:
+            if await self._dirty_bytes() <= FEW_BYTES:
                 return
             for disk in self._disks:
                 await self._round(disk, "bitmap", lambda done: progress(total, total))
 
-    async def attach(self) -> None:
-        """The VM stands still: send what is left, then let each write go to both images from here on."""
+    async def attach(self, name: str) -> None:
+        """The VM stands still: send what is left, then let each write go to both images from here on.
+
+        ``name``: of this copy; what is written from now on is noted under it.
+        """
         for disk in self._disks:
             await self._round(disk, "bitmap", lambda done: None, LAST_ROUND_S_MAX)
+            await self._name_bitmap(disk, name)
             await self._qmp.execute("blockdev-add", driver="replication", mode="primary", file=disk.node("nbd"),
                                     **{"node-name": disk.node("peer")})
             await self._qmp.execute("x-blockdev-change", parent=disk.node("top"), node=disk.node("peer"))
@@ -98,18 +113,18 @@ class BlockLayer:
                     await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
 
     # ---- rounds ---------------------------------------------------------------------------------------------------
-    async def _fresh_bitmap(self, disk: Disk) -> None:
-        if (await self._bitmaps()).get(disk.number) is None:
-            await self._qmp.execute("block-dirty-bitmap-add", node=disk.node("top"), name=BITMAP,
-                                    granularity=GRANULARITY_BYTES)
-        else:
-            await self._qmp.execute("block-dirty-bitmap-clear", node=disk.node("top"), name=BITMAP)
+    async def _name_bitmap(self, disk: Disk, name: str) -> None:
+        """A bitmap of this name, empty, in place of the one before. The VM stands still, or all is copied anyway."""
+        before = await self._bitmap(disk)
+        if before is not None:
+            await self._qmp.execute("block-dirty-bitmap-remove", node=disk.node("top"), name=before)
+        await self._qmp.execute("block-dirty-bitmap-add", node=disk.node("top"), name=name, granularity=GRANULARITY_BYTES)
 
     async def _round(self, disk: Disk, sync: str, progress: Callable[[int], None], seconds_max: float = 0.0) -> None:
         """One backup job to its end. The bitmap keeps what is written meanwhile."""
-        job = disk.node("copy")
+        job, bitmap = disk.node("copy"), await self._bitmap(disk)
         await self._qmp.execute("blockdev-backup", device=disk.node("top"), target=disk.node("nbd"), sync=sync,
-                                bitmap=BITMAP, speed=self._config.disk_copy_mib_per_s << 20,
+                                bitmap=bitmap, speed=self._config.disk_copy_mib_per_s << 20,
                                 **{"job-id": job, "bitmap-mode": "on-success", "auto-dismiss": False})
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds_max if seconds_max else float("inf")
@@ -167,13 +182,17 @@ class BlockLayer:
     async def _nodes(self) -> list[dict[str, Any]]:
         return await self._qmp.execute("query-named-block-nodes", flat=True)
 
-    async def _bitmaps(self) -> dict[int, dict[str, Any]]:
-        tops = {disk.node("top"): disk.number for disk in self._disks}
-        return {tops[node["node-name"]]: bitmap for node in await self._nodes() if node["node-name"] in tops
-                for bitmap in node.get("dirty-bitmaps", []) if bitmap.get("name") == BITMAP}
+    async def _bitmap(self, disk: Disk) -> str | None:
+        """Name of the disk's bitmap."""
+        return next((bitmap["name"] for bitmap in await self._bitmaps_of(disk)), None)
 
-    async def _dirty_bytes(self) -> dict[int, int]:
-        return {number: bitmap["count"] for number, bitmap in (await self._bitmaps()).items()}
+    async def _bitmaps_of(self, disk: Disk) -> list[dict[str, Any]]:
+        top = disk.node("top")
+        nodes = [node for node in await self._nodes() if node["node-name"] == top]
+        return [bitmap for node in nodes for bitmap in node.get("dirty-bitmaps", []) if bitmap.get("name")]
+
+    async def _dirty_bytes(self) -> int:
+        return sum([bitmap["count"] for disk in self._disks for bitmap in await self._bitmaps_of(disk)])
 
     async def _edges(self) -> dict[tuple[str, str], str]:
         """(parent, child) -> the name the parent gives it."""

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from . import actions as act
+from .disk_copy import DiskCopy
 from .disks import hash_blocks
 from .errors import QemuError
 
@@ -37,12 +38,12 @@ class DiskWork:
     def copy(self, action: act.CopyDisks) -> None:
         self._stop_copying()
         self._began = self._told_at = self._replica.loop.time()
-        self._copying = self._replica.spawn(self._copy(self._replica.vm, action.tag))
+        self._copying = self._replica.spawn(self._copy(self._replica.vm, action.tag, action.held))
 
-    async def _copy(self, vm: Vm, tag: act.Tag) -> None:
+    async def _copy(self, vm: Vm, tag: act.Tag, held: str) -> None:
         address = self._config.members[self._replica.peer]["address"]
         try:
-            await vm.block.copy(address, lambda done, total: self._progress(tag, done, total))
+            await vm.block.copy(address, held, lambda done, total: self._progress(tag, done, total))
         except QemuError as error:
             self._replica.answer("failed", tag, str(error))
         else:
@@ -55,6 +56,17 @@ class DiskWork:
             self._told_at, rate = now, done / (now - self._began)
             log.info("disks: %d of %d MiB copied to %s, %.0f MiB/s, %.0f s left", done >> 20, total >> 20,
                      self._replica.peer, rate / (1 << 20), (total - done) / rate)
+
+    def filled(self, vm: Vm, tag: act.Tag) -> None:
+        """A secondary: from now on our images are this copy of the leader's."""
+        if self._config.disks:
+            self._replica.spawn(self._note_copy(vm, DiskCopy.name(tag)))
+
+    async def _note_copy(self, vm: Vm, name: str) -> None:
+        try:
+            await asyncio.to_thread(vm.disk_copy.write, name)
+        except OSError as error:
+            log.warning("the copy of the disks is not noted, so it will be made anew next time: %s", error)
 
     def _stop_copying(self) -> None:
         if self._copying:

@@ -29,6 +29,7 @@ class LeaderFill:
         self.view, self.join, self._memory, self.disks = view, join, memory, disks
         self.tag = ("fill", view, join)
         self.phase = OPEN
+        self.held = ""  # name of the copy of the disks that the secondary has
         self._copied = (0, 1)  # bytes of the disks: done, of how many
         self.stopped_at = 0.0
         self.progress_at = 0.0
@@ -44,7 +45,7 @@ class LeaderFill:
         if not self.disks:
             return self._live()
         self.phase = COPY
-        return [act.CopyDisks(self.tag)]
+        return [act.CopyDisks(self.tag, self.held)]
 
     def copy_progress(self, done: int, total: int, now: float) -> None:
         self._copied, self.progress_at = (done, total), now

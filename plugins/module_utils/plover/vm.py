@@ -14,9 +14,11 @@ from collections.abc import Callable
 from .block import BlockLayer
 from .colo import ColoPeer, device_state
 from .config import Config
+from .disk_copy import DiskCopy
 from .errors import QemuError
 from .frames import FrameBuffer
 from .idle import IdleMonitor
+from .joining import DISK_COPY
 from .qemu import START_TIMEOUT_S, prepare, sockets, supervisor
 from .qmp import Qmp, peer_pid
 
@@ -44,11 +46,14 @@ class Vm:
         self.monitor: IdleMonitor | None = None
         self.qmp: Qmp | None = None
         self.block: BlockLayer | None = None
+        self.disk_copy = DiskCopy(config)
 
     # ---- life -----------------------------------------------------------------------------------------
     async def start(self, incoming: bool) -> dict:
         """Start QEMU; returns the facts that must be equal on both replicas."""
         await asyncio.to_thread(prepare, self.config, incoming)
+        if not incoming:
+            await asyncio.to_thread(self.disk_copy.forget)
         await self._supervisor.start()
         facts = await self._attach()
         if incoming and self.config.disks:
@@ -80,7 +85,7 @@ class Vm:
             **{key: getattr(self.config, key) for key in (
                 "guest_memory_mib", "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_nic",
                 "guest_mac")},
-            **({"disk_bytes": await self.block.sizes()} if self.config.disks else {})}
+            **({"disk_bytes": await self.block.sizes(), DISK_COPY: self.disk_copy.read()} if self.config.disks else {})}
 
     def _exited(self) -> None:
         self._detach()
@@ -253,6 +258,7 @@ class Vm:
         """Leave the loop; the VM runs on as an ordinary one."""
         if self.config.disks:
             await self.block.end_export()
+            await asyncio.to_thread(self.disk_copy.forget)
         # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
         # early means the time before. The RESUME of that start is the end of it.
         await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
