@@ -2,11 +2,16 @@
 """A guest on a real disk, between two real QEMUs: copied, replicated, failed over and back."""
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 from harness import CLIENT_IP, GUEST_IP, connect
-from test_main_job import audit, lost, other, write
+from test_main_job import STEPS, lost, other, write
+from test_operator import past
 
 from lab import disk_guest
 
@@ -15,30 +20,59 @@ REPLICAS = ("primary", "secondary")
 
 @pytest.fixture
 def disk_group(new_group, tmp_path):
-    """A protected VM that runs from a disk; the secondary's image is empty at first."""
-    guest, images = disk_guest.build(), {member: tmp_path / f"{member}.img" for member in REPLICAS}
-    guest.copy_to(images["primary"])
-    with open(images["secondary"], "wb") as file:
-        os.truncate(file.fileno(), guest.image.stat().st_size)
-    group = new_group(
-        own={member: {"disks": [{"path": str(path), "serial": "system"}]} for member, path in images.items()},
-        guest_kernel=str(guest.kernel), guest_initrd=str(guest.initrd),
-        guest_cmdline=disk_guest.CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP), disk_port=7421)
-    group.images = images
-    group.start()
-    group.wait("primary", seconds=120, service="protected")
-    return group
+    """A function that makes a protected VM that runs from a disk; the secondary's image is empty at first."""
+    def make(replica: str = "plover.replica", secondary: dict | None = None, image_folders: dict | None = None, **settings):
+        guest = disk_guest.build()
+        images = {member: (image_folders or {}).get(member, tmp_path) / f"{member}.img" for member in REPLICAS}
+        guest.copy_to(images["primary"])
+        with open(images["secondary"], "wb") as file:
+            os.truncate(file.fileno(), guest.image.stat().st_size)
+        own = {member: {"disks": [{"path": str(path), "serial": "system"}]} for member, path in images.items()}
+        own["secondary"].update(secondary or {})
+        group = new_group(own=own, guest_kernel=str(guest.kernel), guest_initrd=str(guest.initrd),
+                          guest_cmdline=disk_guest.CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP), **settings)
+        group.start(replica=replica)
+        group.wait("primary", seconds=120, service="protected")
+        return group
+    return make
+
+
+@pytest.fixture
+def small_tmpfs(tmp_path):
+    """A function that mounts a tmpfs of so many MiB."""
+    mounted: list[Path] = []
+
+    def make(mib: int) -> Path:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "small", str(folder)], check=True)
+        mounted.append(folder)
+        return folder
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def compared(group, leader: str) -> tuple[int, int, int]:
+    """Pages that differ, that had differed unnoticed, and disk blocks that differ."""
+    report = group.ctl(leader, "audit-disks")
+    assert report["ok"], report
+    assert report["disk_blocks"] == disk_guest.IMAGE_MIB << 20 >> 16
+    return report["mismatching"], report["untracked"], report["disk_blocks_mismatching"]
+
+
+def overlays(group, member: str) -> list[Path]:
+    return list(Path(f"/dev/shm/plover-test-{os.getpid()}", member).glob("*.disks/*"))
 
 
 def test_what_a_client_was_told_is_on_the_disk_after_a_failover_and_back(disk_group):
-    group, acked = disk_group, {}
+    group, acked = disk_group(), {}
     client = connect()
     leader = "primary"
     for turn in range(3):
         for n in range(40):
             write(client, acked, f"t{turn}k{n}", str(n) * 30)
-        report = audit(group, leader)
-        assert (report["mismatching"], report["untracked"]) == (0, 0)
+        assert compared(group, leader) == (0, 0, 0)
         group.power_off(leader)
         leader = other(leader)
         write(client, acked, f"after{turn}", "x")
@@ -47,3 +81,90 @@ def test_what_a_client_was_told_is_on_the_disk_after_a_failover_and_back(disk_gr
         group.wait(leader, seconds=120, service="protected")
     write(client, acked, "end", "x")
     assert lost(client, acked) == []
+
+
+def test_kill_9_of_the_leaders_qemu_in_each_step_with_a_disk(disk_group):
+    """Ten failovers in a row, there and back: the disk is as the VM that goes on left it, and nothing leaks."""
+    group = disk_group(replica="watched_replica")
+    client, acked, leader = connect(), {}, "primary"
+    for n, step in enumerate(["Load", *STEPS]):
+        write(client, acked, f"before{n}", step)
+        if step == "Load":
+            group.power_off(leader)
+            group.start(leader, replica="watched_replica")
+        else:
+            (group.run_folder(leader) / "fault").write_text(step)
+        write(client, acked, f"in{n}", step)
+        leader = other(leader)
+        group.wait(leader, seconds=90, service="protected", role="leader", leader=leader)
+        assert lost(client, acked) == [], step
+    assert compared(group, leader) == (0, 0, 0)
+    for member in REPLICAS:  # one QEMU each, whose graph has what it needs and nothing of those before
+        assert sorted(path.name for path in overlays(group, member)) == (
+            [] if member == leader else ["active0.qcow2", "hidden0.qcow2"])
+
+
+def test_a_secondary_whose_qemu_hangs_is_let_go_and_filled_again(disk_group):
+    """The leader's VM waits for its disk writes there; it goes on once the secondary is given up."""
+    group = disk_group()
+    client, acked = connect(), {}
+    write(client, acked, "a", "1")
+    pid = group.qemu_pid("secondary")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        write(client, acked, "b", "2")
+        write(client, acked, "c", "3")
+        status = group.wait("primary", seconds=20, service="degraded")
+        assert "secondary" in status["reason"] and status["role"] == "leader"
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # its daemon has ended it by now
+            os.kill(pid, signal.SIGCONT)
+    group.wait("primary", seconds=90, service="protected")
+    write(client, acked, "d", "4")
+    assert compared(group, "primary") == (0, 0, 0) and lost(client, acked) == []
+
+
+def test_overlays_that_fill_up_force_syncvms(disk_group, small_tmpfs):
+    folder = small_tmpfs(24)
+    group = disk_group(secondary={"disk_overlay_dir": str(folder)}, disk_overlay_mib=24, syncvm_interval_ms_max=60_000)
+    client = connect()
+    for n in range(60):
+        assert client.ask("SET", f"big{n % 4}", "x" * (1 << 20)) == b"+OK"
+    status = group.status("primary")
+    assert status["service"] == "protected", group.log("primary")[-2000:]
+    assert [e["mode"] for e in past(group, "primary") if e["kind"] == "mode"][-1] == "protected"
+    assert compared(group, "primary") == (0, 0, 0)
+
+
+def test_a_full_overlay_costs_the_protection_and_says_so(disk_group, small_tmpfs):
+    folder = small_tmpfs(2)
+    group = disk_group(secondary={"disk_overlay_dir": str(folder)})
+    client, seen = connect(), []
+    for n in range(20):
+        assert client.ask("SET", f"big{n}", "x" * (1 << 20)) == b"+OK"
+        seen.append(group.status("primary")["reason"])
+    reasons = [text for text in seen if text]
+    assert any("No space left" in text or "active0" in text or "hidden0" in text for text in reasons), (
+        reasons, group.log("primary")[-1500:], group.log("secondary")[-1500:])
+    group.wait("primary", seconds=90, service="protected")
+    assert compared(group, "primary") == (0, 0, 0)
+
+
+def test_a_full_disk_under_the_secondarys_image_costs_the_protection_and_says_so(disk_group, small_tmpfs):
+    folder = small_tmpfs(200)
+    group = disk_group(image_folders={"secondary": folder})
+    client = connect()
+    filler = folder / "filler"
+    with open(filler, "wb") as file:
+        try:
+            while True:
+                file.write(bytes(1 << 20))
+        except OSError:
+            pass
+    for n in range(12):
+        assert client.ask("SET", f"big{n}", "y" * (1 << 20)) == b"+OK"
+    status = group.wait("primary", seconds=20, service="degraded")
+    assert "does not take our writes to its disks" in status["reason"] or "copying disk" in status["reason"], status
+    filler.unlink()
+    group.wait("primary", seconds=90, service="protected")
+    assert compared(group, "primary") == (0, 0, 0)

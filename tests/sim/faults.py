@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROLES = ("leader", "secondary", "witness")
 SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "stage", "wait-staged", "load")
-FILL = ("open", "live", "drain", "stop", "capture", "final", "loading", "recording")
+FILL = ("open", "copy", "live", "drain", "stop", "attach", "capture", "final", "loading", "recording")
 PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit",
           *(f"syncvm:{p}" for p in SYNCVM), *(f"fill:{p}" for p in FILL))
 SHORTEST = "fill:drain"  # gone before any wait is over
@@ -257,6 +257,11 @@ CELLS = [(fault, role, phase) for phase in PHASES for fault, role in ROWS]
 FIRST = {"promoting": ("power-loss", "leader"), "handover": ("switchover", "leader"), "audit": ("audit", "leader"),
          "alone": ("kill-qemu", "secondary"), "electing": ("power-loss", "leader")}
 AT_START = ("booting",) + tuple(p for p in PHASES if p.startswith("fill:"))
+
+
+def with_disks(seed: int) -> bool:
+    """Has the VM of this seed a disk? A third, and all that aim at a phase that only those have."""
+    return seed % 3 == 2 or CELLS[seed % len(CELLS)][2] in ("fill:copy", "fill:attach")
 
 
 class Plan:

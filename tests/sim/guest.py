@@ -16,11 +16,12 @@ from plover import fill
 from plover import pages as pg
 from plover.errors import InvariantViolation
 
+from .blocks import BLOCKS, Drive
 from .loop import Loop, Process
 
 PAGES = 64
 KEYS, CONNECTIONS = 3, 44
-COUNTER, KEY0, CONNECTION0, NOISE0 = 0, 1, 8, 56
+COUNTER, KEY0, CONNECTION0, DISK0, NOISE0 = 0, 1, 8, 52, 56  # DISK0: what the VM last wrote to each block
 REQUEST = struct.Struct("!HIBBII")  # connection, operation, kind, key, value, expected
 REPLY = struct.Struct("!HIBI")  # connection, operation, hit, value
 READ, WRITE, CAS = 1, 2, 3
@@ -55,6 +56,7 @@ class Qemu(Process):
         self.outbox: list[bytes] = []
         self.on_output = None
         self._working = False
+        self.drive: Drive | None = None
 
     # ---- the VM -----------------------------------------------------------------------------------
     def write(self, page: int, value: int) -> None:
@@ -74,6 +76,8 @@ class Qemu(Process):
         self._working = False
         if not self.running or not self.inbox:
             return
+        if self.drive is not None and self.drive.stuck:
+            return self.wake()  # a write waits for the secondary
         answer = self.serve(self.inbox.popleft())
         if answer and self.on_output is not None:
             self.outbox.append(wrap(answer))
@@ -98,6 +102,9 @@ class Qemu(Process):
                 hit = now == expected
             if kind != READ and hit:
                 self.write(KEY0 + key, value)
+                if self.drive is not None:
+                    self.write(DISK0 + key, self.frames)
+                    self.drive.write(key, self.frames)
             self.write(page, operation << 32 | hit << 31 | (now if kind == READ else value))
         stored = self.ram[page]
         return REPLY.pack(connection, operation, bool(stored & _HIT), stored & (_HIT - 1))
@@ -117,8 +124,9 @@ class Qemu(Process):
         return None
 
     def torn(self) -> bool:
-        """The VM would run with memory and devices of two different moments."""
-        return self.frames != self.ram[COUNTER]
+        """The VM would run with memory, devices and disk of different moments."""
+        disk = self.drive is not None and any(self.drive.read(b) != self.ram[DISK0 + b] for b in range(BLOCKS))
+        return self.frames != self.ram[COUNTER] or disk
 
 
 class SimMemory:

@@ -24,8 +24,9 @@ from plover.frames import split
 from plover.leader import RUNNING, Leader
 from plover.outputs import Persist, Send, Timing
 
+from .blocks import BLOCKS, FINE, GONE, SILENT, Drive
 from .disk import PowerLoss, SimDisk
-from .guest import MAC, Qemu, SimMemory
+from .guest import DISK0, MAC, Qemu, SimMemory
 from .loop import Process
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)  # as plover.replica does
 RESTART_S = 0.15  # systemd's RestartSec, shortened
 OPERATION_MS = {act.StopVm: (0.3, 2), act.ContVm: (0.1, 0.5), act.SaveDevice: (0.5, 3), act.CaptureStream: (5, 20),
                 act.FeedStream: (5, 20), act.ColoStop: (0.3, 3), act.ColoLoad: (1, 8), act.Promote: (1, 12),
-                act.OpenTracker: (0.1, 0.5), act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
+                act.OpenTracker: (0.1, 0.5), act.AttachDisks: (1, 10), act.DetachDisks: (0.2, 1),
+                act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
 
 
 class Host:
@@ -49,6 +51,7 @@ class Host:
         self.clock_offset_s, self.clock_rate = self.rng.uniform(0, 1000), 1 + self.rng.uniform(-1e-4, 1e-4)
         self.qemu: Qemu | None = None
         self.holder: Qemu | None = None
+        self.image = [0] * BLOCKS
         self.on = True
         self.frozen = 0
 
@@ -158,6 +161,7 @@ class ReplicaMember(Member):
         self._executing = False
         self._idle_asked = False
         self.fail_next = False
+        self._copying: act.CopyDisks | None = None
         self.stop_at_emit: Callable[[], None] | None = None  # a fault: called when it has decided to speak
         self._rest: list = []
         self._speak_until: float | None = None  # of what is in _rest
@@ -267,7 +271,13 @@ class ReplicaMember(Member):
             self.world.loop.after(self.rng.uniform(0.003, 0.02), self, self._tap, action)
         elif kind is act.KillQemu:
             self._kill(action)
+        elif kind is act.CopyDisks:
+            self._copying = action
+            self.world.loop.after(self.rng.uniform(0.005, 0.04), self, self._copied, self.vm, action)
         elif kind in OPERATION_MS:
+            if kind is act.DetachDisks:
+                self._copying = None
+                self._cut_disk()
             self._queue(self.vm, action)
 
     def _drain(self, tag: object, end: float) -> None:
@@ -358,6 +368,11 @@ class ReplicaMember(Member):
         if self.host.qemu is not None:
             self.host.qemu.dead = True
         qemu = Qemu(self.world.loop, random.Random(self.rng.getrandbits(64)), action.incoming)
+        if self.config.disks:
+            qemu.drive = Drive(self.host.image)
+            qemu.drive.exported = action.incoming
+            if not action.incoming:
+                qemu.ram[DISK0:DISK0 + BLOCKS] = self.host.image  # a guest that boots reads its disk
         self._own(qemu)
         self.memory.qemu = qemu
         self.call("qemu_ready", {"qemu_version": "7.2.22"})
@@ -369,6 +384,9 @@ class ReplicaMember(Member):
             self.host.qemu = None
 
     def _stop(self, vm: Qemu, action: act.StopVm | act.ColoStop) -> None:
+        if vm.drive is not None and vm.drive.stuck:  # QEMU's stop waits for the writes under way
+            self.world.loop.after(0.001, vm, self._done, vm, action)
+            return
         vm.running = False
         vm.stopped_as = vm.digest()
         self.output()
@@ -391,6 +409,9 @@ class ReplicaMember(Member):
 
     def _load(self, vm: Qemu, action: act.FeedStream | act.ColoLoad) -> None:
         feed = isinstance(action, act.FeedStream)
+        if vm.drive is not None:
+            vm.drive.checkpoint()
+            vm.drive.secondary = True
         why = vm.load(action.stream if feed else action.state)
         if why:
             self.world.ghost.fail(f"{self.name}: {why}")
@@ -400,15 +421,61 @@ class ReplicaMember(Member):
     def _promote(self, vm: Qemu, action: act.Promote) -> None:
         if not vm.running and vm.stopped_as != vm.digest():
             self.world.ghost.fail(f"{self.name}: promoted with pages of two different moments")
+        if vm.drive is not None:
+            vm.drive.promote()
         self._run_vm(vm)
         self.call("promoted")
 
     def _track(self, vm: Qemu, action: act.OpenTracker) -> None:
         self.call("tracker_open", action.tag)
 
+    # ---- disks ----------------------------------------------------------------------------------------
+    def _peer_drive(self) -> Drive | None:
+        """The other host's disk, if it takes our writes now."""
+        host = self.world.hosts[self.other]
+        there = host.qemu is not None and not host.qemu.dead and host.qemu.drive is not None and host.qemu.drive.exported
+        return host.qemu.drive if there and self._reach(host.qemu) == FINE else None
+
+    def _reach(self, qemu: Qemu) -> str:
+        cut = {(self.name, self.other), (self.other, self.name)} & set(self.world.network.cut_since)
+        if cut or not self.world.hosts[self.other].on or (qemu.holds and not qemu.dead):
+            return SILENT
+        return GONE if qemu.dead else FINE
+
+    def _copied(self, vm: Qemu, action: act.CopyDisks) -> None:
+        if self._copying is not action or vm is not self.vm:
+            return
+        peer = self._peer_drive()
+        if peer is None:
+            self.call("failed", action.tag, "NBD: no answer")
+        else:
+            peer.image[:] = [-1] * BLOCKS  # nearly all is copied: what is missing comes when it is attached
+            self.call("disks_copied", action.tag)
+
+    def _attach(self, vm: Qemu, action: act.AttachDisks) -> None:
+        peer = self._peer_drive()
+        if peer is None:
+            return self.call("failed", action.tag, "NBD: no answer")
+        qemu = self.world.hosts[self.other].qemu
+        peer.image[:] = [vm.drive.read(block) for block in range(BLOCKS)]
+        vm.drive.peer, vm.drive.reach = peer, lambda: self._reach(qemu)
+        vm.drive.on_error = lambda: self.world.loop.after(0.0, self, self._disk_error, vm)
+        self.call("disks_attached", action.tag)
+
+    def _disk_error(self, vm: Qemu) -> None:
+        if vm is self.vm:
+            self.call("disk_failed", "peer0", "Input/output error")
+
+    def _cut_disk(self) -> None:
+        if self.vm is not None and self.vm.drive is not None:
+            self.vm.drive.peer = None
+
+    def _detached(self, vm: Qemu, action: act.DetachDisks) -> None:
+        vm.drive.peer = None
+
     _OPERATIONS = {act.StartQemu: _start, act.KillQemu: _killed, act.StopVm: _stop, act.ColoStop: _stop, act.ContVm: _cont,
                    act.SaveDevice: _save, act.CaptureStream: _capture, act.FeedStream: _load, act.ColoLoad: _load,
-                   act.Promote: _promote, act.OpenTracker: _track}
+                   act.AttachDisks: _attach, act.DetachDisks: _detached, act.Promote: _promote, act.OpenTracker: _track}
 
     def _note_holder(self) -> None:
         running = self.vm is not None and isinstance(self.core.role, Leader) and self.core.role.vm == RUNNING

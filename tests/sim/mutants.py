@@ -246,6 +246,25 @@ def fill_does_not_hold_output() -> None:
     LeaderFill.holds_output = property(lambda self: False)
 
 
+@mutant("with a disk, the leader's VM runs on while the secondary loads")
+def writes_before_load() -> None:
+    def loading(self):
+        self.syncvm.loading_since = self.core.now
+        self._resume_after_syncvm()
+    Leader._loading = loading
+
+
+@mutant("with a disk, the leader's VM runs on before a filled secondary has loaded")
+def writes_before_filled() -> None:
+    good = Leader.fill_progress
+
+    def fill_progress(self, actions):
+        good(self, actions)
+        if self.fill and self.fill.phase == "loading":
+            self._cont()
+    Leader.fill_progress = fill_progress
+
+
 @mutant("output leaves when all was sent to the secondary, not when it has it")
 def released_when_sent() -> None:
     good, release = Director.emit, Guard.release

@@ -56,6 +56,8 @@ def _message(m: wire.Message) -> str:
             words.append("granted" if value else "refused")
         elif field.name == "payload":
             words += _payload(m)
+        elif field.name == "audit" and not value:
+            continue
         elif value is not False and field.name not in HIDDEN.get(type(m), ("record_view", "digest")):
             words.append(field.name if value is True else f"{field.name}={value}")
     return " ".join(words)

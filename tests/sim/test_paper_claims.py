@@ -104,7 +104,9 @@ def test_the_witness_takes_inputs_and_syncvms_as_nothing_to_do(seed):
 
     Ours is no VM at all: it stores view, vote and record, and its log is cut at every syncvm like all others.
     """
-    world = protected(seed).run(1.0)
+    world = protected(seed).run(0.01)  # the last record is on its disk by then
+    world.seen.clear()
+    world.run(1.0)
     witness = world.members["witness"]
     kinds = {e.kind for s in world.all(GOT, wire.Append, "witness") for e in unpack(s.thing.payload)}
     assert kinds == {INPUT, SYNCVM} and witness.core is None
@@ -178,7 +180,7 @@ def test_a_vm_that_is_never_idle_waits_a_bounded_time(seed):
     world.run(2.0)
     config = primary.config
     # At most one syncvm is under way; what comes during it waits for the next.
-    tick_ms, syncvm_ms = 5, 30
+    tick_ms, syncvm_ms = 5, 40 if world.disks else 30  # with a disk the VM waits for the secondary's load
     assert max(ages) < config.syncvm_hold_ms_max + config.syncvm_drain_ms_max + tick_ms + syncvm_ms
     assert max(ages) > config.syncvm_drain_ms_max
     assert all(c.answered > 3 for c in world.clients)

@@ -14,6 +14,7 @@ from lab.linearizable import Undecided, check
 
 from . import guest
 from .clients import Client
+from .faults import with_disks
 from .ghost import Ghost, Violation
 from .host import RESTART_S, Host, Member, ReplicaMember, WitnessMember
 from .loop import Loop
@@ -25,13 +26,13 @@ follower.RESTART_S = 0.1  # a second of doing nothing after each reset finds no 
 
 
 @lru_cache(maxsize=64)
-def settings(member: str, hold_ms: int, interval_ms: int) -> Config:
+def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False) -> Config:
     members = {n: {"address": f"127.0.0.{i + 1}", "kind": "witness" if n == "witness" else "replica"}
                for i, n in enumerate(NAMES)}
     return Config({"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member,
                    "members": members, "preferred_leader": "primary", "guest_kernel": "/k",
                    "guest_mac": "52:54:00:70:6c:01", "syncvm_hold_ms_max": hold_ms, "syncvm_interval_ms_max": interval_ms,
-                   "syncvm_timeout_ms": 600, "join_timeout_ms": 1500})
+                   "disks": [{"path": "/images/vm"}] if disks else [], "syncvm_timeout_ms": 600, "join_timeout_ms": 1500})
 
 
 class World:
@@ -41,10 +42,11 @@ class World:
         self.loop = Loop()
         self.ghost = Ghost(self)
         self.clients_end = False
+        self.disks = with_disks(seed)
         self._values = self._connections = 0
         self.mac_at: str | None = None
         hold_ms, interval_ms = self.rng.choice((5, 20, 20, 60)), self.rng.choice((50, 200, 1000))
-        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms)) for n in NAMES}
+        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms, self.disks)) for n in NAMES}
         self.members: dict[str, Member] = {}
         self.network = Network(self.loop, random.Random(self.rng.getrandbits(64)), self.members, codec=seed % 8 == 0)
         self.network.on_vote = self.ghost.votes

@@ -90,6 +90,8 @@ class Node:
         self.alive = True
         self.memory = FakeMemory()
         self.released: list[bytes] = []
+        self.disk_hashes = bytes(range(64))
+        self.done: list[str] = []  # names of actions
         self.running = self.qemu = False
         self.answers: deque = deque()
         self.reports: list[str] = []
@@ -114,6 +116,7 @@ class Node:
 
     def do(self, action) -> None:
         later = self.answers.append
+        self.done.append(type(action).__name__)
         if isinstance(action, Persist):
             self.state = action.state
         elif isinstance(action, Send):
@@ -141,6 +144,8 @@ class Node:
             later(("data_writable",))
         elif isinstance(action, act.Hash):
             later(("hashed", action.tag, self.memory.hash(action.index)))
+        elif isinstance(action, act.HashDisks):
+            later(("disks_hashed", action.tag, self.disk_hashes))
         elif isinstance(action, act.SaveDevice):
             later(("device_saved", action.tag, b"device" + str(self.memory.ram[:20]).encode()))
         elif isinstance(action, act.CaptureStream):
@@ -161,7 +166,8 @@ class Node:
 
 
 ANSWERS = {act.Drain: "drained", act.StopVm: "vm_stopped", act.ColoStop: "vm_stopped", act.ColoLoad: "colo_loaded",
-           act.FeedStream: "colo_ready", act.OpenTracker: "tracker_open", act.Promote: "promoted"}
+           act.FeedStream: "colo_ready", act.OpenTracker: "tracker_open", act.Promote: "promoted",
+           act.CopyDisks: "disks_copied", act.AttachDisks: "disks_attached"}
 
 
 class Cluster:

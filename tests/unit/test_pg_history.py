@@ -6,8 +6,6 @@ import random
 
 import pytest
 
-pytest.importorskip("pg8000")
-
 from lab.pg_client import statements
 from lab.pg_history import ACKED, OPEN, UNKNOWN, Found, Recorder, judge
 

@@ -99,6 +99,11 @@ class DetachDisks(NamedTuple):
     """Give up what CopyDisks and AttachDisks did; nothing if there is nothing. Works beside a dead secondary."""
 
 
+class HashDisks(NamedTuple):
+    """CityHash64 of each block of this host's images -> disks_hashed(tag, hashes as bytes)."""
+    tag: Tag
+
+
 class TapEarly(NamedTuple):
     """Elected, but the VM is not ready: bring the TAP up and tell the network. What comes in waits there."""
 

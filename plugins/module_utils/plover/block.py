@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .config import Config
-from .disks import Disk
+from .disks import Disk, overlay_path
 from .errors import QemuError
 from .qmp import Qmp
 
@@ -51,9 +51,10 @@ class BlockLayer:
         await self.detach()
         total, before = sum(await self.sizes()), 0
         for disk, size in zip(self._disks, await self.sizes()):
-            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
+            # A quorum does not tell where the image has holes; what reads as zeros becomes one there as well.
+            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"), discard="unmap",
                                     server=_inet(address, self._config.disk_port)["data"] | {"type": "inet"},
-                                    **{"node-name": disk.node("nbd")})
+                                    **{"node-name": disk.node("nbd"), "detect-zeroes": "unmap"})
             await self._fresh_bitmap(disk)
             await self._round(disk, "full", lambda done, start=before: progress(start + done, total))
             before += size
@@ -109,7 +110,8 @@ class BlockLayer:
         """One backup job to its end. The bitmap keeps what is written meanwhile."""
         job = disk.node("copy")
         await self._qmp.execute("blockdev-backup", device=disk.node("top"), target=disk.node("nbd"), sync=sync,
-                                bitmap=BITMAP, speed=self._config.disk_copy_mib_per_s << 20, **{"job-id": job, "bitmap-mode": "on-success", "auto-dismiss": False})
+                                bitmap=BITMAP, speed=self._config.disk_copy_mib_per_s << 20,
+                                **{"job-id": job, "bitmap-mode": "on-success", "auto-dismiss": False})
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds_max if seconds_max else float("inf")
         while True:
@@ -151,6 +153,12 @@ class BlockLayer:
         while overlays & set(await self._edges()):
             progress(0, 1)
             await asyncio.sleep(LOOK_S)
+        nodes = {node["node-name"] for node in await self._nodes()}
+        for disk in self._disks:
+            for kind in ("active", "hidden"):
+                if disk.node(kind) in nodes:
+                    await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
+                    overlay_path(self._config, disk, kind).unlink(missing_ok=True)
 
     async def written_bytes(self) -> int:
         """By the guest, since QEMU's start."""

@@ -63,7 +63,7 @@ SETTINGS: dict[str, Setting] = {
                      "replicas"),
     "disk_port": Setting(int, 7421, "TCP port at which a secondary takes the leader's disk writes (NBD)", 1024, 65535),
     "disk_overlay_dir": Setting(str, "", "folder of the secondary's overlays, best on a tmpfs of its own; empty: shm_dir"),
-    "disk_overlay_mib": Setting(int, 256, "size of that folder: before the writes since a syncvm fill half of it, one is forced",
+    "disk_overlay_mib": Setting(int, 256, "size of that folder: writes since a syncvm that fill half of it force one",
                                 8, 1 << 20),
     "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = as fast as it goes", 0, 1 << 20),
     "network_bridge": Setting(str, "br0", "bridge the VM's TAP is put into", pattern=_TAP),

@@ -18,11 +18,11 @@ TIMEOUT_S = 40.0
 REPLY_BYTES_MAX = 1 << 20
 
 
-def ask(path: Path, request: dict) -> dict:
+def ask(path: Path, request: dict, timeout_s: float = TIMEOUT_S) -> dict:
     """One request, one reply; an unreachable daemon is a reply too."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(TIMEOUT_S)
+            sock.settimeout(timeout_s)
             sock.connect(str(path))
             sock.sendall(json.dumps(request).encode() + b"\n")
             data = b""
@@ -68,6 +68,9 @@ def show_status(reply: dict) -> None:
 def show_audit(reply: dict) -> None:
     print(f"{reply['pages']} pages compared on both hosts after syncvm {reply['number']}: "
           f"{reply['mismatching']} differ; {reply['untracked']} had differed without a reported write")
+    if "disk_blocks" in reply:
+        print(f"{reply['disk_blocks']} disk blocks compared: {reply['disk_blocks_mismatching']} differ; clients waited "
+              f"{reply['pause_ms']:.0f} ms")
 
 
 def show_history(config: Config, count: int, as_json: bool) -> int:
@@ -117,7 +120,11 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("status", "what this member is doing, and why"),
                        ("switchover", "let the secondary take over (on the leader)"),
                        ("audit", "compare all guest memory of both hosts (on the leader)")):
-        commands.add_parser(name, help=text).add_argument("-o", choices=("text", "json"), default="text", dest="format")
+        command = commands.add_parser(name, help=text)
+        command.add_argument("-o", choices=("text", "json"), default="text", dest="format")
+        if name == "audit":
+            command.add_argument("--disks", action="store_true",
+                                 help="the disks' images too, block by block; the VM stands still meanwhile")
     past = commands.add_parser("history", help="who led when and why, and when the VM was protected, as this host saw it")
     past.add_argument("-o", choices=("text", "json"), default="text", dest="format")
     past.add_argument("-n", type=int, default=50, metavar="COUNT", dest="count", help="the last COUNT lines (default 50)")
@@ -146,7 +153,9 @@ def main(argv: list[str] | None = None) -> int:
         return show_history(config, max(1, options.count), options.format == "json")
     if options.command == "failover":
         return failover(config, options)
-    reply = ask(config.run_path / "ctl.sock", {"cmd": options.command})
+    disks = getattr(options, "disks", False)
+    reply = ask(config.run_path / "ctl.sock", {"cmd": "audit-disks" if disks else options.command},
+                TIMEOUT_S + config.join_timeout_ms / 1000 if disks else TIMEOUT_S)
     if options.format == "json":
         print(json.dumps(reply))
     elif not reply["ok"]:
@@ -158,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.command == "status":
         return EXIT[reply.get("service", DOWN)] if reply["ok"] else EXIT[DOWN]
     if options.command == "audit" and reply["ok"]:
-        return 1 if reply["mismatching"] or reply["untracked"] else 0
+        return 1 if reply["mismatching"] or reply["untracked"] or reply.get("disk_blocks_mismatching") else 0
     return 0 if reply["ok"] else 1
 
 

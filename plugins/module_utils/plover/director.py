@@ -236,7 +236,7 @@ class Director:
             if leader.fill and m.join == leader.fill.join:
                 leader.fill_done()
             return
-        if not isinstance(m, (wire.Bitmap, wire.Hashes, wire.Staged, wire.Applied)):
+        if not isinstance(m, (wire.Bitmap, wire.Hashes, wire.Staged, wire.Applied, wire.DiskHashes)):
             raise WireError(f"{type(m).__name__} sent to a leader")
         if not leader.syncvm or m.number != leader.syncvm.number:
             return
@@ -244,6 +244,8 @@ class Director:
             self.emit(*leader.syncvm.on_bitmap(m))
         elif isinstance(m, wire.Hashes):
             leader.audited(m)
+        elif isinstance(m, wire.DiskHashes):
+            leader.syncvm.on_disk_hashes(m)
         elif isinstance(m, wire.Staged):
             leader.staged()
         else:
@@ -353,6 +355,11 @@ class Director:
         if work and self.leading:
             self.leading.fill_progress(work.disks_attached())
 
+    def disks_hashed(self, tag: act.Tag, hashes: bytes) -> None:
+        """Of an audit of disks."""
+        if self._work(tag) is self.role.syncvm is not None:
+            self.role.disks_hashed(hashes)
+
     def disk_pressure(self, written: int) -> None:
         """The guest wrote so many bytes since the last syncvm that one is due."""
         if self.leading:
@@ -405,7 +412,7 @@ class Director:
         if isinstance(self.role, Follower):
             self.role.reset(error, tell=True)
         elif self._work(tag) is self.role.fill is not None:
-            self.role.drop_peer(f"the fill failed: {error}")
+            self.role.fill_failed(error)
         else:
             self.role.qemu_refused(error)
 
@@ -452,7 +459,7 @@ class Director:
             leader.handover = answer
             leader.maybe_syncvm()
 
-    def audit(self, answer: Callable[[Figures | str], None]) -> None:
+    def audit(self, answer: Callable[[Figures | str], None], disks: bool = False) -> None:
         leader = self.leading
         if not leader:
             answer(f"this host does not lead; ask {self.consensus.leader or 'the leader once there is one'}")
@@ -460,6 +467,7 @@ class Director:
             answer(f"not protected, there is nothing to compare: {leader.peer_note}")
         else:
             leader.audits.append(answer)
+            leader.audit_disks = leader.audit_disks or disks
             leader.maybe_syncvm()
 
     def cold_start(self) -> str | None:

@@ -8,10 +8,13 @@ docs/block-replication.txt); on a leader beside one, ``nbdN`` is the secondary's
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import stat
 import subprocess
+from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +27,7 @@ FORMATS, CACHES, BUSES = ("raw", "qcow2"), ("writeback", "none"), ("virtio-blk",
 DISKS_MAX = 16
 KEYS = ("path", "format", "cache", "serial", "bus")
 SECTOR_BYTES = 512
+BLOCK_BYTES, BLOCKS_MAX = 65_536, 1 << 17
 TOOL_TIMEOUT_S = 20.0
 _SERIAL = re.compile(r"[\w.-]{0,20}\Z")
 _PATH = re.compile(r"/[\w./ +:@-]{1,400}\Z")
@@ -97,8 +101,8 @@ def arguments(config: Config, incoming: bool) -> list[str]:
 def _image(disk: Disk) -> dict[str, Any]:
     driver = "host_device" if _is_block_device(disk.path) else "file"
     cache = {"direct": disk.cache == "none", "no-flush": False}
-    return {"driver": disk.format, "node-name": disk.node("disk"), "cache": cache,
-            "file": {"driver": driver, "filename": disk.path, "cache": cache}}
+    return {"driver": disk.format, "node-name": disk.node("disk"), "cache": cache, "discard": "unmap",
+            "file": {"driver": driver, "filename": disk.path, "cache": cache, "discard": "unmap"}}
 
 
 def _overlay(config: Config, disk: Disk, kind: str, below: str) -> dict[str, Any]:
@@ -146,6 +150,32 @@ def virtual_size(disk: Disk) -> int:
         raise QemuError(f"disks[{disk.number}].path: {disk.path} has {size} bytes, which is no whole number of "
                         f"{SECTOR_BYTES}-byte sectors; make it longer with 'truncate'")
     return size
+
+
+# ---- an audit ---------------------------------------------------------------------------------------------------
+def hash_blocks(config: Config, hash64: Callable[[memoryview], int]) -> bytes:
+    """Hashes of all blocks of all images, one after the other, as 64-bit numbers. Raises QemuError."""
+    out = array("Q")
+    for disk in config.disk_list:
+        try:
+            with open(disk.path, "rb") as file:
+                size = os.lseek(file.fileno(), 0, os.SEEK_END)
+                with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as image, memoryview(image) as view:
+                    step = block_bytes(size)
+                    for start in range(0, size, step):
+                        with view[start:start + step] as block:
+                            out.append(hash64(block))
+        except (OSError, ValueError) as error:
+            raise QemuError(f"disks[{disk.number}].path: {disk.path} cannot be read: {error}") from error
+    return out.tobytes()
+
+
+def block_bytes(size: int) -> int:
+    """How much of an image of ``size`` bytes one hash covers: so that its hashes fit into one message."""
+    out = BLOCK_BYTES
+    while size // out > BLOCKS_MAX:
+        out *= 2
+    return out
 
 
 def _tool(*words: str) -> str:

@@ -145,9 +145,16 @@ class Follower:
             self.syncvm = None
 
     def colo_loaded(self) -> None:
-        self.core.emit(*self.syncvm.loaded())
-        self.syncvm = None
-        self.advance()
+        self._applied(self.syncvm.loaded())
+
+    def disks_hashed(self, hashes: bytes) -> None:
+        self._applied(self.syncvm.disks_hashed(hashes))
+
+    def _applied(self, actions: list) -> None:
+        self.core.emit(*actions)
+        if self.syncvm.phase == sv.DONE:
+            self.syncvm = None
+            self.advance()
 
     @property
     def must_finish_load(self) -> bool:

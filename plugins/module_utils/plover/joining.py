@@ -10,6 +10,7 @@ from . import wire
 from .errors import WireError
 from .fill import LeaderFill
 
+FILL_PAUSE_S, FILL_PAUSE_S_MAX = 0.25, 30.0
 ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
 
 
@@ -17,7 +18,7 @@ class Joining:
     """Over the state of Leader."""
 
     def join_requested(self, m: wire.JoinRequest) -> None:
-        if not self.serving or self.peer_state == LEAVING:
+        if not self.serving or self.peer_state == LEAVING or self.core.now < self._join_again_at:
             return  # it asks again
         if self.peer_state == IN_SYNC:
             self.drop_peer(f"{self.peer} restarted without the VM's state")
@@ -59,6 +60,13 @@ class Joining:
             if not self.disks:
                 self._cont()
                 self.advance()
+
+    def fill_failed(self, error: str) -> None:
+        """Try again, but not at once: what went wrong is often still so, and a copy costs the VM its speed."""
+        self._fills_failed += 1
+        pause_s = min(FILL_PAUSE_S_MAX, FILL_PAUSE_S * 2 ** self._fills_failed)
+        self._join_again_at = self.core.now + pause_s
+        self.drop_peer(f"the fill failed: {error}; trying again in {pause_s:.1f} s")
 
     def fill_done(self) -> None:
         self.fill.on_done()

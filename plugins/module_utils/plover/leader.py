@@ -44,11 +44,13 @@ class Leader(Joining):
         self.fill: LeaderFill | None = None
         self.stream = b""
         self.joins = 0
+        self._fills_failed, self._join_again_at = 0, 0.0
         self._joiner: object = None  # what tells the QEMU that is filled from its successors
         self.idle = False
         self.vm_stopped_by_us = False
         self.handover: Callable[[str | None], None] | None = None
         self.handover_at = 0.0
+        self.audit_disks = False  # the next audit looks at the disks too
         self.audits: list[Callable[[Figures | str], None]] = []
         self.audit_running: list[Callable[[Figures | str], None]] = []
         self.last_syncvm_at = core.now
@@ -117,7 +119,7 @@ class Leader(Joining):
     def record_committed(self) -> None:
         in_sync = self.cons.record.in_sync
         if self.peer in in_sync and self.fill is not None:
-            self.fill, self.peer_state = None, IN_SYNC
+            self.fill, self.peer_state, self._fills_failed = None, IN_SYNC, 0
             self.last_syncvm_at = self.core.now
             self.core.report(f"protected: {self.peer} holds the VM's state; in-sync set {sorted(in_sync)}")
         elif self.peer_state == LEAVING:
@@ -181,22 +183,8 @@ class Leader(Joining):
         silent = now - self.cons.answered_at[self.peer] > ms.peer_timeout_ms / 1000
         if silent and self.peer_state in (FILLING, IN_SYNC):
             self.drop_peer(f"{self.peer} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
-        running_s = now - self.syncvm.started if self.syncvm and self.syncvm.phase != sv.ORDERED else 0.0
-        late = self.syncvm and self.syncvm.waits_for_own_qemu and running_s > ms.failover_budget_ms / 1000
-        if late and self.disks and not self.syncvm.peer_stopped:
-            # Our VM's stop waits for its writes, which wait for a secondary whose QEMU has not stopped either.
-            self.drop_peer(f"neither QEMU has stopped for syncvm {self.syncvm.number} in {ms.failover_budget_ms} ms "
-                           f"(failover_budget_ms): {self.peer}'s takes no disk writes")
-        elif late:
-            # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
-            return self.core.give_up_qemu(f"QEMU has not answered in phase {self.syncvm.phase} of syncvm "
-                                          f"{self.syncvm.number} for {ms.failover_budget_ms} ms (failover_budget_ms)")
-        if self.syncvm and self.syncvm.waits_for_peer_qemu(now) > ms.failover_budget_ms / 1000:
-            self.drop_peer(f"{self.peer}'s QEMU has not answered in phase {self.syncvm.phase} of syncvm "
-                           f"{self.syncvm.number} for {ms.failover_budget_ms} ms (failover_budget_ms)")
-        elif running_s > ms.syncvm_timeout_ms / 1000:
-            self.drop_peer(f"syncvm {self.syncvm.number} hung in phase {self.syncvm.phase} "
-                           f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
+        if self.syncvm and self.syncvm.phase != sv.ORDERED:
+            self._limit_syncvm(self.syncvm, now - self.syncvm.started)
         if self.fill and now - self.fill.progress_at > ms.join_timeout_ms / 1000:
             self.drop_peer(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
         if self.fill and self.fill.holds_output and now - self.fill.stopped_at > ms.syncvm_timeout_ms / 1000:
@@ -205,6 +193,24 @@ class Leader(Joining):
             # It may still do so, asked as it was, unless the record no longer names it.
             self.drop_peer(f"{self.peer} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still "
                            "leading here")
+
+    def _limit_syncvm(self, sync: LeaderSyncvm, running_s: float) -> None:
+        ms, budget_s = self.config, self.config.failover_budget_ms / 1000
+        over = f"syncvm {sync.number} for {ms.failover_budget_ms} ms (failover_budget_ms)"
+        if sync.waits_for_own_qemu and running_s > budget_s:
+            if self.disks and not sync.peer_stopped:
+                # Our VM's stop waits for its writes, which wait for a secondary whose QEMU has not stopped either.
+                return self.drop_peer(f"{self.peer} takes no disk writes: neither QEMU has stopped for {over}")
+            # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
+            return self.core.give_up_qemu(f"QEMU has not answered in phase {sync.phase} of {over}")
+        if sync.audit == sv.DISKS and sync.phase in (sv.LOAD, sv.DONE):
+            if running_s > ms.join_timeout_ms / 1000:
+                self.drop_peer(f"the audit of the disks took longer than {ms.join_timeout_ms} ms (join_timeout_ms)")
+        elif sync.waits_for_peer_qemu(self.core.now) > budget_s:
+            self.drop_peer(f"{self.peer}'s QEMU has not answered in phase {sync.phase} of {over}")
+        elif running_s > ms.syncvm_timeout_ms / 1000:
+            self.drop_peer(f"syncvm {sync.number} hung in phase {sync.phase} "
+                           f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
 
     def _ask_qemu_again(self) -> None:
         if self.vm == PROMOTING:
@@ -284,8 +290,8 @@ class Leader(Joining):
         overdue = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
         overdue = overdue or self.disk_pressure
         if held or overdue or self.audits or self.handover or 2 * self.cons.log.bytes > self.config.log_bytes_max:
-            audit = bool(self.audits)
-            self.audit_running, self.audits = self.audits, []
+            audit = (sv.DISKS if self.audit_disks else sv.MEMORY) if self.audits else 0
+            self.audit_running, self.audits, self.audit_disks = self.audits, [], False
             number = self.core.next_syncvm_number()
             self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory)
             self.syncvm.started = now
@@ -310,6 +316,8 @@ class Leader(Joining):
     def _loading(self) -> None:
         """The secondary loads. Our VM runs meanwhile; but not with disks, as its writes would be there before the load."""
         self.syncvm.loading_since = self.core.now
+        if self.syncvm.audit == sv.DISKS:
+            self.core.emit(act.HashDisks(self.syncvm.tag))
         if not self.disks:
             self._resume_after_syncvm()
 
@@ -326,6 +334,15 @@ class Leader(Joining):
 
     def applied_by_peer(self) -> None:
         self.syncvm.on_applied()
+        if self.syncvm.disks_compared:
+            self._syncvm_done()
+
+    def disks_hashed(self, hashes: bytes) -> None:
+        self.syncvm.disks_hashed(hashes)
+        if self.syncvm.phase == sv.DONE and self.syncvm.disks_compared:
+            self._syncvm_done()
+
+    def _syncvm_done(self) -> None:
         if self.disks:
             self.disk_pressure = False
             self._resume_after_syncvm()

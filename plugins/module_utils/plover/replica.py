@@ -78,6 +78,7 @@ class Replica(Daemon):
             act.KillQemu: self._kill_qemu,
             act.CopyDisks: lambda a: self.vm and self.disk_work.copy(a),
             act.DetachDisks: self._detach_disks,
+            act.HashDisks: self.disk_work.hash,
         }
 
     async def setup(self) -> None:
@@ -379,6 +380,10 @@ class Replica(Daemon):
             if self.tap_error:
                 status.update(service=DOWN, sentence=f"leading, but clients cannot reach the VM: {self.tap_error}")
             return status
+        if command == "audit-disks":
+            raw = self.config.disks and all(disk.format == "raw" for disk in self.config.disk_list)
+            return await self._audit_disks() if raw else {"error": "disks: there are none, or not all are raw; only raw "
+                                                          "images are compared"}
         if command in ("switchover", "audit"):
             return await self._wait_for(command)
         if command in ("failover-price", "failover-force"):
@@ -397,23 +402,28 @@ class Replica(Daemon):
             return {"error": error}
         return {"price": force.price(core)} if command == "failover-price" else {"view": core.consensus.view}
 
-    async def _wait_for(self, command: str) -> dict:
+    async def _audit_disks(self) -> dict:
+        return await self._wait_for("audit", True, seconds=self.config.join_timeout_ms / 1000 + 5)
+
+    async def _wait_for(self, command: str, *arguments: object, seconds: float = 30.0) -> dict:
         future = self.loop.create_future()
 
         def answer(result: object) -> None:
             if not future.done():
                 future.set_result(result)
 
-        getattr(self.at(), command)(answer)
+        getattr(self.at(), command)(answer, *arguments)
         self.run()
-        result = await asyncio.wait_for(future, 30.0)
+        result = await asyncio.wait_for(future, seconds)
         if isinstance(result, str):
             return {"error": result}
         if command == "switchover":
             return {"switched": True, "view": self.core.consensus.view}
         return {"pages": self.config.guest_pages, "mismatching": result.mismatching, "untracked": result.untracked,
                 "dirty_pages": result.dirty_pages, "divergent_pages": result.divergent_pages, "number": result.number,
-                "pause_ms": result.pause_ms}
+                "pause_ms": result.pause_ms,
+                **({"disk_blocks": result.disk_blocks, "disk_blocks_mismatching": result.disk_blocks_mismatching}
+                   if result.disk_blocks else {})}
 
     def sentence(self) -> str:
         status = self.core.status()

@@ -68,11 +68,14 @@ def mode(chronicle: Chronicle, now: float) -> dict[str, Any]:
 def describe(core: Director) -> dict[str, Any]:
     out = consensus_status(core.consensus)
     role, sentence = _leader(core) if core.leading else _follower(core)
-    out.update(name=core.config.name, role=role, service=service(core), sentence=sentence,
+    state = service(core)
+    out.update(name=core.config.name, role=role, service=state, sentence=sentence,
                **mode(core.chronicle, core.now), syncvms=core.totals["syncvms"],
                totals=dict(core.totals), last_syncvm=_figures(core), dirty_tracking=core.config.syncvm_dirty_tracking,
                budget=core.config.budget._asdict(), fencing={"views": "always", "agent": _agent(core)},
                versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
+    if state != PROTECTED:
+        out["reason"] = reason(core)  # of this moment: it may have changed since the mode did
     return out
 
 

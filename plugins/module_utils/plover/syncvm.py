@@ -21,6 +21,9 @@ ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, WAIT_STAGED, WAIT_AUDIT, L
     "ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "wait-staged", "wait-audit", "load", "done")
 
 
+MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: both
+
+
 class Figures(NamedTuple):
     """What one syncvm cost. Pages of 4096 bytes; ``bytes`` sent to the secondary."""
 
@@ -32,6 +35,8 @@ class Figures(NamedTuple):
     audit: bool = False
     untracked: int = 0  # audit: pages that differed though no side reported a write
     mismatching: int = 0  # audit: pages that differ after all was applied
+    disk_blocks: int = 0  # audit of disks: compared
+    disk_blocks_mismatching: int = 0
 
     @property
     def same_page_percent(self) -> float:
@@ -44,10 +49,12 @@ def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
 
 
 class LeaderSyncvm:
-    def __init__(self, view: int, number: int, audit: bool, memory: act.Memory) -> None:
+    def __init__(self, view: int, number: int, audit: int, memory: act.Memory) -> None:
         self.view, self.number, self.audit, self._memory = view, number, audit, memory
         self.phase = ORDERED
-        self.started = self.stopped_at = self.resumed_at = 0.0
+        self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
+        self._disk_hashes: bytes | None = None
+        self._peer_disk_hashes: bytes | None = None
         self.tag = ("syncvm", view, number)
         self._own: bytearray | None = None
         self._peer: bytes | None = None
@@ -184,7 +191,28 @@ class LeaderSyncvm:
 
     def figures(self) -> Figures:
         return Figures(self.number, round(1000 * (self.resumed_at - self.stopped_at), 3), self._dirty,
-                       len(self._divergent), self._bytes, self.audit, self._untracked, self._mismatching)
+                       len(self._divergent), self._bytes, bool(self.audit), self._untracked, self._mismatching,
+                       *self._disk_figures())
+
+    # ---- an audit of disks: the images, while our VM stands still and all that the secondary's wrote is gone ----
+    def disks_hashed(self, hashes: bytes) -> None:
+        self._disk_hashes = hashes
+
+    def on_disk_hashes(self, m: wire.DiskHashes) -> None:
+        if self.phase != LOAD or self.audit != DISKS or self._peer_disk_hashes is not None:
+            raise WireError(f"hashes of disks in phase {self.phase} of syncvm {self.number}")
+        self._peer_disk_hashes = m.payload
+
+    @property
+    def disks_compared(self) -> bool:
+        return self.audit != DISKS or None not in (self._disk_hashes, self._peer_disk_hashes)
+
+    def _disk_figures(self) -> tuple[int, int]:
+        """(blocks, how many differ)"""
+        if self.audit != DISKS:
+            return 0, 0
+        ours, theirs = array("Q", self._disk_hashes), array("Q", self._peer_disk_hashes)
+        return max(len(ours), len(theirs)), sum(a != b for a, b in zip(ours, theirs)) + abs(len(ours) - len(theirs))
 
 
 class SecondarySyncvm:
@@ -281,5 +309,12 @@ class SecondarySyncvm:
         return self.phase in (WAIT_AUDIT, LOAD)
 
     def loaded(self) -> list:
+        if self._peer is not None and self._peer.audit == DISKS:
+            return [act.HashDisks(self.tag)]
         self.phase = DONE
         return [act.SendData(wire.Applied(self.view, self.number))]
+
+    def disks_hashed(self, hashes: bytes) -> list:
+        self.phase = DONE
+        return [act.SendData(wire.DiskHashes(self.view, self.number, hashes)),
+                act.SendData(wire.Applied(self.view, self.number))]

@@ -169,11 +169,11 @@ class FillDone(Message):
 
 @dataclass(frozen=True)
 class Bitmap(Message):
-    """Dirty bitmap of one side at syncvm ``number``; ``audit``: hash every page, not just the union."""
-    TYPE, FMT = 30, "!QQ?"
+    """Dirty bitmap of one side at syncvm ``number``; ``audit``: 1 = hash every page, not just the union, 2 = disks too."""
+    TYPE, FMT = 30, "!QQB"
     view: int
     number: int
-    audit: bool
+    audit: int
     payload: bytes = b""
 
 
@@ -222,6 +222,15 @@ class Applied(Message):
     TYPE, FMT = 35, "!QQ"
     view: int
     number: int
+
+
+@dataclass(frozen=True)
+class DiskHashes(Message):
+    """Secondary -> leader: CityHash64 of each block of its images, in an audit of disks, once applied."""
+    TYPE, FMT = 37, "!QQ"
+    view: int
+    number: int
+    payload: bytes = b""
 
 
 @dataclass(frozen=True)
