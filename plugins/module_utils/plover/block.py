@@ -51,10 +51,9 @@ class BlockLayer:
         await self.detach()
         total, before = sum(await self.sizes()), 0
         for disk, size in zip(self._disks, await self.sizes()):
-            # A quorum does not tell where the image has holes; what reads as zeros becomes one there as well.
-            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"), discard="unmap",
+            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
                                     server=_inet(address, self._config.disk_port)["data"] | {"type": "inet"},
-                                    **{"node-name": disk.node("nbd"), "detect-zeroes": "unmap"})
+                                    **{"node-name": disk.node("nbd")})
             await self._fresh_bitmap(disk)
             await self._round(disk, "full", lambda done, start=before: progress(start + done, total))
             before += size

@@ -101,8 +101,8 @@ def arguments(config: Config, incoming: bool) -> list[str]:
 def _image(disk: Disk) -> dict[str, Any]:
     driver = "host_device" if _is_block_device(disk.path) else "file"
     cache = {"direct": disk.cache == "none", "no-flush": False}
-    return {"driver": disk.format, "node-name": disk.node("disk"), "cache": cache, "discard": "unmap",
-            "file": {"driver": driver, "filename": disk.path, "cache": cache, "discard": "unmap"}}
+    return {"driver": disk.format, "node-name": disk.node("disk"), "cache": cache,
+            "file": {"driver": driver, "filename": disk.path, "cache": cache}}
 
 
 def _overlay(config: Config, disk: Disk, kind: str, below: str) -> dict[str, Any]:
