@@ -72,6 +72,7 @@ def test_a_changed_size_is_applied_while_the_overlays_are_in_use(result):
     inventory = yaml.safe_load(deploy.INVENTORY.read_text())
     inventory["plover"]["vars"]["plover_vms"][0]["disk_overlay_mib"] = 320
     deploy.INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))
+    deploy.lead("secondary", 90)  # a very busy machine may have seen another failover
     made = asked("primary", "ls -i /run/plover-disks/demo.disks")
     _, output = deploy.play()
     assert {change.split(" @ ")[0].split(" : ")[1] for change in changes(output)} == {
@@ -103,12 +104,12 @@ def test_the_role_alone_makes_an_empty_qcow2_image_and_its_target(result, tmp_pa
 
 
 def test_a_primary_that_lost_its_image_gets_it_from_the_secondary(result):
-    assert deploy.wait_protected("secondary", 60)["role"] == "leader"
+    deploy.lead("secondary", 90)
     before = asked("secondary", f"stat -c %i,%s,%W {IMAGE}")
     asked("primary", f"systemctl stop plover-replica@demo plover-qemu@demo && rm {IMAGE}")
     _, output = deploy.play()
-    assert changes(output) and [change for change in changes(output) if not change.endswith("primary")] == []
-    assert "Make the empty images that the primary lacks" in "".join(changes(output))
+    assert [change for change in changes(output) if "image" in change or "target" in change] == [
+        "plover.vmft.disks : Make the empty images that the primary lacks @ primary"]
     assert asked("secondary", f"stat -c %i,%s,%W {IMAGE}") == before
     assert asked("primary", f"stat -c %s {IMAGE}") == before.split(",")[1]
     assert deploy.wait_protected("secondary", 60)["role"] == "leader"
