@@ -142,7 +142,9 @@ class Leader(Joining):
     def suspend(self) -> None:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
-        self._kept = self._kept or (self.peer_state == IN_SYNC and self.vm == RUNNING)
+        # With a disk, our VM must not run on while a secondary loads what it was sent: nobody would tell us when it has.
+        sent = self.disks and self.syncvm and self.syncvm.phase in (sv.WAIT_STAGED, sv.WAIT_AUDIT, sv.LOAD, sv.DONE)
+        self._kept = (self._kept or (self.peer_state == IN_SYNC and self.vm == RUNNING)) and not sent
         self._abort_work("deposed")
         self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
         self.guard.unmark()

@@ -25,6 +25,7 @@ from .qmp import Qmp, peer_pid
 SIOCOUTQ = 0x5411
 BACKLOG_BYTES_MAX = 4 << 20
 READ_BYTES = 64 << 10  # a larger read gets fresh memory from the kernel each time: 33 us for a small frame, not 4
+FULL_BYTES = 8 << 10  # a socket with less in it was not full: its buffer takes some 270 of the smallest frames
 STREAM_BYTES_MAX = 48 << 20
 CAPTURE_TIMEOUT_S = 15.0
 KILL_TIMEOUT_S = 10.0
@@ -155,21 +156,34 @@ class Vm:
                 return
         self._loop.remove_writer(self._net.fileno())
 
-    def read_output(self) -> None:
-        """Take all output that is there now."""
+    async def _take_last_output(self) -> None:
+        """After a stop: all output, also what QEMU could not write yet.
+
+        A full socket leaves a frame waiting in QEMU, and behind it more in the card's queue. They go out as we read, stopped
+        VM or not, and each changes the queue in guest memory and the device's state (hw/net/virtio-net.c,
+        virtio_net_tx_complete): that must be over before either is copied. A QMP answer tells that QEMU's loop went round.
+        """
+        while self.read_output() >= FULL_BYTES:
+            await self.qmp.execute("query-status")
+
+    def read_output(self) -> int:
+        """Take all output that is there now; how many bytes it was."""
+        taken = 0
         while self._net is not None:
             try:
                 data = self._net.recv(READ_BYTES)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 data = b""
             if not data:
                 self._loop.remove_reader(self._net.fileno())
-                return
+                break
+            taken += len(data)
             run = self._frames.feed(data)
             if run:
                 self._on_output(run)
+        return taken
 
     def consumed_input(self) -> bool:
         """True if QEMU has read everything that was fed."""
@@ -187,7 +201,7 @@ class Vm:
     # ---- the ordinary VM ----------------------------------------------------------------------------------
     async def stop(self) -> None:
         await self.qmp.execute("stop")
-        self.read_output()
+        await self._take_last_output()
 
     async def cont(self) -> None:
         await self.qmp.execute("cont")
@@ -243,7 +257,7 @@ class Vm:
 
     async def colo_stop(self) -> None:
         await self._colo.stop()
-        self.read_output()
+        await self._take_last_output()
 
     async def colo_load(self, state: bytes) -> None:
         """Load a device state into the stopped VM; it runs on from there."""
