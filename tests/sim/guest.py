@@ -105,7 +105,7 @@ class Qemu(Process):
             if kind != READ and hit:
                 self.write(KEY0 + key, value)
                 if self.drive is not None:
-                    block = value % BLOCKS
+                    block = value % 2 if value % 8 else value // 8 % BLOCKS  # most blocks are written now and then only
                     self.write(DISK0 + block, self.frames)
                     self.drive.write(block, self.frames)
             self.write(page, operation << 32 | hit << 31 | (now if kind == READ else value))

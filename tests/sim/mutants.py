@@ -249,6 +249,7 @@ def fill_does_not_hold_output() -> None:
 @mutant("with a disk, the leader's VM runs on while the secondary loads")
 def writes_before_load() -> None:
     def loading(self):
+        self.disks = False
         self.syncvm.loading_since = self.core.now
         self._resume_after_syncvm()
     Leader._loading = loading
@@ -268,16 +269,6 @@ def writes_before_filled() -> None:
 @mutant("a host that leads does not forget which copy of the other's disk it was")
 def copy_not_forgotten() -> None:
     ReplicaMember._forget_copy = lambda self: None
-
-
-@mutant("it is noted which copy the images are before they are on the disk")
-def copy_noted_too_early() -> None:
-    good = ReplicaMember._attach
-
-    def attach(self, vm, action):
-        good(self, vm, action)
-        self.world.hosts[self.other].disk_copy = f"{action.tag[1]}-{action.tag[2]}"
-    ReplicaMember._attach = attach
 
 
 @mutant("output leaves when all was sent to the secondary, not when it has it")
