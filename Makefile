@@ -20,7 +20,7 @@ help:
 	@echo "make lint              ruff"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
-	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE=; a table at the end"
+	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
 	@echo "make setup | native | clean"
 
@@ -94,7 +94,7 @@ demo-disk: build
 	@$(PYTHON) -m lab.demo_disk
 
 chaos: build
-	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)"
+	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)" $(if $(DISK),--disk)
 
 down:
 	@/usr/bin/python3 -m lab down

@@ -30,13 +30,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", default="", help="only this fault")
     parser.add_argument("--role", default="", help="only this role")
+    parser.add_argument("--disk", action="store_true", help="the guest that runs from a disk")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds (ROUNDS=) must be at least 1")
     cells, rounds = chosen(options.fault, options.role), []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("chaos: asked to end"))  # heal and take down, as at an interrupt
     try:
-        for done in play(options.rounds, options.seed, cells):
+        for done in play(options.rounds, options.seed, cells, options.disk):
             rounds.append(done)
             (CHAOS / "result.json").write_text(json.dumps(result.summary(rounds)) + "\n")
     finally:

@@ -40,7 +40,7 @@ def plan(rounds: int, seed: int, cells: list[tuple[str, str]]) -> list[tuple[str
     return out[:rounds]
 
 
-def bring_up() -> None:
+def bring_up(disk_guest: bool) -> None:
     """A lab that is up, protected and has state disks is taken as it is (KEEP=1 leaves one)."""
     if all(os.path.ismount(Host(name).state_disk) and members.first_process(name) for name in HOSTS):
         heal_all()
@@ -49,12 +49,12 @@ def bring_up() -> None:
     down()
     for name in HOSTS:
         disk.plug_in(Host(name))
-    up()
+    up(disk=disk_guest)
     if members.wait(members.protected, PROTECTED_S_MAX) is None:
         raise SystemExit(f"chaos: not protected after {PROTECTED_S_MAX:.0f} s: {members.statuses()}")
 
 
-def revive() -> None:
+def revive(disk_guest: bool) -> None:
     """After a round that left the VM unprotected, so that the next ones are worth something: what a person would do."""
     roles = members.roles(members.statuses())
     for role in ("secondary", "witness") if roles else ():
@@ -64,7 +64,7 @@ def revive() -> None:
     if not roles or members.wait(members.protected, REVIVE_S_MAX) is None:
         say("these hosts do not become protected any more; making new ones")
         down()
-        bring_up()
+        bring_up(disk_guest)
 
 
 @contextlib.contextmanager
@@ -104,7 +104,8 @@ def wait_warm(log: Path) -> None:
 class Play:
     """One round. Its files are in ``folder`` and stay there if the round is not good."""
 
-    def __init__(self, number: int, fault: str, role: str) -> None:
+    def __init__(self, number: int, fault: str, role: str, disk_guest: bool = False) -> None:
+        self.audit = "audit-disks" if disk_guest else "audit"
         self.number, self.fault, self.role = number, fault, role
         self.folder = CHAOS / f"round-{number:03d}"
         self.lost: list[str] = []
@@ -209,14 +210,17 @@ class Play:
         limit, reply = time.monotonic() + AUDIT_S_MAX, {}
         while time.monotonic() < limit and not reply.get("ok"):
             roles = members.roles(members.statuses())
-            reply = members.ask(roles["leader"], "audit", members.OPERATION_TIMEOUT_S) if roles else {}
+            reply = members.ask(roles["leader"], self.audit, members.OPERATION_TIMEOUT_S) if roles else {}
             time.sleep(0.0 if reply.get("ok") else 0.5)
         if not reply.get("ok"):
             self.violations.append(f"no memory audit: {reply.get('error', 'no leader')}")
+        elif reply.get("disk_blocks_mismatching"):
+            self.violations.append(f"audit: {reply['disk_blocks_mismatching']} disk blocks differ")
         elif reply["mismatching"] or reply["untracked"]:
             self.violations.append(f"memory audit: {reply['mismatching']} pages differ, {reply['untracked']} had differed "
                                    "without a reported write")
-        self.details["audit"] = {k: reply.get(k) for k in ("mismatching", "untracked", "pages")}
+        self.details["audit"] = {k: reply.get(k) for k in ("mismatching", "untracked", "pages", "disk_blocks")
+                                 if k in reply}
 
     def _keep(self, done: Round) -> None:
         with open(CHAOS / "rounds.jsonl", "a") as file:
@@ -236,14 +240,14 @@ def line(done: Round, rounds: int) -> str:
             + (f", protected {after} s after the heal" if after is not None else "") + f", {done.seconds} s")
 
 
-def play(rounds: int, seed: int, cells: list[tuple[str, str]]) -> Iterator[Round]:
+def play(rounds: int, seed: int, cells: list[tuple[str, str]], disk_guest: bool = False) -> Iterator[Round]:
     """Yields each round as it is done. Brings the lab up first, and anew after a round it did not survive."""
     shutil.rmtree(CHAOS, ignore_errors=True)
     CHAOS.mkdir(parents=True)
-    bring_up()
+    bring_up(disk_guest)
     for number, (fault, role) in enumerate(plan(rounds, seed, cells), 1):
-        done = Play(number, fault, role).round()
+        done = Play(number, fault, role, disk_guest).round()
         say(line(done, rounds))
         yield done
         if not done.protected and number < rounds:
-            revive()
+            revive(disk_guest)
