@@ -273,13 +273,11 @@ class Plan:
         fault, role, phase = CELLS[seed % len(CELLS)]
         self.injected: list[tuple[str, str, str]] = []
         self._steps: list[tuple[str, str, str | None, float]] = []  # fault, role, phase or None, seconds to wait
-        at_start = phase in AT_START and rng.random() < 0.5
+        at_start = phase in AT_START and (rng.random() < 0.5 or phase == "booting")
         if not at_start:
             self._steps.append(("", "", "protected", rng.uniform(0.0, 0.1)))
             if phase.startswith("fill:"):
                 self._steps.append((*rng.choice((("kill-qemu", "secondary"), ("power-loss", "secondary"))), None, 0.0))
-            elif phase == "booting":
-                phase = "promoting" if rng.random() < 0.5 else "booting"
             if phase in FIRST:
                 self._steps.append((*FIRST[phase], None, 0.0))
         self._steps.append((fault, role, phase, 0.0 if phase == SHORTEST else rng.choice((0.0, 0.0, 0.0003, 0.001))))
