@@ -12,7 +12,7 @@ help:
 	@echo "make test-native       the C library, also under ASan and UBSan"
 	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
 	@echo "make test-lab          the play on three systemd hosts: refusals, --check, the demo's failover"
-	@echo "make test-molecule     scenario default: converge, idempotence, testinfra"
+	@echo "make test-molecule     scenarios default and disks: converge, idempotence, testinfra"
 	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
@@ -79,7 +79,7 @@ test-lab: build
 
 test-molecule: build
 	@PATH="$(CURDIR)/.cache/venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" PYTEST_ADDOPTS="-p no:pytest-ansible" \
-	  molecule test </dev/null
+	  sh -c 'molecule test && molecule test -s disks' </dev/null
 
 build: setup
 	@$(PYTHON) tools/build_collection.py

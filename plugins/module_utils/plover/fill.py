@@ -82,6 +82,12 @@ class LeaderFill:
         return self.phase == FINAL and self._next >= len(self._pending)
 
     @property
+    def progress(self) -> str:
+        """For the operator."""
+        done, total = (number >> 20 for number in self._copied)
+        return f"{self.phase} {self.percent} %" + (f" ({done} of {total} MiB)" if self.phase == COPY and total else "")
+
+    @property
     def percent(self) -> int:
         """Progress of the present round."""
         if self.phase == COPY:

@@ -105,7 +105,7 @@ def _leader(core: Director) -> tuple[str, str]:
     if leader.peer_state == IN_SYNC:
         return "leader", f"leading; {peer} is in sync and can take over at any moment"
     if leader.peer_state == FILLING and leader.fill:
-        return "leader", f"leading without protection; filling {peer}: {leader.fill.phase} {leader.fill.percent} %"
+        return "leader", f"leading without protection; filling {peer}: {leader.fill.progress}"
     return "leader", f"leading without protection: {leader.peer_note}"
 
 
