@@ -416,3 +416,20 @@ def test_a_refused_command_of_the_only_copy_is_asked_again():
     assert act.ContVm not in asked and act.KillQemu not in asked
     cluster.run(1.0)
     assert asked.count(act.ContVm) == 1 and act.KillQemu not in asked and cluster.leader() is node
+
+
+def test_a_stop_that_was_given_up_does_not_undo_the_next_one():
+    """Found in the lab: a stop that took long, a view that came and went, and memory copied while the VM ran."""
+    cluster = Cluster()
+    cluster.run_until(cluster.protected)
+    core = cluster["primary"].core.at(cluster.now)
+    core.emit(act.StopVm("first"), act.StopVm("second"))
+    core.take()
+    core.vm_stopped("first")
+    assert not any(isinstance(a, act.ContVm) for a in core.take())
+    core.vm_stopped("second")
+    assert any(isinstance(a, act.ContVm) for a in core.take())
+    core.emit(act.StopVm("third"), act.ContVm())
+    core.take()
+    core.vm_stopped("third")
+    assert not any(isinstance(a, act.ContVm) for a in core.take())

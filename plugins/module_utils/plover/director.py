@@ -43,6 +43,7 @@ class Director:
         self.cold = False
         self._number = 0
         self._out: list = []
+        self._stopped_for: act.Tag | None = None  # the last StopVm that no ContVm followed
         self._holds_state = False
         if adopted:
             self.role = Leader(self, RUNNING, Guard(config.guard_bytes_max), 0)
@@ -55,6 +56,11 @@ class Director:
     # ---- for the roles --------------------------------------------------------------------------------
     def emit(self, *actions: object) -> None:
         self._flush()  # what consensus wants on disk or sent comes first
+        for action in actions:
+            if isinstance(action, act.StopVm):
+                self._stopped_for = action.tag
+            elif isinstance(action, (act.ContVm, act.StartQemu, act.KillQemu)):
+                self._stopped_for = None
         self._out += actions
 
     def send(self, to: str, message: wire.Message) -> None:
@@ -317,7 +323,10 @@ class Director:
     def vm_stopped(self, tag: act.Tag) -> None:
         work, leader = self._work(tag), self.leading
         if leader and work is None and leader.active:
-            self.emit(act.ContVm())  # what asked for it was given up in the meantime
+            # What asked for it was given up in the meantime. If it was asked for again since, the VM must stand still for
+            # that: a ContVm now would come after the second stop, and memory would be copied while the VM runs.
+            if self._stopped_for == tag:
+                self.emit(act.ContVm())
         elif leader and work is not None:
             (leader.syncvm_stopped if work is leader.syncvm else leader.fill_stopped)()
         elif work is not None and isinstance(self.role, Follower):
