@@ -9,7 +9,7 @@ import time
 
 from harness import connect
 
-CLIENTS, SECONDS, VALUE_BYTES = 4, 15.0, 1 << 20
+CLIENTS, SECONDS, VALUE_BYTES = 4, 8.0, 1 << 20
 HELD_UP_S = 0.04  # less than what costs the protection
 
 

@@ -57,9 +57,32 @@ def small_tmpfs(tmp_path):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def compared(group, leader: str) -> tuple[int, int, int]:
+def fill_up(folder: Path) -> Path:
+    """A file that takes all the room that is left."""
+    with contextlib.suppress(OSError), open(folder / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return folder / "filler"
+
+
+def settled(group) -> str:
+    """The member that leads, once the VM is protected."""
+    end = time.monotonic() + 90
+    while True:
+        for member in REPLICAS:
+            status = group.status(member)
+            if status and (status["role"], status["service"]) == ("leader", "protected"):
+                return member
+        assert time.monotonic() < end, [(group.status(m), group.log(m)[-1500:]) for m in REPLICAS]
+        time.sleep(0.05)
+
+
+def compared(group) -> tuple[int, int, int]:
     """Pages that differ, that had differed unnoticed, and disk blocks that differ."""
-    report = group.ctl(leader, "audit-disks")
+    for _ in range(4):  # on a busy machine the leader may be deposed meanwhile
+        report = group.ctl(settled(group), "audit-disks")
+        if report["ok"]:
+            break
     assert report["ok"], report
     assert report["disk_blocks"] == disk_guest.IMAGE_MIB << 20 >> 16
     return report["mismatching"], report["untracked"], report["disk_blocks_mismatching"]
@@ -76,7 +99,7 @@ def test_what_a_client_was_told_is_on_the_disk_after_a_failover_and_back(disk_gr
     for turn in range(3):
         for n in range(40):
             write(client, acked, f"t{turn}k{n}", str(n) * 30)
-        assert compared(group, leader) == (0, 0, 0)
+        assert compared(group) == (0, 0, 0)
         group.power_off(leader)
         leader = other(leader)
         write(client, acked, f"after{turn}", "x")
@@ -90,19 +113,22 @@ def test_what_a_client_was_told_is_on_the_disk_after_a_failover_and_back(disk_gr
 def test_kill_9_of_the_leaders_qemu_in_each_step_with_a_disk(disk_group):
     """Ten failovers in a row, there and back: the disk is as the VM that goes on left it, and nothing leaks."""
     group = disk_group(replica="watched_replica", more_cmdline=" plover.sqlite")
-    client, acked, leader = connect(), {}, "primary"
+    client, acked, turns = connect(), {}, 0
     for n, step in enumerate(["Load", *STEPS]):
+        before = settled(group)
         write(client, acked, f"before{n}", step)
         if step == "Load":
-            group.power_off(leader)
-            group.start(leader, replica="watched_replica")
+            group.power_off(before)
+            group.start(before, replica="watched_replica")
         else:
-            (group.run_folder(leader) / "fault").write_text(step)
+            (group.run_folder(before) / "fault").write_text(step)
         write(client, acked, f"in{n}", step)
-        leader = other(leader)
-        group.wait(leader, seconds=90, service="protected", role="leader", leader=leader)
+        leader = settled(group)
+        turns += leader != before
         assert lost(client, acked) == [], step
-        assert compared(group, leader) == (0, 0, 0), step
+        assert compared(group) == (0, 0, 0), step
+    assert turns >= 8  # on a busy machine some come unasked
+    leader = settled(group)
     for member in REPLICAS:  # one QEMU each, whose graph has what it needs and nothing of those before
         assert sorted(path.name for path in overlays(group, member)) == (
             [] if member == leader else ["active0.qcow2", "hidden0.qcow2"])
@@ -129,7 +155,7 @@ def test_a_secondary_whose_qemu_hangs_is_let_go_and_filled_again(disk_group):
             os.kill(pid, signal.SIGCONT)
     group.wait("primary", seconds=90, service="protected")
     write(client, acked, "d", "4")
-    assert compared(group, "primary") == (0, 0, 0) and lost(client, acked) == []
+    assert compared(group) == (0, 0, 0) and lost(client, acked) == []
 
 
 def test_a_secondary_that_comes_back_gets_only_what_changed(disk_group):
@@ -149,14 +175,31 @@ def test_a_secondary_that_comes_back_gets_only_what_changed(disk_group):
         group.wait("primary", seconds=60, service="degraded")
         group.wait("primary", seconds=60, service="protected")
         assert group.log("primary").count("disks: sent what changed since copy") == n + 1, group.log("primary")[-1500:]
-        assert compared(group, "primary") == (0, 0, 0)
+        assert compared(group) == (0, 0, 0)
     assert group.log("primary").count("disks: sent all 384 MiB") == 1
     group.power_off("primary")
     write(client, acked, "there", "z")
     group.start("primary")
     group.wait("secondary", seconds=60, service="protected")
     assert "disks: sent all 384 MiB" in group.log("secondary")
-    assert compared(group, "secondary") == (0, 0, 0) and lost(client, acked) == []
+    assert compared(group) == (0, 0, 0) and lost(client, acked) == []
+
+
+def test_a_secondary_that_dies_in_mid_copy_costs_the_guest_nothing(disk_group):
+    group = disk_group(state="degraded", disk_copy_mib_per_s=60)
+    client, acked = connect(), {}
+    end = time.monotonic() + 30
+    while "filling secondary: copy" not in (sentence := group.status("primary")["sentence"]) or " 0 %" in sentence:
+        assert time.monotonic() < end, sentence
+        time.sleep(0.05)
+    assert " of 384 MiB)" in sentence
+    write(client, acked, "copying", "x" * 100_000)
+    group.power_off("secondary")
+    for n in range(30):
+        write(client, acked, f"k{n}", "y" * 100_000)
+    group.start("secondary")
+    group.wait("primary", seconds=90, service="protected")
+    assert compared(group) == (0, 0, 0) and lost(client, acked) == []
 
 
 def test_overlays_that_fill_up_force_syncvms(disk_group, small_tmpfs):
@@ -168,25 +211,25 @@ def test_overlays_that_fill_up_force_syncvms(disk_group, small_tmpfs):
     status = group.status("primary")
     assert status["service"] == "protected", group.log("primary")[-2000:]
     assert [e["mode"] for e in past(group, "primary") if e["kind"] == "mode"][-1] == "protected"
-    assert compared(group, "primary") == (0, 0, 0)
+    assert compared(group) == (0, 0, 0)
 
 
 def test_a_full_overlay_costs_the_protection_and_says_so(disk_group, small_tmpfs):
-    folder = small_tmpfs(1)  # empty, the two overlays take 0.4 MiB
+    folder = small_tmpfs(2)
     group = disk_group(secondary={"disk_overlay_dir": str(folder)})
+    filler = fill_up(folder)
     client, seen = connect(), set()
     for n in range(20):
         assert client.ask("SET", f"big{n}", "x" * (1 << 20)) == b"+OK"
         seen.add(group.status("primary")["reason"])
-    assert any("No space left" in why or "active0" in why or "hidden0" in why or "COLO" in why for why in seen), (
-        seen, group.log("primary")[-1500:], group.log("secondary")[-1500:])
-    subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+    assert seen - {""}, (group.log("primary")[-1500:], group.log("secondary")[-1500:])
+    filler.unlink()
     group.wait("primary", seconds=90, service="protected")
-    assert compared(group, "primary") == (0, 0, 0)
+    assert compared(group) == (0, 0, 0)
 
 
 def test_too_little_room_for_the_secondarys_image_is_said_and_then_mended(disk_group, small_tmpfs):
-    folder = small_tmpfs(200)
+    folder = small_tmpfs(100)
     group = disk_group(image_folders={"secondary": folder}, state="degraded")
     client = connect()
     assert client.ask("SET", "k", "v") == b"+OK"
@@ -196,4 +239,20 @@ def test_too_little_room_for_the_secondarys_image_is_said_and_then_mended(disk_g
         time.sleep(0.1)
     subprocess.run(["mount", "-o", f"remount,size={disk_guest.IMAGE_MIB + 60}m", str(folder)], check=True)
     group.wait("primary", seconds=90, service="protected")
-    assert client.ask("GET", "k") == b"v" and compared(group, "primary") == (0, 0, 0)
+    assert client.ask("GET", "k") == b"v" and compared(group) == (0, 0, 0)
+
+
+def test_a_leader_whose_own_image_fails_hands_over(disk_group, small_tmpfs):
+    """Its writes are on the secondary's image, so the guest sees no error, and clients neither."""
+    folder = small_tmpfs(disk_guest.IMAGE_MIB)
+    group = disk_group(image_folders={"primary": folder})
+    fill_up(folder)  # the image's holes cannot be written any more
+    client, acked = connect(), {}
+    for n in range(40):
+        write(client, acked, f"big{n % 8}", f"{n:04}" * (1 << 18))
+        if group.status("secondary")["role"] == "leader":
+            break
+    group.wait("secondary", seconds=20, role="leader")
+    assert "this host's image fails (disk0: No space left on device" in group.log("primary")
+    write(client, acked, "after", "x")
+    assert lost(client, acked) == []

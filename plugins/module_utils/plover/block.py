@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The block layer of one running QEMU, over QMP: export, copy to a new secondary, replicate, let go.
 
-The copy goes in rounds, as that of guest memory does: everything, then what was written meanwhile (a dirty bitmap says
-what), until little is left for the moment in which the VM stands still. Names of nodes: see disks.py.
+The copy is a mirror, while the VM runs: unlike QEMU's backup it never makes a write of the guest wait for the secondary, or
+fail with it. What is left is sent in the moment in which the VM stands still. Names of nodes: see disks.py.
 
 From that moment on a bitmap, named as the copy is, notes every write. A secondary that comes back with that copy differs
-in those blocks at most, however it ended: so only they are sent.
+in those blocks at most, however it ended. If they are few they are all that is sent, while the VM stands still.
 """
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .errors import QemuError
 from .qmp import Qmp
 
 log = logging.getLogger("plover")
-COPYING, GRANULARITY_BYTES = "copying", 65_536  # name of the bitmap until the copy has one
-ROUNDS_MAX, FEW_BYTES = 8, 4 << 20
+GRANULARITY_BYTES = 65_536
+FEW_BYTES = 32 << 20  # sent while the VM stands still: a fraction of a second on any link worth the name
 LOOK_S = 0.02
 LAST_ROUND_S_MAX = 10.0
 Progress = Callable[[int, int], None]
@@ -59,20 +59,18 @@ class BlockLayer:
         await self.detach()
         total, before = sum(await self.sizes()), 0
         known = bool(held) and all([await self._bitmap(disk) == held for disk in self._disks])
+        few = known and await self._dirty_bytes() <= FEW_BYTES
         for disk, size in zip(self._disks, await self.sizes()):
             await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
                                     server=_inet(address, self._config.disk_port)["data"] | {"type": "inet"},
                                     **{"node-name": disk.node("nbd")})
-            if not known:
-                await self._name_bitmap(disk, COPYING)
-            await self._round(disk, "bitmap" if known else "full", lambda done, start=before: progress(start + done, total))
+            if not few:
+                await self._qmp.execute("blockdev-mirror", device=disk.node("top"), target=disk.node("nbd"), sync="full",
+                                        speed=self._config.disk_copy_mib_per_s << 20,
+                                        **{"job-id": disk.node("copy"), "auto-dismiss": False})
+                await self._job(disk, "ready", lambda done, start=before: progress(min(start + done, total), total))
             before += size
-        log.info("disks: sent %s", f"what changed since copy {held}" if known else f"all {total >> 20} MiB")
-        for _ in range(ROUNDS_MAX):
-            if await self._dirty_bytes() <= FEW_BYTES:
-                return
-            for disk in self._disks:
-                await self._round(disk, "bitmap", lambda done: progress(total, total))
+        log.info("disks: sent %s", f"what changed since copy {held}" if few else f"all {total >> 20} MiB")
 
     async def attach(self, name: str) -> None:
         """The VM stands still: send what is left, then let each write go to both images from here on.
@@ -80,7 +78,7 @@ class BlockLayer:
         ``name``: of this copy; what is written from now on is noted under it.
         """
         for disk in self._disks:
-            await self._round(disk, "bitmap", lambda done: None, LAST_ROUND_S_MAX)
+            await self._send_rest(disk)
             await self._name_bitmap(disk, name)
             await self._qmp.execute("blockdev-add", driver="replication", mode="primary", file=disk.node("nbd"),
                                     **{"node-name": disk.node("peer")})
@@ -120,22 +118,30 @@ class BlockLayer:
             await self._qmp.execute("block-dirty-bitmap-remove", node=disk.node("top"), name=before)
         await self._qmp.execute("block-dirty-bitmap-add", node=disk.node("top"), name=name, granularity=GRANULARITY_BYTES)
 
-    async def _round(self, disk: Disk, sync: str, progress: Callable[[int], None], seconds_max: float = 0.0) -> None:
-        """One backup job to its end. The bitmap keeps what is written meanwhile."""
-        job, bitmap = disk.node("copy"), await self._bitmap(disk)
-        await self._qmp.execute("blockdev-backup", device=disk.node("top"), target=disk.node("nbd"), sync=sync,
-                                bitmap=bitmap, speed=self._config.disk_copy_mib_per_s << 20,
-                                **{"job-id": job, "bitmap-mode": "on-success", "auto-dismiss": False})
-        loop = asyncio.get_running_loop()
+    async def _send_rest(self, disk: Disk) -> None:
+        """The end of the mirror, or what the bitmap says."""
+        if any(job["id"] == disk.node("copy") for job in await self._qmp.execute("query-jobs")):
+            await self._qmp.execute("block-job-cancel", device=disk.node("copy"))  # of a ready mirror: its good end
+        else:
+            await self._qmp.execute("blockdev-backup", device=disk.node("top"), target=disk.node("nbd"), sync="bitmap",
+                                    bitmap=await self._bitmap(disk),
+                                    **{"job-id": disk.node("copy"), "bitmap-mode": "on-success", "auto-dismiss": False})
+        await self._job(disk, "concluded", lambda done: None, LAST_ROUND_S_MAX)
+
+    async def _job(self, disk: Disk, wanted: str, progress: Callable[[int], None], seconds_max: float = 0.0) -> None:
+        """Wait until the copy's job is ``wanted``; once concluded it is dismissed. Raises QemuError if it failed."""
+        name, loop = disk.node("copy"), asyncio.get_running_loop()
         end = loop.time() + seconds_max if seconds_max else float("inf")
         while True:
-            state = next((j for j in await self._qmp.execute("query-jobs") if j["id"] == job), None)
+            state = next((j for j in await self._qmp.execute("query-jobs") if j["id"] == name), None)
             if state is None:
                 raise QemuError(f"the copy of disk {disk.number} was given up")
             if state["status"] == "concluded":
-                await self._qmp.execute("job-dismiss", id=job)
-                if state.get("error"):
-                    raise QemuError(f"copying disk {disk.number} to the secondary: {state['error']}")
+                await self._qmp.execute("job-dismiss", id=name)
+                if state.get("error") or wanted != "concluded":
+                    raise QemuError(f"copying disk {disk.number} to the secondary: {state.get('error', 'it ended')}")
+                return
+            if state["status"] == wanted:
                 return progress(state["current-progress"])
             if loop.time() > end:
                 raise QemuError(f"the last of disk {disk.number} was not copied within {seconds_max:.0f} s")
