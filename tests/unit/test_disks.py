@@ -238,7 +238,7 @@ def test_an_audit_compares_the_disks_while_the_vm_stands(cluster, theirs, differ
 # --- which copy the images are ---
 
 def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
-    config = Config(settings("primary", state_dir=str(tmp_path)))
+    config = config_of(tmp_path, 512, 512)
     copy = DiskCopy(config)
     assert copy.read() == ""
     copy.write(DiskCopy.name(("fill", 3, 2)))
@@ -249,6 +249,15 @@ def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
     assert DiskCopy(config).read() == ""
     DiskCopy(config).write("4-1")
     assert DiskCopy(config).read() == "4-1"
+
+
+def test_an_image_that_was_put_in_place_of_a_copy_is_none(tmp_path):
+    config = config_of(tmp_path, 512, 512)
+    DiskCopy(config).write("3-2")
+    (tmp_path / "1.img").unlink()
+    assert DiskCopy(config).read() == ""
+    (tmp_path / "1.img").write_bytes(bytes(512))
+    assert DiskCopy(config).read() == ""
 
 
 def test_the_leader_hears_which_copy_a_joiner_has():
