@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from . import deploy
@@ -103,27 +104,32 @@ def good(result: dict) -> bool:
             and result["reprotected"] and result["acked"] > 0)
 
 
-def main() -> int:
-    DEMO.mkdir(parents=True, exist_ok=True)
-    (DEMO / "result.json").unlink(missing_ok=True)
-    try:
-        result = show()
-        (DEMO / "result.json").write_text(json.dumps(result) + "\n")
-    finally:
-        save_journals()
-        if os.environ.get("KEEP") != "1":
-            say("taking the hosts down (KEEP=1 keeps them)")
-            down()
-    print(f"""
+def report(result: dict) -> str:
+    return f"""
   {result['acked']} writes were acknowledged; {result['lost']} of them are lost.
   The primary's host died. The longest time without an answer was {result['outage_ms']} ms;
   {result['connections_broken']} connections broke.
   The VM is {'protected again' if result['reprotected'] else 'NOT protected'};
   {result['ram_pages_mismatching']} of all memory pages differ between its two copies.
   A second run of the play changed {result['redeploy_changed']} things. All of it took {result['wall_s']} s.
-  (build/demo/result.json)""")
+  (build/demo/result.json)"""
+
+
+def perform(folder: Path, show: Callable[[], dict], report: Callable[[dict], str], good: Callable[[dict], bool]) -> int:
+    """A demo from hosts to report, with its result in ``folder``; the exit status."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    try:
+        result = show()
+        (folder / "result.json").write_text(json.dumps(result) + "\n")
+    finally:
+        save_journals(folder)
+        if os.environ.get("KEEP") != "1":
+            say("taking the hosts down (KEEP=1 keeps them)")
+            down()
+    print(report(result))
     return 0 if good(result) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(perform(DEMO, show, report, good))

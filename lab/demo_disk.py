@@ -3,16 +3,14 @@
 acknowledged commit is looked for, the database checks itself, and both hosts' disks are compared."""
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import time
 
 from . import deploy
 from .__main__ import wait_ssh
-from .demo import acked, finish_load, save_journals, start_load, wait_leader
-from .hosts import HOSTS, SERVICE_IP, Host, down
+from .demo import acked, finish_load, perform, start_load, wait_leader
+from .hosts import SERVICE_IP, Host
 from .paths import BUILD
 from .up import say, up
 
@@ -95,20 +93,5 @@ def report(result: dict) -> str:
   (build/demo-disk/result.json)"""
 
 
-def main() -> int:
-    DEMO.mkdir(parents=True, exist_ok=True)
-    (DEMO / "result.json").unlink(missing_ok=True)
-    try:
-        result = show()
-        (DEMO / "result.json").write_text(json.dumps(result) + "\n")
-    finally:
-        save_journals(DEMO)
-        if os.environ.get("KEEP") != "1":
-            say(f"taking {len(HOSTS)} hosts down (KEEP=1 keeps them)")
-            down()
-    print(report(result))
-    return 0 if good(result) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(perform(DEMO, show, report, good))

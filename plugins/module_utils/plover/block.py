@@ -23,7 +23,7 @@ log = logging.getLogger("plover")
 GRANULARITY_BYTES = 65_536
 FEW_BYTES = 32 << 20  # sent while the VM stands still: a fraction of a second on any link worth the name
 LOOK_S = 0.02
-LAST_ROUND_S_MAX = 10.0
+REST_S_MAX = 10.0
 Progress = Callable[[int, int], None]
 
 
@@ -40,7 +40,8 @@ class BlockLayer:
     async def export(self) -> None:
         """A secondary: take the leader's writes to the images."""
         address = self._config.members[self._config.member]["address"]
-        await self._qmp.execute("nbd-server-start", addr=_inet(address, self._config.disk_port), **{"max-connections": 0})
+        await self._qmp.execute("nbd-server-start", **{"max-connections": 0},
+                                addr={"type": "inet", "data": _endpoint(address, self._config.disk_port)})
         for disk in self._disks:
             await self._qmp.execute("block-export-add", type="nbd", id=disk.node("export"), name=disk.node("disk"),
                                     writable=True, **{"node-name": disk.node("disk")})
@@ -57,12 +58,13 @@ class BlockLayer:
         """
         await self._own_overlays_gone(progress)
         await self.detach()
-        total, before = sum(await self.sizes()), 0
+        sizes, before = await self.sizes(), 0
+        total = sum(sizes)
         known = bool(held) and all([await self._bitmap(disk) == held for disk in self._disks])
         few = known and await self._dirty_bytes() <= FEW_BYTES
-        for disk, size in zip(self._disks, await self.sizes()):
+        for disk, size in zip(self._disks, sizes):
             await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
-                                    server=_inet(address, self._config.disk_port)["data"] | {"type": "inet"},
+                                    server={"type": "inet", **_endpoint(address, self._config.disk_port)},
                                     **{"node-name": disk.node("nbd")})
             if not few:
                 await self._qmp.execute("blockdev-mirror", device=disk.node("top"), target=disk.node("nbd"), sync="full",
@@ -110,9 +112,9 @@ class BlockLayer:
                 if disk.node(kind) in nodes:
                     await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
 
-    # ---- rounds ---------------------------------------------------------------------------------------------------
+    # ---- jobs and bitmaps -----------------------------------------------------------------------------------------
     async def _name_bitmap(self, disk: Disk, name: str) -> None:
-        """A bitmap of this name, empty, in place of the one before. The VM stands still, or all is copied anyway."""
+        """A bitmap of this name, empty, in place of the one before. The VM stands still."""
         before = await self._bitmap(disk)
         if before is not None:
             await self._qmp.execute("block-dirty-bitmap-remove", node=disk.node("top"), name=before)
@@ -126,7 +128,7 @@ class BlockLayer:
             await self._qmp.execute("blockdev-backup", device=disk.node("top"), target=disk.node("nbd"), sync="bitmap",
                                     bitmap=await self._bitmap(disk),
                                     **{"job-id": disk.node("copy"), "bitmap-mode": "on-success", "auto-dismiss": False})
-        await self._job(disk, "concluded", lambda done: None, LAST_ROUND_S_MAX)
+        await self._job(disk, "concluded", lambda done: None, REST_S_MAX)
 
     async def _job(self, disk: Disk, wanted: str, progress: Callable[[int], None], seconds_max: float = 0.0) -> None:
         """Wait until the copy's job is ``wanted``; once concluded it is dismissed. Raises QemuError if it failed."""
@@ -207,5 +209,5 @@ class BlockLayer:
         return {(names[edge["parent"]], names[edge["child"]]): edge["name"] for edge in graph["edges"]}
 
 
-def _inet(host: str, port: int) -> dict[str, Any]:
-    return {"type": "inet", "data": {"host": host, "port": str(port)}}
+def _endpoint(host: str, port: int) -> dict[str, str]:
+    return {"host": host, "port": str(port)}

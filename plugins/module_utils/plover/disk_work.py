@@ -11,6 +11,7 @@ from . import actions as act
 from .disk_copy import DiskCopy
 from .disks import hash_blocks
 from .errors import QemuError
+from .joining import IN_SYNC
 
 if TYPE_CHECKING:
     from .replica import Replica
@@ -108,7 +109,7 @@ class DiskWork:
         limit, number, base = self._config.disk_overlay_mib << 19, 0, 0
         while vm is self._replica.vm:
             leader = self._replica.core.leading
-            if leader and leader.peer_state == "in-sync":
+            if leader and leader.peer_state == IN_SYNC:
                 try:
                     written = await vm.block.written_bytes()
                 except QemuError:
