@@ -118,6 +118,14 @@ class Group:
         logs = "\n".join(f"--- {m}\n{self.log(m)[-3000:]}" for m in ADDRESSES if (self.folder / f"{m}.log").exists())
         raise AssertionError(f"{member} did not reach {wanted} in {seconds} s: {self.status(member)}\n{logs}")
 
+    def wait_for_log(self, member: str, text: str, times: int = 1, seconds: float = 30.0) -> None:
+        """Until the member's log has ``text`` so often."""
+        end = time.monotonic() + seconds
+        while self.log(member).count(text) < times:
+            if time.monotonic() > end:
+                raise AssertionError(f"{member} did not log {text!r} {times} times:\n{self.log(member)[-3000:]}")
+            time.sleep(0.05)
+
     def qemu_pid(self, member: str) -> int:
         """The member's running QEMU; raises OSError if there is none. (Asking its QMP socket would fill its backlog.)"""
         for pid in sh("ip", "netns", "pids", NETNS).split():

@@ -16,15 +16,14 @@ GONE, SILENT, FINE = "gone", "silent", "fine"
 
 
 class Drive:
-    def __init__(self, image: list[int]) -> None:
-        self.image = image
+    def __init__(self, image: list[int], unsynced: set[int]) -> None:
+        self.image, self.unsynced = image, unsynced
         self.active: dict[int, int] = {}
         self.hidden: dict[int, int] = {}
         self.secondary = False  # replication keeps its VM's writes apart
         self.exported = False
         self.peer: Drive | None = None
         self.bitmap, self.bitmap_name = set(range(BLOCKS)), ""  # blocks written since the copy of this name
-        self.unsynced: set[int] = set()  # of the image: lost in a power loss, perhaps
         self.promoted = False
         self.reach: Callable[[], str] = lambda: GONE  # how the peer answers
         self.on_error: Callable[[], None] = lambda: None
@@ -58,22 +57,21 @@ class Drive:
         self.unsynced.add(block)
 
     # ---- the copy to a secondary ------------------------------------------------------------------
-    def copy_to(self, peer: Drive, held: str) -> None:
-        """All but the last of it, the worst case: nothing of what is to be copied is right yet."""
-        if not held or held != self.bitmap_name:
-            self.bitmap, self.bitmap_name = set(range(BLOCKS)), "copying"
-        for block in self.bitmap:
-            peer._store(block, TORN)
+    def copy_to(self, peer: Drive, held: tuple[str, ...], name: str, rng: random.Random) -> None:
+        """Some of it: the bitmap has the rest, of which nothing is right yet."""
+        if self.bitmap_name not in held:
+            self.bitmap = set(range(BLOCKS))
+        self.bitmap_name = name
+        for block in sorted(self.bitmap):
+            sent = rng.random() < 0.5
+            peer._store(block, self.read(block) if sent else TORN)
+            if sent:
+                self.bitmap.discard(block)
 
-    def attach(self, peer: Drive, name: str) -> None:
+    def attach(self, peer: Drive) -> None:
         for block in self.bitmap:
             peer._store(block, self.read(block))
-        self.bitmap, self.bitmap_name, self.peer = set(), name, peer
-
-    def power_loss(self, rng: random.Random) -> None:
-        for block in self.unsynced:
-            if rng.random() < 0.5:
-                self.image[block] = TORN
+        self.bitmap, self.peer = set(), peer
 
     def checkpoint(self) -> None:
         self.active.clear()

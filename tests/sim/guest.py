@@ -57,6 +57,7 @@ class Qemu(Process):
         self.on_output = None
         self._working = False
         self.drive: Drive | None = None
+        self.copy = ""  # name of the copy of a leader's disk that its image becomes
 
     # ---- the VM -----------------------------------------------------------------------------------
     def write(self, page: int, value: int) -> None:

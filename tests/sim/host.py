@@ -24,7 +24,7 @@ from plover.frames import split
 from plover.leader import RUNNING, Leader
 from plover.outputs import Persist, Send, Timing
 
-from .blocks import BLOCKS, FINE, GONE, SILENT, Drive
+from .blocks import BLOCKS, FINE, GONE, SILENT, TORN, Drive
 from .disk import PowerLoss, SimDisk
 from .guest import DISK0, MAC, Qemu, SimMemory
 from .loop import Process
@@ -52,9 +52,20 @@ class Host:
         self.qemu: Qemu | None = None
         self.holder: Qemu | None = None
         self.image = [0] * BLOCKS
-        self.disk_copy = ""  # which copy of a leader's disk the image is; on the disk
+        self.unsynced: set[int] = set()  # blocks of the image that a power loss may take
+        # Which copies of a leader's disk the image is: on the disk, and as long as there is no power loss.
+        self.copies: list[str] = []
+        self.copies_begun: list[str] = []
         self.on = True
         self.frozen = 0
+
+    def lose_unsynced(self) -> None:
+        """In a power loss."""
+        for block in self.unsynced:
+            if self.rng.random() < 0.5:
+                self.image[block] = TORN
+        self.unsynced.clear()
+        self.copies_begun = []
 
     def clock(self) -> float:
         return self.clock_offset_s + self.clock_rate * self.world.loop.now
@@ -370,14 +381,16 @@ class ReplicaMember(Member):
             self.host.qemu.dead = True
         qemu = Qemu(self.world.loop, random.Random(self.rng.getrandbits(64)), action.incoming)
         if self.config.disks:
-            qemu.drive = Drive(self.host.image)
+            qemu.drive = Drive(self.host.image, self.host.unsynced)
             qemu.drive.exported = action.incoming
             if not action.incoming:
-                self.host.disk_copy = ""
+                self._forget_copies()
                 qemu.ram[DISK0:DISK0 + BLOCKS] = self.host.image  # a guest that boots reads its disk
         self._own(qemu)
         self.memory.qemu = qemu
-        self.call("qemu_ready", {"qemu_version": "7.2.22", "disk_copy": self.host.disk_copy})
+        qemu.copy, held = f"{self.rng.getrandbits(128):032x}", self.host.copies + self.host.copies_begun
+        self.host.copies_begun = [*self.host.copies_begun, qemu.copy][-3:] if action.incoming else []
+        self.call("qemu_ready", {"qemu_version": "7.2.22", "disk_copy": {"held": held, "next": qemu.copy}})
 
     def _killed(self, vm: Qemu, action: act.KillQemu) -> None:
         self.memory.qemu = None
@@ -415,7 +428,7 @@ class ReplicaMember(Member):
             vm.drive.checkpoint()
             vm.drive.secondary = True
             if feed:  # its images are flushed, then it is noted which copy they are
-                self.world.loop.after(self.rng.uniform(0.002, 0.3), self, self._note_copy, vm, action.tag)
+                self.world.loop.after(self.rng.uniform(0.002, 0.3), self, self._note_copy, vm)
         why = vm.load(action.stream if feed else action.state)
         if why:
             self.world.ghost.fail(f"{self.name}: {why}")
@@ -426,7 +439,7 @@ class ReplicaMember(Member):
         if not vm.running and vm.stopped_as != vm.digest():
             self.world.ghost.fail(f"{self.name}: promoted with pages of two different moments")
         if vm.drive is not None:
-            self._forget_copy()
+            self._forget_copies()
             vm.drive.promote()
         self._run_vm(vm)
         self.call("promoted")
@@ -454,7 +467,7 @@ class ReplicaMember(Member):
         if peer is None:
             self.call("failed", action.tag, "NBD: no answer")
         else:
-            vm.drive.copy_to(peer, action.held)
+            vm.drive.copy_to(peer, action.held, action.name, self.rng)
             self.call("disks_copied", action.tag)
 
     def _attach(self, vm: Qemu, action: act.AttachDisks) -> None:
@@ -462,18 +475,18 @@ class ReplicaMember(Member):
         if peer is None:
             return self.call("failed", action.tag, "NBD: no answer")
         qemu = self.world.hosts[self.other].qemu
-        vm.drive.attach(peer, f"{action.tag[1]}-{action.tag[2]}")
+        vm.drive.attach(peer)
         vm.drive.reach = lambda: self._reach(qemu)
         vm.drive.on_error = lambda: self.world.loop.after(0.0, self, self._disk_error, vm)
         self.call("disks_attached", action.tag)
 
-    def _note_copy(self, vm: Qemu, tag: tuple) -> None:
+    def _note_copy(self, vm: Qemu) -> None:
         if vm is self.vm and not vm.drive.promoted:
-            vm.drive.unsynced.clear()
-            self.host.disk_copy = f"{tag[1]}-{tag[2]}"
+            self.host.unsynced.clear()
+            self.host.copies, self.host.copies_begun = [vm.copy], []
 
-    def _forget_copy(self) -> None:
-        self.host.disk_copy = ""
+    def _forget_copies(self) -> None:
+        self.host.copies, self.host.copies_begun = [], []
 
     def _disk_error(self, vm: Qemu) -> None:
         if vm is self.vm:

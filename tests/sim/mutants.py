@@ -23,7 +23,7 @@ from plover.log import unpack
 from plover.outputs import LEADER, Persist
 from plover.syncvm import LeaderSyncvm, SecondarySyncvm, chain_digest
 
-from .host import ReplicaMember
+from .host import Host, ReplicaMember
 from .run import run
 
 SEEDS = 2000
@@ -268,7 +268,18 @@ def writes_before_filled() -> None:
 
 @mutant("a host that leads does not forget which copy of the other's disk it was")
 def copy_not_forgotten() -> None:
-    ReplicaMember._forget_copy = lambda self: None
+    ReplicaMember._forget_copies = lambda self: None
+
+
+@mutant("a copy that was under way counts after a power loss as well")
+def begun_copy_outlives_power_loss() -> None:
+    good = Host.lose_unsynced
+
+    def lose_unsynced(self):
+        begun = self.copies_begun
+        good(self)
+        self.copies_begun = begun
+    Host.lose_unsynced = lose_unsynced
 
 
 @mutant("output leaves when all was sent to the secondary, not when it has it")

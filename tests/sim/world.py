@@ -105,8 +105,7 @@ class World:
         member.dead = True
         if host.qemu is not None:
             host.qemu.dead = True
-            if host.qemu.drive is not None:
-                host.qemu.drive.power_loss(host.rng)
+        host.lose_unsynced()
         host.qemu = host.holder = None
         host.disk.steps_to_power_loss = None
         host.disk.power_loss()

@@ -11,7 +11,7 @@ from cluster import Cluster, settings
 from plover import actions as act
 from plover import wire
 from plover.config import Config
-from plover.disk_copy import DiskCopy
+from plover.disk_copy import NAMES_MAX, DiskCopy
 from plover.disks import BLOCK_BYTES, BLOCKS_MAX, arguments, block_bytes, hash_blocks, parse, prepare, virtual_size
 from plover.errors import ConfigError, QemuError
 from test_core import write
@@ -61,9 +61,10 @@ def test_the_guest_sees_the_same_devices_on_both_hosts():
 
 def test_a_secondary_writes_into_overlays_only():
     config = Config(settings("primary", disks=[DISK], disk_overlay_dir="/overlays"))
-    assert list(graph(config, False)) == ["disk0", "top0"]
+    assert list(graph(config, False)) == ["disk0", "image0", "top0"]
     nodes = graph(config, True)
-    assert nodes["top0"]["children"] == ["repl0"] and nodes["repl0"]["file"] == "active0"
+    assert nodes["top0"]["children"] == ["image0"] and nodes["image0"]["file"] == "repl0"
+    assert nodes["repl0"]["file"] == "active0"
     assert nodes["active0"]["backing"] == "hidden0" and nodes["hidden0"]["backing"] == "disk0"
     assert nodes["repl0"]["top-id"] == "top0" and nodes["repl0"]["mode"] == "secondary"
     assert {nodes[n]["file"]["filename"] for n in ("active0", "hidden0")} == {
@@ -235,47 +236,83 @@ def test_an_audit_compares_the_disks_while_the_vm_stands(cluster, theirs, differ
     assert write(cluster, 5) is cluster["primary"]
 
 
-# --- which copy the images are ---
+# --- which copies the images are ---
 
 def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
     config = config_of(tmp_path, 512, 512)
     copy = DiskCopy(config)
-    assert copy.read() == ""
-    copy.write(DiskCopy.name(("fill", 3, 2)))
-    assert DiskCopy(config).read() == "3-2"
+    assert copy.begin() == []
+    copy.write()
+    assert DiskCopy(config).read() == [copy.name]
     copy.forget()
-    assert DiskCopy(config).read() == ""
-    copy.write("3-2")  # a thread that was still flushing the images
-    assert DiskCopy(config).read() == ""
-    DiskCopy(config).write("4-1")
-    assert DiskCopy(config).read() == "4-1"
+    assert DiskCopy(config).read() == []
+    copy.write()  # a thread that was still flushing the images
+    assert DiskCopy(config).read() == []
+    other = DiskCopy(config)
+    other.write()
+    assert DiskCopy(config).read() == [other.name]
+
+
+def test_a_copy_that_was_under_way_counts_until_the_host_boots(tmp_path):
+    config = config_of(tmp_path, 512)
+    whole, broken, last = DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1")
+    whole.write()
+    assert broken.begin() == [whole.name]
+    assert last.begin() == [whole.name, broken.name]
+    assert DiskCopy(config, "boot-2").read() == [whole.name]
+    last.write()
+    assert DiskCopy(config, "boot-1").read() == [last.name]
+
+
+def test_names_of_copies_do_not_pile_up(tmp_path):
+    config = config_of(tmp_path, 512)
+    made = [DiskCopy(config, "boot") for _ in range(9)]
+    for copy in made:
+        copy.begin()
+    assert DiskCopy(config, "boot").read() == [copy.name for copy in made[-NAMES_MAX:]]
+
+
+def test_what_qemu_keeps_in_memory_is_no_copy(tmp_path):
+    config = config_of(tmp_path, 512)
+    config = Config(settings("primary", disks=[{"path": config.disk_list[0].path, "format": "qcow2"}]))
+    copy = DiskCopy(config)
+    copy.begin()
+    assert DiskCopy(config).read() == []
+    copy.write()
+    assert DiskCopy(config).read() == [copy.name]
 
 
 def test_an_image_that_was_put_in_place_of_a_copy_is_none(tmp_path):
     config = config_of(tmp_path, 512, 512)
-    DiskCopy(config).write("3-2")
+    copy = DiskCopy(config)
+    copy.write()
     (tmp_path / "1.img").unlink()
-    assert DiskCopy(config).read() == ""
+    assert DiskCopy(config).read() == []
     (tmp_path / "1.img").write_bytes(bytes(512))
-    assert DiskCopy(config).read() == ""
+    assert DiskCopy(config).read() == []
 
 
-def test_the_leader_hears_which_copy_a_joiner_has():
+def asked_copies(said: object) -> list[tuple[tuple[str, ...], str]]:
+    """What a leader asks to be copied to a joiner that says this of its images."""
     cluster = Cluster(disks=[DISK])
     asked = []
     for node in (cluster["primary"], cluster["secondary"]):
         def watched(action, do=node.do):
             if isinstance(action, act.CopyDisks):
-                asked.append(action.held)
+                asked.append((action.held, action.name))
             do(action)
         node.do = watched
-    cluster.facts = {"qemu_version": "7.2.22", "disk_copy": "3-2"}
+    cluster.facts = {"qemu_version": "7.2.22", "disk_copy": said}
     cluster.run_until(cluster.protected)
-    assert asked == ["3-2"]
+    return asked
 
 
-@pytest.mark.parametrize("nonsense", [7, None, ["x"], {"a": 1}])
+def test_the_leader_hears_which_copies_a_joiner_has():
+    assert asked_copies({"held": ["a" * 32, "b" * 32], "next": "c" * 32}) == [(("a" * 32, "b" * 32), "c" * 32)]
+
+
+@pytest.mark.parametrize("nonsense", [
+    7, None, "a" * 32, ["x"], {"a": 1}, {"held": "a" * 32, "next": "c" * 32}, {"held": [7], "next": "c" * 32},
+    {"held": [], "next": "plover-whole"}, {"held": ["a" * 32], "next": None}])
 def test_a_name_that_is_none_means_no_copy(nonsense):
-    cluster = Cluster(disks=[DISK])
-    cluster.facts = {"qemu_version": "7.2.22", "disk_copy": nonsense}
-    cluster.run_until(cluster.protected)
+    assert [held for held, name in asked_copies(nonsense)] == [()]

@@ -88,10 +88,12 @@ class Promote(NamedTuple):
 class CopyDisks(NamedTuple):
     """Copy the disks to the secondary while the VM runs -> copy_progress(tag, done, total) ..., disks_copied(tag).
 
-    ``held``: the copy that it has already, by its name; if we know what was written since, only that is sent.
+    ``held``: the copies that it has already, by their names; if we know what differs from one, only that is sent.
+    ``name``: of the copy that it gets. The copy goes on until AttachDisks.
     """
     tag: Tag
-    held: str
+    held: tuple[str, ...]
+    name: str
 
 
 class AttachDisks(NamedTuple):

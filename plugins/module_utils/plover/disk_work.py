@@ -8,7 +8,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from . import actions as act
-from .disk_copy import DiskCopy
 from .disks import hash_blocks
 from .errors import QemuError
 from .joining import IN_SYNC
@@ -39,16 +38,16 @@ class DiskWork:
     def copy(self, action: act.CopyDisks) -> None:
         self._stop_copying()
         self._began = self._told_at = self._replica.loop.time()
-        self._copying = self._replica.spawn(self._copy(self._replica.vm, action.tag, action.held))
+        self._copying = self._replica.spawn(self._copy(self._replica.vm, action))
 
-    async def _copy(self, vm: Vm, tag: act.Tag, held: str) -> None:
-        address = self._config.members[self._replica.peer]["address"]
+    async def _copy(self, vm: Vm, action: act.CopyDisks) -> None:
+        address, tag = self._config.members[self._replica.peer]["address"], action.tag
         try:
-            await vm.block.copy(address, held, lambda done, total: self._progress(tag, done, total))
+            await vm.block.copy(address, action.held, action.name, lambda done, total: self._progress(tag, done, total))
+            self._replica.answer("disks_copied", tag)
+            await vm.block.keep_up()
         except QemuError as error:
             self._replica.answer("failed", tag, str(error))
-        else:
-            self._replica.answer("disks_copied", tag)
 
     def _progress(self, tag: act.Tag, done: int, total: int) -> None:
         now = self._replica.loop.time()
@@ -58,15 +57,18 @@ class DiskWork:
             log.info("disks: %d of %d MiB copied to %s, %.0f MiB/s, %.0f s left", done >> 20, total >> 20,
                      self._replica.peer, rate / (1 << 20), (total - done) / rate)
 
-    def filled(self, vm: Vm, tag: act.Tag) -> None:
+    def filled(self, vm: Vm) -> None:
         """A secondary: from now on our images are this copy of the leader's."""
         if self._config.disks:
-            self._replica.spawn(self._note_copy(vm, DiskCopy.name(tag)))
+            self._replica.spawn(self._note_copy(vm))
 
-    async def _note_copy(self, vm: Vm, name: str) -> None:
+    async def _note_copy(self, vm: Vm) -> None:
         try:
-            await asyncio.to_thread(vm.disk_copy.write, name)
-        except OSError as error:
+            for disk in self._config.disk_list:
+                if disk.format != "raw":
+                    await vm.block.flush(disk)
+            await asyncio.to_thread(vm.disk_copy.write)
+        except (QemuError, OSError) as error:
             log.warning("the copy of the disks is not noted, so it will be made anew next time: %s", error)
 
     def _stop_copying(self) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The disks of one VM: what the settings say, and how QEMU's block graph of each role is made of it.
 
-Names in the graph, for disk N: ``diskN`` the image, ``topN`` the quorum the guest's device sits on. On a secondary,
+Names in the graph, for disk N: ``diskN`` the image, ``topN`` the quorum the guest's device sits on,
+``imageN`` between them the place where a snapshot is put in while the disk is copied (block_copy.py). On a secondary,
 ``activeN`` and ``hiddenN`` are its overlays and ``replN`` is the filter that switches them (QEMU's
 docs/block-replication.txt); on a leader beside one, ``nbdN`` is the secondary's image and ``peerN`` the filter over it.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMATS, CACHES, BUSES = ("raw", "qcow2"), ("writeback", "none"), ("virtio-blk", "ide")
 DISKS_MAX = 16
+OVERLAYS = ("hidden", "active", "fleece")
 KEYS = ("path", "format", "cache", "serial", "bus")
 SECTOR_BYTES = 512
 BLOCK_BYTES, BLOCKS_MAX = 65_536, 1 << 17
@@ -88,6 +90,7 @@ def arguments(config: Config, incoming: bool) -> list[str]:
             nodes += [_overlay(config, disk, "hidden", "disk"), _overlay(config, disk, "active", "hidden"),
                       {"driver": "replication", "node-name": disk.node("repl"), "mode": "secondary",
                        "top-id": disk.node("top"), "file": disk.node("active")}]
+        nodes.append({"driver": "raw", "node-name": disk.node("image"), "file": nodes[-1]["node-name"]})
         # A quorum of one vote: reads come from the first child, a write is good once one child has it.
         nodes.append({"driver": "quorum", "node-name": disk.node("top"), "vote-threshold": 1, "read-pattern": "fifo",
                       "children": [nodes[-1]["node-name"]]})
@@ -131,12 +134,19 @@ def prepare(config: Config, incoming: bool) -> None:
             raise QemuError(f"disks[{disk.number}].path: {disk.path} is missing or not writable on this host; role 'disks' "
                             "places it")
         size = virtual_size(disk)
-        for kind in ("hidden", "active"):
-            path = overlay_path(config, disk, kind)
-            path.unlink(missing_ok=True)
-            if incoming:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                _tool("create", "-q", "-f", "qcow2", str(path), str(size))
+        for kind in OVERLAYS:
+            overlay_path(config, disk, kind).unlink(missing_ok=True)
+        for kind in ("hidden", "active") if incoming else ():
+            make_overlay(overlay_path(config, disk, kind), size)
+
+
+def make_overlay(path: Path, size: int) -> None:
+    """Empty, of ``size`` bytes. Raises QemuError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise QemuError(f"disk_overlay_dir: {path.parent} cannot be made: {error}") from error
+    _tool("create", "-q", "-f", "qcow2", str(path), str(size))
 
 
 def virtual_size(disk: Disk) -> int:

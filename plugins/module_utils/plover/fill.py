@@ -29,7 +29,8 @@ class LeaderFill:
         self.view, self.join, self._memory, self.disks = view, join, memory, disks
         self.tag = ("fill", view, join)
         self.phase = OPEN
-        self.held = ""  # name of the copy of the disks that the secondary has
+        self.held: tuple[str, ...] = ()  # names of the copies of the disks that the secondary has
+        self.copy = f"{view}-{join}"  # and of the one that it gets
         self._copied = (0, 1)  # bytes of the disks: done, of how many
         self.stopped_at = 0.0
         self.progress_at = 0.0
@@ -45,7 +46,7 @@ class LeaderFill:
         if not self.disks:
             return self._live()
         self.phase = COPY
-        return [act.CopyDisks(self.tag, self.held)]
+        return [act.CopyDisks(self.tag, self.held, self.copy)]
 
     def copy_progress(self, done: int, total: int, now: float) -> None:
         self._copied, self.progress_at = (done, total), now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from . import actions as act
 from . import fill as fl
@@ -10,8 +11,10 @@ from . import wire
 from .errors import WireError
 from .fill import LeaderFill
 
-DISK_COPY = "disk_copy"  # what a joiner says of its images: the name of the copy, see block.py
+DISK_COPY = "disk_copy"  # what a joiner says of its images, see disk_copy.py
 FILL_PAUSE_S, FILL_PAUSE_S_MAX = 0.25, 30.0
+NAMES_MAX = 16
+_NAME = re.compile(r"[0-9a-f]{32}\Z")  # as QEMU's bitmaps are called
 ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
 
 
@@ -44,8 +47,7 @@ class Joining:
         self._joiner = facts.get("began")
         self.peer_state, self.peer_note = FILLING, f"{self.peer} is being filled"
         self.fill = LeaderFill(self.cons.view, self.joins, self.core.memory, self.disks)
-        held = facts.get(DISK_COPY)
-        self.fill.held = held if isinstance(held, str) else ""
+        self.fill.held, self.fill.copy = copies(facts.get(DISK_COPY)) or (self.fill.held, self.fill.copy)
         self.core.report(f"re-protecting: filling {self.peer} while clients are served")
         self.core.emit(*self.fill.start(self.core.now))
 
@@ -108,6 +110,20 @@ class Joining:
         if self.active and self.vm_stopped_by_us:
             self._cont()
         self.advance()
+
+
+def copies(said: object) -> tuple[tuple[str, ...], str] | None:
+    """Names of the copies a joiner has, and of the one it will have; None if it names none."""
+    if not isinstance(said, dict):
+        return None
+    held, name = said.get("held"), said.get("next")
+    if not isinstance(held, list) or not all(_is_name(each) for each in [*held[:NAMES_MAX], name]):
+        return None
+    return tuple(held[:NAMES_MAX]), name
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and _NAME.match(value) is not None
 
 
 def differences(ours: dict, theirs: object) -> str:

@@ -11,7 +11,6 @@ from .config import Config
 from .ctl_server import ControlServer
 from .daemon import Daemon, run_daemon
 from .director import Director
-from .disk_copy import DiskCopy
 from .disk_work import DiskWork
 from .durable import Store
 from .errors import InvariantViolation, NetworkError, PloverError, QemuError
@@ -307,7 +306,7 @@ class Replica(Daemon):
             self.answer("stream_captured", action.tag, await vm.capture_stream())
         elif isinstance(action, act.FeedStream):
             await vm.feed_stream(action.stream)
-            self.disk_work.filled(vm, action.tag)
+            self.disk_work.filled(vm)
             self.answer("colo_ready", action.tag)
         elif isinstance(action, act.ColoStop):
             await vm.colo_stop()
@@ -316,7 +315,7 @@ class Replica(Daemon):
             await vm.colo_load(action.state)
             self.answer("colo_loaded", action.tag)
         elif isinstance(action, act.AttachDisks):
-            await vm.block.attach(DiskCopy.name(action.tag))
+            await vm.block.attach()
             self.answer("disks_attached", action.tag)
         elif isinstance(action, act.DetachDisks):
             await vm.block.detach()

@@ -58,6 +58,7 @@ class Vm:
         await self._supervisor.start()
         facts = await self._attach()
         if incoming and self.config.disks:
+            facts[DISK_COPY] = {"held": await asyncio.to_thread(self.disk_copy.begin), "next": self.disk_copy.name}
             await self.block.export()
         if incoming:
             await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
@@ -86,7 +87,7 @@ class Vm:
             **{key: getattr(self.config, key) for key in (
                 "guest_memory_mib", "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_nic",
                 "guest_mac")},
-            **({"disk_bytes": await self.block.sizes(), DISK_COPY: self.disk_copy.read()} if self.config.disks else {})}
+            **({"disk_bytes": await self.block.sizes()} if self.config.disks else {})}
 
     def _exited(self) -> None:
         self._detach()
