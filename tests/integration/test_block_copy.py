@@ -25,8 +25,9 @@ NAMES = {name: f"{n:032x}" for n, name in enumerate(("first", "second", "third")
 class Side:
     """One replica's QEMU."""
 
-    def __init__(self, folder: Path, member: str, disks: int, **settings) -> None:
-        self.folder, self.images = folder, [folder / f"{member}{n}.img" for n in range(disks)]
+    def __init__(self, folder: Path, member: str, disks: int, image_folders: dict | None = None, **settings) -> None:
+        self.folder = folder
+        self.images = [(image_folders or {}).get(member, folder) / f"{member}{n}.img" for n in range(disks)]
         for n, image in enumerate(self.images):
             image.write_bytes(os.urandom(MIB) * SIZE_MIB if member == "primary" else bytes([n]) * (SIZE_MIB * MIB))
         self.config = Config({
@@ -196,5 +197,28 @@ def test_a_full_overlay_folder_ends_the_copy_and_not_the_guests_writes(tmp_path)
         await all_equal(leader, secondary)
     try:
         scenario(tmp_path, play, disk_copy_mib_per_s=20, disk_overlay_dir=str(folder))
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_write_that_the_secondary_did_not_take_is_told(tmp_path):
+    """QEMU's replication hides it from the guest, and from everybody who does not ask."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB + 4}m", "small", str(folder)], check=True)
+
+    async def play(leader: Side, secondary: Side) -> None:
+        assert await leader.block.peer_error() == ""
+        await copied(leader, (), "first")
+        await leader.write(1, 1)
+        assert await leader.block.peer_error() == ""
+        os.truncate(secondary.images[0], MIB)  # what is behind it is written past the file system's end
+        (folder / "filler").write_bytes(bytes(60 * MIB))
+        await leader.write(2, SIZE_MIB - 2)
+        assert await leader.block.peer_error()
+        await leader.block.detach()
+        assert await leader.block.peer_error() == ""
+    try:
+        scenario(tmp_path, play, image_folders={"secondary": folder})
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)

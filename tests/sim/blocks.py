@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 BLOCKS = 12
 TORN = 1 << 40  # no guest ever wrote that
-GONE, SILENT, FINE = "gone", "silent", "fine"
+GONE, SILENT, FULL, FINE = "gone", "silent", "full", "fine"
 
 
 class Drive:
@@ -26,7 +26,7 @@ class Drive:
         self.bitmap, self.bitmap_name = set(range(BLOCKS)), ""  # blocks written since the copy of this name
         self.promoted = False
         self.reach: Callable[[], str] = lambda: GONE  # how the peer answers
-        self.on_error: Callable[[], None] = lambda: None
+        self.peer_failed = False  # it lacks a write since it was attached
 
     def read(self, block: int) -> int:
         return self.active.get(block, self.hidden.get(block, self.image[block]))
@@ -45,7 +45,7 @@ class Drive:
             if self.reach() == FINE and self.peer.exported:
                 self.peer.written_by_leader(block, value)
             else:
-                self.on_error()
+                self.peer_failed = True  # QEMU tells nobody who does not ask
 
     def written_by_leader(self, block: int, value: int) -> None:
         if self.secondary:
@@ -71,7 +71,7 @@ class Drive:
     def attach(self, peer: Drive) -> None:
         for block in self.bitmap:
             peer._store(block, self.read(block))
-        self.bitmap, self.peer = set(), peer
+        self.bitmap, self.peer, self.peer_failed = set(), peer, False
 
     def checkpoint(self) -> None:
         self.active.clear()

@@ -24,7 +24,7 @@ from plover.frames import split
 from plover.leader import RUNNING, Leader
 from plover.outputs import Persist, Send, Timing
 
-from .blocks import BLOCKS, FINE, GONE, SILENT, TORN, Drive
+from .blocks import BLOCKS, FINE, FULL, GONE, SILENT, TORN, Drive
 from .disk import PowerLoss, SimDisk
 from .guest import DISK0, MAC, Qemu, SimMemory
 from .loop import Process
@@ -405,6 +405,8 @@ class ReplicaMember(Member):
         vm.running = False
         vm.stopped_as = vm.digest()
         self.output()
+        if vm.drive is not None and vm.drive.peer_failed:
+            self.call("disk_failed", "peer", "Input/output error")
         self.call("vm_stopped", action.tag)
 
     def _cont(self, vm: Qemu, action: act.ContVm) -> None:
@@ -458,7 +460,9 @@ class ReplicaMember(Member):
         cut = {(self.name, self.other), (self.other, self.name)} & set(self.world.network.cut_since)
         if cut or not self.world.hosts[self.other].on or (qemu.holds and not qemu.dead):
             return SILENT
-        return GONE if qemu.dead else FINE
+        if qemu.dead:
+            return GONE
+        return FULL if self.world.hosts[self.other].disk.full else FINE
 
     def _copied(self, vm: Qemu, action: act.CopyDisks) -> None:
         if self._copying is not action or vm is not self.vm:
@@ -477,7 +481,6 @@ class ReplicaMember(Member):
         qemu = self.world.hosts[self.other].qemu
         vm.drive.attach(peer)
         vm.drive.reach = lambda: self._reach(qemu)
-        vm.drive.on_error = lambda: self.world.loop.after(0.0, self, self._disk_error, vm)
         self.call("disks_attached", action.tag)
 
     def _note_copy(self, vm: Qemu) -> None:
@@ -488,16 +491,12 @@ class ReplicaMember(Member):
     def _forget_copies(self) -> None:
         self.host.copies, self.host.copies_begun = [], []
 
-    def _disk_error(self, vm: Qemu) -> None:
-        if vm is self.vm:
-            self.call("disk_failed", "peer0", "Input/output error")
-
     def _cut_disk(self) -> None:
         if self.vm is not None and self.vm.drive is not None:
             self.vm.drive.peer = None
 
     def _detached(self, vm: Qemu, action: act.DetachDisks) -> None:
-        vm.drive.peer = None
+        vm.drive.peer, vm.drive.peer_failed = None, False
 
     _OPERATIONS = {act.StartQemu: _start, act.KillQemu: _killed, act.StopVm: _stop, act.ColoStop: _stop, act.ContVm: _cont,
                    act.SaveDevice: _save, act.CaptureStream: _capture, act.FeedStream: _load, act.ColoLoad: _load,

@@ -271,6 +271,11 @@ def copy_not_forgotten() -> None:
     ReplicaMember._forget_copies = lambda self: None
 
 
+@mutant("nobody asks whether the secondary's disk took the writes")
+def disk_errors_not_asked() -> None:
+    Director.disk_failed = lambda self, node, error: None
+
+
 @mutant("a copy that was under way counts after a power loss as well")
 def begun_copy_outlives_power_loss() -> None:
     good = Host.lose_unsynced

@@ -79,6 +79,16 @@ class BlockLayer:
             await self._qmp.execute("x-blockdev-change", parent=disk.node("top"), node=disk.node("peer"))
         await self._qmp.execute("xen-set-replication", enable=True, primary=True)
 
+    async def peer_error(self) -> str:
+        """What went wrong with a write at the secondary since :meth:`attach`; empty if nothing did.
+
+        QEMU takes such a write for done (block/replication.c, replication_return_value), and no event tells of it.
+        """
+        if not self._disks:
+            return ""
+        state = await self._qmp.execute("query-xen-replication-status")
+        return str(state.get("desc", "unknown error")) if state["error"] else ""
+
     async def cut(self) -> None:
         """Out of band, so that it works on a QEMU whose main loop waits for a secondary that does not answer."""
         if not self._disks:

@@ -76,6 +76,12 @@ class DiskWork:
             self._copying.cancel()
             self._copying = None
 
+    async def stopped(self, vm: Vm) -> None:
+        """The leader's VM stands still. If the secondary's image lacks a write of it, no syncvm may count on that image."""
+        error = await vm.block.peer_error()
+        if error:
+            self._replica.answer("disk_failed", "peer", error)
+
     def detach(self, vm: Vm | None) -> None:
         """At once, whatever QEMU's operations wait for; the graph is put in order in its turn."""
         self._stop_copying()

@@ -297,6 +297,7 @@ class Replica(Daemon):
             self.answer("tracker_open", action.tag)
         elif isinstance(action, act.StopVm):
             await vm.stop()
+            await self.disk_work.stopped(vm)
             self.answer("vm_stopped", action.tag)
         elif isinstance(action, act.ContVm):
             await vm.cont()
