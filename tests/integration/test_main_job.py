@@ -32,6 +32,22 @@ def audit(group, leader: str) -> dict:
     return out
 
 
+def test_checkpoints_as_remus_makes_them(new_group):
+    """The mode that the benchmark compares with protects too: what was acknowledged is there after a failover."""
+    group = new_group(syncvm_mode="checkpoint", syncvm_interval_ms_max=25)
+    group.start()
+    group.wait("primary", service="protected")
+    client, acked = connect(), {}
+    for n in range(40):
+        write(client, acked, f"k{n}", str(n))
+    figures = group.ctl("primary", "syncvms")["syncvms"]
+    assert len(figures) > 10 and all(f["divergent_pages"] == f["dirty_pages"] for f in figures), figures[-3:]
+    assert audit(group, "primary")["mismatching"] == 0
+    group.power_off("primary")
+    write(client, acked, "after", "x")
+    assert lost(client, acked) == []
+
+
 def test_writes_survive_the_leader_and_memory_is_equal(group):
     client, acked = connect(), {}
     for n in range(60):

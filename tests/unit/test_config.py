@@ -36,7 +36,7 @@ FORBIDDEN = {
     "network_bridge": ["", "a" * 16, "br 0", "br0;reboot", "br/0", "br0\n"],
     "network_tap": ["", "a" * 16, "tap 0", "tap0\n"],
     "qemu_supervisor": ["", "cron"],
-    "syncvm_dirty_tracking": ["", "kvm", "UFFD-WP"],
+    "syncvm_dirty_tracking": ["", "kvm", "UFFD-WP"], "syncvm_mode": ["", "remus", "Hashed"],
     "fence_watchdog": ["", "on", "OFF"], "fence_policy": ["", "on"],
     "fence_watchdog_device": ["", "watchdog0", "/tmp/watchdog", "/dev/", "/dev/x y", "/dev/watchdog0\n"],
 }
@@ -44,6 +44,7 @@ ALLOWED = {
     "name": ["a", "0", "my-vm-2", "a" * 31], "guest_machine": ["pc", "pc-i440fx-7.2"], "guest_accel": ["tcg", "kvm"],
     "guest_cpu": ["max", "qemu64,+kvmclock", "host,-x2apic,model_id=a.b"], "guest_nic": ["virtio-net-pci", "e1000"],
     "network_bridge": ["br-lan_0.1", "b" * 15], "network_tap": ["t"], "qemu_supervisor": ["systemd", "child"],
+    "syncvm_mode": ["hashed", "checkpoint"],
     "syncvm_dirty_tracking": ["uffd-wp", "soft-dirty", "scan"], "fence_watchdog": ["off", "automatic", "required"],
     "fence_policy": ["off"], "fence_watchdog_device": ["/dev/watchdog", "/dev/watchdog1"],
 }

@@ -75,9 +75,10 @@ class ColoStop(NamedTuple):
 
 
 class ColoLoad(NamedTuple):
-    """Load a device state; the VM runs on -> colo_loaded(tag)."""
+    """Load a device state; the VM runs on, or stands still if not ``runs`` -> colo_loaded(tag)."""
     tag: Tag
     state: bytes
+    runs: bool = True
 
 
 class Promote(NamedTuple):

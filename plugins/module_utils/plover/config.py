@@ -93,6 +93,9 @@ SETTINGS: dict[str, Setting] = {
     "fence_timeout_ms": Setting(int, None, "the agent may take so long", 0, 600_000),
     "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found",
                                      choices=("uffd-wp", "soft-dirty", "scan")),
+    "syncvm_mode": Setting(str, "hashed", "hashed: both VMs run, and what differs is sent; checkpoint (to compare): the "
+                           "secondary's VM stands still, all that was written is sent every syncvm_interval_ms_max",
+                           choices=("hashed", "checkpoint")),
     "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
     "syncvm_hold_ms_max": Setting(int, 20, "output is held at most this long before a syncvm begins", 1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
@@ -138,6 +141,10 @@ class Config:
     @property
     def ram_path(self) -> Path:
         return Path(self.shm_dir) / f"{self.name}.ram"
+
+    @property
+    def checkpoints(self) -> bool:
+        return self.syncvm_mode == "checkpoint"
 
     @property
     def disk_list(self) -> tuple[Disk, ...]:

@@ -7,6 +7,7 @@ Events come in through methods (each starts with :meth:`at`, which sets the time
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Callable
 
 from . import actions as act
@@ -25,6 +26,7 @@ from .outputs import LEADER, Deposed, Elected, Persist, RecordCommitted, Send, T
 from .status import describe, mode_of, reason
 from .syncvm import Figures
 
+RECENT_MAX = 1024  # syncvms whose figures are kept
 _LEADER_ONLY = (wire.JoinRequest, wire.Leave)
 
 
@@ -39,6 +41,7 @@ class Director:
         self.facts: dict = {}
         self.role: Leader | Follower
         self.figures: Figures | None = None
+        self.recent: deque[tuple[float, Figures]] = deque(maxlen=RECENT_MAX)
         self.totals = dict.fromkeys(("syncvms", "dirty_pages", "divergent_pages", "bytes"), 0)
         self.cold = False
         self._number = 0
@@ -88,6 +91,7 @@ class Director:
 
     def record_figures(self, figures: Figures) -> None:
         self.figures = figures
+        self.recent.append((self.now, figures))
         self.totals["syncvms"] += 1
         for key in ("dirty_pages", "divergent_pages", "bytes"):
             self.totals[key] += getattr(figures, key)

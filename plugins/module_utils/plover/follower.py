@@ -114,11 +114,12 @@ class Follower:
             entry = self.cons.log[self.applied + 1]
             self.applied += 1
             if entry.kind == INPUT:
-                self.core.emit(act.Inject(entry.payload))
+                if not self.config.checkpoints:
+                    self.core.emit(act.Inject(entry.payload))
             elif entry.view == self.cons.view:
                 number = NUMBER.unpack(entry.payload)[0]
                 if self.syncvm is None or self.syncvm.number != number:
-                    self.syncvm = SecondarySyncvm(self.cons.view, number, self.core.memory)
+                    self.syncvm = SecondarySyncvm(self.cons.view, number, self.core.memory, self.config.checkpoints)
                 self.core.emit(*self.syncvm.start(self.core.now))
 
     def output(self, frames: bytes) -> None:
@@ -126,7 +127,7 @@ class Follower:
 
     def on_bitmap(self, m: wire.Bitmap) -> None:
         if self.syncvm is None and self.filled:
-            self.syncvm = SecondarySyncvm(m.view, m.number, self.core.memory)
+            self.syncvm = SecondarySyncvm(m.view, m.number, self.core.memory, self.config.checkpoints)
         if self.of_this_syncvm(m):
             self.core.emit(*self.syncvm.on_bitmap(m))
 

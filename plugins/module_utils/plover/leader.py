@@ -289,13 +289,14 @@ class Leader(Joining):
             return
         now, since = self.core.now, self.guard.oldest_unmarked_s
         held = since is not None and (self.idle or now - since >= self.config.syncvm_hold_ms_max / 1000)
+        held = held and not self.config.checkpoints
         overdue = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
         overdue = overdue or self.disk_pressure
         if held or overdue or self.audits or self.handover or 2 * self.cons.log.bytes > self.config.log_bytes_max:
             audit = (sv.DISKS if self.audit_disks else sv.MEMORY) if self.audits else 0
             self.audit_running, self.audits, self.audit_disks = self.audits, [], False
             number = self.core.next_syncvm_number()
-            self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory)
+            self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory, self.config.checkpoints)
             self.syncvm.started = now
             self.cons.propose(AUDIT if audit else SYNCVM, NUMBER.pack(number))
 

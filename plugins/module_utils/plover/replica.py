@@ -21,7 +21,7 @@ from .leader import Leader
 from .memory import GuestMemory
 from .outputs import Persist, Send
 from .peers import PeerLinks
-from .status import DOWN
+from .status import DOWN, status_of_syncvm
 from .tap import Tap
 from .vm import Vm, running_qemu
 from .watchdog import Keeper, Watchdog
@@ -313,7 +313,7 @@ class Replica(Daemon):
             await vm.colo_stop()
             self.answer("vm_stopped", action.tag)
         elif isinstance(action, act.ColoLoad):
-            await vm.colo_load(action.state)
+            await vm.colo_load(action.state, action.runs)
             self.answer("colo_loaded", action.tag)
         elif isinstance(action, act.AttachDisks):
             await vm.block.attach()
@@ -386,6 +386,8 @@ class Replica(Daemon):
             raw = self.config.disks and all(disk.format == "raw" for disk in self.config.disk_list)
             return await self._audit_disks() if raw else {"error": "disks: there are none, or not all are raw; only raw "
                                                           "images are compared"}
+        if command == "syncvms":
+            return {"syncvms": [{**status_of_syncvm(figures), "at_s": at} for at, figures in self.core.recent]}
         if command in ("switchover", "audit"):
             return await self._wait_for(command)
         if command in ("failover-price", "failover-force"):

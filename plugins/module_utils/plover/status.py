@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .leader import BOOTING, FILLING, IN_SYNC, PROMOTING, RUNNING, Leader
+from .syncvm import Figures
 
 if TYPE_CHECKING:
     from .chronicle import Chronicle
@@ -71,7 +72,8 @@ def describe(core: Director) -> dict[str, Any]:
     state = service(core)
     out.update(name=core.config.name, role=role, service=state, sentence=sentence,
                **mode(core.chronicle, core.now), syncvms=core.totals["syncvms"],
-               totals=dict(core.totals), last_syncvm=_figures(core), dirty_tracking=core.config.syncvm_dirty_tracking,
+               totals=dict(core.totals), last_syncvm=core.figures and status_of_syncvm(core.figures),
+               dirty_tracking=core.config.syncvm_dirty_tracking,
                budget=core.config.budget._asdict(), fencing={"views": "always", "agent": _agent(core)},
                versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
     if state != PROTECTED:
@@ -84,11 +86,9 @@ def _agent(core: Director) -> str:
     return fencing.describe() if fencing else core.config.fence_policy
 
 
-def _figures(core: Director) -> dict[str, Any] | None:
-    f = core.figures
-    return f and {"number": f.number, "pause_ms": f.pause_ms, "dirty_pages": f.dirty_pages,
-                  "divergent_pages": f.divergent_pages, "same_page_percent": round(f.same_page_percent, 1),
-                  "bytes": f.bytes}
+def status_of_syncvm(f: Figures) -> dict[str, Any]:
+    return {"number": f.number, "pause_ms": f.pause_ms, "dirty_pages": f.dirty_pages, "divergent_pages": f.divergent_pages,
+            "same_page_percent": round(f.same_page_percent, 1), "bytes": f.bytes}
 
 
 def _leader(core: Director) -> tuple[str, str]:

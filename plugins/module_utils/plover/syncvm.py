@@ -49,8 +49,10 @@ def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
 
 
 class LeaderSyncvm:
-    def __init__(self, view: int, number: int, audit: int, memory: act.Memory) -> None:
+    def __init__(self, view: int, number: int, audit: int, memory: act.Memory, whole: bool = False) -> None:
+        """``whole``: a checkpoint as Remus makes it: at once, and all that was written is sent unseen."""
         self.view, self.number, self.audit, self._memory = view, number, audit, memory
+        self._whole = whole and not audit
         self.phase = ORDERED
         self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
         self._disk_hashes: bytes | None = None
@@ -67,7 +69,7 @@ class LeaderSyncvm:
 
     def start(self, now: float) -> list:
         self.phase, self.started = DRAIN, now
-        return [act.Drain(self.tag)]
+        return self.drained(now) if self._whole else [act.Drain(self.tag)]
 
     def drained(self, now: float) -> list:
         if self.phase != DRAIN:
@@ -100,6 +102,9 @@ class LeaderSyncvm:
         self._dirty = len(self._index)
         if self.audit:
             self._index = pg.all_pages(self._memory.pages)
+        if self._whole:
+            self._divergent, self.phase = self._index, STAGE
+            return self.writable()
         self.phase = HASH
         return [act.Hash(self.tag, self._index)]
 
@@ -216,8 +221,8 @@ class LeaderSyncvm:
 
 
 class SecondarySyncvm:
-    def __init__(self, view: int, number: int, memory: act.Memory) -> None:
-        self.view, self.number, self._memory = view, number, memory
+    def __init__(self, view: int, number: int, memory: act.Memory, whole: bool = False) -> None:
+        self.view, self.number, self._memory, self._whole = view, number, memory, whole
         self.phase = ORDERED  # the leader's bitmap may come before we reach the log entry
         self.started = 0.0
         self.tag = ("syncvm", view, number)
@@ -230,7 +235,7 @@ class SecondarySyncvm:
 
     def start(self, now: float) -> list:
         self.phase, self.started = DRAIN, now
-        return [act.Drain(self.tag)]
+        return self.drained(now) if self._whole else [act.Drain(self.tag)]
 
     def drained(self, now: float) -> list:
         if self.phase != DRAIN:
@@ -256,6 +261,9 @@ class SecondarySyncvm:
         self._index = self._memory.union(self._own, self._peer.payload)
         if self._peer.audit:
             self._index = pg.all_pages(self._memory.pages)
+        elif self._whole:
+            self.phase = STAGE
+            return []
         self.phase = HASH
         return [act.Hash(self.tag, self._index)]
 
@@ -296,7 +304,7 @@ class SecondarySyncvm:
 
     def _load(self) -> list:
         self.phase = LOAD
-        return [act.ColoLoad(self.tag, self._device)]
+        return [act.ColoLoad(self.tag, self._device, runs=not self._whole)]
 
     def abandon(self) -> None:
         """Given up before all was here. The VM stands still where it is, until the next syncvm."""

@@ -86,7 +86,7 @@ class Vm:
             "qemu_version": "{major}.{minor}.{micro}".format(**version),
             **{key: getattr(self.config, key) for key in (
                 "guest_memory_mib", "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_nic",
-                "guest_mac")},
+                "guest_mac", "syncvm_mode")},
             **({"disk_bytes": await self.block.sizes()} if self.config.disks else {})}
 
     def _exited(self) -> None:
@@ -260,14 +260,16 @@ class Vm:
         await self._colo.stop()
         await self._take_last_output()
 
-    async def colo_load(self, state: bytes) -> None:
-        """Load a device state into the stopped VM; it runs on from there."""
+    async def colo_load(self, state: bytes, runs: bool = True) -> None:
+        """Load a device state into the stopped VM; it runs on from there, or not."""
         # A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this
         # VM did on its own since the last load would stay: a card disabled while its guest booted was dead after a
         # failover. The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone.
         await self.qmp.execute_and_wait("system_reset", "RESET")
         self.monitor.disturb()
         await self._colo.load(state)
+        if not runs:
+            await self.qmp.execute("stop")
 
     async def promote(self) -> None:
         """Leave the loop; the VM runs on as an ordinary one."""
