@@ -15,6 +15,7 @@ help:
 	@echo "make test-molecule     scenarios default and disks: converge, idempotence, testinfra"
 	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
+	@echo "make bench-services    a service without protection, with Plover, with checkpoints: build/bench/services.json; 25 minutes"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              ruff"
@@ -62,10 +63,13 @@ test-native: setup
 test-integration: native
 	$(PYTEST) tests/integration
 
-test-bench: setup
+test-bench: native
 	$(PYTEST) tests/bench
 
-bench: bench-consensus
+bench: bench-consensus bench-services
+
+bench-services: native
+	@$(PYTHON) -m bench.services $(BENCH_OPTIONS)
 
 bench-consensus: $(BENCH_STAMP)
 	@$(PYTHON) -m bench.consensus $(BENCH_OPTIONS)
@@ -108,4 +112,4 @@ clean:
 clean: down
 
 .PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
-        test-lab test-molecule bench bench-consensus lint clean
+        test-lab test-molecule bench bench-consensus bench-services lint clean

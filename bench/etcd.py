@@ -14,9 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab.paths import CACHE, ROOT
-
-from . import processes
+from . import packages, processes
 from .grpc import Channel, field, fields
 from .load import BenchError, ClosedLoop, Figures, Load, command_of
 
@@ -24,7 +22,6 @@ NAME = "etcd"
 DRIVEN = "clients in a process of their own, gRPC to the leader; its log and store are written to tmpfs"
 ADDRESSES = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 CLIENT_PORT, PEER_PORT = 2379, 2380
-PACKAGES = ROOT / "requirements/bench-debian.txt"
 READY_S = 20.0
 CROSS_CHECK_S = 120.0
 PUT, RANGE = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Range"
@@ -32,20 +29,8 @@ STATUS, HASH = "/etcdserverpb.Maintenance/Status", "/etcdserverpb.Maintenance/Ha
 
 
 def binaries() -> Path:
-    """Folder of etcd and etcdctl; fetched with apt into the project's cache if they are not there yet."""
-    folder = CACHE / "bench"
-    programs = folder / "etcd/usr/bin"
-    if not all((programs / name).exists() for name in ("etcd", "etcdctl")):
-        folder.mkdir(parents=True, exist_ok=True)
-        packages = [line for line in PACKAGES.read_text().splitlines() if not line.startswith("#")]
-        fetch = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *packages]
-        if subprocess.run(fetch, cwd=folder).returncode:
-            subprocess.run(["apt-get", "-qq", "update"], check=True)
-            subprocess.run(fetch, cwd=folder, check=True)
-        for name in packages:
-            package = next(folder.glob(f"{name}_*.deb"))
-            subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "etcd")], check=True)
-    return programs
+    """Folder of etcd and etcdctl."""
+    return packages.tree() / "usr/bin"
 
 
 def version() -> str:

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from bench import consensus, etcd, grpc, ours, pysync
+from bench import consensus, etcd, grpc, ours, packages, pysync
 from bench.load import COMMAND_BYTES, BenchError, ClosedLoop, Figures, Load, command_of
 from lab.paths import ROOT
 
@@ -111,4 +111,4 @@ def test_protocol_buffers_there_and_back():
 
 
 def test_etcd_packages_are_named_in_the_requirements():
-    assert {"etcd-server", "etcd-client"} <= set(etcd.PACKAGES.read_text().split())
+    assert {"etcd-server", "etcd-client"} <= set(packages.LIST.read_text().split())

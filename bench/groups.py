@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The systems that `make bench-services` compares: how each is started on the benchmark's hosts, and what it says of itself.
+
+``unprotected``: the same QEMU with the same guest, at the same place of the network, and no runtime.
+``plover``: the runtime as it is deployed, but for the interval settings.
+``remus-25ms``, ``remus-100ms``: the runtime in its checkpoint mode: the secondary's VM stands still, and at a fixed time
+after the last checkpoint everything that was written is sent. Input passes the log there too, which costs it some bytes.
+"""
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.guest_image import CMDLINE, build
+from lab.paths import ROOT
+
+from .hosts import CLIENT_IP, GUEST_IP, HOSTS
+from .load import BenchError
+from .processes import tail
+
+SYSTEMS: dict[str, dict[str, Any] | None] = {
+    "unprotected": None,
+    "plover": {},
+    "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25},
+    "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100}}
+TAP = "plover0"
+READY_S = 60.0
+IFUP = f"#!/bin/sh\nip link set {TAP} master br0 up\n"
+
+
+class Group:
+    """One system with its guest, running from construction until :meth:`stop`."""
+
+    def __init__(self, name: str, folder: Path, vcpus: int) -> None:
+        self.name, self.folder, self._settings = name, folder, SYSTEMS[name]
+        self._processes: list[subprocess.Popen] = []
+        image = build()
+        self._common = {
+            "name": "bench", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "preferred_leader": "primary",
+            "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in HOSTS.items()},
+            "guest_kernel": str(image.kernel), "guest_initrd": str(image.initrd), "guest_mac": "52:54:00:70:6c:01",
+            "guest_cmdline": CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP), "guest_addresses": [GUEST_IP],
+            "guest_vcpus": vcpus, "qemu_supervisor": "child", **(self._settings or {})}
+        try:
+            self._start_unprotected() if self._settings is None else self._start_protected()
+            self._wait_for_guest()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _member(self, member: str) -> dict[str, Any]:
+        base = self.folder / member
+        base.mkdir(parents=True, exist_ok=True)
+        for script, text in (("ifup", IFUP), ("ifdown", "#!/bin/sh\n")):
+            (base / script).write_text(text)
+            (base / script).chmod(0o755)
+        return {**self._common, "member": member, "run_dir": str(base / "run"), "state_dir": str(base / "state"),
+                "shm_dir": str(base), "network_tap": TAP, "network_ifup": str(base / "ifup"),
+                "network_ifdown": str(base / "ifdown")}
+
+    def _spawn(self, host: str, words: list[str], **environment: str) -> None:
+        with open(self.folder / f"{host}.log", "ab") as log:
+            self._processes.append(subprocess.Popen(
+                ["ip", "netns", "exec", host, *words], env={**os.environ, **environment}, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL))
+
+    def _start_unprotected(self) -> None:
+        from plover.config import Config
+        from plover.qemu import command_line, prepare
+        config = Config(self._member("primary"))
+        prepare(config, False)
+        tap = f"tap,id=net0,ifname={TAP},script={config.network_ifup},downscript=no"
+        self._spawn("primary", [tap if word.startswith("stream,") else word for word in command_line(config, False)])
+
+    def _start_protected(self) -> None:
+        for member in HOSTS:
+            path = self.folder / f"{member}.json"
+            path.write_text(json.dumps(self._member(member)))
+            module = "plover.witness" if member == "witness" else "plover.replica"
+            self._spawn(member, [sys.executable, "-m", module, str(path)], PYTHONPATH=str(ROOT / "plugins/module_utils"),
+                        PLOVER_NATIVE_DIR=str(ROOT / "native/build"))
+        self._wait(lambda: self.ask("status").get("service") == "protected", "the VM is not protected")
+
+    def _wait_for_guest(self) -> None:
+        def answers() -> bool:
+            try:
+                with socket.create_connection((GUEST_IP, 6379), 2) as sock:
+                    sock.sendall(b"PING\r\n")
+                    return sock.recv(64) == b"+PONG\r\n"
+            except OSError:
+                return False
+        self._wait(answers, "the guest's Redis does not answer")
+
+    def _wait(self, condition, problem: str) -> None:
+        end = time.monotonic() + READY_S
+        while not condition():
+            if time.monotonic() > end or any(process.poll() is not None for process in self._processes):
+                log = tail(self.folder / "primary.log")
+                raise BenchError(f"{self.name}: {problem}; the end of the primary's log:\n{log}")
+            time.sleep(0.1)
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """The leader's answer; empty if there is none."""
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(20)
+                sock.connect(str(self.folder / "primary/run/bench/ctl.sock"))
+                sock.sendall(json.dumps({"cmd": command}).encode() + b"\n")
+                return json.loads(sock.makefile().readline())
+        except (OSError, ValueError):
+            return {}
+
+    def syncvms(self) -> list[dict[str, Any]]:
+        """Figures of the last syncvms, oldest first; none of a system that makes none."""
+        return self.ask("syncvms").get("syncvms", []) if self._settings is not None else []
+
+    def check(self) -> None:
+        """Still what it is measured as: protected, and both memories equal. Raises BenchError."""
+        if self._settings is None:
+            return
+        status = self.ask("status")
+        if status.get("service") != "protected" or status.get("role") != "leader":
+            raise BenchError(f"{self.name}: not protected after its load: {status.get('sentence', 'no answer')}")
+        report = self.ask("audit")
+        if not report.get("ok") or report["mismatching"] or report["untracked"]:
+            raise BenchError(f"{self.name}: the audit after its load found {report}")
+
+    def stop(self) -> None:
+        pids = [pid for host in HOSTS for pid in subprocess.run(
+            ["ip", "netns", "pids", host], check=True, capture_output=True, text=True).stdout.split()]
+        for pid in pids:
+            try:
+                os.kill(int(pid), 9)
+            except ProcessLookupError:
+                continue  # it ended just now
+        for process in self._processes:
+            process.wait()

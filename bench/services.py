@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make bench-services`: what protection costs a service, beside no protection and beside checkpoints as Remus makes them.
+
+One run on one machine, with a network and process namespace of its own: three hosts (hosts.py), the lab's guest, real
+clients. A round takes every system in turn, from its start to an audit of both memories; each round begins with another one.
+Before each measured load the same load is run for a moment, not measured.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.guest_image import build
+from lab.paths import BUILD, ROOT
+
+from . import hosts, packages
+from .groups import SYSTEMS, Group
+from .load import BenchError
+from .workloads import WORKLOADS
+
+INSIDE = "PLOVER_BENCH_INSIDE"
+MBIT_PER_S = (1_000, 10_000)
+RATIO_MBIT_PER_S = 1_000
+COLO_MISSING = "not measured yet: QEMU 7.2's own COLO mode stops its leader's main loop under TCG"
+Run = dict[str, Any]
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    if os.environ.get(INSIDE) != "1":
+        build(), packages.tree()  # there is no way out from inside
+        enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
+        return subprocess.run([*enter, sys.executable, "-m", "bench.services", *sys.argv[1:]], cwd=ROOT,
+                              env={**os.environ, INSIDE: "1"}).returncode
+    sys.path.insert(0, str(ROOT / "plugins/module_utils"))
+    hosts.make()
+    try:
+        runs = measure(options)
+    except BenchError as error:
+        print(f"bench-services: {error}", file=sys.stderr)
+        return 1
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = {"ratios": ratios(runs), "colo": COLO_MISSING, "runs": runs}
+    (options.out / "services.json").write_text(json.dumps(result, indent=1) + "\n")
+    print("\n".join([*table(runs), *(f"{name}: {value and round(value, 3)}" for name, value in result["ratios"].items())]))
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.services", description=__doc__.splitlines()[0])
+    several = {"type": lambda text: text.split(",")}
+    parser.add_argument("--systems", default=list(SYSTEMS), **several)
+    parser.add_argument("--workloads", default=list(WORKLOADS), **several)
+    parser.add_argument("--vcpus", default=["1", "2"], **several)
+    parser.add_argument("--mbit-per-s", default=[str(rate) for rate in MBIT_PER_S], **several)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of one load, about")
+    parser.add_argument("--out", type=Path, default=BUILD / "bench")
+    options = parser.parse_args(arguments)
+    unknown = (set(options.systems) - set(SYSTEMS)) | (set(options.workloads) - set(WORKLOADS))
+    numbers = all(number.isdigit() for number in options.vcpus + options.mbit_per_s)
+    if unknown or options.rounds < 1 or options.seconds <= 0 or not numbers:
+        parser.error(f"systems are {', '.join(SYSTEMS)}; workloads are {', '.join(WORKLOADS)}; numbers must be positive")
+    return options
+
+
+# ---- measuring ---------------------------------------------------------------------------------------------------
+def measure(options: argparse.Namespace) -> list[Run]:
+    runs: list[Run] = []
+    for vcpus in map(int, options.vcpus):
+        for mbit_per_s in map(int, options.mbit_per_s):
+            hosts.shape(mbit_per_s)
+            for number in range(options.rounds):
+                shift = number % len(options.systems)
+                for name in options.systems[shift:] + options.systems[:shift]:
+                    labels = {"mode": name, "vcpus": vcpus, "mbit_per_s": mbit_per_s, "round": number}
+                    runs += one_system(labels, options)
+    return runs
+
+
+def one_system(labels: Run, options: argparse.Namespace) -> list[Run]:
+    out = []
+    with tempfile.TemporaryDirectory(prefix="plover-bench-", dir="/dev/shm") as folder:
+        group = Group(labels["mode"], Path(folder), labels["vcpus"])
+        try:
+            for workload in options.workloads:
+                out.append({**labels, "workload": workload, **one_load(group, workload, options.seconds)})
+                print(line(out[-1]), flush=True)
+            group.check()
+        finally:
+            group.stop()
+    return out
+
+
+def one_load(group: Group, name: str, seconds: float) -> Run:
+    workload = WORKLOADS[name]
+    requests = workload.requests_for(seconds)
+    last = max((s["number"] for s in group.syncvms()), default=0)
+    wire, cpu, began = hosts.wire_bytes(), hosts.cpu_s(), time.monotonic()
+    served = workload.run(requests)
+    lasted_s = time.monotonic() - began
+    wire = {host: after - wire[host] for host, after in hosts.wire_bytes().items()}
+    cpu = {host: round(after - cpu[host], 2) for host, after in hosts.cpu_s().items()}
+    return {**served._asdict(), "lasted_s": round(lasted_s, 2), "wire_bytes": wire, "cpu_s": cpu,
+            "wire_bytes_per_request": round(sum(wire.values()) / requests, 1),
+            "cpu_us_per_request": round(1e6 * sum(cpu.values()) / requests, 1),
+            **syncvm_figures([s for s in group.syncvms() if s["number"] > last])}
+
+
+def syncvm_figures(syncvms: list[dict[str, Any]]) -> Run:
+    """Of the syncvms during a load; nothing if there were none."""
+    if len(syncvms) < 2:
+        return {"syncvms": len(syncvms)}
+    pauses = sorted(s["pause_ms"] for s in syncvms)
+    dirty, divergent = (sum(s[key] for s in syncvms) for key in ("dirty_pages", "divergent_pages"))
+    gaps = [1000 * (b["at_s"] - a["at_s"]) for a, b in zip(syncvms, syncvms[1:])]
+    return {"syncvms": len(syncvms), "interval_p50_ms": round(statistics.median(gaps), 1),
+            "pause_p50_ms": statistics.median(pauses), "pause_p99_ms": pauses[99 * len(pauses) // 100],
+            "dirty_pages_p50": statistics.median(s["dirty_pages"] for s in syncvms),
+            "same_page_percent": round(100 * (1 - divergent / max(1, dirty)), 1),
+            "syncvm_bytes_p50": statistics.median(s["bytes"] for s in syncvms)}
+
+
+# ---- what comes of it ----------------------------------------------------------------------------------------------
+def middle(runs: list[Run], key: str, **labels: Any) -> float | None:
+    """Median over the rounds."""
+    values = [run[key] for run in runs if all(run[k] == v for k, v in labels.items()) and run.get(key) is not None]
+    return statistics.median(values) if values else None
+
+
+def ratio(runs: list[Run], key: str, other: str) -> float | None:
+    """Plover divided by ``other``: geometric mean over workloads and vCPU counts at 1 Gbit/s; None if one was not run."""
+    cases = sorted({(run["workload"], run["vcpus"]) for run in runs if run["mbit_per_s"] == RATIO_MBIT_PER_S})
+    pairs = []
+    for workload, vcpus in cases:
+        labels = {"workload": workload, "vcpus": vcpus, "mbit_per_s": RATIO_MBIT_PER_S}
+        pairs.append([middle(runs, key, mode=mode, **labels) for mode in ("plover", other)])
+    if not pairs or not all(ours and theirs for ours, theirs in pairs):
+        return None
+    return statistics.geometric_mean(ours / theirs for ours, theirs in pairs)
+
+
+def ratios(runs: list[Run]) -> dict[str, float | None]:
+    return {"throughput_vs_colo": ratio(runs, "requests_per_s", "colo"),
+            "throughput_vs_remus_25ms": ratio(runs, "requests_per_s", "remus-25ms"),
+            "throughput_vs_unprotected": ratio(runs, "requests_per_s", "unprotected"),
+            "wire_bytes_per_request_vs_remus_25ms": ratio(runs, "wire_bytes_per_request", "remus-25ms"),
+            "pause_p50_vs_colo": ratio(runs, "pause_p50_ms", "colo")}
+
+
+def line(run: Run) -> str:
+    return (f"{run['vcpus']} vCPU, {run['mbit_per_s'] / 1000:g} Gbit/s, round {run['round'] + 1}: {run['mode']:12} "
+            f"{run['workload']:14} {run['requests_per_s']:9,.0f}/s  p50 {run['p50_ms']:7.2f}  p99 {run['p99_ms']:7.2f} ms  "
+            f"{run['wire_bytes_per_request']:9,.0f} B/request  pause {run.get('pause_p50_ms', 0):6.2f} ms")
+
+
+def table(runs: list[Run]) -> list[str]:
+    """Medians over the rounds, with the least and the most requests/s."""
+    out = ["", f"{'':34} {'mode':12} {'requests/s (least, most)':32} {'p50':>8} {'p99 ms':>8} {'wire B/req':>11} "
+           f"{'pause':>7} {'dirty':>6} {'same %':>6}"]
+    cases = sorted({(run["vcpus"], run["mbit_per_s"], run["workload"]) for run in runs})
+    for vcpus, mbit_per_s, workload in cases:
+        for mode in SYSTEMS:
+            labels = {"vcpus": vcpus, "mbit_per_s": mbit_per_s, "workload": workload, "mode": mode}
+            rates = [run["requests_per_s"] for run in runs if all(run[k] == v for k, v in labels.items())]
+            if rates:
+                spread = f"{statistics.median(rates):,.0f} ({min(rates):,.0f}, {max(rates):,.0f})"
+                p50, p99, wire, *more = (middle(runs, key, **labels) for key in (
+                    "p50_ms", "p99_ms", "wire_bytes_per_request", "pause_p50_ms", "dirty_pages_p50", "same_page_percent"))
+                pause, dirty, same = (f"{value:.1f}" if value is not None else "-" for value in more)
+                out.append(f"{vcpus} vCPU {mbit_per_s / 1000:4g} Gbit/s {workload:15} {mode:12} {spread:32} {p50:8.2f} "
+                           f"{p99:8.2f} {wire:11,.0f} {pause:>7} {dirty:>6} {same:>6}")
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main())
