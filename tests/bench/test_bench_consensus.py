@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from bench import consensus, etcd, grpc, ours, packages, pysync
+from bench import consensus, grpc, ours, packages, pysync
 from bench.load import COMMAND_BYTES, BenchError, ClosedLoop, Figures, Load, command_of
 from lab.paths import ROOT
 
