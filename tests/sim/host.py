@@ -274,7 +274,8 @@ class ReplicaMember(Member):
             hashes = self.memory.hash(action.index)
             self.world.loop.after(0.0003 * self.rng.random(), self, self.call, "hashed", action.tag, hashes)
         elif kind is act.Drain:
-            end = self.world.loop.now + self.config.syncvm_drain_ms_max / 1000
+            limit_s = self.config.syncvm_drain_ms_max / 1000 if action.limit_s is None else action.limit_s
+            end = self.world.loop.now + limit_s
             self.world.loop.after(0.0, self, self._drain, action.tag, end)
         elif kind in (act.TapUp, act.TapEarly, act.TapDown):
             if kind is act.TapUp:

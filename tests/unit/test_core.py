@@ -392,7 +392,7 @@ def test_a_candidate_that_loses_its_copy_while_the_votes_are_under_way_does_not_
     assert "lost here" in secondary.core.status()["sentence"]
 
 
-@pytest.mark.parametrize("phase", ["stop", "hash", "wait-staged"])
+@pytest.mark.parametrize("phase", ["stop", "hash"])
 def test_a_refused_command_is_not_asked_again_in_the_middle_of_a_syncvm(cluster, phase):
     """A VM that ran on there would change pages that are hashed already."""
     node = cluster.leader()

@@ -40,8 +40,9 @@ class KillQemu(NamedTuple):
 
 
 class Drain(NamedTuple):
-    """Wait (bounded) until QEMU has read its input and is idle -> drained(tag)."""
+    """Wait until QEMU has read its input and is idle, so long at most (None: syncvm_drain_ms_max) -> drained(tag)."""
     tag: Tag
+    limit_s: float | None = None
 
 
 class StopVm(NamedTuple):

@@ -252,8 +252,10 @@ class Director:
             return
         if isinstance(m, wire.Bitmap):
             self.emit(*leader.syncvm.on_bitmap(m))
+            self._captured()
         elif isinstance(m, wire.Hashes):
             leader.audited(m)
+            self._captured()
         elif isinstance(m, wire.DiskHashes):
             leader.syncvm.on_disk_hashes(m)
         elif isinstance(m, wire.Staged):
@@ -295,6 +297,7 @@ class Director:
                 self.leading.fill_progress(actions)
             else:
                 self.emit(*actions)
+                self._captured()
 
     # ---- the VM's network ----------------------------------------------------------------------------
     def input(self, payload: bytes) -> None:
@@ -340,6 +343,11 @@ class Director:
         work = self._work(tag)
         if work:
             self.emit(*work.device_saved(state))
+            self._captured()
+
+    def _captured(self) -> None:
+        if self.leading:
+            self.leading.syncvm_captured()
 
     def stream_captured(self, tag: act.Tag, stream: bytes) -> None:
         work = self._work(tag)
@@ -394,6 +402,7 @@ class Director:
         work = self._work(tag)
         if work:
             self.emit(*work.hashed(hashes))
+            self._captured()
 
     def colo_loaded(self, tag: act.Tag) -> None:
         if self._work(tag) is None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from . import actions as act
 from . import syncvm as sv
 from . import wire
+from .drain import DrainLimit
 from .fill import SecondaryFill
 from .guard import Guard
-from .log import INPUT, NUMBER
+from .log import INPUT, NUMBER, SYNCVM
 from .syncvm import SecondarySyncvm
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Follower:
         self.fill: SecondaryFill | None = None
         self.syncvm: SecondarySyncvm | None = None
         self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
+        self.drain = DrainLimit(self.config.syncvm_drain_ms_max / 1000)
         self._ask_at = 0.0
         self._began = core.now  # tells this empty QEMU from the one before it
         self._start_at: float | None = core.now
@@ -120,7 +122,8 @@ class Follower:
                 number = NUMBER.unpack(entry.payload)[0]
                 if self.syncvm is None or self.syncvm.number != number:
                     self.syncvm = SecondarySyncvm(self.cons.view, number, self.core.memory, self.config.checkpoints)
-                self.core.emit(*self.syncvm.start(self.core.now))
+                limit_s = self.drain.take() if entry.kind == SYNCVM else None
+                self.core.emit(*self.syncvm.start(self.core.now, limit_s))
 
     def output(self, frames: bytes) -> None:
         self.guard.hold(frames, self.core.now)
@@ -135,6 +138,8 @@ class Follower:
         if self.of_this_syncvm(m):
             self.core.emit(*self.syncvm.on_stage_end(m))
             self.guard.discard()  # the leader speaks for all up to here
+            if self.syncvm.limit_s is not None:
+                self.drain.learn(self.core.now - self.syncvm.started)
 
     def of_this_syncvm(self, m: wire.Bitmap | wire.StagePages | wire.StageEnd) -> bool:
         return self.syncvm is not None and (m.view, m.number) == (self.syncvm.view, self.syncvm.number)

@@ -57,7 +57,7 @@ class Leader(Joining):
         self.tap_up = False
         self.tap_early = False  # it is up while the VM is promoted
         self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
-        self._sync_mark = 0
+        self._sync_mark = self._sync_index = 0
         self._retry_at: float | None = None  # when to ask QEMU again for what it refused
         self._kept = False  # deposed beside a secondary in sync: elected again, we go on with it
         self.fencing: Fencing | None = None  # the leader before us, after a failover
@@ -82,8 +82,7 @@ class Leader(Joining):
 
     @property
     def _input_paused(self) -> bool:
-        runs_in = (sv.ORDERED,) if self.disks else (sv.ORDERED, sv.LOAD)
-        stopped = self.syncvm is not None and self.syncvm.phase not in runs_in
+        stopped = self.syncvm is not None and self.syncvm.phase != sv.ORDERED and not self.syncvm.vm_runs
         filling = self.fill is not None and self.fill.stops_input
         return stopped or filling or self.handover_at > 0 or self.vm != RUNNING or not self.active
 
@@ -302,8 +301,16 @@ class Leader(Joining):
 
     def syncvm_stopped(self) -> None:
         self.vm_stopped_by_us = True
-        self._sync_mark = self.guard.mark()
+        self._sync_mark, self._sync_index = self.guard.mark(), self.applied
         self.core.emit(*self.syncvm.vm_stopped())
+
+    def syncvm_captured(self) -> None:
+        """All that the secondary needs is copied and on its way: our VM runs on, while its output stays held.
+
+        Not with disks: the secondary keeps its own state apart from our writes only once it has loaded.
+        """
+        if self.syncvm and self.syncvm.captured and not (self.disks or self.handover or self.syncvm.vm_runs):
+            self._resume_after_syncvm()
 
     def staged(self) -> None:
         """The secondary holds it all: output commit."""
@@ -311,22 +318,23 @@ class Leader(Joining):
         if not self.serving or self.peer not in self.cons.record.in_sync:
             raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
         self._release(self._sync_mark, CONFIRM_TRIES_MAX)
-        self.cons.truncate_to(self.applied)
+        self.cons.truncate_to(self._sync_index)
         if self.syncvm.phase == sv.LOAD:
             self._loading()
             self._hand_over()  # the election runs while the secondary loads
 
     def _loading(self) -> None:
-        """The secondary loads. Our VM runs meanwhile; but not with disks, as its writes would be there before the load."""
+        """The secondary loads. Our VM runs meanwhile; but not with disks."""
         self.syncvm.loading_since = self.core.now
         if self.syncvm.audit == sv.DISKS:
             self.core.emit(act.HashDisks(self.syncvm.tag))
-        if not self.disks:
+        if not self.disks and not self.syncvm.vm_runs:
             self._resume_after_syncvm()
 
     def _resume_after_syncvm(self) -> None:
         self.syncvm.resumed_at = self.last_syncvm_at = self.core.now
         if not self.handover:
+            self.syncvm.vm_runs = True
             self._cont()
             self.advance()
 

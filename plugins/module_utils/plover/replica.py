@@ -70,7 +70,7 @@ class Replica(Daemon):
             act.CloseData: lambda a: self.links.close(self.peer, wire.DATA),
             act.Yield: lambda a: self.loop.call_soon(self._on_writable),
             act.Hash: self._hash,
-            act.Drain: lambda a: self.spawn(self._drain(a.tag)),
+            act.Drain: lambda a: self.spawn(self._drain(a)),
             act.TapUp: self._tap_up,
             act.TapEarly: self._tap_up,
             act.Fence: lambda a: self.spawn(self._fence(a)),
@@ -232,10 +232,10 @@ class Replica(Daemon):
         getattr(self.at(), event)(*arguments)
         self.run()
 
-    async def _drain(self, tag: act.Tag) -> None:
+    async def _drain(self, action: act.Drain) -> None:
         if self.vm:
-            await self.vm.drain()
-        self.answer("drained", tag)
+            await self.vm.drain(action.limit_s)
+        self.answer("drained", action.tag)
 
     def _detach_disks(self, action: act.DetachDisks) -> None:
         self.disk_work.detach(self.vm)

@@ -54,6 +54,7 @@ class LeaderSyncvm:
         self.view, self.number, self.audit, self._memory = view, number, audit, memory
         self._whole = whole and not audit
         self.phase = ORDERED
+        self.vm_runs = False  # again, since the stop
         self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
         self._disk_hashes: bytes | None = None
         self._peer_disk_hashes: bytes | None = None
@@ -156,6 +157,11 @@ class LeaderSyncvm:
         digest = chain_digest(self._memory, self._digest, self._device)
         return [act.SendData(wire.StageEnd(self.view, self.number, self._sent, digest, self._device))]
 
+    @property
+    def captured(self) -> bool:
+        """What this syncvm sends no longer changes with our VM's memory. An audit looks at it once more."""
+        return self.phase == WAIT_STAGED and not self.audit
+
     def on_staged(self) -> None:
         if self.phase != WAIT_STAGED:
             raise WireError(f"syncvm {self.number} acknowledged in phase {self.phase}")
@@ -225,6 +231,7 @@ class SecondarySyncvm:
         self.view, self.number, self._memory, self._whole = view, number, memory, whole
         self.phase = ORDERED  # the leader's bitmap may come before we reach the log entry
         self.started = 0.0
+        self.limit_s: float | None = None
         self.tag = ("syncvm", view, number)
         self._own: bytearray | None = None
         self._peer: wire.Bitmap | None = None
@@ -233,9 +240,10 @@ class SecondarySyncvm:
         self._pages = self._digest = 0
         self._device = b""
 
-    def start(self, now: float) -> list:
-        self.phase, self.started = DRAIN, now
-        return self.drained(now) if self._whole else [act.Drain(self.tag)]
+    def start(self, now: float, limit_s: float | None = None) -> list:
+        """``limit_s``: for the wait until our VM is idle, see drain.py."""
+        self.phase, self.started, self.limit_s = DRAIN, now, limit_s
+        return self.drained(now) if self._whole else [act.Drain(self.tag, limit_s)]
 
     def drained(self, now: float) -> list:
         if self.phase != DRAIN:

@@ -193,9 +193,9 @@ class Vm:
         queued = struct.unpack("i", fcntl.ioctl(self._net.fileno(), SIOCOUTQ, b"\0" * 4))[0]
         return not self._backlog and queued == 0
 
-    async def drain(self) -> None:
+    async def drain(self, limit_s: float | None = None) -> None:
         """Wait, bounded, until the input is consumed and the VM is idle (paper §5.1)."""
-        deadline = self._loop.time() + self.config.syncvm_drain_ms_max / 1000
+        deadline = self._loop.time() + (self.config.syncvm_drain_ms_max / 1000 if limit_s is None else limit_s)
         while not (self.consumed_input() and self.monitor.look()) and self._loop.time() < deadline:
             await asyncio.sleep(0.001)
 
