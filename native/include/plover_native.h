@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLOVER_ABI 2u
+#define PLOVER_ABI 3u
 #define PLOVER_PAGE 4096u
 #define PLOVER_API __attribute__((visibility("default")))
 
@@ -35,9 +35,14 @@ PLOVER_API int64_t plover_bitmap_union(uint64_t *dst, const uint64_t *src, size_
 /* Page numbers set in the bitmap of `pages` bits, ascending; returns how many. -ERANGE: out holds fewer. */
 PLOVER_API int64_t plover_bitmap_pages(const uint64_t *bitmap, size_t pages, uint32_t *out, size_t capacity);
 
-/* out[i] = CityHash64 of page index[i] of the `pages` pages at base. 0 or -ERANGE. */
+/* out[i] = CityHash64 of page index[i] of the `pages` pages at base. 0 or -ERANGE.
+ * kernel: NULL for the best one, or a name of plover_hash_kernel, for tests and benchmarks; -EINVAL: this CPU runs none of
+ * that name. All kernels give the same hashes. */
 PLOVER_API int plover_hash_pages(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
-                                 uint64_t *out);
+                                 uint64_t *out, const char *kernel);
+/* Names of the kernels that this CPU can run, best first; NULL behind the last. "avx512" and "avx2" hash four pages side
+ * by side, "pairs" two, "plain" one; the last two run everywhere. */
+PLOVER_API const char *plover_hash_kernel(unsigned number);
 /* Those of index[0..n) whose hashes a[i], b[i] differ; returns how many. */
 PLOVER_API int64_t plover_compare(const uint64_t *a, const uint64_t *b, const uint32_t *index, size_t n, uint32_t *out);
 /* Those of index[0..n) that are not all zero bytes; returns how many, or -ERANGE. */

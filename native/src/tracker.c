@@ -76,13 +76,13 @@ static int scan_open(plover_tracker *t, char *err, size_t errlen)
         return -ENOMEM;
     }
     for (size_t i = 0; i < t->pages; i++) t->all[i] = (uint32_t)i;
-    return plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->hashes);
+    return plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->hashes, NULL);
 }
 
 static int64_t scan_fetch(plover_tracker *t, uint64_t *bitmap)
 {
     int64_t written = 0;
-    int rc = plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->scratch);
+    int rc = plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->scratch, NULL);
     if (rc) return rc;
     for (size_t i = 0; i < t->pages; i++)
         if (t->scratch[i] != t->hashes[i]) written += tracker_mark(bitmap, i);

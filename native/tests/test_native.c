@@ -42,9 +42,9 @@ static void test_pages(void)
         CHECK(plover_pool_threads(pool) == threads);
         for (int round = 0; round < 200; round++) {
             memset(hashes, 0, sizeof hashes);
-            CHECK(plover_hash_pages(pool, ram, PAGES, index, PAGES, hashes) == 0);
+            CHECK(plover_hash_pages(pool, ram, PAGES, index, PAGES, hashes, NULL) == 0);
         }
-        CHECK(plover_hash_pages(pool, ram, PAGES, &bad, 1, hashes) == -ERANGE);
+        CHECK(plover_hash_pages(pool, ram, PAGES, &bad, 1, hashes, NULL) == -ERANGE);
         plover_pool_free(pool);
         for (uint32_t i = 0; i < PAGES; i++) alone[i] = plover_cityhash64(ram + (size_t)i * PLOVER_PAGE, PLOVER_PAGE);
         CHECK(!memcmp(hashes, alone, sizeof hashes));
@@ -64,6 +64,48 @@ static void test_pages(void)
     CHECK(plover_bitmap_pages(bitmap, PAGES, out, PAGES) == -EINVAL);
     CHECK(plover_pool_new(100000) == NULL);
     free(ram), free(copy);
+}
+
+/* Pages that differ from zeros or ones in one bit, or not at all, and random ones. */
+static uint8_t *odd_pages(void)
+{
+    uint8_t *ram = calloc(PAGES, PLOVER_PAGE);
+    if (!ram) abort();
+    srand(2);
+    for (unsigned i = 0; i < PAGES; i++) {
+        uint8_t *page = ram + (size_t)i * PLOVER_PAGE;
+        if (i % 4 == 1) memset(page, 0xff, PLOVER_PAGE);
+        if (i % 4 == 2) for (unsigned at = 0; at < PLOVER_PAGE; at++) page[at] = (uint8_t)(rand() >> 7);
+        if (i > 8) page[(unsigned)rand() % PLOVER_PAGE] ^= (uint8_t)(1u << i % 8);
+    }
+    ram[12 * PLOVER_PAGE] = 1, ram[17 * PLOVER_PAGE - 1] = 1; /* the first and the last byte */
+    return ram;
+}
+
+static void test_kernels(void)
+{
+    uint8_t *ram = odd_pages();
+    uint32_t index[PAGES];
+    uint64_t hashes[PAGES + 1], alone[PAGES];
+    plover_pool *pools[] = {NULL, plover_pool_new(3)};
+    const char *kernel;
+    unsigned kernels = 0;
+    for (uint32_t i = 0; i < PAGES; i++) index[i] = i * 7 % PAGES;
+    for (uint32_t i = 0; i < PAGES; i++) alone[i] = plover_cityhash64(ram + (size_t)index[i] * PLOVER_PAGE, PLOVER_PAGE);
+    for (; (kernel = plover_hash_kernel(kernels)); kernels++)
+        for (size_t n = 0; n <= PAGES; n += n < 20 ? 1 : 490)
+            for (unsigned p = 0; p < 2; p++) {
+                memset(hashes, 0xa5, sizeof hashes);
+                CHECK(plover_hash_pages(pools[p], ram, PAGES, index, n, hashes, kernel) == 0);
+                CHECK(!memcmp(hashes, alone, n * sizeof *hashes) && hashes[n] == 0xa5a5a5a5a5a5a5a5u);
+            }
+    CHECK(kernels >= 2 && !strcmp(plover_hash_kernel(kernels - 1), "plain") && !plover_hash_kernel(1000));
+    CHECK(plover_hash_pages(NULL, ram, PAGES, index, 1, hashes, "magic") == -EINVAL);
+    printf("kernels:");
+    for (unsigned i = 0; i < kernels; i++) printf(" %s", plover_hash_kernel(i));
+    puts("");
+    plover_pool_free(pools[1]);
+    free(ram);
 }
 
 /* The child: maps the file, then writes the pages named on its standard input, one byte each. */
@@ -162,6 +204,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     test_known_answers();
     test_pages();
+    test_kernels();
     test_trackers(argv[0], argv[1]);
     printf("native: %d passed, %d failed\n", passed, failed);
     return failed != 0;

@@ -53,6 +53,14 @@ def ram(tmp_path_factory):
     out.close()
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Guest memory that tests write."""
+    out = new_ram(tmp_path_factory.mktemp("native") / "few", 4)
+    yield out
+    out.close()
+
+
 def page(ram, number):
     return ram.map[number * PAGE_BYTES:(number + 1) * PAGE_BYTES]
 
@@ -114,6 +122,32 @@ def test_without_a_number_there_are_as_many_threads_as_cores(lib):
 @example([])
 def test_the_hashes_are_in_the_order_of_the_pages_asked_for(lib, pool, ram, numbers):
     assert list(lib.hash_pages(pool, ram, array("I", numbers))) == [CityHash64(page(ram, n)) for n in numbers]
+
+
+def test_every_kernel_gives_googles_hashes(lib, pool, ram):
+    kernels = lib.hash_kernels()
+    assert kernels[-2:] == ["pairs", "plain"] and set(kernels) <= {"avx512", "avx2", "pairs", "plain"}
+    wanted = array("Q", (CityHash64(page(ram, n)) for n in ALL))
+    for kernel in kernels:
+        assert lib.hash_pages(pool, ram, ALL, kernel) == wanted
+
+
+@given(page_sets, st.integers(), st.integers(0, 8 * PAGE_BYTES - 1))
+@settings(max_examples=50)
+def test_every_kernel_hashes_any_group_of_pages_like_googles(lib, pool, few, numbers, seed, bit):
+    few.map[:PAGE_BYTES] = random.Random(seed).randbytes(PAGE_BYTES)
+    few.map[PAGE_BYTES:4 * PAGE_BYTES] = bytes(2 * PAGE_BYTES) + b"\xff" * PAGE_BYTES
+    few.map[PAGE_BYTES + bit // 8] = few.map[3 * PAGE_BYTES + bit // 8] = 1 << bit % 8
+    index = array("I", (number % few.pages for number in numbers))
+    wanted = [CityHash64(page(few, n)) for n in index]
+    for kernel in lib.hash_kernels():
+        assert list(lib.hash_pages(pool, few, index, kernel)) == wanted
+
+
+@pytest.mark.parametrize("kernel", ["", "magic", "plain "])
+def test_a_kernel_that_this_cpu_does_not_run_is_refused_never_replaced(lib, pool, ram, kernel):
+    with pytest.raises(NativeError, match=f"hashing pages with kernel '{kernel}': Invalid argument"):
+        lib.hash_pages(pool, ram, ALL, kernel)
 
 
 @given(page_sets)

@@ -6,6 +6,7 @@ Sizes are checked here before the library sees a pointer, and again there. Calls
 from __future__ import annotations
 
 import ctypes as c
+import itertools
 import mmap
 import os
 import platform
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from .errors import PloverError
 
-ABI = 2
+ABI = 3
 PAGE_BYTES = 4096
 DEFAULT_DIR = "/opt/plover/current/native"
 _SYS_PIDFD_GETFD = 438
@@ -147,12 +148,15 @@ class Native:
             self._lib = lib = c.CDLL(str(path))
         except OSError as error:
             raise NativeError(f"{path}: {error}; role 'native' installs it (PLOVER_NATIVE_DIR overrides)") from error
+        if lib.plover_abi_version() != ABI:  # before the functions are looked up, that another version may not have
+            raise NativeError(f"{path}: ABI {lib.plover_abi_version()}, this runtime needs {ABI}; deploy both together")
         void, size, big = c.c_void_p, c.c_size_t, c.c_int64
         for name, result, arguments in (
-                ("abi_version", c.c_uint32, []), ("cityhash64", c.c_uint64, [void, size]),
+                ("cityhash64", c.c_uint64, [void, size]),
                 ("pool_new", void, [c.c_uint]), ("pool_threads", c.c_uint, [void]), ("pool_free", None, [void]),
                 ("bitmap_union", big, [void, void, size]), ("bitmap_pages", big, [void, size, void, size]),
-                ("hash_pages", c.c_int, [void, void, size, void, size, void]),
+                ("hash_pages", c.c_int, [void, void, size, void, size, void, c.c_char_p]),
+                ("hash_kernel", c.c_char_p, [c.c_uint]),
                 ("compare", big, [void, void, void, size, void]), ("nonzero", big, [void, size, void, size, void]),
                 ("gather", c.c_int, [void, size, void, size, void]), ("apply", c.c_int, [void, size, void, size, void]),
                 ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
@@ -161,8 +165,6 @@ class Native:
                 ("tracker_close", None, [void])):
             function = getattr(lib, "plover_" + name)
             function.restype, function.argtypes = result, arguments
-        if lib.plover_abi_version() != ABI:
-            raise NativeError(f"{path}: ABI {lib.plover_abi_version()}, this runtime needs {ABI}; deploy both together")
 
     def cityhash64(self, data) -> int:
         return self._lib.plover_cityhash64(_address(data, False), _bytes_of(data))
@@ -183,10 +185,18 @@ class Native:
         n = _checked(self._lib.plover_bitmap_pages(_address(bitmap, False), pages, _address(out, True), pages), "bitmap")
         return out[:n]
 
-    def hash_pages(self, pool: Pool, ram: GuestRam, index: array) -> array:
-        out = array("Q", bytes(8 * len(index)))
+    def hash_kernels(self) -> list[str]:
+        """The kernels that this CPU can run, best first."""
+        names = iter(self._lib.plover_hash_kernel(number) for number in itertools.count())
+        return [name.decode() for name in itertools.takewhile(bool, names)]
+
+    def hash_pages(self, pool: Pool, ram: GuestRam, index: array, kernel: str | None = None) -> array:
+        """The pages' hashes, in the order of ``index``. ``kernel``: not the best one, but this."""
+        out = array("Q", (0,)) * len(index)
+        name = None if kernel is None else kernel.encode()
         _checked(self._lib.plover_hash_pages(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
-                                             _address(out, True)), "hashing pages")
+                                             _address(out, True), name),
+                 "hashing pages" if kernel is None else f"hashing pages with kernel {kernel!r}")
         return out
 
     def compare(self, a: array, b: array, index: array) -> array:
