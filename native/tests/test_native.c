@@ -2,7 +2,7 @@
 /* Tests of the C library: known answers, bounds, the pool, and real dirty tracking of a child process that has the
  * preload library. usage: test_native BUILD-FOLDER */
 #define _GNU_SOURCE
-#include "plover_native.h"
+#include "pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +29,29 @@ static void test_known_answers(void)
     memset(page, 0xff, sizeof page);
     CHECK(plover_cityhash64(page, sizeof page) == 0x2b5e63a363df7394u);
     CHECK(plover_cityhash64("", 0) == 0x9ae16a3b2f90404fu);
+}
+
+/* Each item is one thread's, so a plain counter is enough. */
+static void count(void *context, size_t from, size_t to)
+{
+    for (uint8_t *times = context; from < to; from++) times[from]++;
+}
+
+static void test_pool(void)
+{
+    static const size_t SIZES[] = {0, 1, 63, 256, 257, 1000, 100000};
+    uint8_t *times = malloc(100001), *once = malloc(100000);
+    memset(once, 1, 100000);
+    for (unsigned threads = 1; threads <= 8; threads++) {
+        plover_pool *pool = plover_pool_new(threads);
+        for (unsigned i = 0; i < sizeof SIZES / sizeof *SIZES; i++) {
+            memset(times, 0, 100001);
+            plover_pool_run(pool, count, times, SIZES[i]);
+            CHECK(!memcmp(times, once, SIZES[i]) && times[SIZES[i]] == 0);
+        }
+        plover_pool_free(pool);
+    }
+    free(times), free(once);
 }
 
 static void test_pages(void)
@@ -203,6 +226,7 @@ int main(int argc, char **argv)
     if (argc != 2) return fprintf(stderr, "usage: %s BUILD-FOLDER\n", argv[0]), 2;
     signal(SIGPIPE, SIG_IGN);
     test_known_answers();
+    test_pool();
     test_pages();
     test_kernels();
     test_trackers(argv[0], argv[1]);
