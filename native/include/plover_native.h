@@ -64,9 +64,9 @@ PLOVER_API int plover_tracker_open(const char *backend, int pid, uint64_t addres
 /* OR the pages written since the last fetch into bitmap and count them as clean again, atomically per page.
  * Returns how many were written, or a negative errno. words must be (pages + 63) / 64. */
 PLOVER_API int64_t plover_tracker_fetch(plover_tracker *tracker, uint64_t *bitmap, size_t words);
-/* Both hosts now hold `data` for these n pages (it was sent, or applied): that is their clean content. "scan" must know,
- * as it compares contents, and a page may go back to what it was at the last fetch; the others track writes and ignore
- * it. 0 or a negative errno. */
+/* Both hosts now hold `data` (NULL: zeros) for these n pages, as it was sent or applied: that is their clean content.
+ * "scan" must know, as it compares contents, and a page may go back to what it was at the last fetch; the others track
+ * writes and ignore it. 0 or a negative errno. */
 PLOVER_API int plover_tracker_synced(plover_tracker *tracker, const uint32_t *index, size_t n, const void *data);
 PLOVER_API void plover_tracker_close(plover_tracker *tracker);
 

@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Hashing sets of pages: which kernel, how pages become groups. */
+/* Hashing sets of pages: which kernel, how pages become groups.
+ *
+ * Zero pages are not looked for. To know one it must be read, and reading it is what its hash costs: from memory, 105 ns
+ * to find a zero page, 110 to hash it; and where every other page is one, looking for them made the whole 20 % slower, as
+ * the groups no longer follow each other. Who knows that pages are zero says so (plover_tracker_synced).
+ *
+ * Nor are hashes kept from one syncvm to the next. Only dirty pages are hashed. A page that this side did not write is
+ * among them because the other side did, and must hash it meanwhile: the pause would hardly get shorter. But a write that
+ * tracking missed, or a page applied since, would then be compared by a hash that is no longer its own. */
 #include "hash.h"
 #include "pool.h"
 

@@ -72,7 +72,7 @@ class GuestMemory:
         out = self._native.nonzero(self.ram, index)
         if self._compares and len(out) < len(index):
             zero = array("I", sorted(set(index) - set(out)))
-            self._synced(zero, bytes(native.PAGE_BYTES * len(zero)))
+            self._synced(zero, None)
         return out
 
     def hash(self, index: array) -> array:
@@ -91,7 +91,7 @@ class GuestMemory:
         self._native.apply(self.ram, index, data)
         self._synced(index, data)
 
-    def _synced(self, index: array, data: bytes) -> None:
+    def _synced(self, index: array, data: bytes | None) -> None:
         """Tell a tracker that compares contents what both hosts hold now."""
         if self._compares:
             self._tracker.synced(index, data)

@@ -121,11 +121,12 @@ class Tracker:
         return _checked(self._lib.plover_tracker_fetch(self._handle, _address(bitmap, True), words), "dirty tracking")
 
     def synced(self, index: array, data) -> None:
-        """Both hosts now hold ``data`` (4096 bytes a page) in the pages of ``index`` (array "I"): their clean content."""
-        if _bytes_of(data) != PAGE_BYTES * len(index):
+        """Both hosts now hold ``data`` (4096 bytes a page; None: zeros) in the pages of ``index`` (array "I"): their clean
+        content."""
+        if data is not None and _bytes_of(data) != PAGE_BYTES * len(index):
             raise NativeError(f"{_bytes_of(data)} bytes for {len(index)} pages")
-        _checked(self._lib.plover_tracker_synced(self._handle, _numbers(index, "I"), len(index), _address(data, False)),
-                 "dirty tracking")
+        _checked(self._lib.plover_tracker_synced(self._handle, _numbers(index, "I"), len(index),
+                                                 None if data is None else _address(data, False)), "dirty tracking")
 
     def close(self) -> None:
         if self._handle:
