@@ -43,30 +43,29 @@ const char *plover_hash_kernel(unsigned number)
 
 static const uint8_t *page_of(const hash_job *job, size_t i) { return job->base + (size_t)job->index[i] * PLOVER_PAGE; }
 
-/* The n pages numbered group[], none at or behind `to`; what fits into no whole group repeats its last page. */
-static void hash_group(const hash_job *job, const size_t group[], unsigned n, size_t to)
+static const uint8_t *page_or_last(const hash_job *job, size_t i, size_t to) { return page_of(job, i < to ? i : to - 1); }
+
+/* The pages numbered i and up, but none at or behind `to`: what is no whole group repeats the last one. While the kernel
+ * fetches the pages ahead, the processor translates the addresses of those behind them: of pages that lie far apart, that
+ * takes as long as reading them. */
+static void hash_group(const hash_job *job, size_t i, size_t to)
 {
     const struct hash_kernel *kernel = job->kernel;
     const uint8_t *pages[WAYS_MAX], *ahead[WAYS_MAX];
     uint64_t hashes[WAYS_MAX];
     for (unsigned k = 0; k < kernel->ways; k++) {
-        size_t next = group[n - 1] + 1 + kernel->lead - kernel->ways + k;
-        pages[k] = page_of(job, group[k < n ? k : n - 1]);
-        ahead[k] = page_of(job, next < to ? next : to - 1);
+        pages[k] = page_or_last(job, i + k, to);
+        ahead[k] = page_or_last(job, i + k + kernel->lead, to);
+        if (kernel->lead) __builtin_prefetch(page_or_last(job, i + k + kernel->lead + kernel->ways, to));
     }
     kernel->hash(pages, ahead, hashes);
-    for (unsigned k = 0; k < n; k++) job->out[group[k]] = hashes[k];
+    memcpy(job->out + i, hashes, (to - i < kernel->ways ? to - i : kernel->ways) * sizeof *hashes);
 }
 
 static void hash_some(void *context, size_t from, size_t to)
 {
     const hash_job *job = context;
-    size_t group[WAYS_MAX];
-    unsigned n = 0;
-    for (size_t i = from; i < to; i++) {
-        group[n++] = i;
-        if (n == job->kernel->ways || i + 1 == to) hash_group(job, group, n, to), n = 0;
-    }
+    for (size_t i = from; i < to; i += job->kernel->ways) hash_group(job, i, to);
 }
 
 static const struct hash_kernel *kernel_named(const char *name)

@@ -7,7 +7,7 @@
 enum { WAYS_MAX = 4 };
 
 /* One way to hash pages: `ways` of them side by side; meanwhile the pages ahead[0..ways) are fetched into the cache.
- * ahead[0] is `lead` pages after pages[0]; where there are no more pages, both repeat one. */
+ * ahead[0] is `lead` pages after pages[0] (0: it fetches none); where there are no more pages, both repeat the last. */
 struct hash_kernel {
     const char *name;
     unsigned ways, lead;
