@@ -12,20 +12,21 @@ typedef uint64_t lanes __attribute__((vector_size(32)));
 
 enum { LANES = 4 };
 
+/* Two words of one page in the lower half, the same two of another in the upper. */
+INLINE __m256i halves(const uint8_t *lower, const uint8_t *upper)
+{
+    __m256i v = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)lower));
+    return _mm256_inserti128_si256(v, _mm_loadu_si128((const __m128i *)(const void *)upper), 1);
+}
+
 /* words[i]: word i of the block at `at` of each page. */
 INLINE void load(lanes words[BLOCK_WORDS], const uint8_t *const pages[], unsigned at)
 {
-    for (unsigned i = 0; i < BLOCK_WORDS; i += LANES) {
-        __m256i row[LANES], even[2], odd[2];
-        for (unsigned k = 0; k < LANES; k++) row[k] = _mm256_loadu_si256((const __m256i *)(pages[k] + at + 8 * i));
-        for (unsigned k = 0; k < 2; k++) {
-            even[k] = _mm256_unpacklo_epi64(row[2 * k], row[2 * k + 1]);
-            odd[k] = _mm256_unpackhi_epi64(row[2 * k], row[2 * k + 1]);
-        }
-        words[i] = (lanes)_mm256_permute2x128_si256(even[0], even[1], 0x20);
-        words[i + 1] = (lanes)_mm256_permute2x128_si256(odd[0], odd[1], 0x20);
-        words[i + 2] = (lanes)_mm256_permute2x128_si256(even[0], even[1], 0x31);
-        words[i + 3] = (lanes)_mm256_permute2x128_si256(odd[0], odd[1], 0x31);
+    for (unsigned i = 0; i < BLOCK_WORDS; i += 2) {
+        __m256i even = halves(pages[0] + at + 8 * i, pages[2] + at + 8 * i);
+        __m256i odd = halves(pages[1] + at + 8 * i, pages[3] + at + 8 * i);
+        words[i] = (lanes)_mm256_unpacklo_epi64(even, odd);
+        words[i + 1] = (lanes)_mm256_unpackhi_epi64(even, odd);
     }
 }
 
