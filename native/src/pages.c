@@ -36,6 +36,15 @@ int64_t plover_bitmap_pages(const uint64_t *bitmap, size_t pages, uint32_t *out,
     return (int64_t)n;
 }
 
+int plover_bitmap_of(const uint32_t *index, size_t n, uint64_t *bitmap, size_t bits)
+{
+    if ((n && !index) || (bits && !bitmap)) return -EINVAL;
+    if (in_range(index, n, bits)) return -ERANGE;
+    if (bits) memset(bitmap, 0, (bits + 63) / 64 * sizeof *bitmap);
+    for (size_t i = 0; i < n; i++) bitmap[index[i] / 64] |= UINT64_C(1) << index[i] % 64;
+    return 0;
+}
+
 int64_t plover_compare(const uint64_t *a, const uint64_t *b, const uint32_t *index, size_t n, uint32_t *out)
 {
     size_t differ = 0;

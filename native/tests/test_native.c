@@ -131,6 +131,57 @@ static void test_kernels(void)
     free(ram);
 }
 
+/* Of page i the secondary has other bytes in blocks 0, i % 64 and 63. */
+static void test_blocks(void)
+{
+    uint8_t *ours = odd_pages(), *theirs = malloc((size_t)PAGES * PLOVER_PAGE), *blocks = malloc((size_t)PAGES * PLOVER_PAGE);
+    uint8_t *patched = malloc((size_t)PAGES * PLOVER_PAGE);
+    uint32_t index[PAGES], bad = PAGES;
+    uint16_t *hashes = malloc(PAGES * PLOVER_BLOCKS * sizeof *hashes);
+    uint64_t masks[PAGES + 1];
+    plover_pool *pools[] = {NULL, plover_pool_new(3)};
+    memcpy(theirs, ours, (size_t)PAGES * PLOVER_PAGE);
+    for (uint32_t i = 0; i < PAGES; i++) {
+        uint8_t *page = theirs + (size_t)i * PLOVER_PAGE;
+        index[i] = i * 7 % PAGES;
+        page[0] ^= 1, page[PLOVER_PAGE - 1] ^= 0x80, page[i % 64 * PLOVER_BLOCK + i % 61] ^= 0x10;
+    }
+    for (unsigned p = 0; p < 2; p++) {
+        memset(hashes, 0, PAGES * PLOVER_BLOCKS * sizeof *hashes);
+        masks[PAGES] = 42;
+        CHECK(plover_block_hashes(pools[p], theirs, PAGES, index, PAGES, hashes) == 0);
+        CHECK(plover_block_masks(pools[p], theirs, PAGES, index, PAGES, hashes, masks) == 0);
+        CHECK(plover_count_blocks(masks, PAGES) == 0);
+        CHECK(plover_block_masks(pools[p], ours, PAGES, index, PAGES, hashes, masks) == 0 && masks[PAGES] == 42);
+        for (unsigned i = 0; i < PAGES; i++) CHECK(masks[i] == (UINT64_C(1) | UINT64_C(1) << 63 | UINT64_C(1) << index[i] % 64));
+    }
+    size_t n = (size_t)plover_count_blocks(masks, PAGES);
+    CHECK(plover_gather_blocks(ours, PAGES, index, PAGES, masks, blocks, n) == 0);
+    CHECK(plover_patch_pages(theirs, PAGES, index, PAGES, masks, blocks, n, patched) == 0);
+    CHECK(memcmp(theirs, ours, (size_t)PAGES * PLOVER_PAGE) != 0);
+    CHECK(plover_gather(ours, PAGES, index, PAGES, theirs) == 0 && !memcmp(patched, theirs, (size_t)PAGES * PLOVER_PAGE));
+    CHECK(plover_gather_blocks(ours, PAGES, index, PAGES, masks, blocks, n - 1) == -ERANGE);
+    CHECK(plover_gather_blocks(ours, PAGES, &bad, 1, masks, blocks, (size_t)plover_count_blocks(masks, 1)) == -ERANGE);
+    CHECK(plover_patch_pages(ours, PAGES, index, PAGES, masks, blocks, n + 1, patched) == -ERANGE);
+    CHECK(plover_patch_pages(ours, PAGES, &bad, 1, masks, blocks, (size_t)plover_count_blocks(masks, 1), patched) == -ERANGE);
+    CHECK(plover_block_hashes(NULL, ours, PAGES, &bad, 1, hashes) == -ERANGE);
+    CHECK(plover_block_masks(NULL, ours, PAGES, &bad, 1, hashes, masks) == -ERANGE);
+    CHECK(plover_block_masks(NULL, ours, PAGES, index, 1, NULL, masks) == -EINVAL);
+    CHECK(plover_patch_pages(ours, PAGES, index, 0, NULL, NULL, 0, NULL) == 0 && plover_count_blocks(NULL, 0) == 0);
+    plover_pool_free(pools[1]);
+    free(ours), free(theirs), free(blocks), free(patched), free(hashes);
+}
+
+static void test_bitmap_of(void)
+{
+    uint32_t index[] = {0, 63, 64, 99}, out[4];
+    uint64_t bitmap[3] = {42, 42, 42};
+    CHECK(plover_bitmap_of(index, 4, bitmap, 100) == 0 && bitmap[2] == 42);
+    CHECK(plover_bitmap_pages(bitmap, 100, out, 4) == 4 && !memcmp(out, index, sizeof out));
+    CHECK(plover_bitmap_of(index, 4, bitmap, 99) == -ERANGE && plover_bitmap_of(NULL, 0, NULL, 0) == 0);
+    CHECK(plover_bitmap_of(NULL, 1, bitmap, 99) == -EINVAL);
+}
+
 /* The child: maps the file, then writes the pages named on its standard input, one byte each. */
 static int child(const char *path)
 {
@@ -229,6 +280,8 @@ int main(int argc, char **argv)
     test_pool();
     test_pages();
     test_kernels();
+    test_blocks();
+    test_bitmap_of();
     test_trackers(argv[0], argv[1]);
     printf("native: %d passed, %d failed\n", passed, failed);
     return failed != 0;

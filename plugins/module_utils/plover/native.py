@@ -16,8 +16,10 @@ from pathlib import Path
 
 from .errors import PloverError
 
-ABI = 3
+ABI = 4
 PAGE_BYTES = 4096
+BLOCK_BYTES = 64
+_PAGE_BLOCKS = PAGE_BYTES // BLOCK_BYTES
 DEFAULT_DIR = "/opt/plover/current/native"
 _SYS_PIDFD_GETFD = 438
 
@@ -58,7 +60,10 @@ def _readonly_address(view: memoryview) -> int:
 
 
 def _numbers(numbers, kind: str) -> int:
-    """Address of an array of ``kind``: "I" page numbers, "Q" hashes; of another width they would be read beyond its end."""
+    """Address of an array of ``kind``: "I" page numbers, "Q" hashes, "H" those of blocks.
+
+    Of another width it would be read beyond its end.
+    """
     if not isinstance(numbers, array) or numbers.typecode != kind:
         raise NativeError(f"{numbers!r:.60} is no array of type {kind!r}")
     return numbers.buffer_info()[0]
@@ -156,10 +161,16 @@ class Native:
                 ("cityhash64", c.c_uint64, [void, size]),
                 ("pool_new", void, [c.c_uint]), ("pool_threads", c.c_uint, [void]), ("pool_free", None, [void]),
                 ("bitmap_union", big, [void, void, size]), ("bitmap_pages", big, [void, size, void, size]),
+                ("bitmap_of", c.c_int, [void, size, void, size]),
                 ("hash_pages", c.c_int, [void, void, size, void, size, void, c.c_char_p]),
                 ("hash_kernel", c.c_char_p, [c.c_uint]),
                 ("compare", big, [void, void, void, size, void]), ("nonzero", big, [void, size, void, size, void]),
                 ("gather", c.c_int, [void, size, void, size, void]), ("apply", c.c_int, [void, size, void, size, void]),
+                ("block_hashes", c.c_int, [void, void, size, void, size, void]),
+                ("block_masks", c.c_int, [void, void, size, void, size, void, void]),
+                ("count_blocks", big, [void, size]),
+                ("gather_blocks", c.c_int, [void, size, void, size, void, void, size]),
+                ("patch_pages", c.c_int, [void, size, void, size, void, void, size, void]),
                 ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
                                            c.POINTER(void), c.c_char_p, size]),
                 ("tracker_fetch", big, [void, void, size]), ("tracker_synced", c.c_int, [void, void, size, void]),
@@ -186,6 +197,12 @@ class Native:
         n = _checked(self._lib.plover_bitmap_pages(_address(bitmap, False), pages, _address(out, True), pages), "bitmap")
         return out[:n]
 
+    def bitmap_of(self, index: array, bits: int) -> bytearray:
+        """The bitmap of ``bits`` bits in which these are set."""
+        out = bytearray((bits + 63) // 64 * 8)
+        _checked(self._lib.plover_bitmap_of(_numbers(index, "I"), len(index), _address(out, True), bits), "bitmap")
+        return out
+
     def hash_kernels(self) -> list[str]:
         """The kernels that this CPU can run, best first."""
         names = iter(self._lib.plover_hash_kernel(number) for number in itertools.count())
@@ -198,6 +215,17 @@ class Native:
         _checked(self._lib.plover_hash_pages(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
                                              _address(out, True), name),
                  "hashing pages" if kernel is None else f"hashing pages with kernel {kernel!r}")
+        return out
+
+    def hash_data(self, pool: Pool, data) -> array:
+        """The hashes of the pages that ``data`` holds one after the other."""
+        pages, rest = divmod(_bytes_of(data), PAGE_BYTES)
+        if rest:
+            raise NativeError(f"{_bytes_of(data)} bytes are no whole pages")
+        out = array("Q", (0,)) * pages
+        index = array("I", range(pages))
+        _checked(self._lib.plover_hash_pages(pool.handle, _address(data, False), pages, _numbers(index, "I"), pages,
+                                             _address(out, True), None), "hashing pages")
         return out
 
     def compare(self, a: array, b: array, index: array) -> array:
@@ -227,6 +255,46 @@ class Native:
             raise NativeError(f"{_bytes_of(data)} bytes for {len(index)} pages")
         _checked(self._lib.plover_apply(ram.address, ram.pages, _numbers(index, "I"), len(index), _address(data, False)),
                  "applying pages")
+
+    def block_hashes(self, pool: Pool, ram: GuestRam, index: array) -> array:
+        """16-bit hashes of the blocks of these pages, in order."""
+        out = array("H", (0,)) * (_PAGE_BLOCKS * len(index))
+        _checked(self._lib.plover_block_hashes(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
+                                               _address(out, True)), "hashing blocks")
+        return out
+
+    def block_masks(self, pool: Pool, ram: GuestRam, index: array, theirs: array) -> array:
+        """Per page a mask of the blocks whose hashes are not ``theirs``."""
+        if len(theirs) != _PAGE_BLOCKS * len(index):
+            raise NativeError(f"{len(theirs)} hashes of blocks for {len(index)} pages")
+        out = array("Q", (0,)) * len(index)
+        _checked(self._lib.plover_block_masks(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
+                                              _numbers(theirs, "H"), _address(out, True)), "comparing blocks")
+        return out
+
+    def count_blocks(self, masks: array) -> int:
+        """How many blocks these masks name."""
+        return _checked(self._lib.plover_count_blocks(_numbers(masks, "Q"), len(masks)), "counting blocks")
+
+    def gather_blocks(self, ram: GuestRam, index: array, masks: array) -> bytearray:
+        """The blocks that the masks, one for each page, name."""
+        if len(masks) != len(index):
+            raise NativeError(f"{len(masks)} masks for {len(index)} pages")
+        blocks = self.count_blocks(masks)
+        out = bytearray(BLOCK_BYTES * blocks)
+        _checked(self._lib.plover_gather_blocks(ram.address, ram.pages, _numbers(index, "I"), len(index),
+                                                _numbers(masks, "Q"), _address(out, True), blocks), "gathering blocks")
+        return out
+
+    def patch_pages(self, ram: GuestRam, index: array, masks: array, data) -> bytearray:
+        """Copies of the pages with these blocks in them."""
+        blocks, rest = divmod(_bytes_of(data), BLOCK_BYTES)
+        if len(masks) != len(index) or rest:
+            raise NativeError(f"{len(masks)} masks and {_bytes_of(data)} bytes of blocks for {len(index)} pages")
+        out = bytearray(PAGE_BYTES * len(index))
+        _checked(self._lib.plover_patch_pages(ram.address, ram.pages, _numbers(index, "I"), len(index), _numbers(masks, "Q"),
+                                              _address(data, False), blocks, _address(out, True)), "patching pages")
+        return out
 
     def tracker(self, backend: str, pid: int, ram_path: str, ram: GuestRam, pool: Pool, uffd_file: str) -> Tracker:
         """Start tracking process ``pid``'s mapping of ``ram_path``; all pages count as clean."""
