@@ -32,6 +32,7 @@ class Follower:
         self.applied = 0
         self.fill: SecondaryFill | None = None
         self.syncvm: SecondarySyncvm | None = None
+        self.device = b""  # the last device state that was staged here, to tell what differs in the next
         self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
         self._ask_at = 0.0
         self._began = core.now  # tells this empty QEMU from the one before it
@@ -118,7 +119,7 @@ class Follower:
             elif entry.view == self.cons.view:
                 number = NUMBER.unpack(entry.payload)[0]
                 if self.syncvm is None or self.syncvm.number != number:
-                    self.syncvm = SecondarySyncvm(self.cons.view, number, self.core.memory)
+                    self.syncvm = SecondarySyncvm(self.cons.view, number, self.core.memory, self.device)
                 self.core.emit(*self.syncvm.start(self.core.now))
 
     def output(self, frames: bytes) -> None:
@@ -126,20 +127,28 @@ class Follower:
 
     def on_bitmap(self, m: wire.Bitmap) -> None:
         if self.syncvm is None and self.filled:
-            self.syncvm = SecondarySyncvm(m.view, m.number, self.core.memory)
+            self.syncvm = SecondarySyncvm(m.view, m.number, self.core.memory, self.device)
         if self.of_this_syncvm(m):
             self.core.emit(*self.syncvm.on_bitmap(m))
 
-    def on_stage_end(self, m: wire.StageEnd) -> None:
+    def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> None:
         if self.of_this_syncvm(m):
-            self.core.emit(*self.syncvm.on_stage_end(m))
+            self.core.emit(*self.syncvm.on_staging(m))
+
+    def on_stage_end(self, m: wire.StageEnd) -> None:
+        if not self.of_this_syncvm(m):
+            return
+        self.core.emit(*self.syncvm.on_stage_end(m))
+        if self.syncvm.holds_new_state:
+            self.device = self.syncvm.device
             self.guard.discard()  # the leader speaks for all up to here
 
-    def of_this_syncvm(self, m: wire.Bitmap | wire.StagePages | wire.StageEnd) -> bool:
+    def of_this_syncvm(self, m: wire.Bitmap | wire.Divergent | wire.StageBlocks | wire.StagePages | wire.StageEnd) -> bool:
         return self.syncvm is not None and (m.view, m.number) == (self.syncvm.view, self.syncvm.number)
 
     def abandon_syncvm(self) -> None:
         """Another view began. What is complete here goes on to its end; what is not was not acknowledged either."""
+        self.device = b""  # the leader of the next view begins with a whole one
         if self.syncvm is not None and not self.syncvm.holds_new_state:
             self.syncvm.abandon()
             self.syncvm = None

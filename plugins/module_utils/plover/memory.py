@@ -67,6 +67,12 @@ class GuestMemory:
     def pages_of(self, bitmap: bytes) -> array:
         return self._native.bitmap_pages(bitmap, self.pages)
 
+    def bits_of(self, bitmap: bytes, bits: int) -> array:
+        return self._native.bitmap_pages(bitmap, bits)
+
+    def bitmap_of(self, index: array, bits: int) -> bytearray:
+        return self._native.bitmap_of(index, bits)
+
     def nonzero(self, index: array) -> array:
         """Those of ``index`` that are not all zeros: the others need not be sent to a host whose memory is fresh."""
         out = self._native.nonzero(self.ram, index)
@@ -78,6 +84,25 @@ class GuestMemory:
     def hash(self, index: array) -> array:
         with self._hashing:
             return self._native.hash_pages(self.pool, self.ram, index)
+
+    def hash_blocks(self, index: array) -> array:
+        with self._hashing:
+            return self._native.block_hashes(self.pool, self.ram, index)
+
+    def block_masks(self, index: array, theirs: array) -> array:
+        return self._native.block_masks(self.pool, self.ram, index, theirs)
+
+    def count_blocks(self, masks: array) -> int:
+        return self._native.count_blocks(masks)
+
+    def gather_blocks(self, index: array, masks: array) -> bytes:
+        if self._compares:
+            self._synced(index, self._native.gather(self.ram, index))
+        return self._native.gather_blocks(self.ram, index, masks)
+
+    def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytearray, array]:
+        pages = self._native.patch_pages(self.ram, index, masks, blocks)
+        return pages, self._native.hash_data(self.pool, pages)
 
     def compare(self, a: array, b: array, index: array) -> array:
         return self._native.compare(a, b, index)

@@ -88,7 +88,7 @@ def _figures(core: Director) -> dict[str, Any] | None:
     f = core.figures
     return f and {"number": f.number, "pause_ms": f.pause_ms, "dirty_pages": f.dirty_pages,
                   "divergent_pages": f.divergent_pages, "same_page_percent": round(f.same_page_percent, 1),
-                  "bytes": f.bytes}
+                  "bytes": f.bytes, "sent_bytes": dict(f.sent)}
 
 
 def _leader(core: Director) -> tuple[str, str]:
