@@ -48,7 +48,7 @@ PLOVER_API int plover_hash_pages(plover_pool *pool, const void *base, size_t pag
 /* Names of the kernels that this CPU can run, best first; NULL behind the last. "avx512" and "avx2" hash four pages side
  * by side, "pairs" two, "plain" one; the last two run everywhere. */
 PLOVER_API const char *plover_hash_kernel(unsigned number);
-/* Those of index[0..n) whose hashes a[i], b[i] differ; returns how many. */
+/* Those of index[0..n) whose hashes a[i], b[i] differ; index NULL: those i. Returns how many. */
 PLOVER_API int64_t plover_compare(const uint64_t *a, const uint64_t *b, const uint32_t *index, size_t n, uint32_t *out);
 /* Those of index[0..n) that are not all zero bytes; returns how many, or -ERANGE. */
 PLOVER_API int64_t plover_nonzero(const void *base, size_t pages, const uint32_t *index, size_t n, uint32_t *out);

@@ -48,9 +48,9 @@ int plover_bitmap_of(const uint32_t *index, size_t n, uint64_t *bitmap, size_t b
 int64_t plover_compare(const uint64_t *a, const uint64_t *b, const uint32_t *index, size_t n, uint32_t *out)
 {
     size_t differ = 0;
-    if (n && (!a || !b || !index || !out)) return -EINVAL;
+    if ((n && (!a || !b || !out)) || n > UINT32_MAX) return -EINVAL;
     for (size_t i = 0; i < n; i++)
-        if (a[i] != b[i]) out[differ++] = index[i];
+        if (a[i] != b[i]) out[differ++] = index ? index[i] : (uint32_t)i;
     return (int64_t)differ;
 }
 

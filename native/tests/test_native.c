@@ -74,6 +74,8 @@ static void test_pages(void)
     }
     alone[3]++, alone[999]++;
     CHECK(plover_compare(hashes, alone, index, PAGES, out) == 2 && out[0] == 3 && out[1] == 999);
+    CHECK(plover_compare(hashes, alone, NULL, PAGES, out) == 2 && out[0] == 3 && out[1] == 999);
+    CHECK(plover_compare(hashes, alone, index + 500, 10, out) == 1 && out[0] == 503 && plover_compare(NULL, alone, NULL, 1, out) < 0);
     CHECK(plover_nonzero(ram, PAGES, index, PAGES, out) == PAGES - 4);
     CHECK(plover_gather(ram, PAGES, index + 10, 5, copy) == 0 && !memcmp(copy, ram + 10 * PLOVER_PAGE, 5 * PLOVER_PAGE));
     CHECK(plover_gather(ram, PAGES, &bad, 1, copy) == -ERANGE);

@@ -186,8 +186,8 @@ class SimMemory:
         ram = self.ram
         return array("Q", [ram[p] for p in index])
 
-    def compare(self, a: array, b: array, index: array) -> array:
-        return array("I", (p for x, y, p in zip(a, b, index) if x != y))
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        return array("I", (p for x, y, p in zip(a, b, range(len(a)) if index is None else index) if x != y))
 
     def gather(self, index: array) -> bytes:
         ram = self.ram

@@ -66,8 +66,8 @@ class FakeMemory:
     def hash(self, index: array) -> array:
         return array("Q", (self.ram[p] for p in index))
 
-    def compare(self, a: array, b: array, index: array) -> array:
-        return array("I", (p for x, y, p in zip(a, b, index) if x != y))
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        return array("I", (p for x, y, p in zip(a, b, range(len(a)) if index is None else index) if x != y))
 
     def gather(self, index: array) -> bytes:
         return b"".join(self.ram[p].to_bytes(8, "big").ljust(4096, b"\0") for p in index)

@@ -179,6 +179,7 @@ def test_apply_overwrites_these_pages_and_no_other_byte(lib, ram, numbers, seed)
 def test_compare_gives_the_pages_whose_hashes_differ(lib, rows):
     a, b, index = (array(code, (row[n] for row in rows)) for n, code in ((0, "Q"), (1, "Q"), (2, "I")))
     assert list(lib.compare(a, b, index)) == [n for x, y, n in rows if x != y]
+    assert list(lib.compare(a, b)) == [at for at, (x, y, _) in enumerate(rows) if x != y]
 
 
 # --- blocks ---
@@ -293,6 +294,9 @@ def test_page_numbers_of_another_type_are_refused(lib, pool, ram, index):
 def test_hashes_that_do_not_fit_are_refused(lib, a, b, words):
     with pytest.raises(NativeError, match=words):
         lib.compare(a, b, array("I", [1, 2]))
+    if len(a):
+        with pytest.raises(NativeError):
+            lib.compare(a, b)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2 * PAGE_BYTES - 1, 2 * PAGE_BYTES + 1, 3 * PAGE_BYTES])

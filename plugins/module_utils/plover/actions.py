@@ -190,8 +190,8 @@ class Memory(Protocol):
     def nonzero(self, index: array) -> array:
         """Those of ``index`` that are not all zero."""
 
-    def compare(self, a: array, b: array, index: array) -> array:
-        """Those of ``index`` whose hashes differ."""
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        """Those of ``index`` whose hashes differ; without one: where in ``a`` and ``b`` they do."""
 
     def block_masks(self, index: array, theirs: array) -> array:
         """Per page a mask of the blocks whose hashes are not ``theirs``; block i of a page is bit i."""

@@ -96,15 +96,13 @@ class GuestMemory:
         return self._native.count_blocks(masks)
 
     def gather_blocks(self, index: array, masks: array) -> bytes:
-        if self._compares:
-            self._synced(index, self._native.gather(self.ram, index))
         return self._native.gather_blocks(self.ram, index, masks)
 
     def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytearray, array]:
         pages = self._native.patch_pages(self.ram, index, masks, blocks)
         return pages, self._native.hash_data(self.pool, pages)
 
-    def compare(self, a: array, b: array, index: array) -> array:
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
         return self._native.compare(a, b, index)
 
     def gather(self, index: array) -> bytes:

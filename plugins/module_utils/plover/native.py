@@ -228,13 +228,15 @@ class Native:
                                              _address(out, True), None), "hashing pages")
         return out
 
-    def compare(self, a: array, b: array, index: array) -> array:
-        """Those pages of ``index`` whose hashes differ."""
-        if not len(a) == len(b) == len(index):
-            raise NativeError(f"{len(a)} and {len(b)} hashes for {len(index)} pages")
-        out = array("I", bytes(4 * len(index)))
-        n = _checked(self._lib.plover_compare(_numbers(a, "Q"), _numbers(b, "Q"), _numbers(index, "I"), len(index),
-                                              _address(out, True)), "comparing hashes")
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        """Those pages of ``index`` whose hashes differ; without one: where in ``a`` and ``b`` they do."""
+        pages = len(a) if index is None else len(index)
+        if not len(a) == len(b) == pages:
+            raise NativeError(f"{len(a)} and {len(b)} hashes for {pages} pages")
+        out = array("I", bytes(4 * pages))
+        n = _checked(self._lib.plover_compare(_numbers(a, "Q"), _numbers(b, "Q"),
+                                              None if index is None else _numbers(index, "I"), pages, _address(out, True)),
+                     "comparing hashes")
         return out[:n]
 
     def nonzero(self, ram: GuestRam, index: array) -> array:

@@ -15,6 +15,7 @@ Both stop at the same log index. Each handler returns actions; a message out of 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -71,6 +72,7 @@ class LeaderSyncvm:
         self._divergent_hashes = array("Q")  # ours, of the divergent pages
         self._block_hashes: array | None = None  # the secondary's, of the divergent pages
         self._queue, self._next = array("I"), 0  # pages to send, how many are sent
+        self._copies: list[memoryview] = []  # the divergent pages, of which blocks were sent, chunk by chunk
         self._resent = False
         self._device: bytes | None = None
         self._base = base
@@ -137,7 +139,7 @@ class LeaderSyncvm:
         if self._hashes is None or self._peer_hashes is None:
             return []
         # First the positions in the index: they tell the secondary, too, which pages are meant.
-        places = self._memory.compare(self._hashes, self._peer_hashes, pg.all_pages(len(self._index)))
+        places = self._memory.compare(self._hashes, self._peer_hashes)
         self._divergent = array("I", map(self._index.__getitem__, places))
         if self.audit:
             tracked = set(self._memory.pages_of(self._own))
@@ -168,22 +170,28 @@ class LeaderSyncvm:
         out: list = []
         if self._next < len(self._queue):
             index = self._queue[self._next:self._next + pg.CHUNK_PAGES]
-            kind, message = self._whole(index) if self._block_hashes is None else self._patches(index)
+            kind, message = self._pages(index) if self._block_hashes is None else self._blocks(index)
             self._next += len(index)
             self._sent[kind] += len(message.payload)
             self._digest = chain_digest(self._memory, self._digest, message.payload)
             out.append(act.SendData(message))
         return out + ([act.Yield()] if self._next < len(self._queue) else self._end_of_stage())
 
-    def _whole(self, index: array) -> tuple[str, wire.StagePages]:
-        payload = pg.pack(index, self._memory.gather(index))
+    def _pages(self, index: array) -> tuple[str, wire.StagePages]:
+        payload = pg.pack(index, self._copied(index) if self._resent else self._memory.gather(index))
         return "pages", wire.StagePages(self.view, self.number, len(index), payload)
 
-    def _patches(self, index: array) -> tuple[str, wire.StageBlocks]:
+    def _blocks(self, index: array) -> tuple[str, wire.StageBlocks]:
         first, last, blocks = self._next, self._next + len(index), pt.page_blocks()
         masks = self._memory.block_masks(index, self._block_hashes[first * blocks:last * blocks])
         payload = pt.pack(masks, self._divergent_hashes[first:last], self._memory.gather_blocks(index, masks))
+        self._copies.append(memoryview(self._memory.gather(index)))
         return "blocks", wire.StageBlocks(self.view, self.number, len(index), payload)
+
+    def _copied(self, index: array) -> bytes:
+        """Pages as they were when their blocks were sent: memory may be another by the time one is asked for again."""
+        places, size = (bisect_left(self._divergent, page) for page in index), pg.PAGE_BYTES
+        return b"".join(self._copies[place // pg.CHUNK_PAGES][place % pg.CHUNK_PAGES * size:][:size] for place in places)
 
     def _end_of_stage(self) -> list:
         if self.phase != STAGE or self._device is None or self._next < len(self._queue):
@@ -210,6 +218,7 @@ class LeaderSyncvm:
         if self.phase != WAIT_STAGED:
             raise WireError(f"syncvm {self.number} acknowledged in phase {self.phase}")
         self.phase = WAIT_AUDIT if self.audit else LOAD
+        self._copies = []
 
     def _audited(self, after: array) -> list:
         if self.phase != WAIT_AUDIT or self._hashes is None:
