@@ -12,8 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLOVER_ABI 2u
+#define PLOVER_ABI 4u
 #define PLOVER_PAGE 4096u
+#define PLOVER_BLOCK 64u
+#define PLOVER_BLOCKS (PLOVER_PAGE / PLOVER_BLOCK) /* in a page; a mask of blocks is a uint64_t, block i its bit i */
 #define PLOVER_API __attribute__((visibility("default")))
 
 typedef struct plover_pool plover_pool;
@@ -35,10 +37,18 @@ PLOVER_API int64_t plover_bitmap_union(uint64_t *dst, const uint64_t *src, size_
 /* Page numbers set in the bitmap of `pages` bits, ascending; returns how many. -ERANGE: out holds fewer. */
 PLOVER_API int64_t plover_bitmap_pages(const uint64_t *bitmap, size_t pages, uint32_t *out, size_t capacity);
 
-/* out[i] = CityHash64 of page index[i] of the `pages` pages at base. 0 or -ERANGE. */
+/* bitmap = bits index[0..n), of `bits` in all, the rest zero; it has (bits + 63) / 64 words. 0 or -ERANGE. */
+PLOVER_API int plover_bitmap_of(const uint32_t *index, size_t n, uint64_t *bitmap, size_t bits);
+
+/* out[i] = CityHash64 of page index[i] of the `pages` pages at base. 0 or -ERANGE.
+ * kernel: NULL for the best one, or a name of plover_hash_kernel, for tests and benchmarks; -EINVAL: this CPU runs none of
+ * that name. All kernels give the same hashes. */
 PLOVER_API int plover_hash_pages(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
-                                 uint64_t *out);
-/* Those of index[0..n) whose hashes a[i], b[i] differ; returns how many. */
+                                 uint64_t *out, const char *kernel);
+/* Names of the kernels that this CPU can run, best first; NULL behind the last. "avx512" and "avx2" hash four pages side
+ * by side, "pairs" two, "plain" one; the last two run everywhere. */
+PLOVER_API const char *plover_hash_kernel(unsigned number);
+/* Those of index[0..n) whose hashes a[i], b[i] differ; index NULL: those i. Returns how many. */
 PLOVER_API int64_t plover_compare(const uint64_t *a, const uint64_t *b, const uint32_t *index, size_t n, uint32_t *out);
 /* Those of index[0..n) that are not all zero bytes; returns how many, or -ERANGE. */
 PLOVER_API int64_t plover_nonzero(const void *base, size_t pages, const uint32_t *index, size_t n, uint32_t *out);
@@ -46,6 +56,23 @@ PLOVER_API int64_t plover_nonzero(const void *base, size_t pages, const uint32_t
 PLOVER_API int plover_gather(const void *base, size_t pages, const uint32_t *index, size_t n, void *out);
 /* Overwrite pages; all indexes are checked before the first byte is written. 0 or -ERANGE. */
 PLOVER_API int plover_apply(void *base, size_t pages, const uint32_t *index, size_t n, const void *data);
+
+/* out[i * PLOVER_BLOCKS + k] = 16-bit hash of block k of page index[i]: equal blocks have equal hashes, one pair in 65536
+ * of those that differ has, too. 0 or -ERANGE. */
+PLOVER_API int plover_block_hashes(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
+                                   uint16_t *out);
+/* masks[i] = those blocks of page index[i] whose hashes are not `theirs`, as plover_block_hashes gave them. 0 or -ERANGE. */
+PLOVER_API int plover_block_masks(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
+                                  const uint16_t *theirs, uint64_t *masks);
+/* How many blocks n masks name. */
+PLOVER_API int64_t plover_count_blocks(const uint64_t *masks, size_t n);
+/* Copy the named blocks out, one after the other; `blocks` must be how many. 0 or -ERANGE. */
+PLOVER_API int plover_gather_blocks(const void *base, size_t pages, const uint32_t *index, size_t n, const uint64_t *masks,
+                                    void *out, size_t blocks);
+/* out = copies of the pages, the named blocks replaced by those of `data`, which holds `blocks` of them. The pages
+ * themselves stay as they are. 0; -ERANGE before a byte is written. */
+PLOVER_API int plover_patch_pages(const void *base, size_t pages, const uint32_t *index, size_t n, const uint64_t *masks,
+                                  const void *data, size_t blocks, void *out);
 
 /* Dirty tracking of a range of another process (QEMU's guest RAM).
  * backend: "uffd-wp"    asynchronous userfaultfd write protection + PAGEMAP_SCAN (Linux >= 6.7); uffd must be a
@@ -59,9 +86,9 @@ PLOVER_API int plover_tracker_open(const char *backend, int pid, uint64_t addres
 /* OR the pages written since the last fetch into bitmap and count them as clean again, atomically per page.
  * Returns how many were written, or a negative errno. words must be (pages + 63) / 64. */
 PLOVER_API int64_t plover_tracker_fetch(plover_tracker *tracker, uint64_t *bitmap, size_t words);
-/* Both hosts now hold `data` for these n pages (it was sent, or applied): that is their clean content. "scan" must know,
- * as it compares contents, and a page may go back to what it was at the last fetch; the others track writes and ignore
- * it. 0 or a negative errno. */
+/* Both hosts now hold `data` (NULL: zeros) for these n pages, as it was sent or applied: that is their clean content.
+ * "scan" must know, as it compares contents, and a page may go back to what it was at the last fetch; the others track
+ * writes and ignore it. 0 or a negative errno. */
 PLOVER_API int plover_tracker_synced(plover_tracker *tracker, const uint32_t *index, size_t n, const void *data);
 PLOVER_API void plover_tracker_close(plover_tracker *tracker);
 

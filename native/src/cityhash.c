@@ -1,29 +1,21 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* CityHash64, written from the definition of the algorithm (Pike and Alakuijala, Google, 2011).
  * Little-endian hosts only; checked at compile time. */
-#include "plover_native.h"
+#include "hash.h"
 
 #include <string.h>
+
+typedef uint64_t lanes;
+#include "cityhash.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "CityHash64 here is for little-endian hosts"
 #endif
 
-static const uint64_t K0 = 0xc3a5c85c97cb3127u, K1 = 0xb492b66fbe98f273u, K2 = 0x9ae16a3b2f90404fu;
-static const uint64_t MUL = 0x9ddfea08eb382d69u;
-
-typedef struct { uint64_t low, high; } pair;
+static const uint64_t K0 = 0xc3a5c85c97cb3127u, K2 = 0x9ae16a3b2f90404fu;
 
 static inline uint64_t word(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
 static inline uint64_t half(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t rotate(uint64_t v, unsigned by) { return v >> by | v << (64 - by); }
-static inline uint64_t mix(uint64_t v) { return v ^ v >> 47; }
-
-static inline uint64_t join(uint64_t u, uint64_t v, uint64_t mul)
-{
-    uint64_t a = mix((u ^ v) * mul);
-    return mix((v ^ a) * mul) * mul;
-}
 
 static uint64_t upto16(const uint8_t *s, size_t n)
 {
@@ -63,47 +55,23 @@ static uint64_t upto64(const uint8_t *s, size_t n)
     return mix((z + a) * mul + d + h) * mul + x;
 }
 
-static inline pair weak32(const uint8_t *s, uint64_t a, uint64_t b)
+INLINE void load(uint64_t words[BLOCK_WORDS], const uint8_t *s)
 {
-    uint64_t w = word(s), x = word(s + 8), y = word(s + 16), z = word(s + 24), c;
-    a += w;
-    b = rotate(b + a + z, 21);
-    c = a;
-    a += x + y;
-    b += rotate(a, 44);
-    return (pair){a + z, b + c};
+    for (unsigned i = 0; i < BLOCK_WORDS; i++) words[i] = word(s + 8 * i);
 }
 
-/* The state of the long loop, 56 bytes that stay in registers. */
-typedef struct { uint64_t x, y, z; pair v, w; } state;
-
-static inline void start(state *st, const uint8_t *s, size_t n)
+INLINE void begin(state *st, const uint8_t *s, size_t n)
 {
-    st->x = word(s + n - 40);
-    st->y = word(s + n - 16) + word(s + n - 56);
-    st->z = join(word(s + n - 48) + n, word(s + n - 24), MUL);
-    st->v = weak32(s + n - 64, n, st->z);
-    st->w = weak32(s + n - 32, st->y + K1, st->x);
-    st->x = st->x * K1 + word(s);
+    uint64_t last[BLOCK_WORDS];
+    load(last, s + n - BLOCK);
+    start(st, word(s), last, n);
 }
 
-static inline void block(state *st, const uint8_t *s)
+INLINE void step(state *st, const uint8_t *s)
 {
-    uint64_t swap;
-    st->x = rotate(st->x + st->y + st->v.low + word(s + 8), 37) * K1;
-    st->y = rotate(st->y + st->v.high + word(s + 48), 42) * K1;
-    st->x ^= st->w.high;
-    st->y += st->v.low + word(s + 40);
-    st->z = rotate(st->z + st->w.low, 33) * K1;
-    st->v = weak32(s, st->v.high * K1, st->x + st->w.low);
-    st->w = weak32(s + 32, st->z + st->w.high, st->y + word(s + 16));
-    swap = st->z, st->z = st->x, st->x = swap;
-}
-
-static inline uint64_t finish(const state *st)
-{
-    return join(join(st->v.low, st->w.low, MUL) + mix(st->y) * K1 + st->z,
-                join(st->v.high, st->w.high, MUL) + st->x, MUL);
+    uint64_t words[BLOCK_WORDS];
+    load(words, s);
+    block(st, words);
 }
 
 uint64_t plover_cityhash64(const void *data, size_t n)
@@ -113,9 +81,35 @@ uint64_t plover_cityhash64(const void *data, size_t n)
     if (n <= 16) return upto16(s, n);
     if (n <= 32) return upto32(s, n);
     if (n <= 64) return upto64(s, n);
-    start(&st, s, n);
-    for (size_t blocks = (n - 1) / 64; blocks; blocks--, s += 64) block(&st, s);
+    begin(&st, s, n);
+    for (size_t blocks = (n - 1) / BLOCK; blocks; blocks--, s += BLOCK) step(&st, s);
     return finish(&st);
 }
+
+/* ---- kernels ------------------------------------------------------------------------------------------------ */
+
+static void hash_plain(const uint8_t *const pages[], const uint8_t *const ahead[], uint64_t out[])
+{
+    (void)ahead;
+    out[0] = plover_cityhash64(pages[0], PLOVER_PAGE);
+}
+
+/* Two pages fill the gaps that one leaves while it waits for its multiplications; the registers hold no third. Most is
+ * gained by fetching the next two: no hardware prefetcher goes on beyond the end of a page. */
+static void hash_pairs(const uint8_t *const pages[], const uint8_t *const ahead[], uint64_t out[])
+{
+    const uint8_t *a = pages[0], *b = pages[1], *c = ahead[0], *d = ahead[1];
+    state sa, sb;
+    begin(&sa, a, PLOVER_PAGE), begin(&sb, b, PLOVER_PAGE);
+    for (unsigned at = 0; at < PLOVER_PAGE - BLOCK; at += BLOCK) {
+        __builtin_prefetch(c + at), __builtin_prefetch(d + at);
+        step(&sa, a + at), step(&sb, b + at);
+    }
+    __builtin_prefetch(c + PLOVER_PAGE - BLOCK), __builtin_prefetch(d + PLOVER_PAGE - BLOCK);
+    out[0] = finish(&sa), out[1] = finish(&sb);
+}
+
+const struct hash_kernel plover_kernel_plain = {.name = "plain", .ways = 1, .hash = hash_plain};
+const struct hash_kernel plover_kernel_pairs = {.name = "pairs", .ways = 2, .lead = 2, .hash = hash_pairs};
 
 uint32_t plover_abi_version(void) { return PLOVER_ABI; }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Sets of pages: bitmaps, hashes, compare, gather, apply. */
-#include "pool.h"
+/* Sets of pages: bitmaps, compare, gather, apply. */
+#include "plover_native.h"
 
 #include <errno.h>
 #include <string.h>
@@ -36,29 +36,21 @@ int64_t plover_bitmap_pages(const uint64_t *bitmap, size_t pages, uint32_t *out,
     return (int64_t)n;
 }
 
-typedef struct { const void *base; const uint32_t *index; uint64_t *out; } hash_job;
-
-static void hash_some(void *context, size_t from, size_t to)
+int plover_bitmap_of(const uint32_t *index, size_t n, uint64_t *bitmap, size_t bits)
 {
-    const hash_job *job = context;
-    for (size_t i = from; i < to; i++) job->out[i] = plover_cityhash64(page_at(job->base, job->index[i]), PLOVER_PAGE);
-}
-
-int plover_hash_pages(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n, uint64_t *out)
-{
-    hash_job job = {base, index, out};
-    if (n && (!base || !index || !out)) return -EINVAL;
-    if (in_range(index, n, pages)) return -ERANGE;
-    plover_pool_run(pool, hash_some, &job, n);
+    if ((n && !index) || (bits && !bitmap)) return -EINVAL;
+    if (in_range(index, n, bits)) return -ERANGE;
+    if (bits) memset(bitmap, 0, (bits + 63) / 64 * sizeof *bitmap);
+    for (size_t i = 0; i < n; i++) bitmap[index[i] / 64] |= UINT64_C(1) << index[i] % 64;
     return 0;
 }
 
 int64_t plover_compare(const uint64_t *a, const uint64_t *b, const uint32_t *index, size_t n, uint32_t *out)
 {
     size_t differ = 0;
-    if (n && (!a || !b || !index || !out)) return -EINVAL;
+    if ((n && (!a || !b || !out)) || n > UINT32_MAX) return -EINVAL;
     for (size_t i = 0; i < n; i++)
-        if (a[i] != b[i]) out[differ++] = index[i];
+        if (a[i] != b[i]) out[differ++] = index ? index[i] : (uint32_t)i;
     return (int64_t)differ;
 }
 

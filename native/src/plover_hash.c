@@ -31,7 +31,7 @@ static int print_hashes(const uint8_t *data, size_t pages, unsigned threads)
     for (size_t i = 0; i < BATCH; i++) index[i] = (uint32_t)i;
     for (size_t at = 0; at < pages; at += BATCH) {
         size_t n = pages - at < BATCH ? pages - at : BATCH;
-        plover_hash_pages(pool, data + at * PLOVER_PAGE, n, index, n, hashes);
+        plover_hash_pages(pool, data + at * PLOVER_PAGE, n, index, n, hashes, NULL);
         for (size_t i = 0; i < n; i++) printf("%016llx\n", (unsigned long long)hashes[i]);
         if (ferror(stdout)) break;
     }

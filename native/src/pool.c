@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { CHUNK = 64, SMALL = 128, THREADS_MAX = 1024 };
+/* SMALL: what one thread does in some 30 µs, as long as it takes to wake another. */
+enum { CHUNK = 64, SMALL = 256, THREADS_MAX = 1024 };
 
 struct plover_pool {
     pthread_mutex_t turn;  /* one job at a time */
@@ -25,11 +26,23 @@ struct plover_pool {
     pthread_t threads[];
 };
 
+/* The next chunk: a part of what is left, so that few are begun (each begins with pages that nobody fetched ahead), and
+ * the last ones are small, so that all threads end at about the same time. */
+static bool take(plover_pool *pool, size_t *from, size_t *to)
+{
+    *from = atomic_load_explicit(&pool->next, memory_order_relaxed);
+    do {
+        if (*from >= pool->n) return false;
+        size_t left = pool->n - *from, share = left / (4 * ((size_t)pool->workers + 1));
+        if (share < CHUNK) share = left < CHUNK ? left : CHUNK;
+        *to = *from + share;
+    } while (!atomic_compare_exchange_weak_explicit(&pool->next, from, *to, memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
 static void take_chunks(plover_pool *pool)
 {
-    size_t from;
-    while ((from = atomic_fetch_add_explicit(&pool->next, CHUNK, memory_order_relaxed)) < pool->n)
-        pool->work(pool->context, from, from + CHUNK < pool->n ? from + CHUNK : pool->n);
+    for (size_t from, to; take(pool, &from, &to);) pool->work(pool->context, from, to);
 }
 
 static void *worker(void *argument)

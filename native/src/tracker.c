@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+static const uint64_t ZERO_PAGE_HASH = 0x06c5df0488653d58u;
 static const struct tracker_backend *const BACKENDS[] = {&plover_uffd_wp, &plover_soft_dirty, &plover_scan};
 
 int plover_tracker_open(const char *backend, int pid, uint64_t address, const void *base, size_t pages, int uffd,
@@ -43,12 +44,12 @@ int64_t plover_tracker_fetch(plover_tracker *t, uint64_t *bitmap, size_t words)
 
 int plover_tracker_synced(plover_tracker *t, const uint32_t *index, size_t n, const void *data)
 {
-    if (!t || (n && (!index || !data))) return -EINVAL;
+    if (!t || (n && !index)) return -EINVAL;
     if (!t->hashes) return 0;
     for (size_t i = 0; i < n; i++)
         if (index[i] >= t->pages) return -ERANGE;
     for (size_t i = 0; i < n; i++)
-        t->hashes[index[i]] = plover_cityhash64((const char *)data + i * PLOVER_PAGE, PLOVER_PAGE);
+        t->hashes[index[i]] = data ? plover_cityhash64((const char *)data + i * PLOVER_PAGE, PLOVER_PAGE) : ZERO_PAGE_HASH;
     return 0;
 }
 
@@ -76,13 +77,13 @@ static int scan_open(plover_tracker *t, char *err, size_t errlen)
         return -ENOMEM;
     }
     for (size_t i = 0; i < t->pages; i++) t->all[i] = (uint32_t)i;
-    return plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->hashes);
+    return plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->hashes, NULL);
 }
 
 static int64_t scan_fetch(plover_tracker *t, uint64_t *bitmap)
 {
     int64_t written = 0;
-    int rc = plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->scratch);
+    int rc = plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->scratch, NULL);
     if (rc) return rc;
     for (size_t i = 0; i < t->pages; i++)
         if (t->scratch[i] != t->hashes[i]) written += tracker_mark(bitmap, i);

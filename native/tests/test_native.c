@@ -2,7 +2,7 @@
 /* Tests of the C library: known answers, bounds, the pool, and real dirty tracking of a child process that has the
  * preload library. usage: test_native BUILD-FOLDER */
 #define _GNU_SOURCE
-#include "plover_native.h"
+#include "pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +31,29 @@ static void test_known_answers(void)
     CHECK(plover_cityhash64("", 0) == 0x9ae16a3b2f90404fu);
 }
 
+/* Each item is one thread's, so a plain counter is enough. */
+static void count(void *context, size_t from, size_t to)
+{
+    for (uint8_t *times = context; from < to; from++) times[from]++;
+}
+
+static void test_pool(void)
+{
+    static const size_t SIZES[] = {0, 1, 63, 256, 257, 1000, 100000};
+    uint8_t *times = malloc(100001), *once = malloc(100000);
+    memset(once, 1, 100000);
+    for (unsigned threads = 1; threads <= 8; threads++) {
+        plover_pool *pool = plover_pool_new(threads);
+        for (unsigned i = 0; i < sizeof SIZES / sizeof *SIZES; i++) {
+            memset(times, 0, 100001);
+            plover_pool_run(pool, count, times, SIZES[i]);
+            CHECK(!memcmp(times, once, SIZES[i]) && times[SIZES[i]] == 0);
+        }
+        plover_pool_free(pool);
+    }
+    free(times), free(once);
+}
+
 static void test_pages(void)
 {
     uint8_t *ram = calloc(PAGES, PLOVER_PAGE), *copy = calloc(PAGES, PLOVER_PAGE);
@@ -42,15 +65,17 @@ static void test_pages(void)
         CHECK(plover_pool_threads(pool) == threads);
         for (int round = 0; round < 200; round++) {
             memset(hashes, 0, sizeof hashes);
-            CHECK(plover_hash_pages(pool, ram, PAGES, index, PAGES, hashes) == 0);
+            CHECK(plover_hash_pages(pool, ram, PAGES, index, PAGES, hashes, NULL) == 0);
         }
-        CHECK(plover_hash_pages(pool, ram, PAGES, &bad, 1, hashes) == -ERANGE);
+        CHECK(plover_hash_pages(pool, ram, PAGES, &bad, 1, hashes, NULL) == -ERANGE);
         plover_pool_free(pool);
         for (uint32_t i = 0; i < PAGES; i++) alone[i] = plover_cityhash64(ram + (size_t)i * PLOVER_PAGE, PLOVER_PAGE);
         CHECK(!memcmp(hashes, alone, sizeof hashes));
     }
     alone[3]++, alone[999]++;
     CHECK(plover_compare(hashes, alone, index, PAGES, out) == 2 && out[0] == 3 && out[1] == 999);
+    CHECK(plover_compare(hashes, alone, NULL, PAGES, out) == 2 && out[0] == 3 && out[1] == 999);
+    CHECK(plover_compare(hashes, alone, index + 500, 10, out) == 1 && out[0] == 503 && plover_compare(NULL, alone, NULL, 1, out) < 0);
     CHECK(plover_nonzero(ram, PAGES, index, PAGES, out) == PAGES - 4);
     CHECK(plover_gather(ram, PAGES, index + 10, 5, copy) == 0 && !memcmp(copy, ram + 10 * PLOVER_PAGE, 5 * PLOVER_PAGE));
     CHECK(plover_gather(ram, PAGES, &bad, 1, copy) == -ERANGE);
@@ -64,6 +89,99 @@ static void test_pages(void)
     CHECK(plover_bitmap_pages(bitmap, PAGES, out, PAGES) == -EINVAL);
     CHECK(plover_pool_new(100000) == NULL);
     free(ram), free(copy);
+}
+
+/* Pages that differ from zeros or ones in one bit, or not at all, and random ones. */
+static uint8_t *odd_pages(void)
+{
+    uint8_t *ram = calloc(PAGES, PLOVER_PAGE);
+    if (!ram) abort();
+    srand(2);
+    for (unsigned i = 0; i < PAGES; i++) {
+        uint8_t *page = ram + (size_t)i * PLOVER_PAGE;
+        if (i % 4 == 1) memset(page, 0xff, PLOVER_PAGE);
+        if (i % 4 == 2) for (unsigned at = 0; at < PLOVER_PAGE; at++) page[at] = (uint8_t)(rand() >> 7);
+        if (i > 8) page[(unsigned)rand() % PLOVER_PAGE] ^= (uint8_t)(1u << i % 8);
+    }
+    ram[12 * PLOVER_PAGE] = 1, ram[17 * PLOVER_PAGE - 1] = 1; /* the first and the last byte */
+    return ram;
+}
+
+static void test_kernels(void)
+{
+    uint8_t *ram = odd_pages();
+    uint32_t index[PAGES];
+    uint64_t hashes[PAGES + 1], alone[PAGES];
+    plover_pool *pools[] = {NULL, plover_pool_new(3)};
+    const char *kernel;
+    unsigned kernels = 0;
+    for (uint32_t i = 0; i < PAGES; i++) index[i] = i * 7 % PAGES;
+    for (uint32_t i = 0; i < PAGES; i++) alone[i] = plover_cityhash64(ram + (size_t)index[i] * PLOVER_PAGE, PLOVER_PAGE);
+    for (; (kernel = plover_hash_kernel(kernels)); kernels++)
+        for (size_t n = 0; n <= PAGES; n += n < 20 ? 1 : 490)
+            for (unsigned p = 0; p < 2; p++) {
+                memset(hashes, 0xa5, sizeof hashes);
+                CHECK(plover_hash_pages(pools[p], ram, PAGES, index, n, hashes, kernel) == 0);
+                CHECK(!memcmp(hashes, alone, n * sizeof *hashes) && hashes[n] == 0xa5a5a5a5a5a5a5a5u);
+            }
+    CHECK(kernels >= 2 && !strcmp(plover_hash_kernel(kernels - 1), "plain") && !plover_hash_kernel(1000));
+    CHECK(plover_hash_pages(NULL, ram, PAGES, index, 1, hashes, "magic") == -EINVAL);
+    printf("kernels:");
+    for (unsigned i = 0; i < kernels; i++) printf(" %s", plover_hash_kernel(i));
+    puts("");
+    plover_pool_free(pools[1]);
+    free(ram);
+}
+
+/* Of page i the secondary has other bytes in blocks 0, i % 64 and 63. */
+static void test_blocks(void)
+{
+    uint8_t *ours = odd_pages(), *theirs = malloc((size_t)PAGES * PLOVER_PAGE), *blocks = malloc((size_t)PAGES * PLOVER_PAGE);
+    uint8_t *patched = malloc((size_t)PAGES * PLOVER_PAGE);
+    uint32_t index[PAGES], bad = PAGES;
+    uint16_t *hashes = malloc(PAGES * PLOVER_BLOCKS * sizeof *hashes);
+    uint64_t masks[PAGES + 1];
+    plover_pool *pools[] = {NULL, plover_pool_new(3)};
+    memcpy(theirs, ours, (size_t)PAGES * PLOVER_PAGE);
+    for (uint32_t i = 0; i < PAGES; i++) {
+        uint8_t *page = theirs + (size_t)i * PLOVER_PAGE;
+        index[i] = i * 7 % PAGES;
+        page[0] ^= 1, page[PLOVER_PAGE - 1] ^= 0x80, page[i % 64 * PLOVER_BLOCK + i % 61] ^= 0x10;
+    }
+    for (unsigned p = 0; p < 2; p++) {
+        memset(hashes, 0, PAGES * PLOVER_BLOCKS * sizeof *hashes);
+        masks[PAGES] = 42;
+        CHECK(plover_block_hashes(pools[p], theirs, PAGES, index, PAGES, hashes) == 0);
+        CHECK(plover_block_masks(pools[p], theirs, PAGES, index, PAGES, hashes, masks) == 0);
+        CHECK(plover_count_blocks(masks, PAGES) == 0);
+        CHECK(plover_block_masks(pools[p], ours, PAGES, index, PAGES, hashes, masks) == 0 && masks[PAGES] == 42);
+        for (unsigned i = 0; i < PAGES; i++) CHECK(masks[i] == (UINT64_C(1) | UINT64_C(1) << 63 | UINT64_C(1) << index[i] % 64));
+    }
+    size_t n = (size_t)plover_count_blocks(masks, PAGES);
+    CHECK(plover_gather_blocks(ours, PAGES, index, PAGES, masks, blocks, n) == 0);
+    CHECK(plover_patch_pages(theirs, PAGES, index, PAGES, masks, blocks, n, patched) == 0);
+    CHECK(memcmp(theirs, ours, (size_t)PAGES * PLOVER_PAGE) != 0);
+    CHECK(plover_gather(ours, PAGES, index, PAGES, theirs) == 0 && !memcmp(patched, theirs, (size_t)PAGES * PLOVER_PAGE));
+    CHECK(plover_gather_blocks(ours, PAGES, index, PAGES, masks, blocks, n - 1) == -ERANGE);
+    CHECK(plover_gather_blocks(ours, PAGES, &bad, 1, masks, blocks, (size_t)plover_count_blocks(masks, 1)) == -ERANGE);
+    CHECK(plover_patch_pages(ours, PAGES, index, PAGES, masks, blocks, n + 1, patched) == -ERANGE);
+    CHECK(plover_patch_pages(ours, PAGES, &bad, 1, masks, blocks, (size_t)plover_count_blocks(masks, 1), patched) == -ERANGE);
+    CHECK(plover_block_hashes(NULL, ours, PAGES, &bad, 1, hashes) == -ERANGE);
+    CHECK(plover_block_masks(NULL, ours, PAGES, &bad, 1, hashes, masks) == -ERANGE);
+    CHECK(plover_block_masks(NULL, ours, PAGES, index, 1, NULL, masks) == -EINVAL);
+    CHECK(plover_patch_pages(ours, PAGES, index, 0, NULL, NULL, 0, NULL) == 0 && plover_count_blocks(NULL, 0) == 0);
+    plover_pool_free(pools[1]);
+    free(ours), free(theirs), free(blocks), free(patched), free(hashes);
+}
+
+static void test_bitmap_of(void)
+{
+    uint32_t index[] = {0, 63, 64, 99}, out[4];
+    uint64_t bitmap[3] = {42, 42, 42};
+    CHECK(plover_bitmap_of(index, 4, bitmap, 100) == 0 && bitmap[2] == 42);
+    CHECK(plover_bitmap_pages(bitmap, 100, out, 4) == 4 && !memcmp(out, index, sizeof out));
+    CHECK(plover_bitmap_of(index, 4, bitmap, 99) == -ERANGE && plover_bitmap_of(NULL, 0, NULL, 0) == 0);
+    CHECK(plover_bitmap_of(NULL, 1, bitmap, 99) == -EINVAL);
 }
 
 /* The child: maps the file, then writes the pages named on its standard input, one byte each. */
@@ -161,7 +279,11 @@ int main(int argc, char **argv)
     if (argc != 2) return fprintf(stderr, "usage: %s BUILD-FOLDER\n", argv[0]), 2;
     signal(SIGPIPE, SIG_IGN);
     test_known_answers();
+    test_pool();
     test_pages();
+    test_kernels();
+    test_blocks();
+    test_bitmap_of();
     test_trackers(argv[0], argv[1]);
     printf("native: %d passed, %d failed\n", passed, failed);
     return failed != 0;

@@ -10,7 +10,8 @@ import time
 import pytest
 from harness import connect
 
-STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "StageEnd", "Emit", "ContVm"]
+STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "StageBlocks", "StageEnd", "Emit",
+         "ContVm"]
 
 
 def write(client, acked: dict[str, str], name: str, value: str) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 
 from plover import actions as act
+from plover import patches
 from plover.daemon import run_daemon
 from plover.pages import all_pages
 from plover.replica import Replica
@@ -21,7 +23,9 @@ class WatchedReplica(Replica):
 
     def _fault(self, step: str) -> None:
         path = self.config.run_path / "fault"
-        if path.exists() and path.read_text() == step and self.vm:
+        wanted = path.read_text() if path.exists() else ""
+        patches.PAGES_MIN = sys.maxsize if wanted == "StagePages" else 1  # few pages diverge here: each way must be gone
+        if wanted == step and self.vm:
             path.unlink()
             os.kill(self.vm.pid, signal.SIGKILL)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from plover import fill, follower, pages
+from plover import fill, follower, pages, patches
 
-SET = ((pages, "PAGE_BYTES"), (pages, "CHUNK_PAGES"), (fill, "CHUNKS_PER_TURN"), (fill, "FEW_PAGES"),
-       (follower, "RESTART_S"))
+SET = ((pages, "PAGE_BYTES"), (pages, "BLOCK_BYTES"), (pages, "CHUNK_PAGES"), (patches, "PAGES_MIN"),
+       (fill, "CHUNKS_PER_TURN"), (fill, "FEW_PAGES"), (follower, "RESTART_S"))
 _real = [getattr(module, name) for module, name in SET]
 
 import tests.sim.world  # noqa: E402, F401  it sets them

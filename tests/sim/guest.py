@@ -14,6 +14,7 @@ from collections import deque
 
 from plover import fill
 from plover import pages as pg
+from plover import patches as pt
 from plover.errors import InvariantViolation
 
 from .blocks import BLOCKS, Drive
@@ -26,12 +27,14 @@ REQUEST = struct.Struct("!HIBBII")  # connection, operation, kind, key, value, e
 REPLY = struct.Struct("!HIBI")  # connection, operation, hit, value
 READ, WRITE, CAS = 1, 2, 3
 _HIT = 1 << 31
+BYTES = 8  # of a page
 _RAM = struct.Struct(f"!{PAGES}Q")
 _DEVICE = struct.Struct("!QI")
 
 # One number a page: the core does not care how large a page is, and a quick simulator finds more. One page at a time, so
 # that a fill and a transfer take several turns, as those of a real guest do.
-pg.PAGE_BYTES, pg.CHUNK_PAGES = 8, 1
+pg.PAGE_BYTES, pg.BLOCK_BYTES, pg.CHUNK_PAGES = BYTES, 1, 1
+pt.PAGES_MIN = 2
 fill.CHUNKS_PER_TURN, fill.FEW_PAGES = 1, 12
 
 MAC = bytes.fromhex("525400706c01")  # of the VM, in front of what is sent to it
@@ -170,6 +173,12 @@ class SimMemory:
         bits = int.from_bytes(bitmap, "little")
         return array("I", (p for p in range(PAGES) if bits >> p & 1))
 
+    def bits_of(self, bitmap: bytes, bits: int) -> array:
+        return array("I", (n for n in range(bits) if bitmap[n // 8] >> n % 8 & 1))
+
+    def bitmap_of(self, index: array, bits: int) -> bytearray:
+        return bytearray(sum(1 << n for n in index).to_bytes(pg.bitmap_bytes(bits), "little"))
+
     def nonzero(self, index: array) -> array:
         ram = self.ram
         return array("I", (p for p in index if ram[p]))
@@ -178,12 +187,35 @@ class SimMemory:
         ram = self.ram
         return array("Q", [ram[p] for p in index])
 
-    def compare(self, a: array, b: array, index: array) -> array:
-        return array("I", (p for x, y, p in zip(a, b, index) if x != y))
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        return array("I", (p for x, y, p in zip(a, b, range(len(a)) if index is None else index) if x != y))
 
     def gather(self, index: array) -> bytes:
         ram = self.ram
         return struct.pack(f"!{len(index)}Q", *[ram[p] for p in index])
+
+    def hash_blocks(self, index: array) -> array:
+        """A block is a byte; those that differ in the last bit only have one hash: often enough that it happens."""
+        return array("H", (byte >> 1 for byte in self.gather(index)))
+
+    def block_masks(self, index: array, theirs: array) -> array:
+        differ = [mine != other for mine, other in zip(self.hash_blocks(index), theirs)]
+        return array("Q", (sum(differ[n * BYTES + k] << k for k in range(BYTES)) for n in range(len(index))))
+
+    def count_blocks(self, masks: array) -> int:
+        return sum(map(int.bit_count, masks))
+
+    def gather_blocks(self, index: array, masks: array) -> bytes:
+        pages = self.gather(index)
+        return bytes(pages[n * BYTES + k] for n, mask in enumerate(masks) for k in range(BYTES) if mask >> k & 1)
+
+    def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytes, array]:
+        pages, blocks = bytearray(self.gather(index)), iter(blocks)
+        for n, mask in enumerate(masks):
+            for k in range(BYTES):
+                if mask >> k & 1:
+                    pages[n * BYTES + k] = next(blocks)
+        return bytes(pages), array("Q", struct.unpack(f"!{len(index)}Q", pages))
 
     def apply(self, index: array, data: bytes) -> None:
         ram = self.ram

@@ -270,9 +270,10 @@ class ReplicaMember(Member):
             self.world.network.drop(self.name, self.other, wire.DATA)
         elif kind is act.Yield:
             self.world.loop.after(0.0006 * self.rng.random(), self, self.call, "data_writable")
-        elif kind is act.Hash:
-            hashes = self.memory.hash(action.index)
-            self.world.loop.after(0.0003 * self.rng.random(), self, self.call, "hashed", action.tag, hashes)
+        elif kind in (act.Hash, act.HashBlocks):
+            work, event = {act.Hash: (self.memory.hash, "hashed"),
+                           act.HashBlocks: (self.memory.hash_blocks, "blocks_hashed")}[kind]
+            self.world.loop.after(0.0003 * self.rng.random(), self, self.call, event, action.tag, work(action.index))
         elif kind is act.Drain:
             limit_s = self.config.syncvm_drain_ms_max / 1000 if action.limit_s is None else action.limit_s
             end = self.world.loop.now + limit_s

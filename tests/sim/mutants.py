@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from plover import actions as act
 from plover import wire
@@ -21,7 +22,9 @@ from plover.guard import Guard
 from plover.leader import IN_SYNC, Leader
 from plover.log import unpack
 from plover.outputs import LEADER, Persist
-from plover.syncvm import LeaderSyncvm, SecondarySyncvm, chain_digest
+from plover.packing import unpack_state
+from plover.staging import Staging, chain_digest
+from plover.syncvm import LeaderSyncvm, SecondarySyncvm
 
 from .host import Host, ReplicaMember
 from .run import run
@@ -95,14 +98,12 @@ def send_before_persist() -> None:
 
 @mutant("the secondary writes pages into guest memory as they come")
 def apply_while_receiving() -> None:
-    good = SecondarySyncvm.on_stage_pages
+    good = Staging._keep
 
-    def on_stage_pages(self, m):
-        out = good(self, m)
-        index, data = self._staged[-1]
+    def keep(self, index, data, payload):
+        good(self, index, data, payload)
         self._memory.apply(index, data)
-        return out
-    SecondarySyncvm.on_stage_pages = on_stage_pages
+    Staging._keep = keep
 
 
 @mutant("the witness stands for election, and is voted for")
@@ -205,13 +206,38 @@ def stopped_leader_speaks() -> None:
 
 @mutant("the digest of what was staged is not compared")
 def digest_not_checked() -> None:
-    good = SecondarySyncvm.on_stage_end
+    good = Staging.on_end
 
-    def on_stage_end(self, m):
-        digest = self._digest
-        fitting = chain_digest(self._memory, digest, m.payload)
-        return good(self, type(m)(m.view, m.number, self._pages, fitting, m.payload))
-    SecondarySyncvm.on_stage_end = on_stage_end
+    def on_end(self, m):
+        state = unpack_state(m.payload, m.size, self._base if m.base else b"") if self.makes(m) else b""
+        return good(self, replace(m, digest=chain_digest(self._memory, self.digest, state)))
+    Staging.on_end = on_end
+
+
+@mutant("a page that was patched with blocks is not compared with the leader's hash of it")
+def patched_page_not_verified() -> None:
+    good = Staging.on_blocks
+
+    def on_blocks(self, m):
+        memory, self._memory = self._memory, _Believing(self._memory)
+        good(self, m)
+        self._memory = memory
+    Staging.on_blocks = on_blocks
+
+
+class _Other:
+    """Memory, but for what a derived class does otherwise."""
+
+    def __init__(self, memory) -> None:
+        self._memory = memory
+
+    def __getattr__(self, name: str):
+        return getattr(self._memory, name)
+
+
+class _Believing(_Other):
+    def compare(self, a, b, index):
+        return index[:0]
 
 
 @mutant("only the leader's dirty pages are compared")
@@ -228,9 +254,10 @@ def peer_bitmap_ignored() -> None:
         cls._exchanged = exchanged
 
 
-class _OneSided:
+class _OneSided(_Other):
     def __init__(self, memory, bitmap) -> None:
-        self._memory, self._bitmap, self.pages = memory, bytes(bitmap), memory.pages
+        super().__init__(memory)
+        self._bitmap = bytes(bitmap)
 
     def union(self, a, b):
         return self._memory.pages_of(self._bitmap)

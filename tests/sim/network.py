@@ -22,6 +22,7 @@ RETRY_S = 0.05
 SILENCE_S = 2.0
 KEEPALIVE_S = 1.0
 QUEUE_MESSAGES_MAX = 5000
+STAGED = (wire.StageBlocks, wire.StagePages, wire.StageEnd)
 
 
 class Connection:
@@ -59,7 +60,7 @@ class Network:
             self.on_vote(src, dst, message)
         if not one.up:
             return
-        if self.corrupt and channel == wire.DATA and isinstance(message, (wire.StagePages, wire.StageEnd)):
+        if self.corrupt and channel == wire.DATA and isinstance(message, STAGED):
             self.corrupt -= 1
             message = self._corrupted(message)
         if (src, dst) in self.cut_since:
@@ -88,7 +89,7 @@ class Network:
         if epoch == one.epoch:
             self._members[dst].message(src, one.channel, message)
 
-    def _corrupted(self, message: wire.StagePages | wire.StageEnd) -> wire.Message:
+    def _corrupted(self, message: wire.StageBlocks | wire.StagePages | wire.StageEnd) -> wire.Message:
         if not message.payload:
             return message
         at = self._rng.randrange(len(message.payload))

@@ -35,8 +35,9 @@ WORDS = {"put": WRITE, "get": READ, "cas": CAS}
 ANSWER_S_MAX = 5.0
 ELECTIONS = (wire.VoteRequest, wire.VoteReply, wire.ProposeRecord, wire.TransferLeadership, wire.Leave, wire.JoinRequest,
              wire.JoinRefused, wire.FillState, wire.FillDone, act.Report, act.TapUp, act.TapDown, act.Emit, act.Promote)
-STEPS = (wire.Append, wire.AppendAck, wire.Bitmap, wire.Hashes, wire.StagePages, wire.StageEnd, wire.Staged, wire.Applied,
-         act.Inject, act.Drain, act.StopVm, act.ColoStop, act.SaveDevice, act.Hash, act.ColoLoad, act.ContVm)
+STEPS = (wire.Append, wire.AppendAck, wire.Bitmap, wire.Hashes, wire.Divergent, wire.BlockHashes, wire.StageBlocks,
+         wire.StagePages, wire.StageEnd, wire.Resend, wire.Staged, wire.Applied, act.Inject, act.Drain, act.StopVm,
+         act.ColoStop, act.SaveDevice, act.Hash, act.HashBlocks, act.ColoLoad, act.ContVm)
 
 
 class Hand(Client):

@@ -58,7 +58,7 @@ def _message(m: wire.Message) -> str:
             words += _payload(m)
         elif field.name == "audit" and not value:
             continue
-        elif value is not False and field.name not in HIDDEN.get(type(m), ("record_view", "digest")):
+        elif value is not False and field.name not in HIDDEN.get(type(m), ("record_view", "digest", "base", "size")):
             words.append(field.name if value is True else f"{field.name}={value}")
     return " ".join(words)
 
@@ -69,13 +69,24 @@ def _payload(m: wire.Message) -> list[str]:
     if isinstance(m, wire.Bitmap):
         bits = int.from_bytes(m.payload, "little")
         return [f"pages={_numbers(p for p in range(guest.PAGES) if bits >> p & 1)}"]
+    if isinstance(m, wire.Divergent):
+        bits = int.from_bytes(m.payload, "little")
+        return [f"places={_numbers(p for p in range(guest.PAGES) if bits >> p & 1)}"]
+    if isinstance(m, wire.StageBlocks):
+        return [f"blocks={len(m.payload) - 16 * m.count}"]
+    if isinstance(m, wire.BlockHashes):
+        return [f"hashes={len(m.payload) // 2}"]
+    if isinstance(m, wire.Resend):
+        return [f"pages={_numbers(array('I', m.payload))}"]
     if isinstance(m, wire.StagePages):
         pages = array("I")
         pages.frombytes(m.payload[:4 * m.count])
         return [f"pages={_numbers(pages)}"]
     if isinstance(m, wire.Hashes):
         return [f"hashes={len(m.payload) // 8}"]
-    if isinstance(m, (wire.FillState, wire.StageEnd)):
+    if isinstance(m, wire.StageEnd):
+        return ["and what differs in the device state" if m.base else "and the device state"]
+    if isinstance(m, wire.FillState):
         return ["and the device state"]
     return [f"({m.payload.decode()})"] if m.payload and not isinstance(m, wire.JoinRequest) else []
 
@@ -101,6 +112,6 @@ def _action(action: object) -> str:
     if isinstance(action, act.Inject):
         asked = [guest.REQUEST.unpack(f[len(guest.MAC):]) for f in split(action.payload)]
         return "feeds its VM " + ", ".join(f"{OPERATIONS[kind]} k{key} (operation {o})" for _, o, kind, key, _, _ in asked)
-    if isinstance(action, act.Hash):
-        return f"does Hash of pages {_numbers(action.index)}"
+    if isinstance(action, (act.Hash, act.HashBlocks)):
+        return f"does {type(action).__name__} of pages {_numbers(action.index)}"
     return f"does {type(action).__name__}"

@@ -141,8 +141,8 @@ def test_the_secondary_buffers_its_output_too_and_discards_it_at_the_syncvm(seed
     secondary, held = world.members["secondary"], []
 
     def discarded(seen):
-        if seen.how == GOT and isinstance(seen.thing, wire.StageEnd):
-            assert secondary.core.role.guard.bytes == 0
+        if seen.how == GOT and isinstance(seen.thing, wire.StageEnd):  # in "stage" still: some pages are asked for again
+            assert secondary.core.role.guard.bytes == 0 or secondary.core.role.syncvm.phase == "stage"
     world.before = lambda seen: isinstance(seen.thing, wire.StageEnd) and held.append(secondary.core.role.guard.bytes)
     world.after = discarded
     world.run(1.0)
@@ -220,6 +220,8 @@ def test_a_page_that_only_one_side_wrote_is_made_equal(seed):
     """§4.4 step 3: the secondary's own writes count as well, or its memory would drift away."""
     world = protected(seed).run(0.2)
     for name in ("secondary", "primary"):
+        qemu(world, name).rng = Undisturbed()  # its own noise must not come in between
+    for name in ("secondary", "primary"):
         between_syncvms(world)
         qemu(world, name).write(guest.NOISE0, 4711 + len(name))
         done = world.leader().core.totals["syncvms"]
@@ -233,8 +235,11 @@ def test_a_page_that_only_one_side_wrote_is_made_equal(seed):
 
 @each_seed
 def test_only_divergent_pages_travel(seed):
-    """§4.4 steps 4, 5: of the dirty pages those are sent whose contents differ, each once, and no other."""
-    world, at_stop, expected, sent = protected(seed), {}, {}, {}
+    """§4.4 steps 4, 5: of the dirty pages those are sent whose contents differ, each once, and no other.
+
+    Beyond the paper: of many pages only blocks are sent, and pages whose blocks' hashes told too little once more, whole.
+    """
+    world, at_stop, expected, sent, again = protected(seed), {}, {}, {}, {}
 
     def look(seen):
         if not isinstance(seen.thing, act.SendData):
@@ -242,18 +247,23 @@ def test_only_divergent_pages_travel(seed):
         m = seen.thing.message
         if isinstance(m, wire.Bitmap):
             at_stop[seen.who, m.number] = list(qemu(world, seen.who).ram)
+        elif isinstance(m, wire.Resend):
+            again[m.number] = list(array("I", m.payload))
+        elif isinstance(m, wire.StageBlocks):
+            pages = leader.core.role.syncvm._divergent
+            done = len(sent.setdefault(m.number, []))
+            sent[m.number] += pages[done:done + m.count]
         elif isinstance(m, wire.StagePages):
-            pages = array("I")
-            pages.frombytes(m.payload[:4 * m.count])
-            sent.setdefault(m.number, []).extend(pages)
+            sent.setdefault(m.number, []).extend(array("I", m.payload[:4 * m.count]))
         elif isinstance(m, wire.StageEnd):
             ours, theirs = at_stop["primary", m.number], at_stop["secondary", m.number]
             expected[m.number] = [p for p in range(guest.PAGES) if ours[p] != theirs[p]]
+    leader = world.leader()
     world.before = look
     world.run(1.0)
     assert len(expected) > 10 and sum(map(len, expected.values())) > 10
     for number, pages in expected.items():
-        assert sent.get(number, []) == pages, f"syncvm {number}"
+        assert sent.get(number, []) == pages + again.get(number, []), f"syncvm {number}"
     totals = world.leader().core.totals
     assert totals["divergent_pages"] < totals["dirty_pages"] / 2
 
@@ -292,7 +302,7 @@ def test_with_one_order_of_inputs_the_same_pages_are_written_on_both_sides(seed)
     after = world.leader().core.totals
     assert after["syncvms"] - before["syncvms"] > 10 and after["dirty_pages"] - before["dirty_pages"] > 30
     assert after["divergent_pages"] == before["divergent_pages"]
-    assert world.all(GOT, wire.StagePages) == []
+    assert world.all(GOT, wire.StagePages) == world.all(GOT, wire.StageBlocks) == []
 
 
 @each_seed
@@ -307,14 +317,16 @@ def test_the_secondary_must_not_apply_while_it_receives(seed):
         m = seen.thing.message if isinstance(seen.thing, act.SendData) else seen.thing
         if seen.how == DOES and isinstance(m, wire.Bitmap):
             stopped[seen.who, m.number] = list(qemu(world, seen.who).ram)
-        elif seen.how == GOT and isinstance(m, (wire.StagePages, wire.StageEnd)):
+        elif seen.how == GOT and isinstance(m, (wire.StageBlocks, wire.StagePages, wire.StageEnd)):
             assert qemu(world, "secondary").ram == stopped["secondary", m.number]
             many.append(m.number)
 
     def applied(seen):
-        if seen.how == GOT and isinstance(seen.thing, wire.StagePages):
+        if seen.how == GOT and isinstance(seen.thing, (wire.StageBlocks, wire.StagePages)):
             assert qemu(world, "secondary").ram == stopped["secondary", seen.thing.number]
         elif seen.how == GOT and isinstance(seen.thing, wire.StageEnd):
+            if world.members["secondary"].core.role.syncvm.phase == "stage":
+                return  # not all came out right: it is asked for
             assert qemu(world, "secondary").ram == stopped["primary", seen.thing.number]
     world.before, world.after = look, applied
     between_syncvms(world.run(0.3))
@@ -383,7 +395,8 @@ def test_messages_of_an_old_view_are_passed_over(seed):
     world.power_on("primary")
     world.until(world.protected).run(0.05)
     assert len({type(s.thing) for s in old}) > 10 and all(s.thing.view == 1 for s in old)
-    data = (wire.Bitmap, wire.Hashes, wire.StagePages, wire.StageEnd, wire.Staged, wire.Applied)
+    data = (wire.Bitmap, wire.Hashes, wire.Divergent, wire.BlockHashes, wire.StageBlocks, wire.StagePages, wire.StageEnd,
+            wire.Resend, wire.Staged, wire.Applied)
     for seen in old:
         member = world.members[seen.who]
         before, emitted = _state(world), len(world.all(DOES, act.Emit))

@@ -66,11 +66,43 @@ class FakeMemory:
     def hash(self, index: array) -> array:
         return array("Q", (self.ram[p] for p in index))
 
-    def compare(self, a: array, b: array, index: array) -> array:
-        return array("I", (p for x, y, p in zip(a, b, index) if x != y))
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        return array("I", (p for x, y, p in zip(a, b, range(len(a)) if index is None else index) if x != y))
 
     def gather(self, index: array) -> bytes:
         return b"".join(self.ram[p].to_bytes(8, "big").ljust(4096, b"\0") for p in index)
+
+    def bits_of(self, bitmap: bytes, bits: int) -> array:
+        return array("I", (n for n in range(bits) if bitmap[n // 8] >> n % 8 & 1))
+
+    def bitmap_of(self, index: array, bits: int) -> bytearray:
+        return bytearray(sum(1 << n for n in index).to_bytes((bits + 63) // 64 * 8, "little"))
+
+    def hash_blocks(self, index: array) -> array:
+        return array("H", (hash(block) & 0xffff for block in self._blocks(index)))
+
+    def block_masks(self, index: array, theirs: array) -> array:
+        differ = [mine != other for mine, other in zip(self.hash_blocks(index), theirs)]
+        return array("Q", (sum(differ[64 * n + k] << k for k in range(64)) for n in range(len(index))))
+
+    def count_blocks(self, masks: array) -> int:
+        return sum(map(int.bit_count, masks))
+
+    def gather_blocks(self, index: array, masks: array) -> bytes:
+        blocks = self._blocks(index)
+        return b"".join(blocks[64 * n + k] for n, mask in enumerate(masks) for k in range(64) if mask >> k & 1)
+
+    def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytes, array]:
+        pages, data = self._blocks(index), bytes(blocks)
+        for n, mask in enumerate(masks):
+            for k in range(64):
+                if mask >> k & 1:
+                    pages[64 * n + k], data = data[:64], data[64:]
+        return b"".join(pages), array("Q", (int.from_bytes(pages[n], "big") >> 448 for n in range(0, len(pages), 64)))
+
+    def _blocks(self, index: array) -> list[bytes]:
+        data = self.gather(index)
+        return [data[at:at + 64] for at in range(0, len(data), 64)]
 
     def apply(self, index: array, data: bytes) -> None:
         for n, page in enumerate(index):
@@ -144,6 +176,8 @@ class Node:
             later(("data_writable",))
         elif isinstance(action, act.Hash):
             later(("hashed", action.tag, self.memory.hash(action.index)))
+        elif isinstance(action, act.HashBlocks):
+            later(("blocks_hashed", action.tag, self.memory.hash_blocks(action.index)))
         elif isinstance(action, act.HashDisks):
             later(("disks_hashed", action.tag, self.disk_hashes))
         elif isinstance(action, act.SaveDevice):

@@ -161,8 +161,11 @@ def test_a_bitmap_has_whole_words_for_all_pages_and_no_more(guest, length):
     need = -(-guest // 64) * 8
     pages.check_bitmap(bytes(need), guest)
     if length != need:
-        with pytest.raises(WireError, match=f"dirty bitmap of {length} bytes for {guest} pages"):
+        with pytest.raises(WireError, match=f"bitmap of {length} bytes for {guest} pages"):
             pages.check_bitmap(bytes(length), guest)
+    if guest % 64:
+        with pytest.raises(WireError, match="bits behind the last one"):
+            pages.check_bitmap(bytes(need - 1) + b"\x80", guest)
 
 
 def test_all_pages_are_all_pages():

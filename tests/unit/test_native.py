@@ -53,6 +53,14 @@ def ram(tmp_path_factory):
     out.close()
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Guest memory that tests write."""
+    out = new_ram(tmp_path_factory.mktemp("native") / "few", 4)
+    yield out
+    out.close()
+
+
 def page(ram, number):
     return ram.map[number * PAGE_BYTES:(number + 1) * PAGE_BYTES]
 
@@ -116,6 +124,32 @@ def test_the_hashes_are_in_the_order_of_the_pages_asked_for(lib, pool, ram, numb
     assert list(lib.hash_pages(pool, ram, array("I", numbers))) == [CityHash64(page(ram, n)) for n in numbers]
 
 
+def test_every_kernel_gives_googles_hashes(lib, pool, ram):
+    kernels = lib.hash_kernels()
+    assert kernels[-2:] == ["pairs", "plain"] and set(kernels) <= {"avx512", "avx2", "pairs", "plain"}
+    wanted = array("Q", (CityHash64(page(ram, n)) for n in ALL))
+    for kernel in kernels:
+        assert lib.hash_pages(pool, ram, ALL, kernel) == wanted
+
+
+@given(page_sets, st.integers(), st.integers(0, 8 * PAGE_BYTES - 1))
+@settings(max_examples=50)
+def test_every_kernel_hashes_any_group_of_pages_like_googles(lib, pool, few, numbers, seed, bit):
+    few.map[:PAGE_BYTES] = random.Random(seed).randbytes(PAGE_BYTES)
+    few.map[PAGE_BYTES:4 * PAGE_BYTES] = bytes(2 * PAGE_BYTES) + b"\xff" * PAGE_BYTES
+    few.map[PAGE_BYTES + bit // 8] = few.map[3 * PAGE_BYTES + bit // 8] = 1 << bit % 8
+    index = array("I", (number % few.pages for number in numbers))
+    wanted = [CityHash64(page(few, n)) for n in index]
+    for kernel in lib.hash_kernels():
+        assert list(lib.hash_pages(pool, few, index, kernel)) == wanted
+
+
+@pytest.mark.parametrize("kernel", ["", "magic", "plain "])
+def test_a_kernel_that_this_cpu_does_not_run_is_refused_never_replaced(lib, pool, ram, kernel):
+    with pytest.raises(NativeError, match=f"hashing pages with kernel '{kernel}': Invalid argument"):
+        lib.hash_pages(pool, ram, ALL, kernel)
+
+
 @given(page_sets)
 def test_gather_copies_the_pages_one_after_the_other(lib, ram, numbers):
     assert lib.gather(ram, array("I", numbers)) == b"".join(page(ram, n) for n in numbers)
@@ -145,9 +179,81 @@ def test_apply_overwrites_these_pages_and_no_other_byte(lib, ram, numbers, seed)
 def test_compare_gives_the_pages_whose_hashes_differ(lib, rows):
     a, b, index = (array(code, (row[n] for row in rows)) for n, code in ((0, "Q"), (1, "Q"), (2, "I")))
     assert list(lib.compare(a, b, index)) == [n for x, y, n in rows if x != y]
+    assert list(lib.compare(a, b)) == [at for at, (x, y, _) in enumerate(rows) if x != y]
+
+
+# --- blocks ---
+
+def block_hash(block):
+    """As native/src/blocks.c does it: NH over pairs of words, folded."""
+    keys = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+            0xcbbb9d5d, 0x629a292a, 0x9159015a, 0x152fecd8, 0x67332667, 0x8eb44a87, 0xdb0c2e0d, 0x47b5481d]
+    word = [w + key & 0xffffffff for w, key in zip(array("I", block), keys)]
+    return sum(word[n] * word[n + 1] for n in range(0, 16, 2)) * 0x9e3779b97f4a7c15 >> 48 & 0xffff
+
+
+@given(page_sets)
+@settings(max_examples=20)
+def test_block_hashes_are_those_of_the_blocks_in_order(lib, pool, ram, numbers):
+    blocks = [page(ram, n)[at:at + 64] for n in numbers for at in range(0, PAGE_BYTES, 64)]
+    assert list(lib.block_hashes(pool, ram, array("I", numbers))) == list(map(block_hash, blocks))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, PAGE_BYTES - 1), st.integers(1, 255)), max_size=60),
+       st.permutations(range(4)))
+@settings(max_examples=50)
+def test_patched_pages_are_the_leaders_and_only_blocks_that_differ_are_taken(lib, pool, few, tmp_path_factory, changes,
+                                                                             order):
+    """``few`` is the leader's memory; the secondary's is the same but for some bytes."""
+    def block(ram, n, k):
+        return page(ram, n)[64 * k:64 * k + 64]
+
+    theirs = new_ram(tmp_path_factory.getbasetemp() / "theirs", 4)
+    theirs.map[:] = few.map[:]
+    for number, at, value in changes:
+        theirs.map[number * PAGE_BYTES + at] ^= value
+    before, index = theirs.map[:], array("I", order)
+    masks = lib.block_masks(pool, few, index, lib.block_hashes(pool, theirs, index))
+    differ = [sum((block(few, n, k) != block(theirs, n, k)) << k for k in range(64)) for n in order]
+    assert list(masks) == differ and lib.count_blocks(masks) == sum(map(int.bit_count, differ))
+    blocks = lib.gather_blocks(few, index, masks)
+    assert blocks == b"".join(block(few, n, k) for n, mask in zip(order, masks) for k in range(64) if mask >> k & 1)
+    for kind in (bytes, bytearray, memoryview):
+        patched = lib.patch_pages(theirs, index, masks, kind(blocks))
+        assert patched == lib.gather(few, index) and theirs.map[:] == before
+    assert lib.hash_data(pool, patched) == lib.hash_pages(pool, few, index)
+    theirs.close()
+
+
+def test_blocks_that_do_not_fit_are_refused(lib, pool, few):
+    index, masks = array("I", [1, 2]), array("Q", [1, 6])
+    for data in (b"", bytes(64), bytes(191), bytes(256)):
+        with pytest.raises(NativeError):
+            lib.patch_pages(few, index, masks, data)
+    for work in (lambda: lib.patch_pages(few, index, masks[:1], bytes(64)),
+                 lambda: lib.gather_blocks(few, index, masks[:1]),
+                 lambda: lib.block_masks(pool, few, index, array("H", bytes(2 * 127))),
+                 lambda: lib.hash_data(pool, bytes(4097)),
+                 lambda: lib.block_masks(pool, few, index, array("I", bytes(4 * 128))), lambda: lib.count_blocks(index),
+                 lambda: lib.gather_blocks(few, index, array("I", [1, 2])), lambda: lib.block_hashes(pool, few, masks)):
+        with pytest.raises(NativeError):
+            work()
+    for work in (lambda: lib.patch_pages(few, array("I", [9, 1]), masks, bytes(192)),
+                 lambda: lib.gather_blocks(few, array("I", [1, 4]), masks),
+                 lambda: lib.block_hashes(pool, few, array("I", [4])),
+                 lambda: lib.block_masks(pool, few, array("I", [4]), array("H", bytes(128))),
+                 lambda: lib.bitmap_of(array("I", [4]), 4)):
+        with pytest.raises(NativeError, match="out of range"):
+            work()
 
 
 # --- bitmaps ---
+
+@given(st.integers(1, 400).flatmap(lambda bits: st.tuples(st.just(bits), st.sets(st.integers(0, bits - 1)))))
+def test_the_bitmap_of_numbers_has_them_set_and_no_other(lib, case):
+    bits, numbers = case
+    assert lib.bitmap_of(array("I", numbers), bits) == bitmap_of(numbers, bits)
+
 
 @given(st.integers(1, 400).flatmap(lambda pages: st.tuples(st.just(pages), *2 * [st.sets(st.integers(0, pages - 1))])))
 def test_union_and_its_pages_are_those_of_the_sets(lib, case):
@@ -188,6 +294,9 @@ def test_page_numbers_of_another_type_are_refused(lib, pool, ram, index):
 def test_hashes_that_do_not_fit_are_refused(lib, a, b, words):
     with pytest.raises(NativeError, match=words):
         lib.compare(a, b, array("I", [1, 2]))
+    if len(a):
+        with pytest.raises(NativeError):
+            lib.compare(a, b)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2 * PAGE_BYTES - 1, 2 * PAGE_BYTES + 1, 3 * PAGE_BYTES])

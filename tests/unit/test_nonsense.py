@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import zlib
 from dataclasses import fields
 
 import pytest
@@ -13,16 +14,18 @@ from hypothesis import strategies as st
 from plover import wire
 from plover.errors import InvariantViolation, WireError
 from plover.log import INPUT, SYNCVM, Entry, pack
-from plover.syncvm import chain_digest
+from plover.packing import pack_state
+from plover.staging import chain_digest
 from test_wire import TYPES as ALL_TYPES
 
 TYPES = [cls for cls in ALL_TYPES if cls is not wire.Hello]  # a Hello never gets past the links: see test_peers.py
 EXAMPLES = 20
-DATA_TYPES = (wire.FillPages, wire.FillState, wire.FillDone, wire.Bitmap, wire.Hashes, wire.StagePages, wire.StageEnd,
-              wire.Staged, wire.Applied, wire.LateInput)
+DATA_TYPES = (wire.FillPages, wire.FillState, wire.FillDone, wire.Bitmap, wire.Hashes, wire.Divergent, wire.BlockHashes,
+              wire.StageBlocks, wire.StagePages, wire.StageEnd, wire.Resend, wire.Staged, wire.Applied, wire.LateInput)
 CONSENSUS_TYPES = (wire.Heartbeat, wire.HeartbeatAck, wire.ProposeRecord, wire.Append, wire.AppendAck, wire.VoteRequest,
                    wire.VoteReply)
 REFUSALS = (WireError, InvariantViolation)
+DEVICE = pack_state(b"device", b"")
 COUNTABLE = 2**62  # no number of ours gets further by counting
 
 
@@ -147,12 +150,23 @@ def at_stage(moments):
     (lambda v, n: wire.StagePages(v, n, 2, bytes(4100)), "2 pages announced, 4100 bytes came"),
     (lambda v, n: wire.StagePages(v, n, 1, b"\xff" * 4100), "outside the guest's"),
     (lambda v, n: wire.StagePages(v, n, 600, bytes(4100) * 600), "600 pages staged, only"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 12345, b"device"), "do not fit the leader's digest"),
-    (lambda v, n: wire.StageEnd(v, n, 1, chain_digest(FakeMemory(), 0, b""), b""), "staged 0 pages do not fit"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 12345, 0, 6, DEVICE), "do not fit the leader's digest"),
+    (lambda v, n: wire.StageEnd(v, n, 1, chain_digest(FakeMemory(), 0, b"device"), 0, 6, DEVICE), "1 pages announced"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 7, DEVICE), "device state: .* do not inflate to 7"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 5, DEVICE), "device state: .* do not inflate to 5"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE + b"x"), "device state: .* do not inflate to 6"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE[:-1]), "device state: .* do not inflate to 6"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, b"device"), "device state: Error"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 2**32 - 1, DEVICE), "the limit is"),
+    (lambda v, n: wire.Divergent(v, n, b"1234567"), "bitmap of 7 bytes"),
+    (lambda v, n: wire.Divergent(v, n, bytes(8)), "blocks of 0 pages asked for"),
+    (lambda v, n: wire.Divergent(v, n, b"\xff" * 8), "bits behind the last one"),
+    (lambda v, n: wire.StageBlocks(v, n, 1, bytes(16)), "not asked for"),
     (lambda v, n: wire.Bitmap(v, n, False, bytes(80)), "second dirty bitmap"),
-    (lambda v, n: wire.Bitmap(v, n, False, bytes(79)), "dirty bitmap of 79 bytes"),
     (lambda v, n: wire.Applied(v, n), "Applied sent to a secondary"),
-], ids=["short", "outside", "too-many", "wrong-digest", "wrong-count", "second-bitmap", "short-bitmap", "wrong-way"])
+], ids=["short", "outside", "too-many", "wrong-digest", "wrong-count", "state-short", "state-long", "state-more",
+        "state-cut", "state-not-deflated", "state-size", "divergent-short", "divergent-none", "divergent-behind",
+        "blocks-unasked", "second-bitmap", "wrong-way"])
 def test_a_spoilt_syncvm_is_refused_before_it_touches_guest_memory(moments, spoil, words):
     cluster, secondary, syncvm = at_stage(moments)
     before = list(secondary.memory.ram)
@@ -166,8 +180,14 @@ def test_a_spoilt_syncvm_is_refused_before_it_touches_guest_memory(moments, spoi
     (lambda v, n: wire.Staged(v, n), "acknowledged in phase"),
     (lambda v, n: wire.Applied(v, n), "applied in phase"),
     (lambda v, n: wire.Hashes(v, n, False, b"1234567"), "7 bytes of hashes"),
+    (lambda v, n: wire.BlockHashes(v, n, bytes(256)), "hashes of blocks in phase"),
+    (lambda v, n: wire.Resend(v, n, True), "asked to send again in phase"),
+    (lambda v, n: wire.Bitmap(v, n, False, bytes(79)), "dirty bitmap: Error"),
+    (lambda v, n: wire.Bitmap(v, n, False, zlib.compress(bytes(81))), "do not inflate to 80"),
+    (lambda v, n: wire.Bitmap(v, n, False, zlib.compress(bytes(64 << 20))), "do not inflate to 80"),
     (lambda v, n: wire.StagePages(v, n, 1, bytes(4100)), "StagePages sent to a leader"),
-], ids=["staged-too-early", "applied-too-early", "odd-hashes", "wrong-way"])
+], ids=["staged-too-early", "applied-too-early", "odd-hashes", "block-hashes", "resend", "bitmap-not-deflated",
+        "bitmap-long", "bitmap-huge", "wrong-way"])
 def test_an_early_or_odd_answer_releases_nothing(moments, spoil, words):
     cluster = copy.deepcopy(moments["syncvm"])
     leader = cluster["primary"]
@@ -181,7 +201,9 @@ def test_an_early_or_odd_answer_releases_nothing(moments, spoil, words):
 def test_messages_of_another_view_or_syncvm_are_passed_over(moments):
     cluster, secondary, syncvm = at_stage(moments)
     for view, number in ((syncvm.view - 1, syncvm.number), (syncvm.view, syncvm.number + 1)):
-        secondary.core.at(cluster.now).data(wire.StageEnd(view, number, 0, 1, b"wrong"))
+        secondary.core.at(cluster.now).data(wire.StageEnd(view, number, 0, 1, 0, 5, b"wrong"))
+        secondary.core.data(wire.Divergent(view, number, b"wrong"))
+        secondary.core.data(wire.StageBlocks(view, number, 9, b"wrong"))
         secondary.core.data(wire.StagePages(view, number, 9, b"wrong"))
     cluster.run_until(cluster.protected)
     cluster.run_until(lambda: cluster["primary"].core.figures is not None)

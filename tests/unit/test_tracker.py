@@ -125,6 +125,17 @@ def test_a_page_that_a_syncvm_overwrote_and_the_vm_wrote_back_is_told(lib, track
         tracker.synced(array("I", [1]), b"half a page")
 
 
+def test_pages_that_both_hosts_hold_as_zeros_are_clean_as_long_as_they_are_zero(tracker, ram):
+    assert any(ram.map[PAGE_BYTES:2 * PAGE_BYTES])
+    tracker.synced(array("I", [1, 2]), None)
+    assert fetched(tracker) == (2, bitmap_of([1, 2]))
+    tracker.synced(array("I", [1, 2]), None)
+    ram.map[PAGE_BYTES:2 * PAGE_BYTES] = bytes(PAGE_BYTES)
+    assert fetched(tracker) == (1, bitmap_of([2]))
+    with pytest.raises(NativeError):
+        tracker.synced(array("I", [PAGES]), None)
+
+
 def test_a_page_that_changed_while_it_was_sent_and_went_back_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("PLOVER_NATIVE_DIR", str(BUILD))
     new_ram(tmp_path / "ram").close()

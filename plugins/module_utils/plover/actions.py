@@ -137,6 +137,12 @@ class Hash(NamedTuple):
     index: array
 
 
+class HashBlocks(NamedTuple):
+    """16-bit hashes of the blocks of pages -> blocks_hashed(tag, hashes)."""
+    tag: Tag
+    index: array
+
+
 class OpenTracker(NamedTuple):
     """Map guest RAM and start dirty tracking, all clean -> tracker_open(tag)."""
     tag: Tag
@@ -179,11 +185,29 @@ class Memory(Protocol):
     def pages_of(self, bitmap: bytes) -> array:
         """Page numbers set in the bitmap, ascending."""
 
+    def bits_of(self, bitmap: bytes, bits: int) -> array:
+        """The numbers that are set in a bitmap of ``bits`` bits, ascending."""
+
+    def bitmap_of(self, index: array, bits: int) -> bytearray:
+        """The bitmap of ``bits`` bits, in whole 64-bit words, in which these are set."""
+
     def nonzero(self, index: array) -> array:
         """Those of ``index`` that are not all zero."""
 
-    def compare(self, a: array, b: array, index: array) -> array:
-        """Those of ``index`` whose hashes differ."""
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        """Those of ``index`` whose hashes differ; without one: where in ``a`` and ``b`` they do."""
+
+    def block_masks(self, index: array, theirs: array) -> array:
+        """Per page a mask of the blocks whose hashes are not ``theirs``; block i of a page is bit i."""
+
+    def count_blocks(self, masks: array) -> int:
+        """How many blocks these masks name."""
+
+    def gather_blocks(self, index: array, masks: array) -> bytes:
+        """The blocks that the masks name, one after the other."""
+
+    def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytes, array]:
+        """(Copies of the pages with these blocks in them, the hashes of these copies.) The pages stay as they are."""
 
     def gather(self, index: array) -> bytes:
         """The pages, one after the other."""

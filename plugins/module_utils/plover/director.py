@@ -28,6 +28,7 @@ from .syncvm import Figures
 
 RECENT_MAX = 1024  # syncvms whose figures are kept
 _LEADER_ONLY = (wire.JoinRequest, wire.Leave)
+_SECONDARY_SAYS = (wire.Bitmap, wire.Hashes, wire.BlockHashes, wire.Resend, wire.Staged, wire.Applied, wire.DiskHashes)
 
 
 class Director:
@@ -246,7 +247,7 @@ class Director:
             if leader.fill and m.join == leader.fill.join:
                 leader.fill_done()
             return
-        if not isinstance(m, (wire.Bitmap, wire.Hashes, wire.Staged, wire.Applied, wire.DiskHashes)):
+        if not isinstance(m, _SECONDARY_SAYS):
             raise WireError(f"{type(m).__name__} sent to a leader")
         if not leader.syncvm or m.number != leader.syncvm.number:
             return
@@ -256,6 +257,11 @@ class Director:
         elif isinstance(m, wire.Hashes):
             leader.audited(m)
             self._captured()
+        elif isinstance(m, wire.BlockHashes):
+            self.emit(*leader.syncvm.on_block_hashes(m))
+            self._captured()
+        elif isinstance(m, wire.Resend):
+            self.emit(*leader.syncvm.on_resend(m))
         elif isinstance(m, wire.DiskHashes):
             leader.syncvm.on_disk_hashes(m)
         elif isinstance(m, wire.Staged):
@@ -271,9 +277,8 @@ class Director:
         elif isinstance(m, wire.Bitmap):
             self.chronicle.interrupted(self.now)  # the leader's VM stands still; after a handover it does not run on there
             role.on_bitmap(m)
-        elif isinstance(m, wire.StagePages):
-            if role.of_this_syncvm(m):
-                self.emit(*role.syncvm.on_stage_pages(m))
+        elif isinstance(m, (wire.Divergent, wire.StageBlocks, wire.StagePages)):
+            role.on_staging(m)
         elif isinstance(m, wire.StageEnd):
             role.on_stage_end(m)
         else:
@@ -403,6 +408,10 @@ class Director:
         if work:
             self.emit(*work.hashed(hashes))
             self._captured()
+
+    def blocks_hashed(self, tag: act.Tag, hashes: array) -> None:
+        if isinstance(self.role, Follower) and self._work(tag) is self.role.syncvm is not None:
+            self.emit(*self.role.syncvm.blocks_hashed(hashes))
 
     def colo_loaded(self, tag: act.Tag) -> None:
         if self._work(tag) is None:

@@ -33,6 +33,7 @@ class Follower:
         self.applied = 0
         self.fill: SecondaryFill | None = None
         self.syncvm: SecondarySyncvm | None = None
+        self.device = b""  # the last device state that was staged here, to tell what differs in the next
         self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
         self.drain = DrainLimit(self.config.syncvm_drain_ms_max / 1000)
         self._ask_at = 0.0
@@ -121,31 +122,42 @@ class Follower:
             elif entry.view == self.cons.view:
                 number = NUMBER.unpack(entry.payload)[0]
                 if self.syncvm is None or self.syncvm.number != number:
-                    self.syncvm = SecondarySyncvm(self.cons.view, number, self.core.memory, self.config.checkpoints)
+                    self.syncvm = self._secondary_syncvm(self.cons.view, number)
                 limit_s = self.drain.take() if entry.kind == SYNCVM else None
                 self.core.emit(*self.syncvm.start(self.core.now, limit_s))
+
+    def _secondary_syncvm(self, view: int, number: int) -> SecondarySyncvm:
+        return SecondarySyncvm(view, number, self.core.memory, self.device, self.config.checkpoints)
 
     def output(self, frames: bytes) -> None:
         self.guard.hold(frames, self.core.now)
 
     def on_bitmap(self, m: wire.Bitmap) -> None:
         if self.syncvm is None and self.filled:
-            self.syncvm = SecondarySyncvm(m.view, m.number, self.core.memory, self.config.checkpoints)
+            self.syncvm = self._secondary_syncvm(m.view, m.number)
         if self.of_this_syncvm(m):
             self.core.emit(*self.syncvm.on_bitmap(m))
 
-    def on_stage_end(self, m: wire.StageEnd) -> None:
+    def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> None:
         if self.of_this_syncvm(m):
-            self.core.emit(*self.syncvm.on_stage_end(m))
+            self.core.emit(*self.syncvm.on_staging(m))
+
+    def on_stage_end(self, m: wire.StageEnd) -> None:
+        if not self.of_this_syncvm(m):
+            return
+        self.core.emit(*self.syncvm.on_stage_end(m))
+        if self.syncvm.holds_new_state:
+            self.device = self.syncvm.device
             self.guard.discard()  # the leader speaks for all up to here
             if self.syncvm.limit_s is not None:
                 self.drain.learn(self.core.now - self.syncvm.started)
 
-    def of_this_syncvm(self, m: wire.Bitmap | wire.StagePages | wire.StageEnd) -> bool:
+    def of_this_syncvm(self, m: wire.Bitmap | wire.Divergent | wire.StageBlocks | wire.StagePages | wire.StageEnd) -> bool:
         return self.syncvm is not None and (m.view, m.number) == (self.syncvm.view, self.syncvm.number)
 
     def abandon_syncvm(self) -> None:
         """Another view began. What is complete here goes on to its end; what is not was not acknowledged either."""
+        self.device = b""  # the leader of the next view begins with a whole one
         if self.syncvm is not None and not self.syncvm.holds_new_state:
             self.syncvm.abandon()
             self.syncvm = None

@@ -41,6 +41,7 @@ class Leader(Joining):
         self.peer_state = ABSENT
         self.peer_note = "no secondary has asked to join yet"
         self.syncvm: LeaderSyncvm | None = None
+        self.device = b""  # the last device state that the secondary acknowledged; the next one is told as what differs
         self.fill: LeaderFill | None = None
         self.stream = b""
         self.joins = 0
@@ -295,7 +296,8 @@ class Leader(Joining):
             audit = (sv.DISKS if self.audit_disks else sv.MEMORY) if self.audits else 0
             self.audit_running, self.audits, self.audit_disks = self.audits, [], False
             number = self.core.next_syncvm_number()
-            self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory, self.config.checkpoints)
+            whole, base = self.config.checkpoints, b"" if self.config.checkpoints else self.device
+            self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory, base, whole)
             self.syncvm.started = now
             self.cons.propose(AUDIT if audit else SYNCVM, NUMBER.pack(number))
 
@@ -317,6 +319,7 @@ class Leader(Joining):
         self.syncvm.on_staged()
         if not self.serving or self.peer not in self.cons.record.in_sync:
             raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
+        self.device = self.syncvm.device
         self._release(self._sync_mark, CONFIRM_TRIES_MAX)
         self.cons.truncate_to(self._sync_index)
         if self.syncvm.phase == sv.LOAD:
@@ -377,7 +380,8 @@ class Leader(Joining):
         if self.syncvm:
             self.syncvm.abandon()
         self.syncvm = self.fill = None
-        self.stream = b""
+        # The secondary may have taken what was given up all the same: nobody here knows which state it holds.
+        self.stream = self.device = b""
         for answer in self.audits + self.audit_running:
             answer(why)
         self.audits, self.audit_running = [], []

@@ -67,19 +67,42 @@ class GuestMemory:
     def pages_of(self, bitmap: bytes) -> array:
         return self._native.bitmap_pages(bitmap, self.pages)
 
+    def bits_of(self, bitmap: bytes, bits: int) -> array:
+        return self._native.bitmap_pages(bitmap, bits)
+
+    def bitmap_of(self, index: array, bits: int) -> bytearray:
+        return self._native.bitmap_of(index, bits)
+
     def nonzero(self, index: array) -> array:
         """Those of ``index`` that are not all zeros: the others need not be sent to a host whose memory is fresh."""
         out = self._native.nonzero(self.ram, index)
         if self._compares and len(out) < len(index):
             zero = array("I", sorted(set(index) - set(out)))
-            self._synced(zero, bytes(native.PAGE_BYTES * len(zero)))
+            self._synced(zero, None)
         return out
 
     def hash(self, index: array) -> array:
         with self._hashing:
             return self._native.hash_pages(self.pool, self.ram, index)
 
-    def compare(self, a: array, b: array, index: array) -> array:
+    def hash_blocks(self, index: array) -> array:
+        with self._hashing:
+            return self._native.block_hashes(self.pool, self.ram, index)
+
+    def block_masks(self, index: array, theirs: array) -> array:
+        return self._native.block_masks(self.pool, self.ram, index, theirs)
+
+    def count_blocks(self, masks: array) -> int:
+        return self._native.count_blocks(masks)
+
+    def gather_blocks(self, index: array, masks: array) -> bytes:
+        return self._native.gather_blocks(self.ram, index, masks)
+
+    def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytearray, array]:
+        pages = self._native.patch_pages(self.ram, index, masks, blocks)
+        return pages, self._native.hash_data(self.pool, pages)
+
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
         return self._native.compare(a, b, index)
 
     def gather(self, index: array) -> bytes:
@@ -91,7 +114,7 @@ class GuestMemory:
         self._native.apply(self.ram, index, data)
         self._synced(index, data)
 
-    def _synced(self, index: array, data: bytes) -> None:
+    def _synced(self, index: array, data: bytes | None) -> None:
         """Tell a tracker that compares contents what both hosts hold now."""
         if self._compares:
             self._tracker.synced(index, data)

@@ -6,6 +6,7 @@ Sizes are checked here before the library sees a pointer, and again there. Calls
 from __future__ import annotations
 
 import ctypes as c
+import itertools
 import mmap
 import os
 import platform
@@ -15,8 +16,10 @@ from pathlib import Path
 
 from .errors import PloverError
 
-ABI = 2
+ABI = 4
 PAGE_BYTES = 4096
+BLOCK_BYTES = 64
+_PAGE_BLOCKS = PAGE_BYTES // BLOCK_BYTES
 DEFAULT_DIR = "/opt/plover/current/native"
 _SYS_PIDFD_GETFD = 438
 
@@ -57,7 +60,10 @@ def _readonly_address(view: memoryview) -> int:
 
 
 def _numbers(numbers, kind: str) -> int:
-    """Address of an array of ``kind``: "I" page numbers, "Q" hashes; of another width they would be read beyond its end."""
+    """Address of an array of ``kind``: "I" page numbers, "Q" hashes, "H" those of blocks.
+
+    Of another width it would be read beyond its end.
+    """
     if not isinstance(numbers, array) or numbers.typecode != kind:
         raise NativeError(f"{numbers!r:.60} is no array of type {kind!r}")
     return numbers.buffer_info()[0]
@@ -120,11 +126,12 @@ class Tracker:
         return _checked(self._lib.plover_tracker_fetch(self._handle, _address(bitmap, True), words), "dirty tracking")
 
     def synced(self, index: array, data) -> None:
-        """Both hosts now hold ``data`` (4096 bytes a page) in the pages of ``index`` (array "I"): their clean content."""
-        if _bytes_of(data) != PAGE_BYTES * len(index):
+        """Both hosts now hold ``data`` (4096 bytes a page; None: zeros) in the pages of ``index`` (array "I"): their clean
+        content."""
+        if data is not None and _bytes_of(data) != PAGE_BYTES * len(index):
             raise NativeError(f"{_bytes_of(data)} bytes for {len(index)} pages")
-        _checked(self._lib.plover_tracker_synced(self._handle, _numbers(index, "I"), len(index), _address(data, False)),
-                 "dirty tracking")
+        _checked(self._lib.plover_tracker_synced(self._handle, _numbers(index, "I"), len(index),
+                                                 None if data is None else _address(data, False)), "dirty tracking")
 
     def close(self) -> None:
         if self._handle:
@@ -147,22 +154,29 @@ class Native:
             self._lib = lib = c.CDLL(str(path))
         except OSError as error:
             raise NativeError(f"{path}: {error}; role 'native' installs it (PLOVER_NATIVE_DIR overrides)") from error
+        if lib.plover_abi_version() != ABI:  # before the functions are looked up, that another version may not have
+            raise NativeError(f"{path}: ABI {lib.plover_abi_version()}, this runtime needs {ABI}; deploy both together")
         void, size, big = c.c_void_p, c.c_size_t, c.c_int64
         for name, result, arguments in (
-                ("abi_version", c.c_uint32, []), ("cityhash64", c.c_uint64, [void, size]),
+                ("cityhash64", c.c_uint64, [void, size]),
                 ("pool_new", void, [c.c_uint]), ("pool_threads", c.c_uint, [void]), ("pool_free", None, [void]),
                 ("bitmap_union", big, [void, void, size]), ("bitmap_pages", big, [void, size, void, size]),
-                ("hash_pages", c.c_int, [void, void, size, void, size, void]),
+                ("bitmap_of", c.c_int, [void, size, void, size]),
+                ("hash_pages", c.c_int, [void, void, size, void, size, void, c.c_char_p]),
+                ("hash_kernel", c.c_char_p, [c.c_uint]),
                 ("compare", big, [void, void, void, size, void]), ("nonzero", big, [void, size, void, size, void]),
                 ("gather", c.c_int, [void, size, void, size, void]), ("apply", c.c_int, [void, size, void, size, void]),
+                ("block_hashes", c.c_int, [void, void, size, void, size, void]),
+                ("block_masks", c.c_int, [void, void, size, void, size, void, void]),
+                ("count_blocks", big, [void, size]),
+                ("gather_blocks", c.c_int, [void, size, void, size, void, void, size]),
+                ("patch_pages", c.c_int, [void, size, void, size, void, void, size, void]),
                 ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
                                            c.POINTER(void), c.c_char_p, size]),
                 ("tracker_fetch", big, [void, void, size]), ("tracker_synced", c.c_int, [void, void, size, void]),
                 ("tracker_close", None, [void])):
             function = getattr(lib, "plover_" + name)
             function.restype, function.argtypes = result, arguments
-        if lib.plover_abi_version() != ABI:
-            raise NativeError(f"{path}: ABI {lib.plover_abi_version()}, this runtime needs {ABI}; deploy both together")
 
     def cityhash64(self, data) -> int:
         return self._lib.plover_cityhash64(_address(data, False), _bytes_of(data))
@@ -183,19 +197,46 @@ class Native:
         n = _checked(self._lib.plover_bitmap_pages(_address(bitmap, False), pages, _address(out, True), pages), "bitmap")
         return out[:n]
 
-    def hash_pages(self, pool: Pool, ram: GuestRam, index: array) -> array:
-        out = array("Q", bytes(8 * len(index)))
-        _checked(self._lib.plover_hash_pages(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
-                                             _address(out, True)), "hashing pages")
+    def bitmap_of(self, index: array, bits: int) -> bytearray:
+        """The bitmap of ``bits`` bits in which these are set."""
+        out = bytearray((bits + 63) // 64 * 8)
+        _checked(self._lib.plover_bitmap_of(_numbers(index, "I"), len(index), _address(out, True), bits), "bitmap")
         return out
 
-    def compare(self, a: array, b: array, index: array) -> array:
-        """Those pages of ``index`` whose hashes differ."""
-        if not len(a) == len(b) == len(index):
-            raise NativeError(f"{len(a)} and {len(b)} hashes for {len(index)} pages")
-        out = array("I", bytes(4 * len(index)))
-        n = _checked(self._lib.plover_compare(_numbers(a, "Q"), _numbers(b, "Q"), _numbers(index, "I"), len(index),
-                                              _address(out, True)), "comparing hashes")
+    def hash_kernels(self) -> list[str]:
+        """The kernels that this CPU can run, best first."""
+        names = iter(self._lib.plover_hash_kernel(number) for number in itertools.count())
+        return [name.decode() for name in itertools.takewhile(bool, names)]
+
+    def hash_pages(self, pool: Pool, ram: GuestRam, index: array, kernel: str | None = None) -> array:
+        """The pages' hashes, in the order of ``index``. ``kernel``: not the best one, but this."""
+        out = array("Q", (0,)) * len(index)
+        name = None if kernel is None else kernel.encode()
+        _checked(self._lib.plover_hash_pages(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
+                                             _address(out, True), name),
+                 "hashing pages" if kernel is None else f"hashing pages with kernel {kernel!r}")
+        return out
+
+    def hash_data(self, pool: Pool, data) -> array:
+        """The hashes of the pages that ``data`` holds one after the other."""
+        pages, rest = divmod(_bytes_of(data), PAGE_BYTES)
+        if rest:
+            raise NativeError(f"{_bytes_of(data)} bytes are no whole pages")
+        out = array("Q", (0,)) * pages
+        index = array("I", range(pages))
+        _checked(self._lib.plover_hash_pages(pool.handle, _address(data, False), pages, _numbers(index, "I"), pages,
+                                             _address(out, True), None), "hashing pages")
+        return out
+
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        """Those pages of ``index`` whose hashes differ; without one: where in ``a`` and ``b`` they do."""
+        pages = len(a) if index is None else len(index)
+        if not len(a) == len(b) == pages:
+            raise NativeError(f"{len(a)} and {len(b)} hashes for {pages} pages")
+        out = array("I", bytes(4 * pages))
+        n = _checked(self._lib.plover_compare(_numbers(a, "Q"), _numbers(b, "Q"),
+                                              None if index is None else _numbers(index, "I"), pages, _address(out, True)),
+                     "comparing hashes")
         return out[:n]
 
     def nonzero(self, ram: GuestRam, index: array) -> array:
@@ -216,6 +257,46 @@ class Native:
             raise NativeError(f"{_bytes_of(data)} bytes for {len(index)} pages")
         _checked(self._lib.plover_apply(ram.address, ram.pages, _numbers(index, "I"), len(index), _address(data, False)),
                  "applying pages")
+
+    def block_hashes(self, pool: Pool, ram: GuestRam, index: array) -> array:
+        """16-bit hashes of the blocks of these pages, in order."""
+        out = array("H", (0,)) * (_PAGE_BLOCKS * len(index))
+        _checked(self._lib.plover_block_hashes(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
+                                               _address(out, True)), "hashing blocks")
+        return out
+
+    def block_masks(self, pool: Pool, ram: GuestRam, index: array, theirs: array) -> array:
+        """Per page a mask of the blocks whose hashes are not ``theirs``."""
+        if len(theirs) != _PAGE_BLOCKS * len(index):
+            raise NativeError(f"{len(theirs)} hashes of blocks for {len(index)} pages")
+        out = array("Q", (0,)) * len(index)
+        _checked(self._lib.plover_block_masks(pool.handle, ram.address, ram.pages, _numbers(index, "I"), len(index),
+                                              _numbers(theirs, "H"), _address(out, True)), "comparing blocks")
+        return out
+
+    def count_blocks(self, masks: array) -> int:
+        """How many blocks these masks name."""
+        return _checked(self._lib.plover_count_blocks(_numbers(masks, "Q"), len(masks)), "counting blocks")
+
+    def gather_blocks(self, ram: GuestRam, index: array, masks: array) -> bytearray:
+        """The blocks that the masks, one for each page, name."""
+        if len(masks) != len(index):
+            raise NativeError(f"{len(masks)} masks for {len(index)} pages")
+        blocks = self.count_blocks(masks)
+        out = bytearray(BLOCK_BYTES * blocks)
+        _checked(self._lib.plover_gather_blocks(ram.address, ram.pages, _numbers(index, "I"), len(index),
+                                                _numbers(masks, "Q"), _address(out, True), blocks), "gathering blocks")
+        return out
+
+    def patch_pages(self, ram: GuestRam, index: array, masks: array, data) -> bytearray:
+        """Copies of the pages with these blocks in them."""
+        blocks, rest = divmod(_bytes_of(data), BLOCK_BYTES)
+        if len(masks) != len(index) or rest:
+            raise NativeError(f"{len(masks)} masks and {_bytes_of(data)} bytes of blocks for {len(index)} pages")
+        out = bytearray(PAGE_BYTES * len(index))
+        _checked(self._lib.plover_patch_pages(ram.address, ram.pages, _numbers(index, "I"), len(index), _numbers(masks, "Q"),
+                                              _address(data, False), blocks, _address(out, True)), "patching pages")
+        return out
 
     def tracker(self, backend: str, pid: int, ram_path: str, ram: GuestRam, pool: Pool, uffd_file: str) -> Tracker:
         """Start tracking process ``pid``'s mapping of ``ram_path``; all pages count as clean."""

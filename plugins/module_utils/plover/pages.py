@@ -7,6 +7,7 @@ from array import array
 from .errors import WireError
 
 PAGE_BYTES = 4096
+BLOCK_BYTES = 64
 CHUNK_PAGES = 256
 
 
@@ -29,7 +30,14 @@ def all_pages(pages: int) -> array:
     return array("I", range(pages))
 
 
-def check_bitmap(bitmap: bytes, pages: int) -> None:
-    """Raises WireError if ``bitmap`` is not one of ``pages`` bits in whole 64-bit words."""
-    if len(bitmap) != (pages + 63) // 64 * 8:
-        raise WireError(f"dirty bitmap of {len(bitmap)} bytes for {pages} pages; guest_memory_mib must be equal")
+def bitmap_bytes(bits: int) -> int:
+    """Of a bitmap in whole 64-bit words."""
+    return (bits + 63) // 64 * 8
+
+
+def check_bitmap(bitmap: bytes, bits: int) -> None:
+    """Raises WireError if ``bitmap`` is not one of ``bits`` bits in whole 64-bit words."""
+    if len(bitmap) != bitmap_bytes(bits):
+        raise WireError(f"bitmap of {len(bitmap)} bytes for {bits} pages; guest_memory_mib must be equal")
+    if bits % 64 and int.from_bytes(bitmap[-8:], "little") >> bits % 64:
+        raise WireError(f"bitmap of {bits} pages with bits behind the last one")

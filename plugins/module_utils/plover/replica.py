@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
+from collections.abc import Callable
 
 from . import actions as act
 from . import force, wire
@@ -69,7 +71,8 @@ class Replica(Daemon):
             act.Report: lambda a: log.info("%s", a.text),
             act.CloseData: lambda a: self.links.close(self.peer, wire.DATA),
             act.Yield: lambda a: self.loop.call_soon(self._on_writable),
-            act.Hash: self._hash,
+            act.Hash: lambda a: self._hash(a, self.memory.hash, "hashed"),
+            act.HashBlocks: lambda a: self._hash(a, self.memory.hash_blocks, "blocks_hashed"),
             act.Drain: lambda a: self.spawn(self._drain(a)),
             act.TapUp: self._tap_up,
             act.TapEarly: self._tap_up,
@@ -214,19 +217,18 @@ class Replica(Daemon):
         self.answer("fenced", action.tag, await fence(argv, self.config.fence_timeout_ms / 1000))
 
     # ---- actions that take time ---------------------------------------------------------------------------
-    def _hash(self, action: act.Hash) -> None:
+    def _hash(self, action: act.Hash | act.HashBlocks, work: Callable[[array], array], event: str) -> None:
         async def in_thread() -> None:
             try:
-                hashes = await asyncio.to_thread(self.memory.hash, action.index)
+                hashes = await asyncio.to_thread(work, action.index)
             except InvariantViolation:
                 return  # QEMU ended in the meantime; who asked for the hashes is told so
-            self.answer("hashed", action.tag, hashes)
+            self.answer(event, action.tag, hashes)
 
         if len(action.index) > INLINE_PAGES_MAX:
             self.spawn(in_thread())
         else:
-            hashes = self.memory.hash(action.index)
-            self.loop.call_soon(self.answer, "hashed", action.tag, hashes)
+            self.loop.call_soon(self.answer, event, action.tag, work(action.index))
 
     def answer(self, event: str, *arguments: object) -> None:
         getattr(self.at(), event)(*arguments)

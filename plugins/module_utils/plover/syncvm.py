@@ -4,18 +4,28 @@
     leader     drain  stop ──bitmap──▶ hash ◀─hashes── compare ──pages, device state──▶ … ◀─staged── resume … ◀─applied
     secondary  drain  stop ◀─bitmap──▶ hash ──hashes──▶          staging buffer, verify ──staged──▶ apply, load ──applied──▶
 
+If many pages diverge, they are compared block by block first (patches.py), and only blocks are sent; of the device state
+what differs from the one before. What then does not come out right on the secondary, it asks for whole, once.
+
+    leader     compare ──divergent pages──▶               ◀─block hashes── compare ──blocks, device state──▶ …
+    secondary                              hash blocks    ──block hashes──▶        copies of pages, patched, verified
+
 Both stop at the same log index. Each handler returns actions; a message out of place raises WireError.
 """
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
+from dataclasses import replace
 from typing import NamedTuple
 
 from . import actions as act
 from . import pages as pg
+from . import patches as pt
 from . import wire
 from .errors import WireError
-from .log import NUMBER
+from .packing import pack_bitmap, pack_state, unpack_bitmap
+from .staging import Staging, chain_digest
 
 ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, WAIT_STAGED, WAIT_AUDIT, LOAD, DONE = (
     "ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "wait-staged", "wait-audit", "load", "done")
@@ -25,7 +35,7 @@ MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: both
 
 
 class Figures(NamedTuple):
-    """What one syncvm cost. Pages of 4096 bytes; ``bytes`` sent to the secondary."""
+    """What one syncvm cost. Pages of 4096 bytes; ``bytes`` staged on the secondary; ``sent``: all, both ways, by kind."""
 
     number: int
     pause_ms: float
@@ -37,20 +47,20 @@ class Figures(NamedTuple):
     mismatching: int = 0  # audit: pages that differ after all was applied
     disk_blocks: int = 0  # audit of disks: compared
     disk_blocks_mismatching: int = 0
+    sent: dict[str, int] = {}
 
     @property
     def same_page_percent(self) -> float:
         return 100.0 * (1 - self.divergent_pages / self.dirty_pages) if self.dirty_pages else 100.0
 
 
-def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
-    """Digest of all that was staged so far and ``data``."""
-    return memory.digest(NUMBER.pack(digest) + NUMBER.pack(memory.digest(data)))
-
-
 class LeaderSyncvm:
-    def __init__(self, view: int, number: int, audit: int, memory: act.Memory, whole: bool = False) -> None:
-        """``whole``: a checkpoint as Remus makes it: at once, and all that was written is sent unseen."""
+    def __init__(self, view: int, number: int, audit: int, memory: act.Memory, base: bytes = b"",
+                 whole: bool = False) -> None:
+        """``base``: the device state that the secondary holds; empty: not known.
+
+        ``whole``: a checkpoint as Remus makes it: at once, and all that was written is sent unseen.
+        """
         self.view, self.number, self.audit, self._memory = view, number, audit, memory
         self._whole = whole and not audit
         self.phase = ORDERED
@@ -65,8 +75,15 @@ class LeaderSyncvm:
         self._hashes: array | None = None
         self._peer_hashes: array | None = None
         self._divergent = array("I")
+        self._divergent_hashes = array("Q")  # ours, of the divergent pages
+        self._block_hashes: array | None = None  # the secondary's, of the divergent pages
+        self._queue, self._next = array("I"), 0  # pages to send, how many are sent
+        self._copies: list[memoryview] = []  # the divergent pages, of which blocks were sent, chunk by chunk
+        self._resent = False
         self._device: bytes | None = None
-        self._sent = self._bytes = self._digest = self._dirty = self._untracked = self._mismatching = 0
+        self._base = base
+        self._digest = self._dirty = self._untracked = self._mismatching = 0
+        self._sent = dict.fromkeys(("bitmaps", "hashes", "pages", "blocks", "device"), 0)
 
     def start(self, now: float) -> list:
         self.phase, self.started = DRAIN, now
@@ -81,8 +98,9 @@ class LeaderSyncvm:
     def vm_stopped(self) -> list:
         self.phase = EXCHANGE
         self._own = self._memory.fetch_dirty()
-        out = [act.SaveDevice(self.tag),
-               act.SendData(wire.Bitmap(self.view, self.number, self.audit, bytes(self._own)))]
+        packed = pack_bitmap(self._own)
+        self._sent["bitmaps"] += len(packed)
+        out = [act.SaveDevice(self.tag), act.SendData(wire.Bitmap(self.view, self.number, self.audit, packed))]
         return out + self._exchanged()
 
     def device_saved(self, state: bytes) -> list:
@@ -90,10 +108,10 @@ class LeaderSyncvm:
         return self._end_of_stage()
 
     def on_bitmap(self, m: wire.Bitmap) -> list:
-        pg.check_bitmap(m.payload, self._memory.pages)
         if self._peer is not None:
             raise WireError(f"second dirty bitmap for syncvm {self.number}")
-        self._peer = m.payload
+        self._peer = unpack_bitmap(m.payload, self._memory.pages)
+        self._sent["bitmaps"] += len(m.payload)
         return self._exchanged()
 
     def _exchanged(self) -> list:
@@ -104,8 +122,8 @@ class LeaderSyncvm:
         if self.audit:
             self._index = pg.all_pages(self._memory.pages)
         if self._whole:
-            self._divergent, self.phase = self._index, STAGE
-            return self.writable()
+            self._divergent = self._index
+            return self._stage(self._divergent)
         self.phase = HASH
         return [act.Hash(self.tag, self._index)]
 
@@ -118,6 +136,7 @@ class LeaderSyncvm:
         if len(m.payload) != 8 * len(self._index) or self._own is None:
             raise WireError(f"{len(m.payload)} bytes of hashes for {len(self._index)} pages")
         hashes.frombytes(m.payload)
+        self._sent["hashes"] += len(m.payload)
         if m.after:
             return self._audited(hashes)
         if self._peer_hashes is not None:
@@ -128,11 +147,29 @@ class LeaderSyncvm:
     def _compared(self) -> list:
         if self._hashes is None or self._peer_hashes is None:
             return []
-        self._divergent = self._memory.compare(self._hashes, self._peer_hashes, self._index)
+        # First the positions in the index: they tell the secondary, too, which pages are meant.
+        places = self._memory.compare(self._hashes, self._peer_hashes)
+        self._divergent = array("I", map(self._index.__getitem__, places))
         if self.audit:
             tracked = set(self._memory.pages_of(self._own))
             self._untracked = sum(page not in tracked for page in self._divergent)
-        self.phase = STAGE
+        if not pt.pay(len(places)):
+            return self._stage(self._divergent)
+        self.phase = COMPARE
+        self._divergent_hashes = array("Q", map(self._hashes.__getitem__, places))
+        payload = bytes(self._memory.bitmap_of(places, len(self._index)))
+        self._sent["bitmaps"] += len(payload)
+        return [act.SendData(wire.Divergent(self.view, self.number, payload))]
+
+    def on_block_hashes(self, m: wire.BlockHashes) -> list:
+        if self.phase != COMPARE:
+            raise WireError(f"hashes of blocks in phase {self.phase} of syncvm {self.number}")
+        self._block_hashes = pt.hashes_of(m.payload, len(self._divergent))
+        self._sent["hashes"] += len(m.payload)
+        return self._stage(self._divergent)
+
+    def _stage(self, pages: array) -> list:
+        self.phase, self._queue, self._next = STAGE, pages, 0
         return self.writable()
 
     def writable(self) -> list:
@@ -140,22 +177,51 @@ class LeaderSyncvm:
         if self.phase != STAGE:
             return []
         out: list = []
-        if self._sent < len(self._divergent):
-            index = self._divergent[self._sent:self._sent + pg.CHUNK_PAGES]
-            payload = pg.pack(index, self._memory.gather(index))
-            self._sent += len(index)
-            self._bytes += len(payload)
-            self._digest = chain_digest(self._memory, self._digest, payload)
-            out.append(act.SendData(wire.StagePages(self.view, self.number, len(index), payload)))
-        return out + ([act.Yield()] if self._sent < len(self._divergent) else self._end_of_stage())
+        if self._next < len(self._queue):
+            index = self._queue[self._next:self._next + pg.CHUNK_PAGES]
+            kind, message = self._pages(index) if self._block_hashes is None else self._blocks(index)
+            self._next += len(index)
+            self._sent[kind] += len(message.payload)
+            self._digest = chain_digest(self._memory, self._digest, message.payload)
+            out.append(act.SendData(message))
+        return out + ([act.Yield()] if self._next < len(self._queue) else self._end_of_stage())
+
+    def _pages(self, index: array) -> tuple[str, wire.StagePages]:
+        payload = pg.pack(index, self._copied(index) if self._resent else self._memory.gather(index))
+        return "pages", wire.StagePages(self.view, self.number, len(index), payload)
+
+    def _blocks(self, index: array) -> tuple[str, wire.StageBlocks]:
+        first, last, blocks = self._next, self._next + len(index), pt.page_blocks()
+        masks = self._memory.block_masks(index, self._block_hashes[first * blocks:last * blocks])
+        payload = pt.pack(masks, self._divergent_hashes[first:last], self._memory.gather_blocks(index, masks))
+        self._copies.append(memoryview(self._memory.gather(index)))
+        return "blocks", wire.StageBlocks(self.view, self.number, len(index), payload)
+
+    def _copied(self, index: array) -> bytes:
+        """Pages as they were when their blocks were sent: memory may be another by the time one is asked for again."""
+        places, size = (bisect_left(self._divergent, page) for page in index), pg.PAGE_BYTES
+        return b"".join(self._copies[place // pg.CHUNK_PAGES][place % pg.CHUNK_PAGES * size:][:size] for place in places)
 
     def _end_of_stage(self) -> list:
-        if self.phase != STAGE or self._device is None or self._sent < len(self._divergent):
+        if self.phase != STAGE or self._device is None or self._next < len(self._queue):
             return []
         self.phase = WAIT_STAGED
-        self._bytes += len(self._device)
+        base = self._base if len(self._base) == len(self._device) else b""
+        payload = pack_state(self._device, base)
+        self._sent["device"] += len(payload)
         digest = chain_digest(self._memory, self._digest, self._device)
-        return [act.SendData(wire.StageEnd(self.view, self.number, self._sent, digest, self._device))]
+        return [act.SendData(wire.StageEnd(self.view, self.number, len(self._divergent), digest,
+                                           self._memory.digest(base) if base else 0, len(self._device), payload))]
+
+    def on_resend(self, m: wire.Resend) -> list:
+        """Not all came out right over there: send that whole."""
+        if self.phase != WAIT_STAGED or self._resent:
+            raise WireError(f"asked to send again in phase {self.phase} of syncvm {self.number}")
+        pages = pt.asked_again(m.payload, self._divergent)
+        self._resent, self._block_hashes = True, None
+        if m.device:
+            self._base = b""
+        return self._stage(pages)
 
     @property
     def captured(self) -> bool:
@@ -166,6 +232,7 @@ class LeaderSyncvm:
         if self.phase != WAIT_STAGED:
             raise WireError(f"syncvm {self.number} acknowledged in phase {self.phase}")
         self.phase = WAIT_AUDIT if self.audit else LOAD
+        self._copies = []
 
     def _audited(self, after: array) -> list:
         if self.phase != WAIT_AUDIT or self._hashes is None:
@@ -183,13 +250,18 @@ class LeaderSyncvm:
     @property
     def waits_for_own_qemu(self) -> bool:
         """Our own QEMU has not answered yet: what takes long is not the secondary's doing."""
-        return self.phase == STOP or (self.phase in (EXCHANGE, HASH, STAGE) and self._device is None)
+        return self.phase == STOP or (self.phase in (EXCHANGE, HASH, COMPARE, STAGE) and self._device is None)
 
     def waits_for_peer_qemu(self, now: float) -> float:
         """For how long, in seconds, the secondary's QEMU owes us an answer: to stop, or to load."""
         if self.phase == EXCHANGE and self._peer is None:
             return now - self.stopped_at
         return now - self.loading_since if self.phase == LOAD else 0.0
+
+    @property
+    def device(self) -> bytes:
+        """The device state that was sent."""
+        return self._device or b""
 
     @property
     def peer_stopped(self) -> bool:
@@ -202,8 +274,8 @@ class LeaderSyncvm:
 
     def figures(self) -> Figures:
         return Figures(self.number, round(1000 * (self.resumed_at - self.stopped_at), 3), self._dirty,
-                       len(self._divergent), self._bytes, bool(self.audit), self._untracked, self._mismatching,
-                       *self._disk_figures())
+                       len(self._divergent), sum(self._sent[kind] for kind in ("pages", "blocks", "device")),
+                       bool(self.audit), self._untracked, self._mismatching, *self._disk_figures(), self._sent)
 
     # ---- an audit of disks: the images, while our VM stands still and all that the secondary's wrote is gone ----
     def disks_hashed(self, hashes: bytes) -> None:
@@ -227,7 +299,8 @@ class LeaderSyncvm:
 
 
 class SecondarySyncvm:
-    def __init__(self, view: int, number: int, memory: act.Memory, whole: bool = False) -> None:
+    def __init__(self, view: int, number: int, memory: act.Memory, base: bytes = b"", whole: bool = False) -> None:
+        """``base``: the device state that was staged before this one; empty: none of this view."""
         self.view, self.number, self._memory, self._whole = view, number, memory, whole
         self.phase = ORDERED  # the leader's bitmap may come before we reach the log entry
         self.started = 0.0
@@ -236,9 +309,8 @@ class SecondarySyncvm:
         self._own: bytearray | None = None
         self._peer: wire.Bitmap | None = None
         self._index = array("I")
-        self._staged: list[tuple[array, memoryview]] = []
-        self._pages = self._digest = 0
-        self._device = b""
+        self._base = base
+        self._staging = Staging(self._index, memory, base)
 
     def start(self, now: float, limit_s: float | None = None) -> list:
         """``limit_s``: for the wait until our VM is idle, see drain.py."""
@@ -254,13 +326,12 @@ class SecondarySyncvm:
     def vm_stopped(self) -> list:
         self.phase = EXCHANGE
         self._own = self._memory.fetch_dirty()
-        return [act.SendData(wire.Bitmap(self.view, self.number, False, bytes(self._own)))] + self._exchanged()
+        return [act.SendData(wire.Bitmap(self.view, self.number, False, pack_bitmap(self._own)))] + self._exchanged()
 
     def on_bitmap(self, m: wire.Bitmap) -> list:
-        pg.check_bitmap(m.payload, self._memory.pages)
         if self._peer is not None:
             raise WireError(f"second dirty bitmap for syncvm {self.number}")
-        self._peer = m
+        self._peer = replace(m, payload=unpack_bitmap(m.payload, self._memory.pages))
         return self._exchanged()
 
     def _exchanged(self) -> list:
@@ -269,7 +340,8 @@ class SecondarySyncvm:
         self._index = self._memory.union(self._own, self._peer.payload)
         if self._peer.audit:
             self._index = pg.all_pages(self._memory.pages)
-        elif self._whole:
+        self._staging = Staging(self._index, self._memory, self._base)
+        if self._whole and not self._peer.audit:
             self.phase = STAGE
             return []
         self.phase = HASH
@@ -283,36 +355,39 @@ class SecondarySyncvm:
         self.phase = STAGE
         return out
 
-    def on_stage_pages(self, m: wire.StagePages) -> list:
+    def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> list:
         if self.phase != STAGE:
-            raise WireError(f"pages for staging in phase {self.phase}")
-        index, data = pg.unpack(m.count, m.payload, self._memory.pages)
-        self._pages += m.count
-        if self._pages > len(self._index):
-            raise WireError(f"{self._pages} pages staged, only {len(self._index)} are dirty")
-        self._digest = chain_digest(self._memory, self._digest, m.payload)
-        self._staged.append((index, data))
+            raise WireError(f"{type(m).__name__} in phase {self.phase}")
+        if isinstance(m, wire.Divergent):
+            return [act.HashBlocks(self.tag, self._staging.on_divergent(m))]
+        (self._staging.on_blocks if isinstance(m, wire.StageBlocks) else self._staging.on_pages)(m)
         return []
+
+    def blocks_hashed(self, hashes: array) -> list:
+        return [act.SendData(wire.BlockHashes(self.view, self.number, hashes.tobytes()))]
 
     def on_stage_end(self, m: wire.StageEnd) -> list:
         """All is here and verified: acknowledge, and only then touch guest memory."""
         if self.phase != STAGE:
             raise WireError(f"end of staging in phase {self.phase}")
-        if m.pages != self._pages or m.digest != chain_digest(self._memory, self._digest, m.payload):
-            raise WireError(f"syncvm {self.number}: staged {self._pages} pages do not fit the leader's digest")
-        self._device = m.payload
+        if not self._staging.on_end(m):
+            lacks_base = not self._staging.makes(m)
+            return [act.SendData(wire.Resend(self.view, self.number, lacks_base, self._staging.wrong.tobytes()))]
         out: list = [act.SendData(wire.Staged(self.view, self.number))]
-        for index, data in self._staged:
-            self._memory.apply(index, data)
-        self._staged = []
+        self._staging.apply()
         if self._peer is not None and self._peer.audit:
             self.phase = WAIT_AUDIT
             return out + [act.Hash(self.tag, self._index)]
         return out + self._load()
 
+    @property
+    def device(self) -> bytes:
+        """The device state that was staged."""
+        return self._staging.device
+
     def _load(self) -> list:
         self.phase = LOAD
-        return [act.ColoLoad(self.tag, self._device, runs=not self._whole)]
+        return [act.ColoLoad(self.tag, self.device, runs=not self._whole)]
 
     def abandon(self) -> None:
         """Given up before all was here. The VM stands still where it is, until the next syncvm."""

@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 from .errors import WireError
 
 MAGIC = b"PLVR"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("!4sBBHII")
 BODY_BYTES_MAX = 64 << 20
 
@@ -169,7 +169,10 @@ class FillDone(Message):
 
 @dataclass(frozen=True)
 class Bitmap(Message):
-    """Dirty bitmap of one side at syncvm ``number``; ``audit``: 1 = hash every page, not just the union, 2 = disks too."""
+    """Dirty bitmap of one side at syncvm ``number``, deflated if that is shorter.
+
+    ``audit``: 1 = hash every page, not just the union, 2 = disks too.
+    """
     TYPE, FMT = 30, "!QQB"
     view: int
     number: int
@@ -198,13 +201,62 @@ class StagePages(Message):
 
 
 @dataclass(frozen=True)
+class Divergent(Message):
+    """Leader -> secondary: tell me the hashes of these pages' blocks. Payload: a bitmap over the pages that were hashed."""
+    TYPE, FMT = 38, "!QQ"
+    view: int
+    number: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class BlockHashes(Message):
+    """Secondary -> leader: 16-bit hashes of all blocks of all divergent pages."""
+    TYPE, FMT = 39, "!QQ"
+    view: int
+    number: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class StageBlocks(Message):
+    """Leader -> secondary's staging buffer: what the next ``count`` divergent pages need to be equal.
+
+    Payload: ``count`` masks of blocks (u64, native order), as many hashes of the whole pages (u64), then the blocks.
+    """
+    TYPE, FMT = 40, "!QQI"
+    view: int
+    number: int
+    count: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
 class StageEnd(Message):
-    """The syncvm is whole: ``pages`` staged, ``digest`` over all of them and the device state (payload)."""
-    TYPE, FMT = 33, "!QQIQ"
+    """The syncvm is whole: ``pages`` staged, ``digest`` over all that was sent of them and the device state.
+
+    Payload: the device state of ``size`` bytes, deflated; as what differs from the one whose digest is ``base``, unless 0.
+    """
+    TYPE, FMT = 33, "!QQIQQI"
     view: int
     number: int
     pages: int
     digest: int
+    base: int
+    size: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class Resend(Message):
+    """Secondary -> leader, once at most, instead of Staged: send these pages (u32, native order) whole.
+
+    ``device``: and the device state.
+    """
+    TYPE, FMT = 41, "!QQ?"
+    view: int
+    number: int
+    device: bool
     payload: bytes = b""
 
 
