@@ -298,12 +298,19 @@ def test_malformed_messages_are_refused_and_nothing_is_applied(pair, spoil, word
 
 @pytest.mark.parametrize("payload, words", [
     (b"123", "3 bytes of page numbers"), (array("I", [150]).tobytes(), "not sent"), (array("I", [1, 1]).tobytes(), "twice"),
-    (array("I", range(101)).tobytes(), "only 100 pages diverge")], ids=["odd", "foreign", "twice", "many"])
+    (array("I", range(101)).tobytes(), "only 100 pages were sent as blocks")], ids=["odd", "foreign", "twice", "many"])
 def test_what_was_not_sent_is_not_sent_again(pair, payload, words):
     diverge(pair)
     pair.memories[0].block_bits = pair.memories[1].block_bits = 0
     pair.spoil = spoilt(wire.Resend, payload=payload)
     with pytest.raises(WireError, match=words):
+        pair.syncvm()
+
+
+def test_pages_that_came_whole_are_not_sent_again(pair):
+    diverge(pair, range(3))
+    pair.spoil = lambda m: wire.Resend(1, pair.number, False, array("I", [1]).tobytes()) if isinstance(m, wire.Staged) else m
+    with pytest.raises(WireError, match="only 0 pages were sent as blocks"):
         pair.syncvm()
 
 

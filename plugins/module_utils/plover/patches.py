@@ -76,12 +76,12 @@ def without(wrong: array, index: array, data: bytes) -> tuple[array, bytes]:
             b"".join(view[n * pg.PAGE_BYTES:(n + 1) * pg.PAGE_BYTES] for n in kept))
 
 
-def asked_again(payload: bytes, divergent: array) -> array:
-    """The pages that a secondary asks for whole; raises WireError unless each is one of ``divergent``, named once."""
+def asked_again(payload: bytes, patched: array) -> array:
+    """The pages that a secondary asks for whole; raises WireError unless each is one of ``patched``, named once."""
     out = array("I")
-    if len(payload) % 4 or len(payload) > 4 * len(divergent):
-        raise WireError(f"{len(payload)} bytes of page numbers; only {len(divergent)} pages diverge")
+    if len(payload) % 4 or len(payload) > 4 * len(patched):
+        raise WireError(f"{len(payload)} bytes of page numbers; only {len(patched)} pages were sent as blocks")
     out.frombytes(payload)
-    if len(set(out)) != len(out) or not set(out) <= set(divergent):
+    if len(set(out)) != len(out) or not set(out) <= set(patched):
         raise WireError("pages asked for again that were not sent, or twice")
     return out

@@ -217,7 +217,7 @@ class LeaderSyncvm:
         """Not all came out right over there: send that whole."""
         if self.phase != WAIT_STAGED or self._resent:
             raise WireError(f"asked to send again in phase {self.phase} of syncvm {self.number}")
-        pages = pt.asked_again(m.payload, self._divergent)
+        pages = pt.asked_again(m.payload, self._divergent if self._copies else array("I"))
         self._resent, self._block_hashes = True, None
         if m.device:
             self._base = b""
