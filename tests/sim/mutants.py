@@ -240,6 +240,11 @@ class _Believing(_Other):
         return index[:0]
 
 
+@mutant("pages that are asked for again are read from memory, where the leader's VM runs on, not from the copy")
+def resent_from_memory() -> None:
+    LeaderSyncvm._copied = lambda self, index: self._memory.gather(index)
+
+
 @mutant("only the leader's dirty pages are compared")
 def peer_bitmap_ignored() -> None:
     for cls in (LeaderSyncvm, SecondarySyncvm):

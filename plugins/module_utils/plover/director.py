@@ -18,13 +18,13 @@ from .consensus import Consensus
 from .durable import Durable
 from .errors import InvariantViolation, WireError
 from .fencing import Fencing
+from .figures import Figures
 from .follower import Follower
 from .guard import Guard
 from .late_input import LateInput, checked
 from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
 from .outputs import LEADER, Deposed, Elected, Persist, RecordCommitted, Send, Timing
 from .status import describe, mode_of, reason
-from .syncvm import Figures
 
 RECENT_MAX = 1024  # syncvms whose figures are kept
 _LEADER_ONLY = (wire.JoinRequest, wire.Leave)

@@ -16,10 +16,11 @@ from . import wire
 from .chronicle import SWITCHOVER
 from .errors import InvariantViolation
 from .fencing import Fencing
+from .figures import Figures
 from .guard import Guard
 from .joining import ABSENT, FILLING, IN_SYNC, LEAVING, Joining
 from .log import AUDIT, INPUT, NUMBER, SYNCVM
-from .syncvm import Figures, LeaderSyncvm
+from .syncvm import LeaderSyncvm
 
 if TYPE_CHECKING:
     from .director import Director

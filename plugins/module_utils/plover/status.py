@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .figures import Figures
 from .leader import BOOTING, FILLING, IN_SYNC, PROMOTING, RUNNING, Leader
-from .syncvm import Figures
 
 if TYPE_CHECKING:
     from .chronicle import Chronicle

@@ -17,13 +17,13 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from dataclasses import replace
-from typing import NamedTuple
 
 from . import actions as act
 from . import pages as pg
 from . import patches as pt
 from . import wire
 from .errors import WireError
+from .figures import Figures
 from .packing import pack_bitmap, pack_state, unpack_bitmap
 from .staging import Staging, chain_digest
 
@@ -32,26 +32,6 @@ ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, WAIT_STAGED, WAIT_AUDIT, L
 
 
 MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: both
-
-
-class Figures(NamedTuple):
-    """What one syncvm cost. Pages of 4096 bytes; ``bytes`` staged on the secondary; ``sent``: all, both ways, by kind."""
-
-    number: int
-    pause_ms: float
-    dirty_pages: int
-    divergent_pages: int
-    bytes: int
-    audit: bool = False
-    untracked: int = 0  # audit: pages that differed though no side reported a write
-    mismatching: int = 0  # audit: pages that differ after all was applied
-    disk_blocks: int = 0  # audit of disks: compared
-    disk_blocks_mismatching: int = 0
-    sent: dict[str, int] = {}
-
-    @property
-    def same_page_percent(self) -> float:
-        return 100.0 * (1 - self.divergent_pages / self.dirty_pages) if self.dirty_pages else 100.0
 
 
 class LeaderSyncvm:

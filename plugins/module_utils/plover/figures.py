@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a syncvm cost."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Figures(NamedTuple):
+    """What one syncvm cost. Pages of 4096 bytes; ``bytes`` staged on the secondary; ``sent``: all, both ways, by kind."""
+
+    number: int
+    pause_ms: float
+    dirty_pages: int
+    divergent_pages: int
+    bytes: int
+    audit: bool = False
+    untracked: int = 0  # audit: pages that differed though no side reported a write
+    mismatching: int = 0  # audit: pages that differ after all was applied
+    disk_blocks: int = 0  # audit of disks: compared
+    disk_blocks_mismatching: int = 0
+    sent: dict[str, int] = {}
+
+    @property
+    def same_page_percent(self) -> float:
+        return 100.0 * (1 - self.divergent_pages / self.dirty_pages) if self.dirty_pages else 100.0
