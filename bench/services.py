@@ -21,7 +21,7 @@ from typing import Any
 from lab.guest_image import build
 from lab.paths import BUILD, ROOT
 
-from . import hosts, packages
+from . import hosts, packages, report
 from .groups import SYSTEMS, Group
 from .load import BenchError
 from .workloads import WORKLOADS
@@ -50,6 +50,10 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     result = {"ratios": ratios(runs), "colo": COLO_MISSING, "runs": runs}
     (options.out / "services.json").write_text(json.dumps(result, indent=1) + "\n")
+    about = (f"{os.cpu_count()} cores ({cpu_model()}), all three hosts and the clients on them; guest of 256 MiB under TCG; "
+             f"{options.rounds} rounds of about {options.seconds:g} s, the systems in turn.")
+    page = report.page(runs, result["ratios"], list(SYSTEMS), about, f"COLO: {COLO_MISSING}.")
+    (options.out / "report.html").write_text(page)
     print("\n".join([*table(runs), *(f"{name}: {value and round(value, 3)}" for name, value in result["ratios"].items())]))
     return 0
 
@@ -154,6 +158,11 @@ def ratios(runs: list[Run]) -> dict[str, float | None]:
             "throughput_vs_unprotected": ratio(runs, "requests_per_s", "unprotected"),
             "wire_bytes_per_request_vs_remus_25ms": ratio(runs, "wire_bytes_per_request", "remus-25ms"),
             "pause_p50_vs_colo": ratio(runs, "pause_p50_ms", "colo")}
+
+
+def cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def line(run: Run) -> str:

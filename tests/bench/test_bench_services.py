@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from bench import report
 from bench.services import line, ratio, ratios, syncvm_figures, table
 from lab.paths import ROOT
 
@@ -35,6 +36,8 @@ def test_a_small_run_of_real_systems(tmp_path):
         assert runs[mode]["wire_bytes"]["primary"] > runs[mode]["syncvms"] * runs[mode]["syncvm_bytes_p50"] / 2
         assert all(runs[mode]["cpu_s"][host] > 0 for host in ("primary", "secondary"))
     assert runs["remus-25ms"]["same_page_percent"] == 0
+    page = (tmp_path / "report.html").read_text()
+    assert all(f">{mode}</span>" in page for mode in systems) and "not measured" in page
     assert result["ratios"]["throughput_vs_unprotected"] > 0 and result["ratios"]["throughput_vs_colo"] is None
 
 
@@ -55,6 +58,14 @@ def test_figures_of_syncvms_are_those_of_the_load():
     assert (figures["syncvms"], figures["pause_p50_ms"], figures["interval_p50_ms"]) == (5, 3, 100)
     assert figures["same_page_percent"] == 75
     assert syncvm_figures(syncvms[:1]) == {"syncvms": 1}
+
+
+def test_the_reports_bars_are_as_long_as_their_medians():
+    runs = [run("plover", rate, n) for n, rate in enumerate((1, 50, 60))] + [run("remus-25ms", 100)]
+    ours, theirs = report.bars(runs, "requests_per_s", ["plover", "remus-25ms", "colo"])
+    assert (ours["percent"], theirs["percent"], ours["value"], ours["least"], ours["most"]) == (50, 100, "50", "1", "60")
+    assert report.bars(runs, "pause_p50_ms", ["plover"]) == []
+    assert "<script>" not in report.page([run("<script>", 1.0)], {}, ["<script>"], "", "")
 
 
 def test_what_is_printed_names_every_run():
