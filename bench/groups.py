@@ -141,3 +141,8 @@ class Group:
                 continue  # it ended just now
         for process in self._processes:
             process.wait()
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):  # QEMUs whose daemon was killed first are ours now
+                pass
+        except ChildProcessError:
+            pass

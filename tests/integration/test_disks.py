@@ -92,6 +92,11 @@ def compared(group) -> tuple[int, int, int]:
     return report["mismatching"], report["untracked"], report["disk_blocks_mismatching"]
 
 
+def open_files(group, member: str) -> list[str]:
+    """Of the member's QEMU: paths, and kinds of what has none."""
+    return sorted(str(path.readlink()).partition(":[")[0] for path in Path(f"/proc/{group.qemu_pid(member)}/fd").iterdir())
+
+
 def overlays(group, member: str) -> list[Path]:
     return list(Path(f"/dev/shm/plover-test-{os.getpid()}", member).glob("*.disks/*"))
 
@@ -142,6 +147,23 @@ def test_kill_9_of_the_leaders_qemu_in_each_step_with_a_disk(disk_group):
     assert disk_check.check_image(group.images[leader]) == []
 
 
+def test_switchovers_there_and_back_with_a_disk(disk_group):
+    """Nothing is lost, both disks are equal after each, and each host has one QEMU with the overlays of its role."""
+    group = disk_group()
+    client, acked, leader = connect(), {}, "primary"
+    for turn in range(6):
+        for n in range(20):
+            write(client, acked, f"t{turn}k{n}", str(n) * 500)
+        reply = group.ctl(leader, "switchover")
+        assert reply["ok"], (reply, group.log(leader)[-1500:])
+        leader = other(leader)
+        write(client, acked, f"after{turn}", "x")
+        assert settled(group) == leader and lost(client, acked) == []
+        assert compared(group) == (0, 0, 0)
+        assert overlays(group, leader) == [] and len(overlays(group, other(leader))) == 2
+        assert group.qemu_pid(leader) != group.qemu_pid(other(leader))
+
+
 def test_a_secondary_whose_qemu_hangs_is_let_go_and_filled_again(disk_group):
     """The leader's VM waits for its disk writes there; it goes on once the secondary is given up."""
     group = disk_group()
@@ -165,7 +187,7 @@ def test_a_secondary_whose_qemu_hangs_is_let_go_and_filled_again(disk_group):
 def test_a_secondary_that_comes_back_gets_only_what_changed(disk_group):
     """Whether it restarts or its host loses power; after it has led, everything is copied."""
     group = disk_group()
-    client, acked = connect(), {}
+    client, acked, files = connect(), {}, []
     for n in range(3):
         write(client, acked, f"together{n}", "x" * 10_000)
         end = time.monotonic() + 10
@@ -180,7 +202,9 @@ def test_a_secondary_that_comes_back_gets_only_what_changed(disk_group):
         group.wait("primary", seconds=60, service="protected")
         assert group.log("primary").count("disks: sending what changed since copy") == n + 1, group.log("primary")[-1500:]
         assert compared(group) == (0, 0, 0)
+        files.append(open_files(group, "primary"))
     assert group.log("primary").count("disks: sending all, 384.0 MiB") == 1
+    assert len(files[2]) <= len(files[0]), files  # no socket or image of those that went is left
     group.power_off("primary")
     write(client, acked, "there", "z")
     group.start("primary")
