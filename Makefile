@@ -15,6 +15,7 @@ help:
 	@echo "make test-molecule     scenarios default and disks: converge, idempotence, testinfra"
 	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
+	@echo "make bench-hash        page hashing beside the cityhash package and the memory's speed; a table, build/bench/hash.json"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              ruff"
@@ -65,10 +66,14 @@ test-integration: native
 test-bench: setup
 	$(PYTEST) tests/bench
 
-bench: bench-consensus
+bench: bench-consensus bench-hash
 
 bench-consensus: $(BENCH_STAMP)
 	@$(PYTHON) -m bench.consensus $(BENCH_OPTIONS)
+
+bench-hash: native
+	@$(MAKE) -s -C native bench
+	@$(PYTHON) -m bench.hash $(BENCH_OPTIONS)
 
 $(BENCH_STAMP): $(STAMP) requirements/bench-python.txt
 	@.cache/venv/bin/pip -q install --disable-pip-version-check --use-pep517 -r requirements/bench-python.txt
@@ -108,4 +113,4 @@ clean:
 clean: down
 
 .PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
-        test-lab test-molecule bench bench-consensus lint clean
+        test-lab test-molecule bench bench-consensus bench-hash lint clean
