@@ -16,6 +16,7 @@ help:
 	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make bench-services    a service without protection, with Plover, with checkpoints: build/bench/services.json; 25 minutes"
+	@echo "make bench-hash        page hashing beside the cityhash package and the memory's speed; a table, build/bench/hash.json"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              ruff"
@@ -66,13 +67,17 @@ test-integration: native
 test-bench: native
 	$(PYTEST) tests/bench
 
-bench: bench-consensus bench-services
+bench: bench-consensus bench-hash bench-services
 
 bench-services: native
 	@$(PYTHON) -m bench.services $(BENCH_OPTIONS)
 
 bench-consensus: $(BENCH_STAMP)
 	@$(PYTHON) -m bench.consensus $(BENCH_OPTIONS)
+
+bench-hash: native
+	@$(MAKE) -s -C native bench
+	@$(PYTHON) -m bench.hash $(BENCH_OPTIONS)
 
 $(BENCH_STAMP): $(STAMP) requirements/bench-python.txt
 	@.cache/venv/bin/pip -q install --disable-pip-version-check --use-pep517 -r requirements/bench-python.txt
@@ -112,4 +117,4 @@ clean:
 clean: down
 
 .PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
-        test-lab test-molecule bench bench-consensus bench-services lint clean
+        test-lab test-molecule bench bench-consensus bench-hash bench-services lint clean
