@@ -17,6 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from plover.config import Config
+from plover.ctl import ask
+from plover.qemu import command_line, prepare
+
 from lab.guest_image import CMDLINE, build
 from lab.paths import ROOT
 
@@ -71,8 +75,6 @@ class Group:
                 stdin=subprocess.DEVNULL))
 
     def _start_unprotected(self) -> None:
-        from plover.config import Config
-        from plover.qemu import command_line, prepare
         config = Config(self._member("primary"))
         prepare(config, False)
         tap = f"tap,id=net0,ifname={TAP},script={config.network_ifup},downscript=no"
@@ -106,15 +108,8 @@ class Group:
             time.sleep(0.1)
 
     def ask(self, command: str) -> dict[str, Any]:
-        """The leader's answer; empty if there is none."""
-        try:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(20)
-                sock.connect(str(self.folder / "primary/run/bench/ctl.sock"))
-                sock.sendall(json.dumps({"cmd": command}).encode() + b"\n")
-                return json.loads(sock.makefile().readline())
-        except (OSError, ValueError):
-            return {}
+        """The leader's answer; its ``ok`` is false if there is none."""
+        return ask(self.folder / "primary/run/bench/ctl.sock", {"cmd": command})
 
     def syncvms(self) -> list[dict[str, Any]]:
         """Figures of the last syncvms, oldest first; none of a system that makes none."""

@@ -24,6 +24,7 @@ from lab.paths import BUILD, ROOT
 from . import hosts, packages, report
 from .groups import SYSTEMS, Group
 from .load import BenchError
+from .machine import cpu_model
 from .workloads import WORKLOADS
 
 INSIDE = "PLOVER_BENCH_INSIDE"
@@ -40,7 +41,6 @@ def main() -> int:
         enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         return subprocess.run([*enter, sys.executable, "-m", "bench.services", *sys.argv[1:]], cwd=ROOT,
                               env={**os.environ, INSIDE: "1"}).returncode
-    sys.path.insert(0, str(ROOT / "plugins/module_utils"))
     hosts.make()
     try:
         runs = measure(options)
@@ -158,11 +158,6 @@ def ratios(runs: list[Run]) -> dict[str, float | None]:
             "throughput_vs_unprotected": ratio(runs, "requests_per_s", "unprotected"),
             "wire_bytes_per_request_vs_remus_25ms": ratio(runs, "wire_bytes_per_request", "remus-25ms"),
             "pause_p50_vs_colo": ratio(runs, "pause_p50_ms", "colo")}
-
-
-def cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def line(run: Run) -> str:

@@ -4,10 +4,10 @@
  * The hash of a block only finds out what need not be sent; whether a patched page is right, its CityHash64 tells. So it
  * is made for speed: pairs of 32-bit words, a key added to each, are multiplied and summed up (as NH of UMAC does). For two
  * blocks that differ, the sums are equal for one key in 2^32 at most; the fold leaves 16 bits of them. */
+#include "page.h"
 #include "pool.h"
 
 #include <emmintrin.h>
-#include <errno.h>
 #include <string.h>
 
 enum { VECTORS = PLOVER_BLOCK / 16 };
@@ -24,15 +24,6 @@ typedef struct {
     uint16_t *hashes;
     uint64_t *masks;
 } block_job;
-
-static const uint8_t *page_at(const void *base, uint32_t page) { return (const uint8_t *)base + (size_t)page * PLOVER_PAGE; }
-
-static int in_range(const uint32_t *index, size_t n, size_t pages)
-{
-    for (size_t i = 0; i < n; i++)
-        if (index[i] >= pages) return -ERANGE;
-    return 0;
-}
 
 static inline uint16_t hash_block(const uint8_t *block)
 {

@@ -9,6 +9,7 @@
  * among them because the other side did, and must hash it meanwhile: the pause would hardly get shorter. But a write that
  * tracking missed, or a page applied since, would then be compared by a hash that is no longer its own. */
 #include "hash.h"
+#include "page.h"
 #include "pool.h"
 
 #include <errno.h>
@@ -80,8 +81,7 @@ int plover_hash_pages(plover_pool *pool, const void *base, size_t pages, const u
 {
     hash_job job = {kernel_named(kernel), base, index, out};
     if (!job.kernel || (n && (!base || !index || !out))) return -EINVAL;
-    for (size_t i = 0; i < n; i++)
-        if (index[i] >= pages) return -ERANGE;
+    if (in_range(index, n, pages)) return -ERANGE;
     plover_pool_run(pool, hash_some, &job, n);
     return 0;
 }

@@ -1,18 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Sets of pages: bitmaps, compare, gather, apply. */
-#include "plover_native.h"
+#include "page.h"
 
-#include <errno.h>
 #include <string.h>
-
-static const uint8_t *page_at(const void *base, uint32_t page) { return (const uint8_t *)base + (size_t)page * PLOVER_PAGE; }
-
-static int in_range(const uint32_t *index, size_t n, size_t pages)
-{
-    for (size_t i = 0; i < n; i++)
-        if (index[i] >= pages) return -ERANGE;
-    return 0;
-}
 
 int64_t plover_bitmap_union(uint64_t *dst, const uint64_t *src, size_t words)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Dirty tracking: choosing a back end by name, and the back end "scan". */
+#include "page.h"
 #include "tracker.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,8 +46,7 @@ int plover_tracker_synced(plover_tracker *t, const uint32_t *index, size_t n, co
 {
     if (!t || (n && !index)) return -EINVAL;
     if (!t->hashes) return 0;
-    for (size_t i = 0; i < n; i++)
-        if (index[i] >= t->pages) return -ERANGE;
+    if (in_range(index, n, t->pages)) return -ERANGE;
     for (size_t i = 0; i < n; i++)
         t->hashes[index[i]] = data ? plover_cityhash64((const char *)data + i * PLOVER_PAGE, PLOVER_PAGE) : ZERO_PAGE_HASH;
     return 0;

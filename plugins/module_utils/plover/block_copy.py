@@ -41,19 +41,19 @@ class BlockCopy:
     async def begin(self, held: tuple[str, ...], name: str) -> None:
         """The secondary has the copies ``held``, by their names, and calls what it will have ``name``."""
         self._ending = False
-        known = [await self._graph.changed(disk) for disk in self._graph.disks]
-        resumed = all(found and found[0] in held for found in known)
+        known = [await self._graph.copy_name(disk) for disk in self._graph.disks]
+        resumed = all(found in held for found in known)
         for disk, found in zip(self._graph.disks, known):
             top = disk.node("top")
             if not resumed:
                 for old in await self._graph.bitmaps(top):
                     await self._remove_bitmap(top, old)
                 await self._transaction(_add(top, WHOLE, disabled=True), _add(top, name))
-            elif found[0] != name:
-                await self._transaction(_add(top, name), _merge(top, name, top, found[0]))
-                await self._remove_bitmap(top, found[0])
+            elif found != name:
+                await self._transaction(_add(top, name), _merge(top, name, top, found))
+                await self._remove_bitmap(top, found)
         dirty = sum([await self._graph.dirty_bytes(disk) for disk in self._graph.disks])
-        what = f"what changed since copy {known[0][0]}" if resumed else "all"
+        what = f"what changed since copy {known[0]}" if resumed else "all"
         log.info("disks: sending %s, %.1f MiB", what, dirty / (1 << 20))
 
     async def run(self, progress: Progress) -> None:
@@ -88,7 +88,7 @@ class BlockCopy:
             if await self._any_whole():
                 raise QemuError("the disks are not copied yet")
             for disk in self._graph.disks:
-                await self._backup(disk, disk.node("top"), "bitmap", (await self._graph.changed(disk))[0], "on-success")
+                await self._backup(disk, disk.node("top"), "bitmap", await self._graph.copy_name(disk), "on-success")
                 state = await self._job_ended(disk, lambda job: False, REST_S_MAX)
                 if state.get("error"):
                     raise QemuError(f"copying the rest of disk {disk.number} to the secondary: {state['error']}")
@@ -129,7 +129,7 @@ class BlockCopy:
         await asyncio.to_thread(make_overlay, path, (await self._graph.sizes())[disk.number])
         whole = WHOLE in await self._graph.bitmaps(top)
         if not whole:
-            name = (await self._graph.changed(disk))[0]
+            name = await self._graph.copy_name(disk)
             # Before the snapshot: what is written in between is in the bitmap for the next round.
             await self._transaction(_add(top, LEFT, disabled=True), _merge(top, LEFT, top, name), _clear(top, name))
         cache = {"direct": False, "no-flush": True}
@@ -149,13 +149,13 @@ class BlockCopy:
     async def _round_over(self, disk: Disk) -> None:
         """Whatever is there of a round: its rest into the disk's bitmap, its nodes out of the graph."""
         top, snap, cbw = disk.node("top"), disk.node("snap"), disk.node("cbw")
-        marks, known = await self._graph.bitmaps(top), await self._graph.changed(disk)
+        marks, known = await self._graph.bitmaps(top), await self._graph.copy_name(disk)
         nodes = await self._graph.names()
         if known and disk.number in self._running and LEFT in await self._graph.bitmaps(snap):
-            await self._transaction(_merge(top, known[0], snap, LEFT))
+            await self._transaction(_merge(top, known, snap, LEFT))
             await self._remove_bitmap(top, WHOLE if WHOLE in marks else LEFT)
         elif known and LEFT in marks:
-            await self._transaction(_merge(top, known[0], top, LEFT))
+            await self._transaction(_merge(top, known, top, LEFT))
         self._running.discard(disk.number)
         if snap in nodes:
             await self._qmp.execute("blockdev-del", **{"node-name": snap})

@@ -39,10 +39,9 @@ class BlockGraph:
         return {bitmap["name"]: bitmap["count"] for found in await self._nodes() if found["node-name"] == node
                 for bitmap in found.get("dirty-bitmaps", []) if bitmap.get("name")}
 
-    async def changed(self, disk: Disk) -> tuple[str, int] | None:
-        """Name of the copy that the disk's bitmap is about, and how many bytes differ from it at most."""
-        bitmaps = await self.bitmaps(disk.node("top"))
-        return next(((name, count) for name, count in bitmaps.items() if name not in (WHOLE, LEFT)), None)
+    async def copy_name(self, disk: Disk) -> str | None:
+        """Name of the copy that the disk's bitmap is about."""
+        return next((name for name in await self.bitmaps(disk.node("top")) if name not in (WHOLE, LEFT)), None)
 
     async def dirty_bytes(self, disk: Disk) -> int:
         """What is to be sent of the disk."""

@@ -41,7 +41,6 @@ class Director:
         self.late = LateInput()
         self.facts: dict = {}
         self.role: Leader | Follower
-        self.figures: Figures | None = None
         self.recent: deque[tuple[float, Figures]] = deque(maxlen=RECENT_MAX)
         self.totals = dict.fromkeys(("syncvms", "dirty_pages", "divergent_pages", "bytes"), 0)
         self.cold = False
@@ -90,8 +89,12 @@ class Director:
         self._number += 1
         return self._number
 
+    @property
+    def figures(self) -> Figures | None:
+        """Of the last syncvm."""
+        return self.recent[-1][1] if self.recent else None
+
     def record_figures(self, figures: Figures) -> None:
-        self.figures = figures
         self.recent.append((self.now, figures))
         self.totals["syncvms"] += 1
         for key in ("dirty_pages", "divergent_pages", "bytes"):
@@ -252,14 +255,11 @@ class Director:
         if not leader.syncvm or m.number != leader.syncvm.number:
             return
         if isinstance(m, wire.Bitmap):
-            self.emit(*leader.syncvm.on_bitmap(m))
-            self._captured()
+            self._carry_on(leader.syncvm.on_bitmap(m))
         elif isinstance(m, wire.Hashes):
-            leader.audited(m)
-            self._captured()
+            leader.hashes_came(m)
         elif isinstance(m, wire.BlockHashes):
-            self.emit(*leader.syncvm.on_block_hashes(m))
-            self._captured()
+            self._carry_on(leader.syncvm.on_block_hashes(m))
         elif isinstance(m, wire.Resend):
             self.emit(*leader.syncvm.on_resend(m))
         elif isinstance(m, wire.DiskHashes):
@@ -301,8 +301,7 @@ class Director:
             if work is self.leading.fill:
                 self.leading.fill_progress(actions)
             else:
-                self.emit(*actions)
-                self._captured()
+                self._carry_on(actions)
 
     # ---- the VM's network ----------------------------------------------------------------------------
     def input(self, payload: bytes) -> None:
@@ -347,10 +346,11 @@ class Director:
     def device_saved(self, tag: act.Tag, state: bytes) -> None:
         work = self._work(tag)
         if work:
-            self.emit(*work.device_saved(state))
-            self._captured()
+            self._carry_on(work.device_saved(state))
 
-    def _captured(self) -> None:
+    def _carry_on(self, actions: list) -> None:
+        """What a fill or a syncvm wants done next; a leader's VM may run on then."""
+        self.emit(*actions)
         if self.leading:
             self.leading.syncvm_captured()
 
@@ -406,8 +406,7 @@ class Director:
     def hashed(self, tag: act.Tag, hashes: array) -> None:
         work = self._work(tag)
         if work:
-            self.emit(*work.hashed(hashes))
-            self._captured()
+            self._carry_on(work.hashed(hashes))
 
     def blocks_hashed(self, tag: act.Tag, hashes: array) -> None:
         if isinstance(self.role, Follower) and self._work(tag) is self.role.syncvm is not None:

@@ -342,10 +342,12 @@ class Leader(Joining):
             self._cont()
             self.advance()
 
-    def audited(self, m: wire.Hashes) -> None:
+    def hashes_came(self, m: wire.Hashes) -> None:
+        """Of the secondary's pages; of an audit's, after all was applied there."""
         self.core.emit(*self.syncvm.on_hashes(m))
         if m.after:
             self._loading()
+        self.syncvm_captured()
 
     def applied_by_peer(self) -> None:
         self.syncvm.on_applied()

@@ -60,7 +60,7 @@ def unpack(count: int, payload: bytes, memory: act.Memory) -> tuple[array, array
         raise WireError(f"blocks of {count} pages announced, {len(payload)} bytes came")
     masks.frombytes(payload[:head])
     hashes.frombytes(payload[head:2 * head])
-    if any(mask >> page_blocks() for mask in masks):
+    if max(masks, default=0) >> page_blocks():
         raise WireError("a block behind the end of its page")
     blocks = memory.count_blocks(masks)
     if len(payload) != 2 * head + blocks * pg.BLOCK_BYTES:

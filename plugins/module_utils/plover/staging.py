@@ -59,9 +59,10 @@ class Staging:
         if self.pages + m.count > len(self._index):
             raise WireError(f"{self.pages + m.count} pages staged, only {len(self._index)} are dirty")
         if self._divergent is not None:
-            if not (self._asked_again and set(index) <= set(self.wrong)):
+            come = set(index)
+            if not (self._asked_again and come <= set(self.wrong)):
                 raise WireError(f"pages of syncvm {m.number} that were not asked for")
-            self.wrong = array("I", (page for page in self.wrong if page not in set(index)))
+            self.wrong = array("I", (page for page in self.wrong if page not in come))
         self._keep(index, data, m.payload)
 
     def _keep(self, index: array, data: bytes | memoryview, payload: bytes) -> None:

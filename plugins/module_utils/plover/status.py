@@ -88,8 +88,7 @@ def _agent(core: Director) -> str:
 
 def status_of_syncvm(f: Figures) -> dict[str, Any]:
     return {"number": f.number, "pause_ms": f.pause_ms, "dirty_pages": f.dirty_pages, "divergent_pages": f.divergent_pages,
-            "same_page_percent": round(f.same_page_percent, 1), "bytes": f.bytes,
-            "sent_bytes": dict(f.sent)}
+            "same_page_percent": round(f.same_page_percent, 1), "bytes": f.bytes, "sent_bytes": dict(f.sent)}
 
 
 def _leader(core: Director) -> tuple[str, str]:
