@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLOVER_ABI 4u
+#define PLOVER_ABI 5u
 #define PLOVER_PAGE 4096u
 #define PLOVER_BLOCK 64u
 #define PLOVER_BLOCKS (PLOVER_PAGE / PLOVER_BLOCK) /* in a page; a mask of blocks is a uint64_t, block i its bit i */
@@ -73,6 +73,12 @@ PLOVER_API int plover_gather_blocks(const void *base, size_t pages, const uint32
  * themselves stay as they are. 0; -ERANGE before a byte is written. */
 PLOVER_API int plover_patch_pages(const void *base, size_t pages, const uint32_t *index, size_t n, const uint64_t *masks,
                                   const void *data, size_t blocks, void *out);
+
+/* Wait until process `pid` is idle: in `looks` looks in a row, `every_ns` apart, it took no more than `share_max` of one CPU,
+ * has read all that was written to `socket` (-1: there is none), and `*disturbed`, which another thread counts up as it
+ * writes, was the same; and no thread of it wants a CPU now. 1: it is, or it has ended; 0: not within limit_ns; -EINVAL. */
+PLOVER_API int plover_wait_idle(int pid, int socket, const volatile uint32_t *disturbed, unsigned looks, int64_t every_ns,
+                                double share_max, int64_t limit_ns);
 
 /* Dirty tracking of a range of another process (QEMU's guest RAM).
  * backend: "uffd-wp"    asynchronous userfaultfd write protection + PAGEMAP_SCAN (Linux >= 6.7); uffd must be a

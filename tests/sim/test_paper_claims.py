@@ -168,7 +168,7 @@ def _busy(world: Watched) -> None:
 
 @each_seed
 def test_a_vm_that_is_never_idle_waits_a_bounded_time(seed):
-    """§5.1: a bounded waiting time for liveness. Two bounds here: syncvm_hold_ms_max, then syncvm_drain_ms_max."""
+    """§5.1: a bounded waiting time for liveness. Two bounds here: latency_ms_target, then syncvm_drain_ms_max."""
     world = protected(seed)
     _busy(world)
     primary, ages = world.members["primary"], []
@@ -182,8 +182,8 @@ def test_a_vm_that_is_never_idle_waits_a_bounded_time(seed):
     config = primary.config
     # At most one syncvm is under way; what comes during it waits for the next.
     tick_ms, syncvm_ms = 5, 40 if world.disks else 30  # with a disk the VM waits for the secondary's load
-    assert max(ages) < config.syncvm_hold_ms_max + config.syncvm_drain_ms_max + tick_ms + syncvm_ms
-    assert max(ages) > config.syncvm_drain_ms_max
+    assert max(ages) < config.latency_ms_target + config.syncvm_drain_ms_max + tick_ms + syncvm_ms
+    assert max(ages) > config.latency_ms_target / 2
     assert all(c.answered > 3 for c in world.clients)
 
 
@@ -197,7 +197,7 @@ def test_an_idle_vm_is_synced_at_once():
         world.run(1.5)
         ops = [op for c in world.clients for op in c.history if op.end is not None]
         latency[busy] = sum(op.end - op.start for op in ops) / len(ops)
-    assert latency[False] < 0.5 * latency[True]
+    assert latency[False] < 0.6 * latency[True]
 
 
 # ---- syncvm ----------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False) -
                for i, n in enumerate(NAMES)}
     return Config({"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member,
                    "members": members, "preferred_leader": "primary", "guest_kernel": "/k",
-                   "guest_mac": "52:54:00:70:6c:01", "syncvm_hold_ms_max": hold_ms, "syncvm_interval_ms_max": interval_ms,
+                   "guest_mac": "52:54:00:70:6c:01", "latency_ms_target": hold_ms, "syncvm_interval_ms_max": interval_ms,
                    "disks": [{"path": "/images/vm"}] if disks else [], "syncvm_timeout_ms": 600, "join_timeout_ms": 1500})
 
 

@@ -2,96 +2,149 @@
 """Idleness, seen on real processes; and what systemd is told, on a real socket."""
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
+from array import array
 
 import pytest
-from plover.idle import LOOKS, IdleMonitor
+from plover.idle import LOOK_NS, LOOKS, IdleMonitor
+from plover.native import NativeError, load
 from plover.notify import notify
 
-LOOK_S = 0.002
-LATE_S = 0.12
-WORK_S = 0.03  # so long that being put off the CPU for a moment does not look like rest
+from lab.paths import ROOT
+
+LIMIT_S = 2.0
 
 
-def rest_until_idle(monitor, looks=200):
-    """How many looks, a rest before each, it took until the monitor saw an idle process."""
-    for count in range(1, looks):
-        time.sleep(LOOK_S)
-        if monitor.look():
-            return count
-    raise AssertionError("never seen idle")
+@pytest.fixture(autouse=True)
+def library(monkeypatch):
+    monkeypatch.setenv("PLOVER_NATIVE_DIR", str(ROOT / "native" / "build"))
 
 
-def work(share=0.5):
-    """Keep our own process's CPU busy, however little of it the machine gives us (after LATE_S no look calls it idle)."""
-    wall, cpu = time.monotonic(), time.process_time()
-    while (elapsed := time.monotonic() - wall) < LATE_S:
-        if elapsed >= WORK_S and time.process_time() - cpu >= share * elapsed:
-            return
+@pytest.fixture
+def child():
+    """A process that does what its standard input says: work, or rest."""
+    code = ("import os, select\nbusy, line = False, b'-'\nwhile line:\n"
+            "  if not busy or select.select([0], [], [], 0)[0]:\n"
+            "    print(flush=True)\n    line = os.read(0, 100)\n    busy = line == b'work\\n'")
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
 
 
-def test_a_resting_process_is_idle_after_some_looks_in_a_row():
-    monitor = IdleMonitor(os.getpid())
-    assert rest_until_idle(monitor) >= LOOKS
-    time.sleep(LOOK_S)
-    assert monitor.look()
+def tell(child, what):
+    child.stdin.write(f"{what}\n")
+    child.stdin.flush()
 
 
-def test_a_working_process_is_never_idle():
-    monitor = IdleMonitor(os.getpid())
-    for _ in range(30):
-        work()
-        assert not monitor.look()
+def waited(monitor, limit_s=LIMIT_S):
+    """(was it idle, after how long)"""
+    began = time.monotonic()
+    return asyncio.run(monitor.wait(limit_s)), time.monotonic() - began
 
 
-def test_one_busy_look_starts_the_count_anew():
-    monitor = IdleMonitor(os.getpid())
-    rest_until_idle(monitor)
-    work()
-    assert not monitor.look()
-    assert rest_until_idle(monitor) >= LOOKS
+def test_a_resting_process_is_idle_after_some_looks(child):
+    idle, after_s = waited(IdleMonitor(child.pid))
+    assert idle and after_s >= LOOKS * LOOK_NS / 1e9
 
 
-def test_input_starts_the_count_anew():
-    monitor = IdleMonitor(os.getpid())
-    rest_until_idle(monitor)
+def test_a_working_process_is_not_idle_within_the_limit(child):
+    tell(child, "work")
+    idle, after_s = waited(IdleMonitor(child.pid), 0.05)
+    assert not idle and after_s >= 0.05
+
+
+def test_work_that_ends_is_noticed(child):
+    tell(child, "work")
+    threading.Timer(0.1, tell, (child, "rest")).start()
+    idle, after_s = waited(IdleMonitor(child.pid), 20.0)
+    assert idle and after_s >= 0.09
+
+
+def test_another_process_is_looked_at_and_not_ours(child):
+    end = time.monotonic() + 1.0
+
+    def work():
+        while time.monotonic() < end:
+            pass
+    threading.Thread(target=work).start()
+    idle, after_s = waited(IdleMonitor(child.pid))
+    assert idle and time.monotonic() < end
+
+
+def test_input_starts_the_count_anew(child):
+    disturbed, every_ns = array("I", (0,)), 30_000_000  # far apart, as the thread that disturbs needs its turn in between
+
+    def disturb(until_s):
+        while time.monotonic() < until_s:
+            disturbed[0] += 1
+            time.sleep(0.001)
+
+    def wait():
+        return load().wait_idle(child.pid, -1, disturbed, LOOKS, every_ns, 0.2, 300_000_000)
+    thread = threading.Thread(target=disturb, args=(time.monotonic() + 0.4,))
+    thread.start()
+    assert not wait()
+    thread.join()
+    assert wait()
+
+
+def test_input_that_is_not_read_yet_counts(child):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        monitor = IdleMonitor(child.pid, ours.fileno())
+        ours.send(b"frame")
+        assert waited(monitor, 0.05)[0] is False
+        theirs.recv(100)
+        assert waited(monitor)[0] is True
+
+
+def test_since_it_was_idle_it_is_undisturbed_until_input_comes(child):
+    monitor = IdleMonitor(child.pid)
+    assert not monitor.undisturbed
+    waited(monitor)
+    assert monitor.undisturbed
     monitor.disturb()
-    assert rest_until_idle(monitor) >= LOOKS
+    assert not monitor.undisturbed
 
 
-def test_looks_in_quick_succession_count_once():
-    monitor = IdleMonitor(os.getpid())
-    time.sleep(LOOK_S)
-    start = time.monotonic()
-    looks = [monitor.look() for _ in range(LOOKS + 1)]
-    if time.monotonic() - start < 0.0003:
-        assert not any(looks)
+def test_two_may_wait_at_once_and_the_loop_goes_on(child):
+    monitor = IdleMonitor(child.pid)
+    tell(child, "work")
+
+    async def both():
+        waits = asyncio.gather(monitor.wait(0.1), monitor.wait(0.1))
+        ticks = 0
+        while not waits.done():
+            await asyncio.sleep(0.005)
+            ticks += 1
+        return await waits, ticks
+    began = time.monotonic()
+    results, ticks = asyncio.run(both())
+    assert results == [False, False] and ticks >= 3 and time.monotonic() - began < 0.19
 
 
-def test_a_long_time_without_a_look_proves_nothing():
-    monitor = IdleMonitor(os.getpid())
-    rest_until_idle(monitor)
-    time.sleep(0.12)
-    assert not monitor.look()
+def test_a_process_that_has_ended_is_idle(child):
+    monitor = IdleMonitor(child.pid)
+    tell(child, "work")
+    threading.Timer(0.05, child.kill).start()
+    assert waited(monitor, 20.0)[0]
+    child.communicate()
+    assert waited(monitor)[0]
 
 
-def test_another_process_is_looked_at_and_not_ours():
-    child = subprocess.Popen(["sleep", "60"])
-    try:
-        monitor = IdleMonitor(child.pid)
-        for _ in range(200):
-            work()  # we are busy, it is not
-            if idle := monitor.look():
-                break
-        assert idle
-    finally:
-        child.kill()
-        child.wait()
-    assert monitor.look()  # a vanished process is idle
+@pytest.mark.parametrize("pid, every_ns, looks", [(0, 100, 3), (-5, 100, 3), (1, 0, 3), (1, -1, 3), (1, 100, 0)])
+def test_what_cannot_be_waited_for_is_refused(pid, every_ns, looks):
+    with pytest.raises(NativeError, match="Invalid argument"):
+        load().wait_idle(pid, -1, array("I", (0,)), looks, every_ns, 0.2, 1000)
 
 
 # --- sd_notify ---

@@ -317,8 +317,7 @@ class Director:
 
     def idle(self, idle: bool) -> None:
         if self.leading:
-            self.leading.idle = idle
-            self.leading.maybe_syncvm()
+            self.leading.maybe_syncvm(idle)
 
     # ---- answers --------------------------------------------------------------------------------------
     def _work(self, tag: act.Tag):

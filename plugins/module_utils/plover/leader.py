@@ -20,6 +20,7 @@ from .figures import Figures
 from .guard import Guard
 from .joining import ABSENT, FILLING, IN_SYNC, LEAVING, Joining
 from .log import AUDIT, INPUT, NUMBER, SYNCVM
+from .pace import Pace
 from .syncvm import LeaderSyncvm
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
 CONFIRM_TRIES_MAX = 3
 RETRY_S = 1.0
+REST_S = 0.001  # an idle VM that has input again may answer it before its syncvm
 
 
 class Leader(Joining):
@@ -48,7 +50,6 @@ class Leader(Joining):
         self.joins = 0
         self._fills_failed, self._join_again_at = 0, 0.0
         self._joiner: object = None  # what tells the QEMU that is filled from its successors
-        self.idle = False
         self.vm_stopped_by_us = False
         self.handover: Callable[[str | None], None] | None = None
         self.handover_at = 0.0
@@ -56,6 +57,7 @@ class Leader(Joining):
         self.audits: list[Callable[[Figures | str], None]] = []
         self.audit_running: list[Callable[[Figures | str], None]] = []
         self.last_syncvm_at = core.now
+        self.pace = Pace(self.config.latency_ms_target / 1000)
         self.tap_up = False
         self.tap_early = False  # it is up while the VM is promoted
         self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
@@ -285,12 +287,12 @@ class Leader(Joining):
         self.core.emit(act.Emit(self.guard.release(mark)))
 
     # ---- syncvm -------------------------------------------------------------------------------------
-    def maybe_syncvm(self) -> None:
+    def maybe_syncvm(self, idle: bool = False) -> None:
+        """Begin a syncvm if one is due. ``idle``: our VM is, at this moment."""
         if self.peer_state != IN_SYNC or self.syncvm or not self.serving or self.handover_at:
             return
         now, since = self.core.now, self.guard.oldest_unmarked_s
-        held = since is not None and (self.idle or now - since >= self.config.syncvm_hold_ms_max / 1000)
-        held = held and not self.config.checkpoints
+        held = self.pace.due(None if since is None else now - since, idle) and not self.config.checkpoints
         overdue = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
         overdue = overdue or self.disk_pressure
         if held or overdue or self.audits or self.handover or 2 * self.cons.log.bytes > self.config.log_bytes_max:
@@ -299,7 +301,8 @@ class Leader(Joining):
             number = self.core.next_syncvm_number()
             whole, base = self.config.checkpoints, b"" if self.config.checkpoints else self.device
             self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory, base, whole)
-            self.syncvm.started = now
+            self.syncvm.due_at = self.syncvm.started = now
+            self.syncvm.drain_s = REST_S if idle else 0.0
             self.cons.propose(AUDIT if audit else SYNCVM, NUMBER.pack(number))
 
     def syncvm_stopped(self) -> None:
@@ -321,6 +324,7 @@ class Leader(Joining):
         if not self.serving or self.peer not in self.cons.record.in_sync:
             raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
         self.device = self.syncvm.device
+        self.pace.learn(self.core.now - self.syncvm.due_at)
         self._release(self._sync_mark, CONFIRM_TRIES_MAX)
         self.cons.truncate_to(self._sync_index)
         if self.syncvm.phase == sv.LOAD:

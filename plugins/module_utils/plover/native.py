@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .errors import PloverError
 
-ABI = 4
+ABI = 5
 PAGE_BYTES = 4096
 BLOCK_BYTES = 64
 _PAGE_BLOCKS = PAGE_BYTES // BLOCK_BYTES
@@ -171,6 +171,7 @@ class Native:
                 ("count_blocks", big, [void, size]),
                 ("gather_blocks", c.c_int, [void, size, void, size, void, void, size]),
                 ("patch_pages", c.c_int, [void, size, void, size, void, void, size, void]),
+                ("wait_idle", c.c_int, [c.c_int, c.c_int, void, c.c_uint, big, c.c_double, big]),
                 ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
                                            c.POINTER(void), c.c_char_p, size]),
                 ("tracker_fetch", big, [void, void, size]), ("tracker_synced", c.c_int, [void, void, size, void]),
@@ -297,6 +298,12 @@ class Native:
         _checked(self._lib.plover_patch_pages(ram.address, ram.pages, _numbers(index, "I"), len(index), _numbers(masks, "Q"),
                                               _address(data, False), blocks, _address(out, True)), "patching pages")
         return out
+
+    def wait_idle(self, pid: int, socket: int, disturbed: array, looks: int, every_ns: int, share_max: float,
+                  limit_ns: int) -> bool:
+        """Blocks its thread: see the header. ``disturbed``: one number (array "I")."""
+        return bool(_checked(self._lib.plover_wait_idle(pid, socket, _numbers(disturbed, "I"), looks, every_ns, share_max,
+                                                        limit_ns), "waiting for an idle VM"))
 
     def tracker(self, backend: str, pid: int, ram_path: str, ram: GuestRam, pool: Pool, uffd_file: str) -> Tracker:
         """Start tracking process ``pid``'s mapping of ``ram_path``; all pages count as clean."""

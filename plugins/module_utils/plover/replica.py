@@ -30,7 +30,7 @@ from .watchdog import Keeper, Watchdog
 
 log = logging.getLogger("plover")
 TICK_S = 0.005
-IDLE_LOOK_S = 0.001
+IDLE_WAIT_S = 0.01
 INLINE_PAGES_MAX = 4096  # more pages are hashed in a thread, so that heartbeats go on
 TAP_RETRY_S = 1.0
 TAP_SLOW_MS = 200
@@ -144,11 +144,10 @@ class Replica(Daemon):
     async def _watch_idle(self) -> None:
         """Look at the leader's VM as long as output waits for the next syncvm."""
         try:
-            while self.core.leading and not self.core.leading.syncvm and self.core.leading.guard.unmarked_bytes:
-                idle = bool(self.vm and self.vm.consumed_input() and self.vm.monitor.look())
+            while self.vm and self.core.leading and not self.core.leading.syncvm and self.core.leading.guard.unmarked_bytes:
+                idle = await self.vm.rests(IDLE_WAIT_S)
                 self.at().idle(idle)
                 self.run()
-                await asyncio.sleep(IDLE_LOOK_S)
         finally:
             self._idle_task = None
 
@@ -236,7 +235,7 @@ class Replica(Daemon):
 
     async def _drain(self, action: act.Drain) -> None:
         if self.vm:
-            await self.vm.drain(action.limit_s)
+            await self.vm.drain(self.config.syncvm_drain_ms_max / 1000 if action.limit_s is None else action.limit_s)
         self.answer("drained", action.tag)
 
     def _detach_disks(self, action: act.DetachDisks) -> None:

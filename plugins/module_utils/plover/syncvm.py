@@ -45,7 +45,8 @@ class LeaderSyncvm:
         self._whole = whole and not audit
         self.phase = ORDERED
         self.vm_runs = False  # again, since the stop
-        self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
+        self.due_at = self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
+        self.drain_s = 0.0  # our VM may rest so long before it is stopped
         self._disk_hashes: bytes | None = None
         self._peer_disk_hashes: bytes | None = None
         self.tag = ("syncvm", view, number)
@@ -67,7 +68,7 @@ class LeaderSyncvm:
 
     def start(self, now: float) -> list:
         self.phase, self.started = DRAIN, now
-        return self.drained(now) if self._whole else [act.Drain(self.tag)]
+        return self.drained(now) if self._whole else [act.Drain(self.tag, self.drain_s)]
 
     def drained(self, now: float) -> list:
         if self.phase != DRAIN:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 
@@ -22,7 +20,6 @@ from .joining import DISK_COPY
 from .qemu import START_TIMEOUT_S, prepare, sockets, supervisor
 from .qmp import Qmp, peer_pid
 
-SIOCOUTQ = 0x5411
 BACKLOG_BYTES_MAX = 4 << 20
 READ_BYTES = 64 << 10  # a larger read gets fresh memory from the kernel each time: 33 us for a small frame, not 4
 FULL_BYTES = 8 << 10  # a socket with less in it was not full: its buffer takes some 270 of the smallest frames
@@ -74,11 +71,11 @@ class Vm:
         self.pid = self.qmp.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._exited)
-        self.monitor = IdleMonitor(self.pid)
         self._net = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._net.setblocking(False)
         self._net.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         await self._loop.sock_connect(self._net, self._paths["net"])
+        self.monitor = IdleMonitor(self.pid, self._net.fileno())
         self._loop.add_reader(self._net.fileno(), self.read_output)
         self.block = BlockLayer(self.config, self.qmp)
         version = (await self.qmp.execute("query-version"))["qemu"]
@@ -107,6 +104,8 @@ class Vm:
         if self._colo:
             self._colo.close()
             self._colo = None
+        if self.monitor:
+            self.monitor.close()
 
     async def kill(self) -> None:
         """End QEMU now, whoever started it, and wait until it is gone."""
@@ -186,18 +185,14 @@ class Vm:
                 self._on_output(run)
         return taken
 
-    def consumed_input(self) -> bool:
-        """True if QEMU has read everything that was fed."""
-        if self._net is None:
-            return True
-        queued = struct.unpack("i", fcntl.ioctl(self._net.fileno(), SIOCOUTQ, b"\0" * 4))[0]
-        return not self._backlog and queued == 0
+    async def rests(self, limit_s: float) -> bool:
+        """Wait, bounded, until the input is consumed and the VM is idle (paper §5.1). True if it is."""
+        return await self.monitor.wait(limit_s) and not self._backlog
 
-    async def drain(self, limit_s: float | None = None) -> None:
-        """Wait, bounded, until the input is consumed and the VM is idle (paper §5.1)."""
-        deadline = self._loop.time() + (self.config.syncvm_drain_ms_max / 1000 if limit_s is None else limit_s)
-        while not (self.consumed_input() and self.monitor.look()) and self._loop.time() < deadline:
-            await asyncio.sleep(0.001)
+    async def drain(self, limit_s: float) -> None:
+        """The same; at once if it was idle and got no input since."""
+        if limit_s > 0 and not self.monitor.undisturbed:
+            await self.rests(limit_s)
 
     # ---- the ordinary VM ----------------------------------------------------------------------------------
     async def stop(self) -> None:
