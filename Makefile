@@ -74,6 +74,9 @@ bench: bench-consensus bench-hash bench-input bench-scale bench-services
 bench-services: native
 	@$(PYTHON) -m bench.services $(BENCH_OPTIONS)
 
+bench-input: native
+	@$(PYTHON) -m bench.input_path $(BENCH_OPTIONS)
+
 bench-scale: native
 	@$(PYTHON) -m bench.scale $(BENCH_OPTIONS)
 

@@ -9,7 +9,9 @@ from jinja2 import Environment
 from .scale_figures import Run, by_mib, by_pages, cell_key, cells, middle, number, part
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 480, 240, 60, 30
-PARTS = ("StopVm", "fetch_dirty", "pack_bitmap", "unpack_bitmap", "union", "hash", "compare", "SaveDevice")
+PARTS = {"leader": ("stop", "fetch_dirty", "pack_bitmap", "union", "hash", "compare", "gather", "save_device",
+                    "holder_note"),
+         "secondary": ("colo_stop", "fetch_dirty", "union", "hash", "patched", "apply", "colo_load")}
 TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>What a syncvm costs</title>
 <style>
@@ -61,7 +63,7 @@ def page(result: dict[str, Any], about: str) -> str:
     runs, found = result["runs"], result["slopes"]
     plots = [plot("By dirty pages", "dirty pages", by_pages(runs), "dirty_pages"),
              plot("By guest RAM", "MiB", by_mib(runs), "mib")]
-    part_names = [f"{side} {name}" for side in ("leader", "secondary") for name in PARTS]
+    part_names = [f"{side} {name}" for side in PARTS for name in PARTS[side]]
     parts = [[cell_key(cell[0]), *(f"{part(cell, *name.split()):.2f}" for name in part_names)] for cell in cells(runs)]
     return Environment(autoescape=True).from_string(TEMPLATE).render(
         about=about, per_page=number(found["us_per_dirty_page"]), per_mib=number(found["ns_per_mib"]), plots=plots,
