@@ -155,11 +155,15 @@ def measure(options: argparse.Namespace) -> tuple[list[Run], dict[str, Any]]:
                         runs.append({"system": name, "round": number, **load._asdict(), **one_load(system, load)})
                         print(line(runs[-1]), flush=True)
                     if name == "plover" and number == options.rounds - 1:
-                        profiles = {f"{load.way} {load.frame_bytes}": system.profile(load) for load in loads
-                                    if not load.per_s}
+                        profiles = {profile_name(load): system.profile(load) for load in loads
+                                    if not load.per_s or load.frame_bytes == min(SIZES)}
                 finally:
                     system.stop()
     return runs, profiles
+
+
+def profile_name(load: Load) -> str:
+    return f"{load.way} {load.frame_bytes} B" + (f", {load.per_s:,}/s" if load.per_s else "")
 
 
 def one_load(system: Daemons | Bare, load: Load) -> Run:

@@ -174,6 +174,7 @@ def one_syncvm(group: Group, writer: PageWriter, pages: int) -> Run:
     waited_ms = wait_ms(leader["at"], secondary["at"], found["pause_ms"])
     return {**{key: found[key] for key in ("pause_ms", "dirty_pages", "divergent_pages", "bytes", "sent_bytes")},
             "waited_ms": round(waited_ms, 3), "work_ms": round(found["pause_ms"] - waited_ms, 3),
+            "stood_ms": stood_ms(leader["at"], waited_ms),
             "staged_ms": round(1000 * (leader["at"]["got Staged"] - leader["at"]["drained"]) - waited_ms, 3),
             "parts_ms": {"leader": rounded(leader["ms"]), "secondary": rounded(secondary["ms"])}}
 
@@ -214,6 +215,13 @@ def wait_ms(leader: dict[str, float], secondary: dict[str, float], pause_ms: flo
     waited = 1000 * (max(0.0, came - ready) - max(0.0, came - late - ready))
     least = 1000 * (leader["device_saved"] - leader["drained"])
     return max(0.0, min(waited, pause_ms - least))
+
+
+def stood_ms(leader: dict[str, float], waited_ms: float) -> float | None:
+    """Between QEMU's own events; None if the second came only after the syncvm had ended."""
+    if not {"STOP", "RESUME"} <= set(leader) or leader["RESUME"] < leader["STOP"]:
+        return None
+    return round(1000 * (leader["RESUME"] - leader["STOP"]) - waited_ms, 3)
 
 
 def rounded(figures: dict[str, float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 """What comes of the syncvms that `make bench-scale` measured: slopes, checks of memory, a table. Pure."""
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,8 @@ def cells(runs: list[Run]) -> list[list[Run]]:
 
 
 def middle(runs: list[Run], key: str) -> float:
-    return statistics.median(run[key] for run in runs)
+    """Not a number if no run has it."""
+    return statistics.median([run[key] for run in runs if run[key] is not None] or [math.nan])
 
 
 def part(runs: list[Run], side: str, name: str) -> float:
@@ -84,16 +86,17 @@ def check(what: str, mib: float, limit: float) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> list[str]:
     runs = result["runs"]
-    out = ["", f"{'':42} {'dirty':>7} {'divergent':>9} {'bytes':>9} {'work ms (least, most)':>28} {'waited ms':>9} "
-           f"{'staged ms':>9}"]
+    out = ["", f"{'':42} {'dirty':>7} {'divergent':>9} {'bytes':>9} {'work ms (least, most)':>28} {'stood ms':>9} "
+           f"{'staged ms':>9} {'waited ms':>9}"]
     for cell in cells(runs):
         work = [run["work_ms"] for run in cell]
         spread = f"{statistics.median(work):.2f} ({min(work):.2f}, {max(work):.2f})"
         out.append(f"{cell_key(cell[0]):42} {middle(cell, 'dirty_pages'):7,.0f} {middle(cell, 'divergent_pages'):9,.0f} "
-                   f"{middle(cell, 'bytes'):9,.0f} {spread:>28} {middle(cell, 'waited_ms'):9.2f} "
-                   f"{middle(cell, 'staged_ms'):9.2f}")
+                   f"{middle(cell, 'bytes'):9,.0f} {spread:>28} {middle(cell, 'stood_ms'):9.2f} "
+                   f"{middle(cell, 'staged_ms'):9.2f} {middle(cell, 'waited_ms'):9.2f}")
     found = result["slopes"]
-    out += ["", "work: the VM's pause without the wait for the secondary's VM; staged: until output may leave.",
+    out += ["", "waited: for the secondary's VM to be idle; the others without that. work: the pause as the runtime counts",
+            "it; stood: between QEMU's own events STOP and RESUME; staged: until output may leave.",
             "", f"us_per_dirty_page: {number(found['us_per_dirty_page'])}", f"ns_per_mib: {number(found['ns_per_mib'])}",
             "", f"{'part':28} {'µs per dirty page':>18} {'ns per MiB':>12} {'ms in the largest cell':>23}"]
     largest = max(cells(runs), key=lambda cell: (cell[0]["pages"], cell[0]["mib"]))
@@ -112,8 +115,11 @@ def memory_table(memory: dict[str, Any]) -> list[str]:
                        f"{guest['peak_anonymous_mib'][name]:8.1f} {guest['audit_peak_anonymous_mib'][name]:8.1f} "
                        f"{took['ram']:10.1f}")
     out += ["peak, in audit: anonymous memory", ""]
-    return out + [f"{row['what']}: {row['mib']:.1f} MiB, limit {row['limit_mib']:.1f}: {'met' if row['met'] else 'MISSED'}"
-                  for row in memory["checks"]]
+    for guest in memory["guests"]:
+        files = ", ".join(f"{host} {mib:,.0f} MiB" for host, mib in guest["ram_file_mib"].items())
+        out.append(f"{guest['mib']} MiB, {guest['vcpus']} vCPU: the RAM files take {files}")
+    return [*out, "", *(f"{row['what']}: {row['mib']:.1f} MiB, limit {row['limit_mib']:.1f}: "
+                        f"{'met' if row['met'] else 'MISSED'}" for row in memory["checks"])]
 
 
 def number(value: float | None) -> str:

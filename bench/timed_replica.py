@@ -32,6 +32,7 @@ class TimedReplica(Replica):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._number = 0
+        self._watched: Vm | None = None
         self._ms: dict[str, float] = defaultdict(float)
         self._at: dict[str, float] = {}
         for owner, names in ((self.memory, MEMORY), (syncvm, PACKING)):
@@ -88,10 +89,20 @@ class TimedReplica(Replica):
     async def _drain(self, action: act.Drain) -> None:
         await super()._drain(action._replace(limit_s=None))
 
+    async def _watch(self, vm: Vm) -> None:
+        """When QEMU itself says that its VM stood still and ran on, by the time of day."""
+        with vm.qmp._client.listener(("STOP", "RESUME")) as listener:
+            async for event in listener:
+                stamp = event["timestamp"]
+                self._at[event["event"]] = stamp["seconds"] + stamp["microseconds"] / 1e6
+
     async def _vm_do(self, vm: Vm, action: object) -> None:
         for name in OPERATIONS:  # an operation by itself: what it is answered with is more than that
             if name not in vars(vm):
                 setattr(vm, name, self._timed_operation(name, getattr(vm, name)))
+        if vm.qmp and self._watched is not vm:
+            self._watched = vm
+            self.spawn(self._watch(vm))
         await super()._vm_do(vm, action)
 
     def _timed_operation(self, name: str, work: Callable) -> Callable:

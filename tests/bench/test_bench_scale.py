@@ -32,7 +32,7 @@ Private_Dirty:         0 kB
 
 def run(mib: int, pages: int, work_ms: float, vcpus: int = 1, **parts: float) -> dict:
     return {"mib": mib, "vcpus": vcpus, "pages": pages, "dirty_pages": pages + 100, "divergent_pages": 50, "bytes": 7,
-            "pause_ms": work_ms + 5, "waited_ms": 5.0, "work_ms": work_ms, "staged_ms": work_ms + 1,
+            "pause_ms": work_ms + 5, "waited_ms": 5.0, "work_ms": work_ms, "stood_ms": work_ms, "staged_ms": work_ms + 1,
             "parts_ms": {"leader": parts, "secondary": {}}}
 
 
@@ -52,7 +52,7 @@ def test_a_small_run_of_a_real_pair(tmp_path):
     assert [entry["pages"] for entry in result["runs"]] == [0, 512]
     for entry in result["runs"]:
         assert entry["dirty_pages"] >= entry["pages"] and entry["dirty_pages"] >= entry["divergent_pages"]
-        assert 0 < entry["work_ms"] <= entry["pause_ms"] and entry["work_ms"] + entry["waited_ms"] > 0
+        assert 0 < entry["work_ms"] <= entry["pause_ms"] and entry["staged_ms"] > 0
         for side in ("leader", "secondary"):
             assert {"fetch_dirty", "pack_bitmap", "union", "hash"} <= set(entry["parts_ms"][side])
     assert result["slopes"]["us_per_dirty_page"] is not None and result["slopes"]["ns_per_mib"] is None
@@ -110,6 +110,11 @@ def test_the_wait_for_the_secondarys_vm_is_taken_off_but_not_the_leaders_own_wor
     assert scale.wait_ms(leader, {"drained": 1.010}, 15) == pytest.approx(10)
     assert scale.wait_ms(leader, {"drained": 1.010}, 13) == pytest.approx(9)  # the device state took until then
     assert scale.wait_ms(leader, {"drained": 0.9}, 15) == 0  # it was idle first: a slow scan or network
+
+
+def test_how_long_the_vm_stood_still_is_qemus_word():
+    assert scale.stood_ms({"STOP": 5.0, "RESUME": 5.008}, 3.0) == pytest.approx(5.0)
+    assert scale.stood_ms({"STOP": 5.0, "RESUME": 4.0}, 0.0) is None and scale.stood_ms({}, 0.0) is None
 
 
 def test_memory_beside_the_ram_file_is_what_counts():
