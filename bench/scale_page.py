@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from .scale_figures import Run, by_mib, by_pages, cell_key, cells, middle, number, part
+from .scale_figures import Run, alike, by_mib, by_pages, cell_key, cells, middle, number, part
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 480, 240, 60, 30
 PARTS = {"leader": ("stop", "fetch_dirty", "pack_bitmap", "union", "hash", "compare", "gather", "save_device",
@@ -64,7 +64,8 @@ def page(result: dict[str, Any], about: str) -> str:
     plots = [plot("By dirty pages", "dirty pages", by_pages(runs), "dirty_pages"),
              plot("By guest RAM", "MiB", by_mib(runs), "mib")]
     part_names = [f"{side} {name}" for side in PARTS for name in PARTS[side]]
-    parts = [[cell_key(cell[0]), *(f"{part(cell, *name.split()):.2f}" for name in part_names)] for cell in cells(runs)]
+    parts = [[cell_key(cell[0]), *(f"{part(cell, *name.split()):.2f}" for name in part_names)]
+             for cell in map(alike, cells(runs))]
     return Environment(autoescape=True).from_string(TEMPLATE).render(
         about=about, per_page=number(found["us_per_dirty_page"]), per_mib=number(found["ns_per_mib"]), plots=plots,
         skipped="; ".join(result["skipped"]), bars=bars(runs), part_names=part_names, parts=parts,
@@ -80,7 +81,7 @@ def plot(title: str, x_name: str, chosen: list[list[Run]], x: str) -> dict[str, 
         return round(LEFT + at / x_max * (WIDTH - LEFT - 6), 1), round((HEIGHT - BOTTOM) * (1 - ms / y_max) * 0.95 + 6, 1)
 
     spots = [(place(run[x], run["work_ms"]), f"{run[x]:,} {x_name}: {run['work_ms']} ms") for run in every]
-    medians = sorted(place(middle(cell, x), middle(cell, "work_ms")) for cell in chosen)
+    medians = sorted(place(middle(cell, x), middle(cell, "work_ms")) for cell in map(alike, chosen))
     return {"title": title, "x_name": x_name, "x_max": f"{x_max:,}", "y_max": f"{y_max:.1f}",
             "dots": [{"x": at[0], "y": at[1], "text": text} for at, text in spots],
             "line": " ".join(f"{at},{ms}" for at, ms in medians)}
@@ -88,6 +89,6 @@ def plot(title: str, x_name: str, chosen: list[list[Run]], x: str) -> dict[str, 
 
 def bars(runs: list[Run]) -> list[dict[str, Any]]:
     """The longest has 100 %."""
-    figures = {cell_key(cell[0]): middle(cell, "work_ms") for cell in cells(runs)}
+    figures = {cell_key(cell[0]): middle(cell, "work_ms") for cell in map(alike, cells(runs))}
     longest = max(figures.values()) or 1
     return [{"name": name, "value": f"{ms:.2f}", "percent": round(100 * ms / longest, 1)} for name, ms in figures.items()]

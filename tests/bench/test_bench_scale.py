@@ -105,6 +105,14 @@ def test_slopes_are_those_of_the_medians_of_cells_that_differ_in_one_thing():
     assert slopes([run(256, 0, 1.0)])["ns_per_mib"] is None
 
 
+def test_runs_in_which_the_vms_had_not_done_the_same_are_told_apart():
+    runs = [run(1024, pages, 2 + pages / 1000) for pages in (0, 1000, 4000)]
+    runs += [{**run(1024, 4000, 14.0), "divergent_pages": 4000}, {**run(1024, 4000, 1.0), "dirty_pages": 90}]
+    found = slopes(runs)
+    assert found["us_per_dirty_page"] == pytest.approx(1.0) and found["us_per_divergent_page"] == pytest.approx(2.0)
+    assert slopes(runs[:3])["us_per_divergent_page"] is None and slopes(runs[:1])["us_per_divergent_page"] is None
+
+
 def test_the_wait_for_the_secondarys_vm_is_taken_off_but_not_the_leaders_own_work():
     leader = {"drained": 1.0, "sent Bitmap": 1.002, "got Bitmap": 1.012, "device_saved": 1.004}
     assert scale.wait_ms(leader, {"drained": 1.010}, 15) == pytest.approx(10)
