@@ -8,7 +8,8 @@ from typing import Any
 Run = dict[str, Any]
 ROWS_MAX, PER_FRAME = 20, 0.9  # calls for each frame, but for those of the profile's edges
 WAIT = "<method 'poll' of 'select.epoll' objects>"
-COLUMNS = ("frames_per_s", "p50_us", "p99_us", "frames_per_batch", "cpu_us_per_batch", "cpu_us_per_frame", "syncvms")
+COLUMNS = ("frames_per_s", "p50_us", "p99_us", "frames_per_batch", "cpu_us_per_batch", "cpu_us_per_frame", "syncvms",
+           "others_percent")
 CASE = ("way", "frame_bytes", "per_s")
 
 
@@ -52,7 +53,8 @@ def condensed(rows: list[list], frames: int) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> list[str]:
     runs = result["runs"]
     out = ["", f"Frames through the runtime without a guest, {result['cores']} cores ({result['cpu']}); medians over the "
-           "rounds.", "CPU: of the leader's host; a batch is one entry of the log.", "",
+           "rounds.", "CPU: of the leader's host; a batch is one entry of the log; others: what of the machine other programs took.",
+           "",
            f"{'':34} {'system':8}" + "".join(f"{key.replace('_', ' '):>18}" for key in COLUMNS)]
     for case in cases(runs):
         pace = f"{case['per_s']:,}/s" if case["per_s"] else "as fast as it goes"

@@ -26,7 +26,7 @@ from .groups import TAP, Group
 from .input_driver import INPUT, OUTPUT, Driver, Load
 from .input_figures import added_us, condensed, table
 from .load import BenchError
-from .machine import cpu_model
+from .machine import busy_s, cpu_model
 
 INSIDE = "PLOVER_BENCH_INSIDE"
 SYSTEMS = ("bare", "plover")
@@ -168,13 +168,15 @@ def profile_name(load: Load) -> str:
 
 def one_load(system: Daemons | Bare, load: Load) -> Run:
     system.driver.run(load._replace(seconds=WARMUP_PART * load.seconds))
-    counts, cpu, own = system.counts(), hosts.cpu_s(), time.process_time()
+    counts, cpu, own, busy, began = system.counts(), hosts.cpu_s(), time.process_time(), busy_s(), time.monotonic()
     passed = system.driver.run(load)
     cpu = {host: round(after - cpu[host], 2) for host, after in hosts.cpu_s().items()}
-    own = round(time.process_time() - own, 2)
+    own, busy, lasted_s = time.process_time() - own, busy_s() - busy, time.monotonic() - began
+    others = max(0.0, busy - own - sum(cpu.values())) / (lasted_s * (os.cpu_count() or 1))
     entries, syncvms = (after - before for after, before in zip(system.counts(), counts))
     batches = entries - syncvms
-    out = {**passed._asdict(), "cpu_s": cpu, "driver_cpu_s": own, "syncvms": syncvms,
+    out = {**passed._asdict(), "cpu_s": cpu, "driver_cpu_s": round(own, 2), "syncvms": syncvms,
+           "others_percent": round(100 * others, 1),
            "cpu_us_per_frame": round(1e6 * cpu["primary"] / passed.frames, 2)}
     if load.way == INPUT and batches > 0:
         out |= {"batches": batches, "frames_per_batch": round(passed.frames / batches, 2),
