@@ -53,8 +53,7 @@ def condensed(rows: list[list], frames: int) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> list[str]:
     runs = result["runs"]
     out = ["", f"Frames through the runtime without a guest, {result['cores']} cores ({result['cpu']}); medians over the "
-           "rounds.", "CPU: of the leader's host; a batch is one entry of the log; others: what of the machine other programs took.",
-           "",
+           "rounds.", "CPU: of the leader's host; a batch is one entry of the log; others: what other programs took.", "",
            f"{'':34} {'system':8}" + "".join(f"{key.replace('_', ' '):>18}" for key in COLUMNS)]
     for case in cases(runs):
         pace = f"{case['per_s']:,}/s" if case["per_s"] else "as fast as it goes"
