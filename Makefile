@@ -17,6 +17,8 @@ help:
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make bench-services    a service without protection, with Plover, with checkpoints: build/bench/services.json; 25 minutes"
 	@echo "make bench-hash        page hashing beside the cityhash package and the memory's speed; a table, build/bench/hash.json"
+	@echo "make bench-scale       a syncvm's cost by guest RAM, dirty pages and vCPUs; build/bench/scale.json, scale.html; 3 minutes"
+	@echo "make bench-input       frames/s and latency of the input and output path, no guest: build/bench/input.json; 2 minutes"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              ruff"
@@ -67,10 +69,16 @@ test-integration: native
 test-bench: native
 	$(PYTEST) tests/bench
 
-bench: bench-consensus bench-hash bench-services
+bench: bench-consensus bench-hash bench-input bench-scale bench-services
 
 bench-services: native
 	@$(PYTHON) -m bench.services $(BENCH_OPTIONS)
+
+bench-input: native
+	@$(PYTHON) -m bench.input_path $(BENCH_OPTIONS)
+
+bench-scale: native
+	@$(PYTHON) -m bench.scale $(BENCH_OPTIONS)
 
 bench-consensus: $(BENCH_STAMP)
 	@$(PYTHON) -m bench.consensus $(BENCH_OPTIONS)
@@ -117,4 +125,5 @@ clean:
 clean: down
 
 .PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
-        test-lab test-molecule bench bench-consensus bench-hash bench-services lint clean
+        test-lab test-molecule bench bench-consensus bench-hash bench-input bench-scale bench-services \
+        lint clean

@@ -41,8 +41,10 @@ IFUP = f"#!/bin/sh\nip link set {TAP} master br0 up\n"
 class Group:
     """One system with its guest, running from construction until :meth:`stop`."""
 
-    def __init__(self, name: str, folder: Path, vcpus: int) -> None:
-        self.name, self.folder, self._settings = name, folder, SYSTEMS[name]
+    def __init__(self, name: str, folder: Path, vcpus: int, settings: dict[str, Any] | None = None,
+                 replica: str = "plover.replica") -> None:
+        """``settings``: instead of the system's own where they differ. ``replica``: the module that is the daemon."""
+        self.name, self.folder, self._settings, self._replica = name, folder, SYSTEMS[name], replica
         self._processes: list[subprocess.Popen] = []
         image = build()
         self._common = {
@@ -50,7 +52,7 @@ class Group:
             "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in HOSTS.items()},
             "guest_kernel": str(image.kernel), "guest_initrd": str(image.initrd), "guest_mac": "52:54:00:70:6c:01",
             "guest_cmdline": CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP), "guest_addresses": [GUEST_IP],
-            "guest_vcpus": vcpus, "qemu_supervisor": "child", **(self._settings or {})}
+            "guest_vcpus": vcpus, "qemu_supervisor": "child", **(self._settings or {}), **(settings or {})}
         try:
             self._start_unprotected() if self._settings is None else self._start_protected()
             self._wait_for_guest()
@@ -84,7 +86,7 @@ class Group:
         for member in HOSTS:
             path = self.folder / f"{member}.json"
             path.write_text(json.dumps(self._member(member)))
-            module = "plover.witness" if member == "witness" else "plover.replica"
+            module = "plover.witness" if member == "witness" else self._replica
             self._spawn(member, [sys.executable, "-m", module, str(path)], PYTHONPATH=str(ROOT / "plugins/module_utils"),
                         PLOVER_NATIVE_DIR=str(ROOT / "native/build"))
         self._wait(lambda: self.ask("status").get("service") == "protected", "the VM is not protected")

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The replica daemon with a VM that has no guest: a UNIX socket on which the benchmark is what QEMU's stream netdev is.
+
+Everything between the TAP and that socket is the real daemon: its loop, the core, the links, the log, the guard, syncvms.
+Of a VM's own operations nothing is left, as they are not what is measured: it stops, saves and loads at once, it is idle
+whenever it has read its input, and nothing is ever written to its memory.
+
+``SIGUSR1`` begins a profile, ``SIGUSR2`` ends it and writes it into the file 'profile' of the run folder.
+"""
+from __future__ import annotations
+
+import cProfile
+import json
+import os
+import pstats
+import signal
+import socket
+from pathlib import Path
+
+from plover import replica
+from plover.config import Config
+from plover.daemon import run_daemon
+from plover.memory import GuestMemory
+from plover.vm import Vm
+
+SOCKET = "vm.sock"
+DEVICE = bytes(60_000)  # about as long as a real one
+STREAM = bytes(300_000)
+
+
+class Idle:
+    def disturb(self) -> None: ...
+
+    def look(self) -> bool:
+        return True
+
+
+class Untouched:
+    """A dirty tracker of a memory that nobody writes to."""
+
+    backend = "none"
+
+    def fetch(self, bitmap: bytearray) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
+class UntouchedMemory(GuestMemory):
+    def track(self, backend: str, pid: int, uffd_file: Path) -> None:
+        self._tracker = Untouched()
+
+
+class NoDisks:
+    async def peer_error(self) -> str:
+        return ""
+
+
+class SocketVm(Vm):
+    async def start(self, incoming: bool) -> dict:
+        self.config.run_path.mkdir(parents=True, exist_ok=True)
+        with open(self.config.ram_path, "wb") as file:
+            file.truncate(self.config.guest_pages * 4096)
+        self.pid, self.monitor, self.block = os.getpid(), Idle(), NoDisks()
+        self._net = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._net.setblocking(False)
+        self._net.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # as the real one
+        await self._loop.sock_connect(self._net, str(Path(self.config.run_dir).parent / SOCKET))
+        self._loop.add_reader(self._net.fileno(), self.read_output)
+        return {"qemu_version": "none"}
+
+    async def stop(self) -> None:
+        self.read_output()
+
+    colo_stop = stop
+
+    async def cont(self) -> None: ...
+
+    async def save_device(self) -> bytes:
+        return DEVICE
+
+    async def capture_stream(self) -> bytes:
+        return STREAM
+
+    async def feed_stream(self, stream: bytes) -> None: ...
+
+    async def colo_load(self, state: bytes, runs: bool = True) -> None: ...
+
+    async def promote(self) -> None: ...
+
+    async def kill(self) -> None:
+        self._detach()
+
+
+class InputReplica(replica.Replica):
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.memory = UntouchedMemory(config.guest_pages, config.syncvm_hash_threads)
+        self._profile = cProfile.Profile()
+
+    async def setup(self) -> None:
+        self.loop.add_signal_handler(signal.SIGUSR1, lambda: self._profile.enable())
+        self.loop.add_signal_handler(signal.SIGUSR2, self._write_profile)
+        await super().setup()
+
+    def _write_profile(self) -> None:
+        self._profile.disable()
+        rows = [[Path(file).name, line, name, calls, own, cumulated]
+                for (file, line, name), (_, calls, own, cumulated, _) in pstats.Stats(self._profile).stats.items()]
+        part = self.config.run_path / "profile.new"
+        part.write_text(json.dumps(rows))
+        part.rename(self.config.run_path / "profile")
+        self._profile = cProfile.Profile()
+
+
+if __name__ == "__main__":
+    replica.Vm = SocketVm
+    run_daemon(InputReplica, "replica")
