@@ -26,6 +26,11 @@ PLOVER_API uint32_t plover_abi_version(void);
 /* CityHash64 (the algorithm of CityHash v1.0.3 and v1.1) of n bytes; bit-exact with Google's. */
 PLOVER_API uint64_t plover_cityhash64(const void *data, size_t n);
 
+/* The process keeps up to keep_bytes of freed memory for itself, of blocks of up to block_bytes_max, instead of giving it back
+ * to the kernel at once. What is fresh from the kernel is cleared and mapped page by page, which costs a copy of pages 25
+ * times what the copy does. 0 or -EINVAL. */
+PLOVER_API int plover_keep_freed_memory(size_t keep_bytes, size_t block_bytes_max);
+
 /* A pool of threads that live as long as it does; the caller takes part in the work.
  * threads: 0 = as many as there are cores. Calls from several threads take turns. NULL: no memory or thread. */
 PLOVER_API plover_pool *plover_pool_new(unsigned threads);

@@ -2,7 +2,15 @@
 /* Sets of pages: bitmaps, compare, gather, apply. */
 #include "page.h"
 
+#include <limits.h>
+#include <malloc.h>
 #include <string.h>
+
+int plover_keep_freed_memory(size_t keep_bytes, size_t block_bytes_max)
+{
+    if (keep_bytes > INT_MAX || block_bytes_max > INT_MAX) return -EINVAL;
+    return mallopt(M_TRIM_THRESHOLD, (int)keep_bytes) && mallopt(M_MMAP_THRESHOLD, (int)block_bytes_max) ? 0 : -EINVAL;
+}
 
 int64_t plover_bitmap_union(uint64_t *dst, const uint64_t *src, size_t words)
 {

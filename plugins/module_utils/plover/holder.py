@@ -9,15 +9,16 @@ from pathlib import Path
 
 class HolderNote:
     def __init__(self, folder: Path) -> None:
-        self._path, self._text = folder / "holder.json", ""
+        self._path = folder / "holder.json"
+        self._pid: int | None = None
 
     def write(self, pid: int) -> None:
         """``pid`` of the leading QEMU; 0 if none. Cheap if nothing changed."""
-        text = json.dumps({"pid": pid, "start": _start_time(pid)})
-        if text != self._text:
-            self._text = text
+        if pid != self._pid:
+            text = json.dumps({"pid": pid, "start": _start_time(pid)})
             self._path.with_suffix(".new").write_text(text, encoding="utf-8")
             os.replace(self._path.with_suffix(".new"), self._path)
+            self._pid = pid
 
     def alive(self, running: int) -> bool:
         """Is the QEMU that was noted the one that runs (pid ``running``)?"""

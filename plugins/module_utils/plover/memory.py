@@ -9,11 +9,15 @@ from pathlib import Path
 from . import native
 from .errors import InvariantViolation
 
+KEEP_BYTES = 64 << 20  # of the buffers of a syncvm, for the next one
+BLOCK_BYTES_MAX = 32 << 20  # glibc takes no more here
+
 
 class GuestMemory:
     def __init__(self, pages: int, threads: int) -> None:
         self.pages = pages
         self._native = native.load()
+        self._native.keep_freed_memory(KEEP_BYTES, BLOCK_BYTES_MAX)
         self.pool = self._native.pool(threads)
         self._ram: native.GuestRam | None = None
         self._tracker: native.Tracker | None = None

@@ -159,6 +159,7 @@ class Native:
         void, size, big = c.c_void_p, c.c_size_t, c.c_int64
         for name, result, arguments in (
                 ("cityhash64", c.c_uint64, [void, size]),
+                ("keep_freed_memory", c.c_int, [size, size]),
                 ("pool_new", void, [c.c_uint]), ("pool_threads", c.c_uint, [void]), ("pool_free", None, [void]),
                 ("bitmap_union", big, [void, void, size]), ("bitmap_pages", big, [void, size, void, size]),
                 ("bitmap_of", c.c_int, [void, size, void, size]),
@@ -179,6 +180,10 @@ class Native:
             function = getattr(lib, "plover_" + name)
             function.restype, function.argtypes = result, arguments
 
+    def keep_freed_memory(self, keep_bytes: int, block_bytes_max: int) -> None:
+        """Of this process: see the header."""
+        _checked(self._lib.plover_keep_freed_memory(keep_bytes, block_bytes_max), "memory")
+
     def cityhash64(self, data) -> int:
         return self._lib.plover_cityhash64(_address(data, False), _bytes_of(data))
 
@@ -194,9 +199,11 @@ class Native:
     def bitmap_pages(self, bitmap, pages: int) -> array:
         if len(bitmap) != (pages + 63) // 64 * 8:
             raise NativeError(f"bitmap of {len(bitmap)} bytes for {pages} pages")
-        out = array("I", bytes(4 * pages))
-        n = _checked(self._lib.plover_bitmap_pages(_address(bitmap, False), pages, _address(out, True), pages), "bitmap")
-        return out[:n]
+        count = int.from_bytes(bitmap, "little").bit_count()  # not room for all: clearing that costs more than the rest
+        out = array("I", bytes(4 * count))
+        if count:
+            _checked(self._lib.plover_bitmap_pages(_address(bitmap, False), pages, _address(out, True), count), "bitmap")
+        return out
 
     def bitmap_of(self, index: array, bits: int) -> bytearray:
         """The bitmap of ``bits`` bits in which these are set."""
