@@ -29,9 +29,13 @@ STREAM = bytes(300_000)
 
 
 class Idle:
+    undisturbed = True
+
     def disturb(self) -> None: ...
 
-    def look(self) -> bool:
+    def close(self) -> None: ...
+
+    async def wait(self, limit_s: float) -> bool:
         return True
 
 

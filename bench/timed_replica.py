@@ -2,12 +2,11 @@
 """The replica daemon, which also writes down what each part of a syncvm took: a line of JSON per syncvm in the file
 'parts' of its run folder. Times are on the machine's monotonic clock, so those of two daemons on one machine compare.
 
-One thing it does otherwise: both sides wait until their VM has been idle for a while, and the secondary does not try whether
+One thing it does otherwise: both sides wait until their VM is idle, and the secondary does not try whether
 less would pay (plover/drain.py). Then both VMs have done the same writes, and what is measured is the work and no guess.
 """
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import time
@@ -26,7 +25,6 @@ from plover.vm import Vm
 MEMORY = ("fetch_dirty", "union", "hash", "hash_blocks", "compare", "gather", "block_masks", "gather_blocks", "patched",
           "apply", "digest", "bitmap_of")
 PACKING = ("pack_bitmap", "unpack_bitmap", "pack_state")
-DRAIN_S, IDLE_S = 10.0, 0.1
 OPERATIONS = ("stop", "save_device", "cont", "colo_stop", "colo_load")
 
 
@@ -89,12 +87,6 @@ class TimedReplica(Replica):
             self._write(self._number)
 
     async def _drain(self, action: act.Drain) -> None:
-        end, busy_at = self.loop.time() + DRAIN_S, self.loop.time()
-        # A few looks tell too little here: a VM that gets no CPU, as the machine is full, looks idle too.
-        while self.vm and busy_at + IDLE_S > self.loop.time() < end:
-            if not (self.vm.consumed_input() and self.vm.monitor.look()):
-                busy_at = self.loop.time()
-            await asyncio.sleep(0.002)
         await super()._drain(action._replace(limit_s=None))
 
     async def _watch(self, vm: Vm) -> None:
