@@ -40,10 +40,11 @@ class Plan(NamedTuple):
 
     vcpus: tuple[int, ...]
     mbit_per_s: tuple[int, ...]
+    seconds: float
 
 
-PLAN = {"memory": Plan((1, 2), (1_000, 10_000)),
-        "disk": Plan((1,), (1_000,))}  # before it is protected, a disk is copied: that takes long
+PLAN = {"memory": Plan((1, 2), (1_000, 10_000), 3.0),
+        "disk": Plan((1,), (1_000,), 6.0)}  # few cases, as its disk is copied in each; longer, as its transactions are few
 
 
 def main() -> int:
@@ -77,12 +78,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--vcpus", default=[], **several)
     parser.add_argument("--mbit-per-s", default=[], **several)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="measured time of one load, about")
+    parser.add_argument("--seconds", type=float, help="measured time of one load, about")
     parser.add_argument("--out", type=Path, default=BUILD / "bench")
     options = parser.parse_args(arguments)
     unknown = (set(options.systems) - set(SYSTEMS)) | (set(options.workloads) - set(WORKLOADS))
     numbers = all(number.isdigit() for number in options.vcpus + options.mbit_per_s)
-    if unknown or options.rounds < 1 or options.seconds <= 0 or not numbers:
+    if unknown or options.rounds < 1 or (options.seconds or 1) <= 0 or not numbers:
         parser.error(f"systems are {', '.join(SYSTEMS)}; workloads are {', '.join(WORKLOADS)}; numbers must be positive")
     return options
 
@@ -115,13 +116,13 @@ def groups(options: argparse.Namespace, wanted: list[str]) -> Iterator[Run]:
 
 
 def one_group(labels: Run, options: argparse.Namespace) -> list[Run]:
-    out = []
+    out, seconds = [], options.seconds or PLAN[labels["guest"]].seconds
     with tempfile.TemporaryDirectory(prefix="plover-bench-", dir="/dev/shm") as folder, folder_of_disks() as disks:
         group = Group(labels["mode"], Path(folder), labels["vcpus"], guest(labels["guest"]), Path(disks))
         try:
             for workload in options.workloads:
                 if WORKLOADS[workload].guest == labels["guest"]:
-                    out.append({**labels, "workload": workload, **one_load(group, workload, options.seconds)})
+                    out.append({**labels, "workload": workload, **one_load(group, workload, seconds)})
                     print(line(out[-1]), flush=True)
             group.check()
         finally:
@@ -163,7 +164,7 @@ def write(options: argparse.Namespace, runs: list[Run], failures: list[Run]) -> 
     """services.json and report.html, of all that there is so far."""
     result = {"ratios": ratios(runs), "colo": COLO_MISSING, "failures": failures, "runs": runs}
     about = (f"{os.cpu_count()} cores ({cpu_model()}), all three hosts and the clients on them; "
-             f"guests of 256 MiB under TCG; {options.rounds} rounds of about {options.seconds:g} s, the systems in turn.")
+             f"guests of 256 MiB under TCG; {options.rounds} rounds, the systems in turn.")
     notes = " ".join([f"COLO: {COLO_MISSING}.", *(f"Failed: {failed(failure)}." for failure in failures)])
     texts = {"services.json": json.dumps(result, indent=1) + "\n",
              "report.html": report.page(runs, result["ratios"], list(SYSTEMS), about, notes)}
@@ -175,8 +176,8 @@ def write(options: argparse.Namespace, runs: list[Run], failures: list[Run]) -> 
 
 def failed(failure: Run) -> str:
     """A failure in one sentence; all that is known of it is in services.json."""
-    return (f"{failure['guest']} guest, {failure['vcpus']} vCPU, {failure['mbit_per_s'] / 1000:g} Gbit/s, round "
-            f"{failure['round'] + 1}: {failure['error'].splitlines()[0]}")
+    return (f"{failure['mode']}, {failure['guest']} guest, {failure['vcpus']} vCPU, {failure['mbit_per_s'] / 1000:g} "
+            f"Gbit/s, round {failure['round'] + 1}: {failure['error'].splitlines()[0]}")
 
 
 def middle(runs: list[Run], key: str, **labels: Any) -> float | None:
