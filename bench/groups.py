@@ -110,7 +110,8 @@ class Group:
             return
         status = self.ask("status")
         if status.get("service") != "protected" or status.get("role") != "leader":
-            raise BenchError(f"{self.name}: not protected after its load: {status.get('sentence', 'no answer')}")
+            raise BenchError(f"{self.name}: not protected after its load: {status.get('sentence', 'no answer')}; the end of "
+                             f"the primary's log:\n{tail(self.folder / 'primary.log', 40)}")
         report = self.ask("audit-disks" if self._guest.disk else "audit")
         if not report.get("ok") or any(report.get(key) for key in ("mismatching", "untracked", "disk_blocks_mismatching")):
             raise BenchError(f"{self.name}: the audit after its load found {report}")
