@@ -33,6 +33,7 @@ SYSTEMS: dict[str, dict[str, Any] | None] = {
     "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25},
     "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100}}
 TAP = "plover0"
+DAEMON_NICE = -15  # as in the units of role 'runtime'
 READY_S = 120.0  # of a disk, all is copied to the secondary
 IFUP = f"#!/bin/sh\nip link set {TAP} master br0 up\n"
 
@@ -87,6 +88,9 @@ class Group:
             self._spawn(member, [sys.executable, "-m", module, str(path)], PYTHONPATH=str(ROOT / "plugins/module_utils"),
                         PLOVER_NATIVE_DIR=str(ROOT / "native/build"))
         self._wait(lambda: self.ask("status").get("service") == "protected", "the VM is not protected")
+        for daemon in self._processes:  # only now: their VMs, which inherit it, must not come before the clients
+            for thread in Path(f"/proc/{daemon.pid}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), DAEMON_NICE)
 
     def _wait(self, condition, problem: str) -> None:
         end = time.monotonic() + READY_S
