@@ -8,6 +8,7 @@ after the last checkpoint everything that was written is sent. Input passes the 
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -90,7 +91,8 @@ class Group:
         self._wait(lambda: self.ask("status").get("service") == "protected", "the VM is not protected")
         for daemon in self._processes:  # only now: their VMs, which inherit it, must not come before the clients
             for thread in Path(f"/proc/{daemon.pid}/task").iterdir():
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), DAEMON_NICE)
+                with contextlib.suppress(ProcessLookupError):  # it ended just now
+                    os.setpriority(os.PRIO_PROCESS, int(thread.name), DAEMON_NICE)
 
     def _wait(self, condition, problem: str) -> None:
         end = time.monotonic() + READY_S

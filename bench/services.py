@@ -83,7 +83,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     unknown = (set(options.systems) - set(SYSTEMS)) | (set(options.workloads) - set(WORKLOADS))
     numbers = all(number.isdigit() for number in options.vcpus + options.mbit_per_s)
-    if unknown or options.rounds < 1 or (options.seconds or 1) <= 0 or not numbers:
+    seconds = 1.0 if options.seconds is None else options.seconds
+    if unknown or options.rounds < 1 or seconds <= 0 or not numbers:
         parser.error(f"systems are {', '.join(SYSTEMS)}; workloads are {', '.join(WORKLOADS)}; numbers must be positive")
     return options
 

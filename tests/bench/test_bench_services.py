@@ -96,6 +96,8 @@ def test_the_plan_says_what_is_run_unless_the_options_do():
     memory = {("memory", vcpus, rate) for vcpus in (1, 2) for rate in (1_000, 10_000)}
     assert cases() == memory | {("disk", 1, 1_000)}
     assert cases("--vcpus", "2", "--mbit-per-s", "500") == {("memory", 2, 500), ("disk", 2, 500)}
+    with pytest.raises(SystemExit):
+        parse(["--seconds", "0"])
     first = [group["mode"] for group in groups(parse(["--systems", "plover,unprotected"]), ["disk"])]
     assert first == ["plover", "unprotected", "unprotected", "plover", "plover", "unprotected"]
 
