@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab.guest_image import build
 from lab.paths import BUILD, ROOT
 
-from . import hosts
+from . import guests, hosts
 from .groups import TAP, Group
 from .input_driver import INPUT, OUTPUT, Driver, Load
 from .input_figures import added_us, condensed, table
@@ -40,7 +39,7 @@ Run = dict[str, Any]
 def main() -> int:
     options = parse(sys.argv[1:])
     if os.environ.get(INSIDE) != "1":
-        build()  # a group names a guest, though none is started here
+        guests.guest("memory")  # a group names a guest, though none is started here
         enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         return subprocess.run([*enter, sys.executable, "-m", "bench.input_path", *sys.argv[1:]], cwd=ROOT,
                               env={**os.environ, INSIDE: "1"}).returncode
@@ -83,7 +82,7 @@ class Daemons(Group):
     """Three daemons, the replicas' with a socket for a VM."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__("plover", folder, 1, SETTINGS, "bench.input_replica")
+        super().__init__("plover", folder, 1, guests.guest("memory"), folder, SETTINGS, "bench.input_replica")
 
     def _start_protected(self) -> None:
         self.driver = Driver(self.folder)

@@ -20,10 +20,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.guest_image import build
 from lab.paths import BUILD, ROOT
 
-from . import footprint, hosts, scale_page
+from . import footprint, guests, hosts, scale_page
 from .groups import Group
 from .load import BenchError
 from .machine import cpu_model
@@ -55,7 +54,7 @@ GUESTS = (Guest(256, 1, (0,)), Guest(1024, 1, (0, 1024, 4096, 16_384, 65_536)), 
 def main() -> int:
     options = parse(sys.argv[1:])
     if os.environ.get(INSIDE) != "1":
-        build()  # there is no way out from inside
+        guests.guest("memory")  # there is no way out from inside
         enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         return subprocess.run([*enter, sys.executable, "-m", "bench.scale", *sys.argv[1:]], cwd=ROOT,
                               env={**os.environ, INSIDE: "1"}).returncode
@@ -126,7 +125,8 @@ def no_room(guest: Guest) -> str | None:
 def one_guest(guest: Guest, count: int) -> tuple[list[Run], dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="plover-bench-", dir=SHM) as folder:
         settings = {**SETTINGS, "guest_memory_mib": guest.mib}
-        group = Group("plover", Path(folder), guest.vcpus, settings, "bench.timed_replica")
+        group = Group("plover", Path(folder), guest.vcpus, guests.guest("memory"), Path(folder), settings,
+                      "bench.timed_replica")
         try:
             pids = {f"{host} {what}": pid for host in hosts.REPLICAS for what, pid in footprint.processes(host).items()}
             with footprint.Peak(pids) as peak:

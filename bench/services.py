@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`make bench-services`: what protection costs a service, beside no protection and beside checkpoints as Remus makes them.
 
-One run on one machine, with a network and process namespace of its own: three hosts (hosts.py), the lab's guest, real
-clients. A round takes every system in turn, from its start to an audit of both memories; each round begins with another one.
-Before each measured load the same load is run for a moment, not measured.
+One run on one machine, with a network and process namespace of its own: three hosts (hosts.py), the lab's guests, real
+clients. A round takes every system in turn, from its start to an audit of both memories (and disks); each round begins with
+another one. Before each measured load the same load is run for a moment, not measured. A system that fails loses its figures
+of that round, and the run goes on.
 """
 from __future__ import annotations
 
@@ -15,47 +16,58 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lab.guest_image import build
 from lab.paths import BUILD, ROOT
 
-from . import hosts, packages, report
+from . import hosts, packages, report, tables
 from .groups import SYSTEMS, Group
+from .guests import GUESTS, folder_of_disks, guest
 from .load import BenchError
 from .machine import cpu_model
 from .workloads import WORKLOADS
 
 INSIDE = "PLOVER_BENCH_INSIDE"
-MBIT_PER_S = (1_000, 10_000)
 RATIO_MBIT_PER_S = 1_000
 COLO_MISSING = "not measured yet: QEMU 7.2's own COLO mode stops its leader's main loop under TCG"
 Run = dict[str, Any]
 
 
+class Plan(NamedTuple):
+    """What a guest's workloads are run with, unless the options say otherwise."""
+
+    vcpus: tuple[int, ...]
+    mbit_per_s: tuple[int, ...]
+    seconds: float
+
+
+PLAN = {"memory": Plan((1, 2), (1_000, 10_000), 3.0),
+        "disk": Plan((1,), (1_000,), 6.0)}  # few cases, as its disk is copied in each; longer, as its transactions are few
+
+
 def main() -> int:
     options = parse(sys.argv[1:])
+    wanted = [name for name in GUESTS if any(WORKLOADS[workload].guest == name for workload in options.workloads)]
     if os.environ.get(INSIDE) != "1":
-        build(), packages.tree()  # there is no way out from inside
+        packages.tree(), [guest(name) for name in wanted]  # there is no way out from inside
         enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         return subprocess.run([*enter, sys.executable, "-m", "bench.services", *sys.argv[1:]], cwd=ROOT,
                               env={**os.environ, INSIDE: "1"}).returncode
     hosts.make()
+    options.out.mkdir(parents=True, exist_ok=True)
     try:
-        runs = measure(options)
+        if "disk" in wanted:
+            tables.make()
     except BenchError as error:
         print(f"bench-services: {error}", file=sys.stderr)
         return 1
-    options.out.mkdir(parents=True, exist_ok=True)
-    result = {"ratios": ratios(runs), "colo": COLO_MISSING, "runs": runs}
-    (options.out / "services.json").write_text(json.dumps(result, indent=1) + "\n")
-    about = (f"{os.cpu_count()} cores ({cpu_model()}), all three hosts and the clients on them; guest of 256 MiB under TCG; "
-             f"{options.rounds} rounds of about {options.seconds:g} s, the systems in turn.")
-    page = report.page(runs, result["ratios"], list(SYSTEMS), about, f"COLO: {COLO_MISSING}.")
-    (options.out / "report.html").write_text(page)
-    print("\n".join([*table(runs), *(f"{name}: {value and round(value, 3)}" for name, value in result["ratios"].items())]))
-    return 0
+    runs, failures = measure(options, wanted)
+    print("\n".join([*table(runs), *(f"{name}: {value and round(value, 3)}" for name, value in ratios(runs).items())]))
+    for failure in failures:
+        print(f"FAILED: {failed(failure)}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -63,41 +75,56 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     several = {"type": lambda text: text.split(",")}
     parser.add_argument("--systems", default=list(SYSTEMS), **several)
     parser.add_argument("--workloads", default=list(WORKLOADS), **several)
-    parser.add_argument("--vcpus", default=["1", "2"], **several)
-    parser.add_argument("--mbit-per-s", default=[str(rate) for rate in MBIT_PER_S], **several)
+    parser.add_argument("--vcpus", default=[], **several)
+    parser.add_argument("--mbit-per-s", default=[], **several)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of one load, about")
+    parser.add_argument("--seconds", type=float, help="measured time of one load, about")
     parser.add_argument("--out", type=Path, default=BUILD / "bench")
     options = parser.parse_args(arguments)
     unknown = (set(options.systems) - set(SYSTEMS)) | (set(options.workloads) - set(WORKLOADS))
     numbers = all(number.isdigit() for number in options.vcpus + options.mbit_per_s)
-    if unknown or options.rounds < 1 or options.seconds <= 0 or not numbers:
+    seconds = 1.0 if options.seconds is None else options.seconds
+    if unknown or options.rounds < 1 or seconds <= 0 or not numbers:
         parser.error(f"systems are {', '.join(SYSTEMS)}; workloads are {', '.join(WORKLOADS)}; numbers must be positive")
     return options
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------
-def measure(options: argparse.Namespace) -> list[Run]:
+def measure(options: argparse.Namespace, wanted: list[str]) -> tuple[list[Run], list[Run]]:
+    """Runs and failures; both are in the files after each group."""
     runs: list[Run] = []
-    for vcpus in map(int, options.vcpus):
-        for mbit_per_s in map(int, options.mbit_per_s):
-            hosts.shape(mbit_per_s)
-            for number in range(options.rounds):
-                shift = number % len(options.systems)
-                for name in options.systems[shift:] + options.systems[:shift]:
-                    labels = {"mode": name, "vcpus": vcpus, "mbit_per_s": mbit_per_s, "round": number}
-                    runs += one_system(labels, options)
-    return runs
+    failures: list[Run] = []
+    for labels in groups(options, wanted):
+        hosts.shape(labels["mbit_per_s"])
+        try:
+            runs += one_group(labels, options)
+        except BenchError as error:
+            failures.append({**labels, "error": str(error)})
+            print(f"FAILED: {failed(failures[-1])}", file=sys.stderr, flush=True)
+        write(options, runs, failures)
+    return runs, failures
 
 
-def one_system(labels: Run, options: argparse.Namespace) -> list[Run]:
-    out = []
-    with tempfile.TemporaryDirectory(prefix="plover-bench-", dir="/dev/shm") as folder:
-        group = Group(labels["mode"], Path(folder), labels["vcpus"])
+def groups(options: argparse.Namespace, wanted: list[str]) -> Iterator[Run]:
+    """Labels of each group, in the order in which they are started."""
+    for name in wanted:
+        for vcpus in map(int, options.vcpus or PLAN[name].vcpus):
+            for mbit_per_s in map(int, options.mbit_per_s or PLAN[name].mbit_per_s):
+                for number in range(options.rounds):
+                    shift = number % len(options.systems)
+                    for mode in options.systems[shift:] + options.systems[:shift]:
+                        yield {"mode": mode, "guest": name, "vcpus": vcpus, "mbit_per_s": mbit_per_s, "round": number}
+
+
+def one_group(labels: Run, options: argparse.Namespace) -> list[Run]:
+    out, seconds = [], options.seconds or PLAN[labels["guest"]].seconds
+    with tempfile.TemporaryDirectory(prefix="plover-bench-", dir="/dev/shm") as folder, folder_of_disks() as disks:
+        group = Group(labels["mode"], Path(folder), labels["vcpus"], guest(labels["guest"]), Path(disks))
         try:
             for workload in options.workloads:
-                out.append({**labels, "workload": workload, **one_load(group, workload, options.seconds)})
-                print(line(out[-1]), flush=True)
+                if WORKLOADS[workload].guest == labels["guest"]:
+                    out.append({**labels, "workload": workload, **one_load(group, workload, seconds)})
+                    print(line(out[-1]), flush=True)
             group.check()
         finally:
             group.stop()
@@ -106,16 +133,16 @@ def one_system(labels: Run, options: argparse.Namespace) -> list[Run]:
 
 def one_load(group: Group, name: str, seconds: float) -> Run:
     workload = WORKLOADS[name]
-    requests = workload.requests_for(seconds)
+    amount = workload.warm_up(seconds)
     last = max((s["number"] for s in group.syncvms()), default=0)
     wire, cpu, began = hosts.wire_bytes(), hosts.cpu_s(), time.monotonic()
-    served = workload.run(requests)
+    served = workload.run(amount)
     lasted_s = time.monotonic() - began
     wire = {host: after - wire[host] for host, after in hosts.wire_bytes().items()}
     cpu = {host: round(after - cpu[host], 2) for host, after in hosts.cpu_s().items()}
     return {**served._asdict(), "lasted_s": round(lasted_s, 2), "wire_bytes": wire, "cpu_s": cpu,
-            "wire_bytes_per_request": round(sum(wire.values()) / requests, 1),
-            "cpu_us_per_request": round(1e6 * sum(cpu.values()) / requests, 1),
+            "wire_bytes_per_request": round(sum(wire.values()) / served.requests, 1),
+            "cpu_us_per_request": round(1e6 * sum(cpu.values()) / served.requests, 1),
             **syncvm_figures([s for s in group.syncvms() if s["number"] > last])}
 
 
@@ -134,6 +161,26 @@ def syncvm_figures(syncvms: list[dict[str, Any]]) -> Run:
 
 
 # ---- what comes of it ----------------------------------------------------------------------------------------------
+def write(options: argparse.Namespace, runs: list[Run], failures: list[Run]) -> None:
+    """services.json and report.html, of all that there is so far."""
+    result = {"ratios": ratios(runs), "colo": COLO_MISSING, "failures": failures, "runs": runs}
+    about = (f"{os.cpu_count()} cores ({cpu_model()}), all three hosts and the clients on them; "
+             f"guests of 256 MiB under TCG; {options.rounds} rounds, the systems in turn.")
+    notes = " ".join([f"COLO: {COLO_MISSING}.", *(f"Failed: {failed(failure)}." for failure in failures)])
+    texts = {"services.json": json.dumps(result, indent=1) + "\n",
+             "report.html": report.page(runs, result["ratios"], list(SYSTEMS), about, notes)}
+    for name, text in texts.items():
+        partial = options.out / f"{name}.new"
+        partial.write_text(text)
+        partial.rename(options.out / name)
+
+
+def failed(failure: Run) -> str:
+    """A failure in one sentence; all that is known of it is in services.json."""
+    return (f"{failure['mode']}, {failure['guest']} guest, {failure['vcpus']} vCPU, {failure['mbit_per_s'] / 1000:g} "
+            f"Gbit/s, round {failure['round'] + 1}: {failure['error'].splitlines()[0]}")
+
+
 def middle(runs: list[Run], key: str, **labels: Any) -> float | None:
     """Median over the rounds."""
     values = [run[key] for run in runs if all(run[k] == v for k, v in labels.items()) and run.get(key) is not None]
@@ -141,15 +188,15 @@ def middle(runs: list[Run], key: str, **labels: Any) -> float | None:
 
 
 def ratio(runs: list[Run], key: str, other: str) -> float | None:
-    """Plover divided by ``other``: geometric mean over workloads and vCPU counts at 1 Gbit/s; None if one was not run."""
+    """Plover divided by ``other``: geometric mean over workloads and vCPU counts at 1 Gbit/s for which both have figures, or
+    None."""
     cases = sorted({(run["workload"], run["vcpus"]) for run in runs if run["mbit_per_s"] == RATIO_MBIT_PER_S})
     pairs = []
     for workload, vcpus in cases:
         labels = {"workload": workload, "vcpus": vcpus, "mbit_per_s": RATIO_MBIT_PER_S}
         pairs.append([middle(runs, key, mode=mode, **labels) for mode in ("plover", other)])
-    if not pairs or not all(ours and theirs for ours, theirs in pairs):
-        return None
-    return statistics.geometric_mean(ours / theirs for ours, theirs in pairs)
+    quotients = [ours / theirs for ours, theirs in pairs if ours and theirs]
+    return statistics.geometric_mean(quotients) if quotients else None
 
 
 def ratios(runs: list[Run]) -> dict[str, float | None]:

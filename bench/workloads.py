@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the benchmarks of services ask of the guest, with real clients."""
+"""What the benchmarks of services ask of the guests, with real clients. Every figure is the client's own."""
 from __future__ import annotations
 
 import csv
+import math
 import os
+import re
 import subprocess
-from typing import NamedTuple
+import tempfile
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from . import packages
 from .hosts import GUEST_IP
 from .load import BenchError
 
 CLIENTS, VALUE_BYTES, KEYS = 64, 64, 10_000
-PROBE_REQUESTS = 2_000
+PROBE_REQUESTS, PROBE_PAGES = 2_000, 640
+DATABASE, DATABASE_CLIENTS, SCALE = "bank", 32, 5  # five branches: five transactions at most have all their locks at once
+WARM_S = 2
 TIMEOUT_S = 120.0
+PAGE_TIMEOUT_S = 10.0
 
 
 class Served(NamedTuple):
@@ -23,34 +31,163 @@ class Served(NamedTuple):
     p99_ms: float
 
 
+class Workload(Protocol):
+    """``guest``: which one of guests.py it wants. What is measured is :meth:`run`, with what :meth:`warm_up` returned."""
+
+    guest: str
+    name: str
+
+    def warm_up(self, seconds: float) -> int:
+        """Ask for a moment. Returns how much takes about so many seconds, in what this workload counts."""
+
+    def run(self, amount: int) -> Served:
+        """Raises BenchError if anything was not served."""
+
+
 class Redis(NamedTuple):
-    """redis-benchmark, 64 connections."""
+    """redis-benchmark, 64 connections. Counted in requests."""
 
     command: str
     pipeline: int
+    guest = "memory"
 
     @property
     def name(self) -> str:
         return f"redis-{self.command}-p{self.pipeline}"
 
-    def requests_for(self, seconds: float) -> int:
-        """How many take about so long; asking is the warm-up as well."""
+    def warm_up(self, seconds: float) -> int:
         return max(PROBE_REQUESTS, int(self.run(PROBE_REQUESTS).requests_per_s * seconds))
 
     def run(self, requests: int) -> Served:
-        program = str(packages.tree() / "usr/bin/redis-benchmark")
-        words = [program, "-h", GUEST_IP, "-c", str(CLIENTS), "-P", str(self.pipeline), "-t", self.command,
-                 "-n", str(requests), "-d", str(VALUE_BYTES), "-r", str(KEYS), "--csv"]
-        try:
-            done = subprocess.run(words, env={**os.environ, **packages.libraries()}, capture_output=True, text=True,
-                                  timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise BenchError(f"{self.name}: {requests} requests took longer than {TIMEOUT_S:.0f} s") from None
-        rows = list(csv.DictReader(done.stdout.splitlines()))
-        if done.returncode or len(rows) != 1:
-            raise BenchError(f"redis-benchmark ended with status {done.returncode}: {done.stdout} {done.stderr}")
-        row = rows[0]
-        return Served(requests, float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
+        return parse_redis(client(
+            "usr/bin/redis-benchmark", "-h", GUEST_IP, "-c", CLIENTS, "-P", self.pipeline, "-t", self.command,
+            "-n", requests, "-d", VALUE_BYTES, "-r", KEYS, "--csv"), requests)
 
 
-WORKLOADS = {w.name: w for w in (Redis("set", 1), Redis("get", 1), Redis("set", 16), Redis("get", 16))}
+class Web(NamedTuple):
+    """ab, 64 connections that are kept; the guest's shop sells one thing a request and shows all it sold. In requests."""
+
+    guest = "memory"
+    name = "web-shop"
+
+    def warm_up(self, seconds: float) -> int:
+        return max(PROBE_PAGES, int(self.run(PROBE_PAGES).requests_per_s * seconds))
+
+    def run(self, requests: int) -> Served:
+        before = sold()
+        with tempfile.NamedTemporaryFile("r", suffix=".csv") as centiles:
+            out = client("usr/bin/ab", "-q", "-k", "-l", "-c", CLIENTS, "-n", requests, "-e", centiles.name,
+                         f"http://{GUEST_IP}/")
+            served = parse_ab(out, centiles.read(), requests)
+        if (after := sold()) <= before + requests:
+            raise BenchError(f"{self.name}: {requests} pages came, and the shop's counter went from {before} to {after}")
+        return served
+
+
+class Postgres(NamedTuple):
+    """pgbench's TPC-B-like script, 32 connections, a thread each so that they connect at once. Counted in seconds, of which
+    pgbench takes some to connect; these are not in its figures, but what is sent in them is in what we count."""
+
+    guest = "disk"
+    name = "pgbench-tpcb"
+
+    def warm_up(self, seconds: float) -> int:
+        said = self._pgbench("-t", 1)
+        connecting_s = math.ceil(number("pgbench", r"^initial connection time = ([\d.]+) ms$", said) / 1000)
+        self.run(connecting_s + WARM_S)
+        return connecting_s + max(1, round(seconds))
+
+    def run(self, seconds: int) -> Served:
+        with tempfile.TemporaryDirectory() as folder:
+            out = self._pgbench("-T", seconds, "-l", "--log-prefix", f"{folder}/log")
+            return parse_pgbench(out, "".join(path.read_text() for path in Path(folder).iterdir()))
+
+    def _pgbench(self, *options: str | int) -> str:
+        return pgbench("-n", "-c", DATABASE_CLIENTS, "-j", DATABASE_CLIENTS, *options)
+
+
+def pgbench(*options: str | int) -> str:
+    return client("usr/lib/postgresql/15/bin/pgbench", "-h", GUEST_IP, "-U", "postgres", *options, DATABASE)
+
+
+def client(program: str, *options: str | int) -> str:
+    """What a program of the unpacked packages prints. Raises BenchError."""
+    words = [str(packages.tree() / program), *map(str, options)]
+    try:
+        done = subprocess.run(words, env={**os.environ, **packages.libraries()}, capture_output=True, text=True,
+                              timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{' '.join(words)} took longer than {TIMEOUT_S:.0f} s") from None
+    if done.returncode:
+        said = f"{done.stdout[-1000:]} {done.stderr[-1000:]}"
+        raise BenchError(f"{' '.join(words)} ended with status {done.returncode}: {said}")
+    return done.stdout
+
+
+def sold() -> int:
+    """The shop's counter, from its page."""
+    try:
+        with urllib.request.urlopen(f"http://{GUEST_IP}/", timeout=PAGE_TIMEOUT_S) as answer:
+            page = answer.read().decode()
+    except (OSError, ValueError) as error:
+        raise BenchError(f"the guest's web server does not answer: {error}") from error
+    found = re.search(r'<p id="sold">(\d+)</p>', page)
+    if not found:
+        raise BenchError(f"the guest's page has no counter: {page[:300]}")
+    return int(found.group(1))
+
+
+# ---- what the clients print -------------------------------------------------------------------------------------
+def parse_redis(text: str, requests: int) -> Served:
+    rows = list(csv.DictReader(text.splitlines()))
+    try:
+        row, = rows
+        return checked(Served(requests, float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"redis-benchmark printed no figures ({error!r}): {text[:300]}") from error
+
+
+def parse_ab(text: str, centiles: str, requests: int) -> Served:
+    """``centiles``: the file of its option -e; in what it prints itself they are whole milliseconds."""
+    if re.search(r"^Non-2xx responses: ", text, re.M):
+        raise BenchError(f"ab got other answers than the page: {text}")
+    counts = [int(number("ab", rf"^{what} requests: +(\d+)$", text)) for what in ("Complete", "Failed", "Keep-Alive")]
+    if counts != [requests, 0, requests]:
+        raise BenchError(f"ab: of {requests} requests {counts[0]} were complete, {counts[1]} failed, {counts[2]} left the "
+                         "connection open")
+    p50, p99 = (number("ab", rf"^{percent},([\d.]+)$", centiles) for percent in (50, 99))
+    return checked(Served(requests, number("ab", r"^Requests per second: +([\d.]+) \[", text), p50, p99))
+
+
+def parse_pgbench(text: str, log: str) -> Served:
+    """``log``: of its option -l, a transaction a line; the third field is its latency in microseconds."""
+    done = int(number("pgbench", r"^number of transactions actually processed: (\d+)", text))
+    if failed := number("pgbench", r"^number of failed transactions: (\d+)", text):
+        raise BenchError(f"pgbench: {failed:.0f} transactions failed: {text}")
+    try:
+        latencies = sorted(int(line.split()[2]) / 1000 for line in log.splitlines())
+    except (ValueError, IndexError) as error:
+        raise BenchError(f"pgbench's log is none ({error}): {log[:300]}") from error
+    if len(latencies) != done or not done:
+        raise BenchError(f"pgbench: {done} transactions, and {len(latencies)} in its log")
+    rate = number("pgbench", r"^tps = ([\d.]+) \(without initial connection time\)$", text)
+    return checked(Served(done, rate, latencies[done // 2], latencies[99 * done // 100]))
+
+
+def number(program: str, pattern: str, text: str) -> float:
+    found = re.search(pattern, text, re.M)
+    try:
+        return float(found.group(1))
+    except (AttributeError, ValueError):
+        raise BenchError(f"{program} printed nothing like {pattern!r}: {text[:1000]}") from None
+
+
+def checked(served: Served) -> Served:
+    """What is divided by and shown on scales: finite and above zero."""
+    if not all(math.isfinite(value) and value > 0 for value in served):
+        raise BenchError(f"a client measured {served}")
+    return served
+
+
+WORKLOADS: dict[str, Workload] = {w.name: w for w in (
+    Redis("set", 1), Redis("get", 1), Redis("set", 16), Redis("get", 16), Web(), Postgres())}

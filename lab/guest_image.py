@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo guest: a Debian kernel and an initramfs with busybox and redis-server. From Debian packages only.
+"""The demo guest: a Debian kernel and an initramfs with busybox, redis-server and lighttpd. From Debian packages only.
 
 Nothing is installed on the machine; packages are downloaded and unpacked into the cache. The same packages give
 the same bytes. `python3 -m lab.guest_image` builds it (or finds it in the cache) and prints the paths.
+
+In the guest: Redis on 6379, and with the kernel parameter `plover.web` a web server on 80, whose one page is made anew for
+each request.
 """
 from __future__ import annotations
 
@@ -22,10 +25,13 @@ from .paths import CACHE, ROOT
 GUEST = ROOT / "lab" / "guest"
 PACKAGES = ["busybox-static", "redis-server", "redis-tools", "libc6", "libatomic1", "liblzf1", "libjemalloc2",
             "libsystemd0", "libssl3", "libstdc++6", "libgcc-s1", "libcap2", "libgcrypt20", "liblzma5", "libzstd1",
-            "liblz4-1", "libgpg-error0"]
+            "liblz4-1", "libgpg-error0", "lighttpd", "lighttpd-modules-lua", "libcrypt1", "liblua5.4-0", "libnettle8",
+            "libpcre2-8-0", "libxxhash0"]
 MODULES = ["virtio/virtio_ring.ko", "virtio/virtio.ko", "virtio/virtio_pci_modern_dev.ko",
            "virtio/virtio_pci_legacy_dev.ko", "virtio/virtio_pci.ko", "core/failover.ko", "net/net_failover.ko",
            "net/virtio_net.ko"]
+MAGNET = "usr/lib/lighttpd/mod_magnet.so"
+OWN_FILES = {"redis.conf": "etc/redis.conf", "lighttpd.conf": "etc/lighttpd.conf", "shop.lua": "www/shop.lua"}
 CMDLINE = ("console=ttyS0 quiet panic=-1 mitigations=off nokaslr nowatchdog random.trust_cpu=on "
            "plover.ip={ip}/24 plover.gw={gw}")
 
@@ -96,7 +102,9 @@ def initramfs(tree: Path) -> bytes:
         "init": (0o100755, (GUEST / "init").read_bytes()),
         "bin/busybox": (0o100755, (tree / "bin/busybox").read_bytes()),
         "bin/redis-server": (0o100755, redis.read_bytes()),
-        "etc/redis.conf": (0o100644, (GUEST / "redis.conf").read_bytes()),
+        "bin/lighttpd": (0o100755, (tree / "usr/sbin/lighttpd").read_bytes()),
+        MAGNET: (0o100755, (tree / MAGNET).read_bytes()),
+        **{place: (0o100644, (GUEST / name).read_bytes()) for name, place in OWN_FILES.items()},
         "etc/passwd": (0o100644, b"root:x:0:0:root:/:/bin/sh\n"),
         "lib64": (0o120777, b"lib"),
         "modules/order": (0o100644, " ".join(Path(m).name for m in MODULES).encode() + b"\n"),
@@ -104,8 +112,9 @@ def initramfs(tree: Path) -> bytes:
     for module in MODULES:
         path = next(p for p in (modules / "drivers" / module, modules / "net" / module) if p.exists())
         files[f"modules/{path.name}"] = (0o100644, path.read_bytes())
-    for name, path in libraries(tree, redis).items():
-        files[f"lib/{name}"] = (0o100755, path.read_bytes())
+    for program in (redis, tree / "usr/sbin/lighttpd", tree / MAGNET):
+        for name, path in libraries(tree, program).items():
+            files[f"lib/{name}"] = (0o100755, path.read_bytes())
     return cpio(files)
 
 
@@ -134,8 +143,8 @@ def make(target: Path, packages: list[str], fill: Callable[[Path, Path], None] =
 def build() -> Image:
     """The image for today's Debian packages, from the cache if it is there."""
     packages = [kernel_package(), *PACKAGES]
-    key = hashlib.sha256(json.dumps([versions(packages), Path(__file__).read_text(), (GUEST / "init").read_text(),
-                                     (GUEST / "redis.conf").read_text()]).encode()).hexdigest()[:16]
+    inputs = [Path(__file__), *(GUEST / name for name in ("init", *OWN_FILES))]
+    key = hashlib.sha256(json.dumps([versions(packages), [p.read_text() for p in inputs]]).encode()).hexdigest()[:16]
     target = CACHE / f"guest-{key}"
     if not (target / "initrd.img").exists():
         make(target, packages)

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from bench import report
-from bench.services import line, ratio, ratios, syncvm_figures, table
+from bench import report, services
+from bench.load import BenchError
+from bench.services import groups, line, measure, parse, ratio, ratios, syncvm_figures, table
 from lab.paths import ROOT
 
 LABELS = {"vcpus": 1, "mbit_per_s": 1000, "workload": "redis-set-p1"}
@@ -20,14 +21,23 @@ def run(mode: str, rate: float, number: int = 0, **more) -> dict:
             "wire_bytes_per_request": 10.0, **more}
 
 
+def real_run(out, systems: list[str], workloads: str) -> dict:
+    done = subprocess.run([sys.executable, "-m", "bench.services", "--systems", ",".join(systems), "--rounds", "1",
+                           "--seconds", "0.5", "--vcpus", "1", "--mbit-per-s", "1000", "--workloads", workloads,
+                           "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out / "services.json").read_text())
+    assert result["failures"] == []
+    return result
+
+
 def test_a_small_run_of_real_systems(tmp_path):
     systems = ["unprotected", "plover", "remus-25ms"]
-    done = subprocess.run([sys.executable, "-m", "bench.services", "--systems", ",".join(systems), "--rounds", "1",
-                           "--seconds", "0.5", "--vcpus", "1", "--mbit-per-s", "1000", "--workloads", "redis-set-p16",
-                           "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "services.json").read_text())
-    runs = {entry["mode"]: entry for entry in result["runs"]}
+    result = real_run(tmp_path, systems, "redis-set-p16,web-shop")
+    assert [(entry["mode"], entry["workload"]) for entry in result["runs"]] == [
+        (mode, workload) for mode in systems for workload in ("redis-set-p16", "web-shop")]
+    assert all(entry["requests_per_s"] > 0 for entry in result["runs"])
+    runs = {entry["mode"]: entry for entry in result["runs"] if entry["workload"] == "redis-set-p16"}
     assert list(runs) == systems
     assert all(entry["requests"] > 0 and entry["requests_per_s"] > 0 for entry in runs.values())
     assert sum(runs["unprotected"]["wire_bytes"].values()) == 0
@@ -41,11 +51,64 @@ def test_a_small_run_of_real_systems(tmp_path):
     assert result["ratios"]["throughput_vs_unprotected"] > 0 and result["ratios"]["throughput_vs_colo"] is None
 
 
+def test_a_small_run_with_a_disk(tmp_path):
+    only, = real_run(tmp_path, ["plover"], "pgbench-tpcb")["runs"]
+    assert only["guest"] == "disk" and only["requests"] > 0 and only["syncvms"] > 1
+
+
+def test_a_system_that_fails_loses_its_own_figures_only(tmp_path, monkeypatch):
+    def one_group(labels, options):
+        if (labels["mode"], labels["round"]) == ("plover", 1):
+            raise BenchError("plover: not protected\nthe end of a log")
+        return [{**run(labels["mode"], 5.0), **labels}]
+
+    monkeypatch.setattr(services, "one_group", one_group)
+    monkeypatch.setattr(services.hosts, "shape", lambda mbit_per_s: None)
+    options = parse(["--systems", "plover,unprotected", "--vcpus", "1", "--mbit-per-s", "1000", "--out", str(tmp_path)])
+    runs, failures = measure(options, ["memory"])
+    assert [(r["mode"], r["round"]) for r in runs] == [
+        ("plover", 0), ("unprotected", 0), ("unprotected", 1), ("plover", 2), ("unprotected", 2)]
+    assert failures == [{"mode": "plover", "guest": "memory", "vcpus": 1, "mbit_per_s": 1000, "round": 1,
+                         "error": "plover: not protected\nthe end of a log"}]
+    result = json.loads((tmp_path / "services.json").read_text())
+    assert (result["runs"], result["failures"]) == (runs, failures)
+    page = (tmp_path / "report.html").read_text()
+    assert "Failed: plover, memory guest, 1 vCPU, 1 Gbit/s, round 2: plover: not protected." in page and "a log" not in page
+
+
+def test_an_interrupted_run_leaves_its_figures(tmp_path, monkeypatch):
+    def one_group(labels, options):
+        if labels["round"] == 1:
+            raise KeyboardInterrupt
+        return [{**run(labels["mode"], 5.0), **labels}]
+
+    monkeypatch.setattr(services, "one_group", one_group)
+    monkeypatch.setattr(services.hosts, "shape", lambda mbit_per_s: None)
+    with pytest.raises(KeyboardInterrupt):
+        measure(parse(["--systems", "plover", "--out", str(tmp_path)]), ["disk"])
+    assert len(json.loads((tmp_path / "services.json").read_text())["runs"]) == 1
+
+
+def test_the_plan_says_what_is_run_unless_the_options_do():
+    def cases(*options: str) -> set:
+        return {(g["guest"], g["vcpus"], g["mbit_per_s"]) for g in groups(parse(list(options)), ["memory", "disk"])}
+
+    memory = {("memory", vcpus, rate) for vcpus in (1, 2) for rate in (1_000, 10_000)}
+    assert cases() == memory | {("disk", 1, 1_000)}
+    assert cases("--vcpus", "2", "--mbit-per-s", "500") == {("memory", 2, 500), ("disk", 2, 500)}
+    with pytest.raises(SystemExit):
+        parse(["--seconds", "0"])
+    first = [group["mode"] for group in groups(parse(["--systems", "plover,unprotected"]), ["disk"])]
+    assert first == ["plover", "unprotected", "unprotected", "plover", "plover", "unprotected"]
+
+
 def test_a_ratio_is_the_mean_over_the_cases_of_medians_over_the_rounds():
     runs = [run("plover", rate, n) for n, rate in enumerate((1, 8, 90))] + [run("remus-25ms", 2)]
     runs += [run("plover", 9, workload="redis-get-p1"), run("remus-25ms", 9, workload="redis-get-p1")]
     assert ratio(runs, "requests_per_s", "remus-25ms") == pytest.approx(2.0)  # 8 / 2 and 9 / 9
-    assert ratio(runs + [run("plover", 1, workload="other")], "requests_per_s", "remus-25ms") is None
+    alone = run("plover", 1, workload="other")
+    assert ratio(runs + [alone], "requests_per_s", "remus-25ms") == pytest.approx(2.0)
+    assert ratio([run("plover", 1), run("remus-25ms", 1, workload="other")], "requests_per_s", "remus-25ms") is None
     assert ratio(runs + [run("plover", 1, mbit_per_s=10_000)], "requests_per_s", "remus-25ms") == pytest.approx(2.0)
     assert set(ratios(runs)) == {"throughput_vs_colo", "throughput_vs_remus_25ms", "throughput_vs_unprotected",
                                  "wire_bytes_per_request_vs_remus_25ms", "pause_p50_vs_colo"}
