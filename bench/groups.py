@@ -5,6 +5,7 @@
 ``plover``: the runtime as it is deployed, but for the interval settings.
 ``remus-25ms``, ``remus-100ms``: the runtime in its checkpoint mode: the secondary's VM stands still, and at a fixed time
 after the last checkpoint everything that was written is sent. Input passes the log there too, which costs it some bytes.
+``colo``: the same QEMU in its own COLO mode, without the runtime (colo.py).
 """
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from plover.qemu import command_line, prepare
 from lab.guest_image import CMDLINE, build
 from lab.paths import ROOT
 
-from .hosts import CLIENT_IP, GUEST_IP, HOSTS
+from .colo import Colo
+from .hosts import CLIENT_IP, GUEST_IP, HOSTS, REPLICAS, sh
 from .load import BenchError
 from .processes import tail
 
@@ -32,17 +34,20 @@ SYSTEMS: dict[str, dict[str, Any] | None] = {
     "unprotected": None,
     "plover": {},
     "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25},
-    "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100}}
+    "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100},
+    "colo": None}
 TAP = "plover0"
-READY_S = 60.0
+READY_S, FAILOVER_S = 60.0, 10.0
 IFUP = f"#!/bin/sh\nip link set {TAP} master br0 up\n"
 
 
 class Group:
     """One system with its guest, running from construction until :meth:`stop`."""
 
-    def __init__(self, name: str, folder: Path, vcpus: int) -> None:
+    def __init__(self, name: str, folder: Path, vcpus: int, colo_repaired: bool = True) -> None:
         self.name, self.folder, self._settings = name, folder, SYSTEMS[name]
+        self._colo: Colo | None = None
+        self._colo_repaired = colo_repaired
         self._processes: list[subprocess.Popen] = []
         image = build()
         self._common = {
@@ -52,8 +57,10 @@ class Group:
             "guest_cmdline": CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP), "guest_addresses": [GUEST_IP],
             "guest_vcpus": vcpus, "qemu_supervisor": "child", **(self._settings or {})}
         try:
-            self._start_unprotected() if self._settings is None else self._start_protected()
+            {"unprotected": self._start_unprotected, "colo": self._start_colo}.get(name, self._start_protected)()
             self._wait_for_guest()
+            if self._colo:
+                self._colo.begin()
         except BaseException:
             self.stop()
             raise
@@ -68,11 +75,12 @@ class Group:
                 "shm_dir": str(base), "network_tap": TAP, "network_ifup": str(base / "ifup"),
                 "network_ifdown": str(base / "ifdown")}
 
-    def _spawn(self, host: str, words: list[str], **environment: str) -> None:
+    def _spawn(self, host: str, words: list[str], **environment: str) -> subprocess.Popen:
         with open(self.folder / f"{host}.log", "ab") as log:
             self._processes.append(subprocess.Popen(
                 ["ip", "netns", "exec", host, *words], env={**os.environ, **environment}, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL))
+        return self._processes[-1]
 
     def _start_unprotected(self) -> None:
         config = Config(self._member("primary"))
@@ -89,15 +97,16 @@ class Group:
                         PLOVER_NATIVE_DIR=str(ROOT / "native/build"))
         self._wait(lambda: self.ask("status").get("service") == "protected", "the VM is not protected")
 
+    def _start_colo(self) -> None:
+        configs = {member: Config(self._member(member)) for member in REPLICAS}
+        for config in configs.values():
+            prepare(config, False)
+        self._colo = Colo(configs, self._spawn, self._colo_repaired)
+        self._wait(self._colo.booted, "the guest does not boot")
+        self._colo.enter()
+
     def _wait_for_guest(self) -> None:
-        def answers() -> bool:
-            try:
-                with socket.create_connection((GUEST_IP, 6379), 2) as sock:
-                    sock.sendall(b"PING\r\n")
-                    return sock.recv(64) == b"+PONG\r\n"
-            except OSError:
-                return False
-        self._wait(answers, "the guest's Redis does not answer")
+        self._wait(lambda: redis("PING") == "+PONG", "the guest's Redis does not answer")
 
     def _wait(self, condition, problem: str) -> None:
         end = time.monotonic() + READY_S
@@ -113,10 +122,14 @@ class Group:
 
     def syncvms(self) -> list[dict[str, Any]]:
         """Figures of the last syncvms, oldest first; none of a system that makes none."""
+        if self._colo:
+            return self._colo.checkpoints()
         return self.ask("syncvms").get("syncvms", []) if self._settings is not None else []
 
     def check(self) -> None:
         """Still what it is measured as: protected, and both memories equal. Raises BenchError."""
+        if self._colo:
+            return self._check_colo(self._colo)
         if self._settings is None:
             return
         status = self.ask("status")
@@ -125,6 +138,16 @@ class Group:
         report = self.ask("audit")
         if not report.get("ok") or report["mismatching"] or report["untracked"]:
             raise BenchError(f"{self.name}: the audit after its load found {report}")
+
+    def _check_colo(self, colo: Colo) -> None:
+        """Of COLO the memories are not equal, so the secondary has to show that it can serve. It does so only once."""
+        colo.check()
+        keys = redis("DBSIZE")
+        colo.fail_over(lambda: (sh(f"ip -n secondary link set {TAP} master br0"), sh(f"ip -n secondary link set {TAP} up")))
+        end = time.monotonic() + FAILOVER_S
+        while (now := redis("DBSIZE")) != keys or not now:
+            if time.monotonic() > end:
+                raise BenchError(f"{self.name}: after the failover DBSIZE is {now or 'not answered'}, and was {keys}")
 
     def stop(self) -> None:
         pids = [pid for host in HOSTS for pid in subprocess.run(
@@ -141,3 +164,13 @@ class Group:
                 pass
         except ChildProcessError:
             pass
+
+
+def redis(command: str) -> str:
+    """The first line of the guest's answer; empty if there is none."""
+    try:
+        with socket.create_connection((GUEST_IP, 6379), 2) as sock:
+            sock.sendall(command.encode() + b"\r\n")
+            return sock.recv(64).decode().strip()
+    except OSError:
+        return ""

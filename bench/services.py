@@ -21,7 +21,7 @@ from typing import Any
 from lab.guest_image import build
 from lab.paths import BUILD, ROOT
 
-from . import hosts, packages, report
+from . import colo, hosts, packages, report
 from .groups import SYSTEMS, Group
 from .load import BenchError
 from .machine import cpu_model
@@ -30,14 +30,13 @@ from .workloads import WORKLOADS
 INSIDE = "PLOVER_BENCH_INSIDE"
 MBIT_PER_S = (1_000, 10_000)
 RATIO_MBIT_PER_S = 1_000
-COLO_MISSING = "not measured yet: QEMU 7.2's own COLO mode stops its leader's main loop under TCG"
 Run = dict[str, Any]
 
 
 def main() -> int:
     options = parse(sys.argv[1:])
     if os.environ.get(INSIDE) != "1":
-        build(), packages.tree()  # there is no way out from inside
+        build(), packages.tree(), colo.library()  # there is no way out from inside
         enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         return subprocess.run([*enter, sys.executable, "-m", "bench.services", *sys.argv[1:]], cwd=ROOT,
                               env={**os.environ, INSIDE: "1"}).returncode
@@ -48,11 +47,11 @@ def main() -> int:
         print(f"bench-services: {error}", file=sys.stderr)
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
-    result = {"ratios": ratios(runs), "colo": COLO_MISSING, "runs": runs}
+    result = {"ratios": ratios(runs), "colo": colo.ABOUT, "runs": runs}
     (options.out / "services.json").write_text(json.dumps(result, indent=1) + "\n")
     about = (f"{os.cpu_count()} cores ({cpu_model()}), all three hosts and the clients on them; guest of 256 MiB under TCG; "
              f"{options.rounds} rounds of about {options.seconds:g} s, the systems in turn.")
-    page = report.page(runs, result["ratios"], list(SYSTEMS), about, f"COLO: {COLO_MISSING}.")
+    page = report.page(runs, result["ratios"], list(SYSTEMS), about, f"COLO: {colo.ABOUT}.")
     (options.out / "report.html").write_text(page)
     print("\n".join([*table(runs), *(f"{name}: {value and round(value, 3)}" for name, value in result["ratios"].items())]))
     return 0
@@ -120,17 +119,20 @@ def one_load(group: Group, name: str, seconds: float) -> Run:
 
 
 def syncvm_figures(syncvms: list[dict[str, Any]]) -> Run:
-    """Of the syncvms during a load; nothing if there were none."""
-    if len(syncvms) < 2:
-        return {"syncvms": len(syncvms)}
-    pauses = sorted(s["pause_ms"] for s in syncvms)
-    dirty, divergent = (sum(s[key] for s in syncvms) for key in ("dirty_pages", "divergent_pages"))
-    gaps = [1000 * (b["at_s"] - a["at_s"]) for a, b in zip(syncvms, syncvms[1:])]
-    return {"syncvms": len(syncvms), "interval_p50_ms": round(statistics.median(gaps), 1),
-            "pause_p50_ms": statistics.median(pauses), "pause_p99_ms": pauses[99 * len(pauses) // 100],
-            "dirty_pages_p50": statistics.median(s["dirty_pages"] for s in syncvms),
-            "same_page_percent": round(100 * (1 - divergent / max(1, dirty)), 1),
-            "syncvm_bytes_p50": statistics.median(s["bytes"] for s in syncvms)}
+    """Of the syncvms, or COLO's checkpoints, during a load; QEMU tells of its checkpoints only when they were."""
+    out: Run = {"syncvms": len(syncvms)}
+    if len(syncvms) > 1:
+        gaps = [1000 * (b["at_s"] - a["at_s"]) for a, b in zip(syncvms, syncvms[1:])]
+        out["interval_p50_ms"] = round(statistics.median(gaps), 1)
+    if syncvms:
+        pauses = sorted(s["pause_ms"] for s in syncvms)
+        out |= {"pause_p50_ms": round(statistics.median(pauses), 3), "pause_p99_ms": pauses[99 * len(pauses) // 100]}
+    if syncvms and "dirty_pages" in syncvms[0]:
+        dirty, divergent = (sum(s[key] for s in syncvms) for key in ("dirty_pages", "divergent_pages"))
+        out |= {"dirty_pages_p50": statistics.median(s["dirty_pages"] for s in syncvms),
+                "same_page_percent": round(100 * (1 - divergent / max(1, dirty)), 1),
+                "syncvm_bytes_p50": statistics.median(s["bytes"] for s in syncvms)}
+    return out
 
 
 # ---- what comes of it ----------------------------------------------------------------------------------------------
