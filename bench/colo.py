@@ -224,6 +224,13 @@ class Colo:
         if lost:
             raise BenchError(f"left COLO's lockstep: {', '.join(lost)}")
 
+    def compares(self, ask_what_differs: Callable[[], Any]) -> None:
+        """An answer that the two guests give differently makes a checkpoint at once, or nothing is compared. BenchError."""
+        seen = len(self.checkpoints())
+        _until(lambda: len(self.checkpoints()) > seen, CHECKPOINT_S, "no checkpoint")
+        ask_what_differs()
+        _until(lambda: len(self.checkpoints()) > seen + 1, PERIOD_MS / 2000, "outputs differ and there is no checkpoint")
+
     def fail_over(self, bridge: Callable[[], Any]) -> None:
         """The primary is gone: the docs' secondary failover. ``bridge`` connects the secondary's TAP."""
         self._processes["primary"].kill()

@@ -142,6 +142,7 @@ class Group:
     def _check_colo(self, colo: Colo) -> None:
         """Of COLO the memories are not equal, so the secondary has to show that it can serve. It does so only once."""
         colo.check()
+        colo.compares(lambda: redis("TIME"))
         keys = redis("DBSIZE")
         colo.fail_over(lambda: (sh(f"ip -n secondary link set {TAP} master br0"), sh(f"ip -n secondary link set {TAP} up")))
         end = time.monotonic() + FAILOVER_S
