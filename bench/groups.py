@@ -5,12 +5,14 @@
 ``plover``: the runtime as it is deployed, but for the interval settings.
 ``remus-25ms``, ``remus-100ms``: the runtime in its checkpoint mode: the secondary's VM stands still, and at a fixed time
 after the last checkpoint everything that was written is sent. Input passes the log there too, which costs it some bytes.
+``colo``: the same QEMU in its own COLO mode, without the runtime (colo.py).
 """
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -23,8 +25,9 @@ from plover.qemu import command_line, prepare
 
 from lab.paths import ROOT
 
+from .colo import Colo
 from .guests import Guest
-from .hosts import GUEST_IP, HOSTS
+from .hosts import GUEST_IP, HOSTS, REPLICAS, sh
 from .load import BenchError
 from .processes import tail
 
@@ -32,11 +35,13 @@ SYSTEMS: dict[str, dict[str, Any] | None] = {
     "unprotected": None,
     "plover": {},
     "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25},
-    "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100}}
+    "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100},
+    "colo": None}
 TAP = "plover0"
 DAEMON_NICE = -15  # as in the units of role 'runtime'
 SINCE_S = 1.0  # between being protected and our learning of it
 READY_S = 120.0  # of a disk, all is copied to the secondary
+FAILOVER_S = 10.0
 IFUP = f"#!/bin/sh\nip link set {TAP} master br0 up\n"
 
 
@@ -44,10 +49,12 @@ class Group:
     """One system with its guest, running from construction until :meth:`stop`. ``disks``: folder of the guest's disks."""
 
     def __init__(self, name: str, folder: Path, vcpus: int, guest: Guest, disks: Path,
-                 settings: dict[str, Any] | None = None, replica: str = "plover.replica") -> None:
+                 settings: dict[str, Any] | None = None, replica: str = "plover.replica", colo_repaired: bool = True) -> None:
         """``settings``: instead of the system's own where they differ. ``replica``: the module that is the daemon."""
         self.name, self.folder, self._settings, self._replica = name, folder, SYSTEMS[name], replica
         self._guest, self._disks = guest, disks
+        self._colo: Colo | None = None
+        self._colo_repaired = colo_repaired
         self._processes: list[subprocess.Popen] = []
         self._common = {
             "name": "bench", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "preferred_leader": "primary",
@@ -55,8 +62,10 @@ class Group:
             "guest_mac": "52:54:00:70:6c:01", "guest_addresses": [GUEST_IP], "guest_vcpus": vcpus,
             "qemu_supervisor": "child", **guest.settings(), **(self._settings or {}), **(settings or {})}
         try:
-            self._start_unprotected() if self._settings is None else self._start_protected()
+            {"unprotected": self._start_unprotected, "colo": self._start_colo}.get(name, self._start_protected)()
             self._wait_for_guest()
+            if self._colo:
+                self._colo.begin()
         except BaseException:
             self.stop()
             raise
@@ -72,11 +81,12 @@ class Group:
                 "shm_dir": str(base), "network_tap": TAP, "network_ifup": str(base / "ifup"),
                 "network_ifdown": str(base / "ifdown")}
 
-    def _spawn(self, host: str, words: list[str], **environment: str) -> None:
+    def _spawn(self, host: str, words: list[str], **environment: str) -> subprocess.Popen:
         with open(self.folder / f"{host}.log", "ab") as log:
             self._processes.append(subprocess.Popen(
                 ["ip", "netns", "exec", host, *words], env={**os.environ, **environment}, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL))
+        return self._processes[-1]
 
     def _start_unprotected(self) -> None:
         config = Config(self._member("primary"))
@@ -98,6 +108,14 @@ class Group:
                 with contextlib.suppress(ProcessLookupError):  # it ended just now
                     os.setpriority(os.PRIO_PROCESS, int(thread.name), DAEMON_NICE)
 
+    def _start_colo(self) -> None:
+        configs = {member: Config(self._member(member)) for member in REPLICAS}
+        for config in configs.values():
+            prepare(config, False)
+        self._colo = Colo(configs, self._spawn, self._colo_repaired)
+        self._wait(self._colo.booted, "the guest does not boot")
+        self._colo.enter()
+
     def _wait_for_guest(self) -> None:
         self._wait(self._guest.answers, "the guest does not answer")
 
@@ -115,10 +133,14 @@ class Group:
 
     def syncvms(self) -> list[dict[str, Any]]:
         """Figures of the last syncvms, oldest first; none of a system that makes none."""
+        if self._colo:
+            return self._colo.checkpoints()
         return self.ask("syncvms").get("syncvms", []) if self._settings is not None else []
 
     def check(self) -> None:
         """Still what it is measured as: protected, and both memories and disks equal. Raises BenchError."""
+        if self._colo:
+            return self._check_colo(self._colo)
         if self._settings is None:
             return
         status = self.ask("status")
@@ -131,6 +153,17 @@ class Group:
         report = self.ask("audit-disks" if self._guest.disk else "audit")
         if not report.get("ok") or any(report.get(key) for key in ("mismatching", "untracked", "disk_blocks_mismatching")):
             raise BenchError(f"{self.name}: the audit after its load found {report}")
+
+    def _check_colo(self, colo: Colo) -> None:
+        """Of COLO the memories are not equal, so the secondary has to show that it can serve. It does so only once."""
+        colo.check()
+        colo.compares(lambda: redis("TIME"))
+        keys = redis("DBSIZE")
+        colo.fail_over(lambda: (sh(f"ip -n secondary link set {TAP} master br0"), sh(f"ip -n secondary link set {TAP} up")))
+        end = time.monotonic() + FAILOVER_S
+        while (now := redis("DBSIZE")) != keys or not now:
+            if time.monotonic() > end:
+                raise BenchError(f"{self.name}: after the failover DBSIZE is {now or 'not answered'}, and was {keys}")
 
     def stop(self) -> None:
         pids = [pid for host in HOSTS for pid in subprocess.run(
@@ -147,3 +180,13 @@ class Group:
                 pass
         except ChildProcessError:
             pass
+
+
+def redis(command: str) -> str:
+    """The first line of the guest's answer; empty if there is none."""
+    try:
+        with socket.create_connection((GUEST_IP, 6379), 2) as sock:
+            sock.sendall(command.encode() + b"\r\n")
+            return sock.recv(64).decode().strip()
+    except OSError:
+        return ""
