@@ -49,7 +49,8 @@ class Group:
     """One system with its guest, running from construction until :meth:`stop`. ``disks``: folder of the guest's disks."""
 
     def __init__(self, name: str, folder: Path, vcpus: int, guest: Guest, disks: Path,
-                 settings: dict[str, Any] | None = None, replica: str = "plover.replica", colo_repaired: bool = True) -> None:
+                 settings: dict[str, Any] | None = None, replica: str = "plover.replica",
+                 colo_repaired: bool = True) -> None:
         """``settings``: instead of the system's own where they differ. ``replica``: the module that is the daemon."""
         self.name, self.folder, self._settings, self._replica = name, folder, SYSTEMS[name], replica
         self._guest, self._disks = guest, disks

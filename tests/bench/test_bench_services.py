@@ -2,7 +2,6 @@
 """The benchmark of services measures real systems, and its ratios are what they say. Times are not looked at."""
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
