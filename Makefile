@@ -71,6 +71,12 @@ test-bench: native
 
 bench: bench-consensus bench-hash bench-input bench-scale bench-services
 
+bench-ablation: native
+	@$(PYTHON) -m bench.services --systems interval,interval-drained,idle,idle-drained,plover \
+	  --workloads redis-set-p1,redis-set-p16,web-shop --vcpus 1 --mbit-per-s 1000 --out build/bench/ablation $(BENCH_OPTIONS)
+	@$(PYTHON) -m bench.services --systems target-10ms,target-20ms,target-50ms,target-100ms,target-200ms \
+	  --workloads redis-set-p16,web-shop --vcpus 1 --mbit-per-s 1000 --out build/bench/targets $(BENCH_OPTIONS)
+
 bench-services: native
 	@$(PYTHON) -m bench.services $(BENCH_OPTIONS)
 

@@ -30,6 +30,7 @@ from .guests import Guest
 from .hosts import GUEST_IP, HOSTS, REPLICAS, sh
 from .load import BenchError
 from .processes import tail
+from .variants import VARIANTS
 
 SYSTEMS: dict[str, dict[str, Any] | None] = {
     "unprotected": None,
@@ -37,6 +38,11 @@ SYSTEMS: dict[str, dict[str, Any] | None] = {
     "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25},
     "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100},
     "colo": None}
+COMPARED = tuple(SYSTEMS)
+# To see what a part of the runtime is worth: `make bench-ablation`.
+TARGETS_MS = (10, 20, 50, 100, 200)
+SYSTEMS |= {name: {"syncvm_interval_ms_max": 25} for name in VARIANTS}
+SYSTEMS |= {f"target-{ms}ms": {"latency_ms_target": ms} for ms in TARGETS_MS}
 TAP = "plover0"
 DAEMON_NICE = -15  # as in the units of role 'runtime'
 SINCE_S = 1.0  # between being protected and our learning of it
@@ -52,7 +58,8 @@ class Group:
                  settings: dict[str, Any] | None = None, replica: str = "plover.replica",
                  colo_repaired: bool = True) -> None:
         """``settings``: instead of the system's own where they differ. ``replica``: the module that is the daemon."""
-        self.name, self.folder, self._settings, self._replica = name, folder, SYSTEMS[name], replica
+        self.name, self.folder, self._settings = name, folder, SYSTEMS[name]
+        self._replica = ["bench.variants", name] if name in VARIANTS else [replica]
         self._guest, self._disks = guest, disks
         self._colo: Colo | None = None
         self._colo_repaired = colo_repaired
@@ -99,8 +106,8 @@ class Group:
         for member in HOSTS:
             path = self.folder / f"{member}.json"
             path.write_text(json.dumps(self._member(member)))
-            module = "plover.witness" if member == "witness" else self._replica
-            self._spawn(member, [sys.executable, "-m", module, str(path)], PYTHONPATH=str(ROOT / "plugins/module_utils"),
+            module = ["plover.witness"] if member == "witness" else self._replica
+            self._spawn(member, [sys.executable, "-m", *module, str(path)], PYTHONPATH=str(ROOT / "plugins/module_utils"),
                         PLOVER_NATIVE_DIR=str(ROOT / "native/build"))
         self._wait(lambda: self.ask("status").get("service") == "protected", "the VM is not protected")
         self._protected_at = time.monotonic()

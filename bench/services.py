@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from lab.paths import BUILD, ROOT
 
 from . import colo, hosts, packages, report, tables
-from .groups import SYSTEMS, Group
+from .groups import COMPARED, SYSTEMS, Group
 from .guests import GUESTS, folder_of_disks, guest
 from .load import BenchError
 from .machine import cpu_model
@@ -72,7 +72,7 @@ def main() -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.services", description=__doc__.splitlines()[0])
     several = {"type": lambda text: text.split(",")}
-    parser.add_argument("--systems", default=list(SYSTEMS), **several)
+    parser.add_argument("--systems", default=list(COMPARED), **several)
     parser.add_argument("--workloads", default=list(WORKLOADS), **several)
     parser.add_argument("--vcpus", default=[], **several)
     parser.add_argument("--mbit-per-s", default=[], **several)

@@ -97,7 +97,7 @@ SETTINGS: dict[str, Setting] = {
                            "secondary's VM stands still, all that was written is sent every syncvm_interval_ms_max",
                            choices=("hashed", "checkpoint")),
     "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
-    "latency_ms_target": Setting(int, 20, "a busy VM's output leaves about so late; lower: more syncvms",
+    "latency_ms_target": Setting(int, 50, "a busy VM's output leaves about so late; lower: more syncvms",
                                  1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
     "syncvm_drain_ms_max": Setting(int, 20, "the secondary waits at most so long for idleness at a syncvm", 0, 10_000),
