@@ -9,6 +9,7 @@ of that round, and the run goes on.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -35,15 +36,14 @@ Run = dict[str, Any]
 
 
 class Plan(NamedTuple):
-    """What a guest's workloads are run with, unless the options say otherwise."""
+    """What a guest's workloads are run with, unless the options say otherwise; ``cases``: (vCPUs, Mbit/s)."""
 
-    vcpus: tuple[int, ...]
-    mbit_per_s: tuple[int, ...]
+    cases: tuple[tuple[int, int], ...]
     seconds: float
 
 
-PLAN = {"memory": Plan((1, 2), (1_000, 10_000), 3.0),
-        "disk": Plan((1,), (1_000,), 6.0)}  # few cases, as its disk is copied in each; longer, as its transactions are few
+PLAN = {"memory": Plan(((1, 1_000), (2, 1_000), (1, 10_000)), 3.0),
+        "disk": Plan(((1, 1_000),), 6.0)}  # one case, as its disk is copied each time; longer, as its transactions are few
 
 
 def main() -> int:
@@ -104,16 +104,22 @@ def measure(options: argparse.Namespace, wanted: list[str]) -> tuple[list[Run], 
     return runs, failures
 
 
+def cases(options: argparse.Namespace, plan: Plan) -> list[tuple[int, int]]:
+    """(vCPUs, Mbit/s): the plan's; of what an option names, all with all."""
+    if not options.vcpus and not options.mbit_per_s:
+        return list(plan.cases)
+    vcpus, rates = ({case[at] for case in plan.cases} for at in (0, 1))
+    return sorted(itertools.product(set(map(int, options.vcpus)) or vcpus, set(map(int, options.mbit_per_s)) or rates))
+
+
 def groups(options: argparse.Namespace, wanted: list[str]) -> Iterator[Run]:
     """Labels of each group, in the order in which they are started."""
     for name in wanted:
-        for vcpus in map(int, options.vcpus or PLAN[name].vcpus):
-            for mbit_per_s in map(int, options.mbit_per_s or PLAN[name].mbit_per_s):
-                for number in range(options.rounds):
-                    shift = number % len(options.systems)
-                    for mode in options.systems[shift:] + options.systems[:shift]:
-                        if mode == "colo" and name == "disk":
-                            continue  # it is set up without disks
+        for vcpus, mbit_per_s in cases(options, PLAN[name]):
+            for number in range(options.rounds):
+                shift = number % len(options.systems)
+                for mode in options.systems[shift:] + options.systems[:shift]:
+                    if mode != "colo" or name != "disk":  # it is set up without disks
                         yield {"mode": mode, "guest": name, "vcpus": vcpus, "mbit_per_s": mbit_per_s, "round": number}
 
 

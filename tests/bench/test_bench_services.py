@@ -95,8 +95,8 @@ def test_the_plan_says_what_is_run_unless_the_options_do():
     def cases(*options: str) -> set:
         return {(g["guest"], g["vcpus"], g["mbit_per_s"]) for g in groups(parse(list(options)), ["memory", "disk"])}
 
-    memory = {("memory", vcpus, rate) for vcpus in (1, 2) for rate in (1_000, 10_000)}
-    assert cases() == memory | {("disk", 1, 1_000)}
+    assert cases() == {("memory", 1, 1_000), ("memory", 2, 1_000), ("memory", 1, 10_000), ("disk", 1, 1_000)}
+    assert cases("--vcpus", "1") == {("memory", 1, 1_000), ("memory", 1, 10_000), ("disk", 1, 1_000)}
     assert cases("--vcpus", "2", "--mbit-per-s", "500") == {("memory", 2, 500), ("disk", 2, 500)}
     with pytest.raises(SystemExit):
         parse(["--seconds", "0"])
