@@ -23,7 +23,7 @@ SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "w
 FILL = ("open", "copy", "live", "drain", "stop", "attach", "capture", "final", "loading", "recording")
 PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit",
           *(f"syncvm:{p}" for p in SYNCVM), *(f"fill:{p}" for p in FILL))
-SHORTEST = "fill:drain"  # gone before any wait is over
+SHORTEST = ("syncvm:drain", "fill:drain")  # gone before any wait is over
 ARM_LIMIT_S = 1.5  # a phase that does not come in this time is not waited for
 
 
@@ -280,7 +280,7 @@ class Plan:
                 self._steps.append((*rng.choice((("kill-qemu", "secondary"), ("power-loss", "secondary"))), None, 0.0))
             if phase in FIRST:
                 self._steps.append((*FIRST[phase], None, 0.0))
-        self._steps.append((fault, role, phase, 0.0 if phase == SHORTEST else rng.choice((0.0, 0.0, 0.0003, 0.001))))
+        self._steps.append((fault, role, phase, 0.0 if phase in SHORTEST else rng.choice((0.0, 0.0, 0.0003, 0.001))))
         for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
             wait = rng.choice((0.0, 0.02, 0.1, 0.3, 0.6)) * rng.random()
             self._steps.append((*rng.choice(ROWS), rng.choice((None, None, rng.choice(PHASES))), wait))

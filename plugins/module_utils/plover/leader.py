@@ -324,7 +324,8 @@ class Leader(Joining):
         if not self.serving or self.peer not in self.cons.record.in_sync:
             raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
         self.device = self.syncvm.device
-        self.pace.learn(self.core.now - self.syncvm.due_at)
+        if not self.syncvm.audit:
+            self.pace.learn(self.core.now - self.syncvm.due_at)
         self._release(self._sync_mark, CONFIRM_TRIES_MAX)
         self.cons.truncate_to(self._sync_index)
         if self.syncvm.phase == sv.LOAD:
