@@ -10,7 +10,7 @@ import time
 import pytest
 from harness import connect
 
-STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "StageBlocks", "StageEnd", "Emit",
+STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "Pack", "StageBlocks", "StageEnd", "Emit",
          "ContVm"]
 
 

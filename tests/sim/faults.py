@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .world import World
 
 ROLES = ("leader", "secondary", "witness")
-SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "wait-staged", "load")
+SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "pack", "wait-staged", "load")
 FILL = ("open", "copy", "live", "drain", "stop", "attach", "capture", "final", "loading", "recording")
 PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit",
           *(f"syncvm:{p}" for p in SYNCVM), *(f"fill:{p}" for p in FILL))

@@ -23,6 +23,7 @@ from plover.errors import DurableStateError, InvariantViolation, WireError
 from plover.frames import split
 from plover.leader import RUNNING, Leader
 from plover.outputs import Persist, Send, Timing
+from plover.packing import pack_blocks
 
 from .blocks import BLOCKS, FINE, FULL, GONE, SILENT, TORN, Drive
 from .disk import PowerLoss, SimDisk
@@ -274,6 +275,9 @@ class ReplicaMember(Member):
             work, event = {act.Hash: (self.memory.hash, "hashed"),
                            act.HashBlocks: (self.memory.hash_blocks, "blocks_hashed")}[kind]
             self.world.loop.after(0.0003 * self.rng.random(), self, self.call, event, action.tag, work(action.index))
+        elif kind is act.Pack:
+            packed = list(map(pack_blocks, action.payloads))
+            self.world.loop.after(0.001 * self.rng.random(), self, self.call, "packed", action.tag, packed)
         elif kind is act.Drain:
             limit_s = self.config.syncvm_drain_ms_max / 1000 if action.limit_s is None else action.limit_s
             end = self.world.loop.now + limit_s

@@ -37,7 +37,7 @@ ELECTIONS = (wire.VoteRequest, wire.VoteReply, wire.ProposeRecord, wire.Transfer
              wire.JoinRefused, wire.FillState, wire.FillDone, act.Report, act.TapUp, act.TapDown, act.Emit, act.Promote)
 STEPS = (wire.Append, wire.AppendAck, wire.Bitmap, wire.Hashes, wire.Divergent, wire.BlockHashes, wire.StageBlocks,
          wire.StagePages, wire.StageEnd, wire.Resend, wire.Staged, wire.Applied, act.Inject, act.Drain, act.StopVm,
-         act.ColoStop, act.SaveDevice, act.Hash, act.HashBlocks, act.ColoLoad, act.ContVm)
+         act.ColoStop, act.SaveDevice, act.Hash, act.HashBlocks, act.Pack, act.ColoLoad, act.ContVm)
 
 
 class Hand(Client):

@@ -341,21 +341,21 @@ def test_the_secondary_must_not_apply_while_it_receives(seed):
 def test_the_leader_runs_on_once_all_is_copied_and_its_output_waits_for_the_acknowledgement(seed):
     """§4.4 step 6 has the leader stand still until the acknowledgement. Ours copies the pages first: it stands still until
     nothing of them can change any more, and what it says from then on waits for the next syncvm."""
-    world, stopped, sent, early, held, pauses = protected(seed).run(1.0), None, False, False, [], 0
+    world, stopped, copied, early, held, pauses = protected(seed).run(1.0), None, False, False, [], 0
     for seen in world.seen:
         if seen.who != "primary":
             continue
         message = seen.thing.message if isinstance(seen.thing, act.SendData) else seen.thing
         if seen.how == DOES and of_syncvm(seen.thing):
             assert stopped is None
-            stopped, sent = of_syncvm(seen.thing), False
-        elif isinstance(message, wire.StageEnd):
-            sent = True
+            stopped, copied = of_syncvm(seen.thing), False
+        elif isinstance(message, (act.Pack, wire.StageEnd)):
+            copied = True
         elif isinstance(message, wire.Staged):
             assert message.number == stopped
             stopped, pauses = None, pauses + 1
         elif isinstance(seen.thing, (act.ContVm, act.Inject)) and stopped:
-            assert sent
+            assert copied
             early = True
         elif isinstance(seen.thing, act.Emit):
             held.append(stopped)

@@ -18,6 +18,7 @@ from plover.director import Director
 from plover.durable import Durable
 from plover.frames import split
 from plover.outputs import Persist, Send, Timing
+from plover.packing import pack_blocks
 
 PAGES = 640
 MEMBERS = {"primary": {"address": "127.0.0.1", "kind": "replica"},
@@ -178,6 +179,8 @@ class Node:
             later(("hashed", action.tag, self.memory.hash(action.index)))
         elif isinstance(action, act.HashBlocks):
             later(("blocks_hashed", action.tag, self.memory.hash_blocks(action.index)))
+        elif isinstance(action, act.Pack):
+            later(("packed", action.tag, list(map(pack_blocks, action.payloads))))
         elif isinstance(action, act.HashDisks):
             later(("disks_hashed", action.tag, self.disk_hashes))
         elif isinstance(action, act.SaveDevice):

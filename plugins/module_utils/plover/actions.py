@@ -143,6 +143,12 @@ class HashBlocks(NamedTuple):
     index: array
 
 
+class Pack(NamedTuple):
+    """Deflate each of these (packing.pack_blocks) -> packed(tag, payloads). It takes long enough to be done beside."""
+    tag: Tag
+    payloads: list[bytes]
+
+
 class OpenTracker(NamedTuple):
     """Map guest RAM and start dirty tracking, all clean -> tracker_open(tag)."""
     tag: Tag

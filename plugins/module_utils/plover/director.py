@@ -407,6 +407,11 @@ class Director:
         if work:
             self._carry_on(work.hashed(hashes))
 
+    def packed(self, tag: act.Tag, payloads: list[bytes]) -> None:
+        work = self._work(tag)
+        if work and self.leading:
+            self._carry_on(work.packed(payloads))
+
     def blocks_hashed(self, tag: act.Tag, hashes: array) -> None:
         if isinstance(self.role, Follower) and self._work(tag) is self.role.syncvm is not None:
             self.emit(*self.role.syncvm.blocks_hashed(hashes))

@@ -22,6 +22,7 @@ from .holder import HolderNote
 from .leader import Leader
 from .memory import GuestMemory
 from .outputs import Persist, Send
+from .packing import pack_blocks
 from .peers import PeerLinks
 from .status import DOWN, status_of_syncvm
 from .tap import Tap
@@ -73,6 +74,7 @@ class Replica(Daemon):
             act.Yield: lambda a: self.loop.call_soon(self._on_writable),
             act.Hash: lambda a: self._hash(a, self.memory.hash, "hashed"),
             act.HashBlocks: lambda a: self._hash(a, self.memory.hash_blocks, "blocks_hashed"),
+            act.Pack: lambda a: self.spawn(self._pack(a)),
             act.Drain: lambda a: self.spawn(self._drain(a)),
             act.TapUp: self._tap_up,
             act.TapEarly: self._tap_up,
@@ -232,6 +234,10 @@ class Replica(Daemon):
     def answer(self, event: str, *arguments: object) -> None:
         getattr(self.at(), event)(*arguments)
         self.run()
+
+    async def _pack(self, action: act.Pack) -> None:
+        payloads = await asyncio.to_thread(lambda: list(map(pack_blocks, action.payloads)))  # zlib lets this thread run on
+        self.answer("packed", action.tag, payloads)
 
     async def _drain(self, action: act.Drain) -> None:
         if self.vm:

@@ -14,7 +14,7 @@ from . import patches as pt
 from . import wire
 from .errors import WireError
 from .log import NUMBER
-from .packing import unpack_state
+from .packing import unpack_blocks, unpack_state
 
 
 def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
@@ -45,14 +45,15 @@ class Staging:
         index = array("I") if self._divergent is None else self._divergent[self._patched:self._patched + m.count]
         if len(index) != m.count or self._asked_again:
             raise WireError(f"blocks of {m.count} pages that were not asked for")
-        masks, hashes, blocks = pt.unpack(m.count, m.payload, self._memory)
+        payload = unpack_blocks(m.payload, m.count * pt.page_bytes_max())
+        masks, hashes, blocks = pt.unpack(m.count, payload, self._memory)
         data, found = self._memory.patched(index, masks, blocks)
         self._patched += m.count
         wrong = self._memory.compare(found, hashes, index)
         if wrong:
             index, data = pt.without(wrong, index, data)
             self.wrong.extend(wrong)
-        self._keep(index, data, m.payload)
+        self._keep(index, data, payload)
 
     def on_pages(self, m: wire.StagePages) -> None:
         index, data = pg.unpack(m.count, m.payload, self._memory.pages)

@@ -27,8 +27,8 @@ from .figures import Figures
 from .packing import pack_bitmap, pack_state, unpack_bitmap
 from .staging import Staging, chain_digest
 
-ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, WAIT_STAGED, WAIT_AUDIT, LOAD, DONE = (
-    "ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "wait-staged", "wait-audit", "load", "done")
+ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, PACK, WAIT_STAGED, WAIT_AUDIT, LOAD, DONE = (
+    "ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "pack", "wait-staged", "wait-audit", "load", "done")
 
 
 MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: both
@@ -59,6 +59,7 @@ class LeaderSyncvm:
         self._divergent_hashes = array("Q")  # ours, of the divergent pages
         self._block_hashes: array | None = None  # the secondary's, of the divergent pages
         self._queue, self._next = array("I"), 0  # pages to send, how many are sent
+        self._parts: list[wire.StageBlocks] = []  # what is sent as blocks, not deflated yet
         self._copies: list[memoryview] = []  # the divergent pages, of which blocks were sent, chunk by chunk
         self._resent = False
         self._device: bytes | None = None
@@ -154,29 +155,32 @@ class LeaderSyncvm:
         return self.writable()
 
     def writable(self) -> list:
-        """Send the next divergent pages; the shell calls again when the channel has room."""
+        """Send the next divergent pages, or copy their blocks; the shell calls again when the channel has room."""
         if self.phase != STAGE:
             return []
         out: list = []
         if self._next < len(self._queue):
             index = self._queue[self._next:self._next + pg.CHUNK_PAGES]
-            kind, message = self._pages(index) if self._block_hashes is None else self._blocks(index)
+            message = self._pages(index) if self._block_hashes is None else self._blocks(index)
             self._next += len(index)
-            self._sent[kind] += len(message.payload)
             self._digest = chain_digest(self._memory, self._digest, message.payload)
-            out.append(act.SendData(message))
+            if isinstance(message, wire.StageBlocks):
+                self._parts.append(message)
+            else:
+                self._sent["pages"] += len(message.payload)
+                out.append(act.SendData(message))
         return out + ([act.Yield()] if self._next < len(self._queue) else self._end_of_stage())
 
-    def _pages(self, index: array) -> tuple[str, wire.StagePages]:
+    def _pages(self, index: array) -> wire.StagePages:
         payload = pg.pack(index, self._copied(index) if self._resent else self._memory.gather(index))
-        return "pages", wire.StagePages(self.view, self.number, len(index), payload)
+        return wire.StagePages(self.view, self.number, len(index), payload)
 
-    def _blocks(self, index: array) -> tuple[str, wire.StageBlocks]:
+    def _blocks(self, index: array) -> wire.StageBlocks:
         first, last, blocks = self._next, self._next + len(index), pt.page_blocks()
         masks = self._memory.block_masks(index, self._block_hashes[first * blocks:last * blocks])
         payload = pt.pack(masks, self._divergent_hashes[first:last], self._memory.gather_blocks(index, masks))
         self._copies.append(memoryview(self._memory.gather(index)))
-        return "blocks", wire.StageBlocks(self.view, self.number, len(index), payload)
+        return wire.StageBlocks(self.view, self.number, len(index), payload)
 
     def _copied(self, index: array) -> bytes:
         """Pages as they were when their blocks were sent: memory may be another by the time one is asked for again."""
@@ -186,6 +190,18 @@ class LeaderSyncvm:
     def _end_of_stage(self) -> list:
         if self.phase != STAGE or self._device is None or self._next < len(self._queue):
             return []
+        if self._parts:  # all is copied: our VM may run on while they are deflated
+            self.phase = PACK
+            return [act.Pack(self.tag, [part.payload for part in self._parts])]
+        return self._all_sent()
+
+    def packed(self, payloads: list[bytes]) -> list:
+        out: list = [act.SendData(replace(part, payload=payload)) for part, payload in zip(self._parts, payloads)]
+        self._sent["blocks"] += sum(map(len, payloads))
+        self._parts = []
+        return out + self._all_sent()
+
+    def _all_sent(self) -> list:
         self.phase = WAIT_STAGED
         base = self._base if len(self._base) == len(self._device) else b""
         payload = pack_state(self._device, base)
@@ -207,7 +223,7 @@ class LeaderSyncvm:
     @property
     def captured(self) -> bool:
         """What this syncvm sends no longer changes with our VM's memory. An audit looks at it once more."""
-        return self.phase == WAIT_STAGED and not self.audit
+        return self.phase in (PACK, WAIT_STAGED) and not self.audit
 
     def on_staged(self) -> None:
         if self.phase != WAIT_STAGED:

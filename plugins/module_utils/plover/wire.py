@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 from .errors import WireError
 
 MAGIC = b"PLVR"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("!4sBBHII")
 BODY_BYTES_MAX = 64 << 20
 
@@ -222,7 +222,7 @@ class BlockHashes(Message):
 class StageBlocks(Message):
     """Leader -> secondary's staging buffer: what the next ``count`` divergent pages need to be equal.
 
-    Payload: ``count`` masks of blocks (u64, native order), as many hashes of the whole pages (u64), then the blocks.
+    Payload, deflated: ``count`` masks of blocks (u64, native order), as many hashes of the pages (u64), then the blocks.
     """
     TYPE, FMT = 40, "!QQI"
     view: int
