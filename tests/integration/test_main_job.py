@@ -10,8 +10,8 @@ import time
 import pytest
 from harness import connect
 
-STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "Pack", "StageBlocks", "StageEnd", "Emit",
-         "ContVm"]
+STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "Pack", "StageBlocks", "StageEnd",
+         "Emit", "ContVm"]
 
 
 def write(client, acked: dict[str, str], name: str, value: str) -> None:
