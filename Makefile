@@ -17,6 +17,7 @@ help:
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make bench-services    a service without protection, with Plover, checkpoints, COLO: build/bench/services.json; half an hour"
 	@echo "make bench-hash        page hashing beside the cityhash package and the memory's speed; a table, build/bench/hash.json"
+	@echo "make bench-ablation    what each part of a syncvm is worth, and latency_ms_target: build/bench/{ablation,targets}/; 12 minutes"
 	@echo "make bench-scale       a syncvm's cost by guest RAM, dirty pages and vCPUs; build/bench/scale.json, scale.html; 3 minutes"
 	@echo "make bench-input       frames/s and latency of the input and output path, no guest: build/bench/input.json; 2 minutes"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
@@ -72,7 +73,7 @@ test-bench: native
 bench: bench-consensus bench-hash bench-input bench-scale bench-services
 
 bench-ablation: native
-	@$(PYTHON) -m bench.services --systems interval,interval-drained,idle,idle-drained,plover \
+	@$(PYTHON) -m bench.services --systems interval,interval-drained,idle,idle-drained,plover,stored \
 	  --workloads redis-set-p1,redis-set-p16,web-shop --vcpus 1 --mbit-per-s 1000 --out build/bench/ablation $(BENCH_OPTIONS)
 	@$(PYTHON) -m bench.services --systems target-10ms,target-20ms,target-50ms,target-100ms,target-200ms \
 	  --workloads redis-set-p16,web-shop --vcpus 1 --mbit-per-s 1000 --out build/bench/targets $(BENCH_OPTIONS)
@@ -131,5 +132,5 @@ clean:
 clean: down
 
 .PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
-        test-lab test-molecule bench bench-consensus bench-hash bench-input bench-scale bench-services \
+        test-lab test-molecule bench bench-ablation bench-consensus bench-hash bench-input bench-scale bench-services \
         lint clean

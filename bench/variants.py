@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon with one part of its syncvm taken out, to see what that part is worth: ``python -m bench.variants
-VARIANT CONFIG``. The paper takes the same apart (§6.4, figure 8: fixed slots, total order, idle detection).
+VARIANT CONFIG``. The paper takes the same apart (§6.4: fixed slots, total order, idle detection).
 
 ``interval``          a syncvm at a fixed time after the last, whether the leader's VM is idle or not; the secondary's VM is
                       stopped at once
 ``interval-drained``  the same, but the secondary waits until its VM is idle, as long as it may
 ``idle``              a syncvm as soon as the leader's VM is idle; the secondary's VM is stopped at once
 ``idle-drained``      the same, and the secondary waits: the paper's design
+``stored``            the runtime as it is, but blocks of pages are not deflated
 """
 from __future__ import annotations
 
 import sys
+import zlib
+from collections.abc import Callable
+from functools import partial
 
-from plover import follower, leader
+from plover import follower, leader, replica
 from plover.daemon import run_daemon
 from plover.drain import DrainLimit
 from plover.pace import Pace
-from plover.replica import Replica
 
 
 class AtOnce(DrainLimit):
@@ -36,11 +39,19 @@ class Slots(Pace):
         return False
 
 
-VARIANTS: dict[str, tuple[type[Pace], type[DrainLimit]]] = {
-    "interval": (Slots, AtOnce), "interval-drained": (Slots, Patient),
-    "idle": (Pace, AtOnce), "idle-drained": (Pace, Patient)}
+def timing(pace: type[Pace], drain: type[DrainLimit]) -> None:
+    leader.Pace, follower.DrainLimit = pace, drain
+
+
+def stored() -> None:
+    replica.pack_blocks = partial(zlib.compress, level=0)
+
+
+VARIANTS: dict[str, Callable[[], None]] = {
+    "interval": partial(timing, Slots, AtOnce), "interval-drained": partial(timing, Slots, Patient),
+    "idle": partial(timing, Pace, AtOnce), "idle-drained": partial(timing, Pace, Patient), "stored": stored}
 
 
 if __name__ == "__main__":
-    leader.Pace, follower.DrainLimit = VARIANTS[sys.argv.pop(1)]
-    run_daemon(Replica, "replica")
+    VARIANTS[sys.argv.pop(1)]()
+    run_daemon(replica.Replica, "replica")
