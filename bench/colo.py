@@ -42,14 +42,13 @@ from plover.qemu import command_line, sockets
 
 from lab.paths import BUILD, ROOT
 
-from . import guests, hosts
+from . import guests, hosts, inside
+from .hosts import TAP
 from .load import BenchError
 
 SOURCE, LIBRARY = ROOT / "bench/colo_lock.c", BUILD / "bench/colo_lock.so"
-INSIDE = "PLOVER_BENCH_INSIDE"
 PERIOD_MS = 2000
 START_S, ANSWER_S, CHECKPOINT_S = 10.0, 5.0, 15.0
-TAP = "plover0"
 LOST = ("RESET", "COLO_EXIT", "GUEST_PANICKED")  # events that no member in COLO mode may have had
 READY = b"plover guest ready"
 ABOUT = ("QEMU's own COLO mode as its docs set it up: a checkpoint every 2 s, and whenever outputs differ. Under TCG it "
@@ -260,11 +259,8 @@ def threads(pid: int) -> str:
 
 def main() -> int:
     """QEMU as shipped, and repaired: what each does."""
-    if os.environ.get(INSIDE) != "1":
-        guests.guest("memory"), library()
-        enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
-        return subprocess.run([*enter, sys.executable, "-m", "bench.colo"], cwd=ROOT,
-                              env={**os.environ, INSIDE: "1"}).returncode
+    if (status := inside.run("bench.colo", lambda: (guests.guest("memory"), library()))) is not None:
+        return status
     from .groups import Group  # which starts this module's class: at the top it would be a circle
     hosts.make()
     hosts.shape(1_000)

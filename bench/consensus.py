@@ -19,27 +19,22 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from lab.paths import BUILD, ROOT
+from lab.paths import BUILD
 
-from . import etcd, ours, pysync
+from . import etcd, inside, ours, pysync
 from .load import COMMAND_BYTES, BenchError, Figures, Load
 
 SYSTEMS: dict[str, ModuleType] = {module.NAME: module for module in (ours, etcd, pysync)}
 CLIENTS = (1, 64)
 WARMUP_PART = 0.3
 AIMS = {"p50_vs_etcd_1": ("at most", 0.5), "throughput_vs_etcd_64": ("at least", 5.0)}
-INSIDE = "PLOVER_BENCH_INSIDE"
 Runs = dict[str, list[list[Figures]]]  # system -> round -> load
 
 
 def main() -> int:
     options = parse(sys.argv[1:])
-    if os.environ.get(INSIDE) != "1":
-        if etcd.NAME in options.systems:
-            etcd.binaries()  # there is no way out from inside
-        enter = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        return subprocess.run([*enter, sys.executable, "-m", "bench.consensus", *sys.argv[1:]], cwd=ROOT,
-                              env={**os.environ, INSIDE: "1"}).returncode
+    if (status := inside.run("bench.consensus", lambda: etcd.NAME in options.systems and etcd.binaries())) is not None:
+        return status
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     try:
         runs = measure(options)

@@ -27,7 +27,7 @@ from lab.paths import ROOT
 
 from .colo import Colo
 from .guests import Guest
-from .hosts import GUEST_IP, HOSTS, REPLICAS, sh
+from .hosts import GUEST_IP, HOSTS, REPLICAS, TAP, sh
 from .load import BenchError
 from .processes import tail
 from .variants import VARIANTS
@@ -43,7 +43,6 @@ COMPARED = tuple(SYSTEMS)
 TARGETS_MS = (10, 20, 50, 100, 200)
 SYSTEMS |= {name: {"syncvm_interval_ms_max": 25} if name.startswith("interval") else {} for name in VARIANTS}
 SYSTEMS |= {f"target-{ms}ms": {"latency_ms_target": ms} for ms in TARGETS_MS}
-TAP = "plover0"
 DAEMON_NICE = -15  # as in the units of role 'runtime'
 SINCE_S = 1.0  # between being protected and our learning of it
 READY_S = 120.0  # of a disk, all is copied to the secondary

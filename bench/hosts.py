@@ -16,6 +16,7 @@ from pathlib import Path
 
 HOSTS = {"primary": "10.77.0.1", "secondary": "10.77.0.2", "witness": "10.77.0.3"}
 REPLICAS = ("primary", "secondary")
+TAP = "plover0"  # of the VM, on each of them
 GUEST_IP, CLIENT_IP = "192.168.79.50", "192.168.79.1"
 LATENCY_MS = 50  # what a shaped link queues at most
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -2,8 +2,9 @@
 """What comes of the frames that `make bench-input` sent: latency that the runtime adds, profiles, a table. Pure."""
 from __future__ import annotations
 
-import statistics
 from typing import Any
+
+from .report import middle
 
 Run = dict[str, Any]
 ROWS_MAX, PER_FRAME = 20, 0.9  # calls for each frame, but for those of the profile's edges
@@ -11,12 +12,6 @@ WAIT = "<method 'poll' of 'select.epoll' objects>"
 COLUMNS = ("frames_per_s", "p50_us", "p99_us", "frames_per_batch", "cpu_us_per_batch", "cpu_us_per_frame", "syncvms",
            "others_percent")
 CASE = ("way", "frame_bytes", "per_s")
-
-
-def middle(runs: list[Run], key: str, **labels: Any) -> float | None:
-    """Median over the rounds."""
-    values = [run[key] for run in runs if all(run[k] == v for k, v in labels.items()) and run.get(key) is not None]
-    return statistics.median(values) if values else None
 
 
 def added_us(runs: list[Run]) -> dict[str, float]:

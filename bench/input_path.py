@@ -20,14 +20,14 @@ from typing import Any
 
 from lab.paths import BUILD, ROOT
 
-from . import guests, hosts
-from .groups import TAP, Group
+from . import guests, hosts, inside
+from .groups import IFUP, Group
+from .hosts import TAP
 from .input_driver import INPUT, OUTPUT, Driver, Load
 from .input_figures import added_us, condensed, table
 from .load import BenchError
 from .machine import busy_s, cpu_model
 
-INSIDE = "PLOVER_BENCH_INSIDE"
 SYSTEMS = ("bare", "plover")
 SIZES = (64, 1500)
 WINDOW, PACED_PER_S = 256, 10_000
@@ -38,11 +38,8 @@ Run = dict[str, Any]
 
 def main() -> int:
     options = parse(sys.argv[1:])
-    if os.environ.get(INSIDE) != "1":
-        guests.guest("memory")  # a group names a guest, though none is started here
-        enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
-        return subprocess.run([*enter, sys.executable, "-m", "bench.input_path", *sys.argv[1:]], cwd=ROOT,
-                              env={**os.environ, INSIDE: "1"}).returncode
+    if (status := inside.run("bench.input_path", lambda: guests.guest("memory"))) is not None:
+        return status
     quiet_network()
     try:
         runs, profiles = measure(options)
@@ -119,7 +116,7 @@ class Bare:
         (folder / "primary").mkdir(parents=True)
         for name in ("ifup", "ifdown"):
             script = folder / "primary" / name
-            script.write_text(f"#!/bin/sh\nip link set {TAP} master br0 up\n")
+            script.write_text(IFUP)
             script.chmod(0o755)
         self.driver = Driver(folder)
         self._process = subprocess.Popen(["ip", "netns", "exec", "primary", sys.executable, "-m", "bench.input_bare",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+from lab.client import command
+
 from .hosts import GUEST_IP
 from .load import BenchError
 
@@ -33,9 +35,8 @@ class PageWriter:
 
     def command(self, *words: str) -> str:
         """The answer's first line; raises BenchError if it is an error or none comes."""
-        parts = [f"*{len(words)}\r\n", *(f"${len(word.encode())}\r\n{word}\r\n" for word in words)]
         try:
-            self._sock.sendall("".join(parts).encode())
+            self._sock.sendall(command(*words))
             data = b""
             while not data.endswith(b"\r\n"):
                 chunk = self._sock.recv(4096)

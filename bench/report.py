@@ -73,7 +73,7 @@ def page(runs: list[Run], ratios: dict[str, float | None], modes: list[str], abo
         shown = [mode for mode in modes if any(run["mode"] == mode for run in of_case)]
         plots = [{**plot._asdict(), "bars": bars(of_case, plot.key, shown)} for plot in PLOTS]
         cases.append({"title": title, "plots": [plot for plot in plots if plot["bars"]]})
-        rows += [[title, mode, *(text(middle(values(of_case, key, mode))) for key in FIGURES)] for mode in shown]
+        rows += [[title, mode, *(text(middle(of_case, key, mode=mode)) for key in FIGURES)] for mode in shown]
     environment = Environment(autoescape=True)
     return environment.from_string(TEMPLATE).render(
         cases=cases, rows=rows, figures=FIGURES, ratios=ratios, about=about, notes=notes)
@@ -81,19 +81,23 @@ def page(runs: list[Run], ratios: dict[str, float | None], modes: list[str], abo
 
 def bars(runs: list[Run], key: str, modes: list[str]) -> list[dict[str, Any]]:
     """One for each mode that has the figure; the longest has 100 %."""
-    found = {mode: values(runs, key, mode) for mode in modes}
+    found = {mode: values(runs, key, mode=mode) for mode in modes}
     found = {mode: figures for mode, figures in found.items() if figures}
-    longest = max((middle(figures) for figures in found.values()), default=0) or 1
-    return [{"mode": mode, "value": text(middle(figures)), "least": text(min(figures)), "most": text(max(figures)),
-             "percent": round(100 * middle(figures) / longest, 1)} for mode, figures in found.items()]
+    medians = {mode: statistics.median(figures) for mode, figures in found.items()}
+    longest = max(medians.values(), default=0) or 1
+    return [{"mode": mode, "value": text(medians[mode]), "least": text(min(figures)), "most": text(max(figures)),
+             "percent": round(100 * medians[mode] / longest, 1)} for mode, figures in found.items()]
 
 
-def values(runs: list[Run], key: str, mode: str) -> list[float]:
-    return [run[key] for run in runs if run["mode"] == mode and run.get(key) is not None]
+def values(runs: list[Run], key: str, **labels: Any) -> list[float]:
+    """Of the runs with these labels that have the figure."""
+    return [run[key] for run in runs if all(run[k] == v for k, v in labels.items()) and run.get(key) is not None]
 
 
-def middle(figures: list[float]) -> float | None:
-    return statistics.median(figures) if figures else None
+def middle(runs: list[Run], key: str, **labels: Any) -> float | None:
+    """Median over the rounds."""
+    found = values(runs, key, **labels)
+    return statistics.median(found) if found else None
 
 
 def text(value: float | None) -> str:

@@ -13,23 +13,21 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.paths import BUILD, ROOT
+from lab.paths import BUILD
 
-from . import footprint, guests, hosts, scale_page
+from . import footprint, guests, hosts, inside, scale_page
 from .groups import Group
 from .load import BenchError
 from .machine import cpu_model
 from .page_writer import PageWriter
 from .scale_figures import Run, cell_key, memory_checks, slopes, table
 
-INSIDE = "PLOVER_BENCH_INSIDE"
 SHM = Path("/dev/shm")
 MBIT_PER_S = 10_000
 SPARE_MIB = 1024  # left free on the machine beside both guests' RAM
@@ -53,11 +51,8 @@ GUESTS = (Guest(256, 1, (0,)), Guest(1024, 1, (0, 1024, 4096, 16_384, 65_536)), 
 
 def main() -> int:
     options = parse(sys.argv[1:])
-    if os.environ.get(INSIDE) != "1":
-        guests.guest("memory")  # there is no way out from inside
-        enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
-        return subprocess.run([*enter, sys.executable, "-m", "bench.scale", *sys.argv[1:]], cwd=ROOT,
-                              env={**os.environ, INSIDE: "1"}).returncode
+    if (status := inside.run("bench.scale", lambda: guests.guest("memory"))) is not None:
+        return status
     hosts.make()
     hosts.shape(MBIT_PER_S)
     try:

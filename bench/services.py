@@ -13,24 +13,24 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.paths import BUILD, ROOT
+from lab.paths import BUILD
 
-from . import colo, hosts, packages, report, tables
+from . import colo, hosts, inside, packages, report, tables
 from .groups import COMPARED, SYSTEMS, Group
 from .guests import GUESTS, folder_of_disks, guest
 from .load import BenchError
 from .machine import cpu_model
+from .report import middle
 from .workloads import WORKLOADS
 
-INSIDE = "PLOVER_BENCH_INSIDE"
 RATIO_MBIT_PER_S = 1_000
 Run = dict[str, Any]
 
@@ -49,11 +49,9 @@ PLAN = {"memory": Plan(((1, 1_000), (2, 1_000), (1, 10_000)), 3.0),
 def main() -> int:
     options = parse(sys.argv[1:])
     wanted = [name for name in GUESTS if any(WORKLOADS[workload].guest == name for workload in options.workloads)]
-    if os.environ.get(INSIDE) != "1":
-        packages.tree(), colo.library(), [guest(name) for name in wanted]  # there is no way out from inside
-        enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
-        return subprocess.run([*enter, sys.executable, "-m", "bench.services", *sys.argv[1:]], cwd=ROOT,
-                              env={**os.environ, INSIDE: "1"}).returncode
+    prepare = (packages.tree, colo.library, *(partial(guest, name) for name in wanted))
+    if (status := inside.run("bench.services", lambda: [make() for make in prepare])) is not None:
+        return status
     hosts.make()
     options.out.mkdir(parents=True, exist_ok=True)
     try:
@@ -189,12 +187,6 @@ def failed(failure: Run) -> str:
     """A failure in one sentence; all that is known of it is in services.json."""
     return (f"{failure['mode']}, {failure['guest']} guest, {failure['vcpus']} vCPU, {failure['mbit_per_s'] / 1000:g} "
             f"Gbit/s, round {failure['round'] + 1}: {failure['error'].splitlines()[0]}")
-
-
-def middle(runs: list[Run], key: str, **labels: Any) -> float | None:
-    """Median over the rounds."""
-    values = [run[key] for run in runs if all(run[k] == v for k, v in labels.items()) and run.get(key) is not None]
-    return statistics.median(values) if values else None
 
 
 def ratio(runs: list[Run], key: str, other: str) -> float | None:
