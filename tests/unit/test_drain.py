@@ -39,8 +39,8 @@ def test_the_cheapest_limit_is_found_and_mostly_taken(cost, best):
 def test_what_changes_is_noticed():
     limit = DrainLimit(0.020)
     play(limit, idle_after(0.050, 0.010, 0.010), 100)
-    taken = play(limit, idle_after(0.001, 0.010, 0.001), 400)
-    assert taken.most_common(1)[0][0] == pytest.approx(0.002)
+    cost = idle_after(0.001, 0.010, 0.001)
+    assert cost(play(limit, cost, 400).most_common(1)[0][0]) == cost(0.002)
 
 
 def test_one_spoilt_figure_is_forgotten():

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import zlib
 from dataclasses import fields
 
 import pytest
 from cluster import Cluster, FakeMemory
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from plover import wire
+from plover import wire, zstd
 from plover.errors import InvariantViolation, WireError
 from plover.log import INPUT, SYNCVM, Entry, pack
 from plover.packing import pack_state
@@ -152,11 +151,11 @@ def at_stage(moments):
     (lambda v, n: wire.StagePages(v, n, 600, bytes(4100) * 600), "600 pages staged, only"),
     (lambda v, n: wire.StageEnd(v, n, 0, 12345, 0, 6, DEVICE), "do not fit the leader's digest"),
     (lambda v, n: wire.StageEnd(v, n, 1, chain_digest(FakeMemory(), 0, b"device"), 0, 6, DEVICE), "1 pages announced"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 7, DEVICE), "device state: .* do not inflate to 7"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 5, DEVICE), "device state: .* do not inflate to 5"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE + b"x"), "device state: .* do not inflate to 6"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE[:-1]), "device state: .* do not inflate to 6"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, b"device"), "device state: Error"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 7, DEVICE), "device state: .* unpack to 6, not to 7"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 5, DEVICE), "device state: .* do not unpack to 5"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE + b"x"), "device state: .* do not unpack to 6"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE[:-1]), "device state: .* do not unpack to 6"),
+    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, b"device"), "device state: .* no frame"),
     (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 2**32 - 1, DEVICE), "the limit is"),
     (lambda v, n: wire.Divergent(v, n, b"1234567"), "bitmap of 7 bytes"),
     (lambda v, n: wire.Divergent(v, n, bytes(8)), "blocks of 0 pages asked for"),
@@ -165,7 +164,7 @@ def at_stage(moments):
     (lambda v, n: wire.Bitmap(v, n, False, bytes(80)), "second dirty bitmap"),
     (lambda v, n: wire.Applied(v, n), "Applied sent to a secondary"),
 ], ids=["short", "outside", "too-many", "wrong-digest", "wrong-count", "state-short", "state-long", "state-more",
-        "state-cut", "state-not-deflated", "state-size", "divergent-short", "divergent-none", "divergent-behind",
+        "state-cut", "state-not-packed", "state-size", "divergent-short", "divergent-none", "divergent-behind",
         "blocks-unasked", "second-bitmap", "wrong-way"])
 def test_a_spoilt_syncvm_is_refused_before_it_touches_guest_memory(moments, spoil, words):
     cluster, secondary, syncvm = at_stage(moments)
@@ -182,11 +181,11 @@ def test_a_spoilt_syncvm_is_refused_before_it_touches_guest_memory(moments, spoi
     (lambda v, n: wire.Hashes(v, n, False, b"1234567"), "7 bytes of hashes"),
     (lambda v, n: wire.BlockHashes(v, n, bytes(256)), "hashes of blocks in phase"),
     (lambda v, n: wire.Resend(v, n, True), "asked to send again in phase"),
-    (lambda v, n: wire.Bitmap(v, n, False, bytes(79)), "dirty bitmap: Error"),
-    (lambda v, n: wire.Bitmap(v, n, False, zlib.compress(bytes(81))), "do not inflate to 80"),
-    (lambda v, n: wire.Bitmap(v, n, False, zlib.compress(bytes(64 << 20))), "do not inflate to 80"),
+    (lambda v, n: wire.Bitmap(v, n, False, bytes(79)), "dirty bitmap: .* no frame"),
+    (lambda v, n: wire.Bitmap(v, n, False, zstd.compress(bytes(81))), "do not unpack to 80"),
+    (lambda v, n: wire.Bitmap(v, n, False, zstd.compress(bytes(64 << 20))), "do not unpack to 80"),
     (lambda v, n: wire.StagePages(v, n, 1, bytes(4100)), "StagePages sent to a leader"),
-], ids=["staged-too-early", "applied-too-early", "odd-hashes", "block-hashes", "resend", "bitmap-not-deflated",
+], ids=["staged-too-early", "applied-too-early", "odd-hashes", "block-hashes", "resend", "bitmap-not-packed",
         "bitmap-long", "bitmap-huge", "wrong-way"])
 def test_an_early_or_odd_answer_releases_nothing(moments, spoil, words):
     cluster = copy.deepcopy(moments["syncvm"])

@@ -6,7 +6,7 @@ page, a mask of the blocks that differ, the page's own 64-bit hash, then these b
 hash: then the patched page has another hash than the leader's, and the secondary asks for it whole.
 
 Under a Redis load 7 of a page's 64 blocks differ: a page costs 590 bytes instead of 4100 (blocks of 32 bytes: 600, of 128:
-700, of 256: 920), of which 128 are hashes; deflated (packing.py) some 220. One page in 9000 then comes out wrong, so of
+700, of 256: 920), of which 128 are hashes; packed (packing.py) some 220. One page in 9000 then comes out wrong, so of
 syncvms with 200 such pages one in fifty needs another round trip: wider hashes would cost more than that, in bytes and at
 1 Gbit/s in time too.
 """

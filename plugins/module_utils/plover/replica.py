@@ -236,7 +236,7 @@ class Replica(Daemon):
         self.run()
 
     async def _pack(self, action: act.Pack) -> None:
-        payloads = await asyncio.to_thread(lambda: list(map(pack_blocks, action.payloads)))  # zlib lets this thread run on
+        payloads = await asyncio.to_thread(lambda: list(map(pack_blocks, action.payloads)))  # zstd lets this thread run on
         self.answer("packed", action.tag, payloads)
 
     async def _drain(self, action: act.Drain) -> None:

@@ -59,7 +59,7 @@ class LeaderSyncvm:
         self._divergent_hashes = array("Q")  # ours, of the divergent pages
         self._block_hashes: array | None = None  # the secondary's, of the divergent pages
         self._queue, self._next = array("I"), 0  # pages to send, how many are sent
-        self._parts: list[wire.StageBlocks] = []  # what is sent as blocks, not deflated yet
+        self._parts: list[wire.StageBlocks] = []  # what is sent as blocks, not packed yet
         self._copies: list[memoryview] = []  # the divergent pages, of which blocks were sent, chunk by chunk
         self._resent = False
         self._device: bytes | None = None
@@ -190,7 +190,7 @@ class LeaderSyncvm:
     def _end_of_stage(self) -> list:
         if self.phase != STAGE or self._device is None or self._next < len(self._queue):
             return []
-        if self._parts:  # all is copied: our VM may run on while they are deflated
+        if self._parts:  # all is copied: our VM may run on while they are packed
             self.phase = PACK
             return [act.Pack(self.tag, [part.payload for part in self._parts])]
         return self._all_sent()

@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 from .errors import WireError
 
 MAGIC = b"PLVR"
-VERSION = 3
+VERSION = 4
 HEADER = struct.Struct("!4sBBHII")
 BODY_BYTES_MAX = 64 << 20
 
@@ -169,7 +169,7 @@ class FillDone(Message):
 
 @dataclass(frozen=True)
 class Bitmap(Message):
-    """Dirty bitmap of one side at syncvm ``number``, deflated if that is shorter.
+    """Dirty bitmap of one side at syncvm ``number``, packed if that is shorter.
 
     ``audit``: 1 = hash every page, not just the union, 2 = disks too.
     """
@@ -222,7 +222,7 @@ class BlockHashes(Message):
 class StageBlocks(Message):
     """Leader -> secondary's staging buffer: what the next ``count`` divergent pages need to be equal.
 
-    Payload, deflated: ``count`` masks of blocks (u64, native order), as many hashes of the pages (u64), then the blocks.
+    Payload, packed: ``count`` masks of blocks (u64, native order), as many hashes of the pages (u64), then the blocks.
     """
     TYPE, FMT = 40, "!QQI"
     view: int
@@ -235,7 +235,7 @@ class StageBlocks(Message):
 class StageEnd(Message):
     """The syncvm is whole: ``pages`` staged, ``digest`` over all that was sent of them and the device state.
 
-    Payload: the device state of ``size`` bytes, deflated; as what differs from the one whose digest is ``base``, unless 0.
+    Payload: the device state of ``size`` bytes, packed; as what differs from the one whose digest is ``base``, unless 0.
     """
     TYPE, FMT = 33, "!QQIQQI"
     view: int
