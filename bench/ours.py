@@ -122,7 +122,7 @@ class LeadingMember(Member):
         await self._until(lambda: len(self.links.links) >= 2, "links to both others", READY_S)
         while self.consensus.role != LEADER:
             self.consensus.tick(self.loop.time())
-            self._run()
+            self.run()
             await asyncio.sleep(0.02)
         heartbeats = self.spawn(self._heartbeats())
         for load in self.loads:
@@ -145,7 +145,7 @@ class LeadingMember(Member):
     async def _heartbeats(self) -> None:
         while True:
             self.consensus.tick(self.loop.time())
-            self._run()
+            self.run()
             await asyncio.sleep(0.005)
 
     def _submit(self, client: int, command: bytes) -> None:
@@ -159,7 +159,7 @@ class LeadingMember(Member):
         if self.batch:
             self.loop.call_soon(self._sequence)
         self.consensus.propose(INPUT, b"".join(batch))
-        self._run()
+        self.run()
         if self.consensus.log.bytes > TRUNCATE_BYTES:
             self.consensus.truncate_to(min(self.consensus.acked_index.values()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plover import wire
+from plover.consensus import Consensus
 from plover.durable import Durable
 from plover.outputs import LEADER
 
@@ -33,6 +34,7 @@ class Ghost:
         self._logs: dict[str, tuple] = {}
         self._voices: dict[int, str] = {}
         self._last_view = 0
+        self._committed: tuple[int, int] | None = None  # (index, view) that the last leader counted as committed last
 
     def fail(self, text: str) -> None:
         raise Violation(text)
@@ -63,10 +65,13 @@ class Ghost:
     def started(self, name: str, state: Durable) -> None:
         """A daemon starts with ``state``: what it did before must be in it."""
         self._check_durable(name, state)
+        self._committed = None  # what it held is gone: logs are in memory
 
     # ---- after each event ---------------------------------------------------------------------------
     def after_step(self, member: Member) -> None:
         cons = member.consensus
+        if cons.role == LEADER:
+            self._check_committed(member.name, cons)
         if cons.role == LEADER and self._leaders.setdefault(cons.view, member.name) != member.name:
             self.fail(f"two leaders of view {cons.view}: {self._leaders[cons.view]} and {member.name}")
         if cons.role == LEADER and cons.members[member.name] != "replica":
@@ -74,6 +79,17 @@ class Ghost:
         if cons.view < self._durable.get(member.name, Durable()).view:
             self.fail(f"{member.name} acts in view {cons.view}, older than its durable state")
         self._check_log(member.name, cons.log)
+
+    def _check_committed(self, name: str, cons: Consensus) -> None:
+        """Paxos' promise: while nobody has started anew, a leader has all that the one before it counted as committed."""
+        if cons.view not in self._leaders and self._committed and not (self.forced or self.forgotten):
+            index, view = self._committed
+            held = cons.log.view_at(index)
+            if cons.log.last_index < index or (held is not None and held < view):
+                self.fail(f"{name} leads view {cons.view} without entry {index}, which was committed in view {view}; its "
+                          f"log ends at {cons.log.last_index}")
+        if cons.view >= max(self._leaders, default=0) and cons.commit_index > cons.log.base_index and not cons.alone:
+            self._committed = (cons.commit_index, cons.log.view_at(cons.commit_index))
 
     def _check_log(self, name: str, log) -> None:
         """Invariant 1: an entry of one view and index is the same everywhere, and so is the one before it."""

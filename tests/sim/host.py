@@ -22,10 +22,12 @@ from plover.durable import Store
 from plover.errors import DurableStateError, InvariantViolation, WireError
 from plover.frames import split
 from plover.leader import RUNNING, Leader
+from plover.onesided import OneSided
 from plover.outputs import Persist, Send, Timing
 from plover.packing import pack_blocks
 
 from .blocks import BLOCKS, FINE, FULL, GONE, SILENT, TORN, Drive
+from .card import SimCard
 from .disk import PowerLoss, SimDisk
 from .guest import DISK0, MAC, Qemu, SimMemory
 from .loop import Process
@@ -82,19 +84,62 @@ class Member(Process):
         self.host, self.world, self.name, self.config = host, host.world, host.name, host.config
         self.holds = host.frozen
         self.store = Store(Path("/state"), host.disk)
+        self.one_sided: OneSided | None = None
+
+    def _go_one_sided(self) -> None:
+        """As with `transport: rdma`: what a leader says is written into our memory."""
+        if self.world.one_sided:
+            self.one_sided = OneSided(self.consensus, SimCard(self), 1, self._wrote, self.world.new_boot())
+
+    def _wrote(self, leader: str, message: wire.Message) -> None:
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """At our memory."""
+        self.call(self._poll)
+
+    def _poll(self, *core: object) -> None:
+        if self.one_sided:
+            self.one_sided.poll(self.host.clock())
+
+    def card_says(self, event: str, *arguments: object) -> None:
+        self.call(lambda *core: self._card(event, *arguments))
+
+    def _card(self, event: str, *arguments: object) -> None:
+        getattr(self.one_sided, event)(self.host.clock(), *arguments)
+
+    def post(self, to: str, message: wire.Message) -> None:
+        """A message of our consensus."""
+        if self.one_sided is None:
+            return self.world.network.send(self.name, to, wire.CONTROL, message)
+        self.one_sided.send(self.host.clock(), to, message)
+        self.post_rest()
+
+    def post_rest(self) -> None:
+        for to, message in self.one_sided.take() if self.one_sided else ():
+            self.world.network.send(self.name, to, wire.CONTROL, message)
 
     def start(self) -> None:
         self.world.loop.after(0.0, self, self._tick)
 
     def _tick(self) -> None:
+        self._poll_first()
         self.call("tick")
+        if self.one_sided:
+            self.call(lambda *core: self.one_sided.tick(self.host.clock()))
         self.world.loop.after(TICK_S, self, self._tick)
+
+    def _poll_first(self) -> None:
+        """Before a tick judges who is silent."""
+        if self.one_sided:
+            self.look()
 
     def call(self, event: str | Callable, *arguments: object) -> None:
         """An event for the core, and what it wants done."""
         try:
             self.event(event, *arguments)
             self.run()
+            self.post_rest()
             self.world.ghost.after_step(self)
         except WireError as error:
             self.world.note(self.name, f"refused: {error}")
@@ -121,7 +166,10 @@ class Member(Process):
         self._from = (src, channel)
         if self.world.trace is not None and not isinstance(message, (wire.Heartbeat, wire.HeartbeatAck)):
             self.world.note(self.name, f"<- {src} {shown(message)}")
-        self.received(src, channel, message)
+        if channel == wire.DATA or self.one_sided is None or isinstance(message, (wire.JoinRequest, wire.Leave)):
+            self.received(src, channel, message)
+        else:
+            self.call(lambda *core: self.one_sided.receive(self.host.clock(), src, message))
 
     def received(self, src: str, channel: int, message: wire.Message) -> None:
         raise NotImplementedError
@@ -141,9 +189,15 @@ class WitnessMember(Member):
         super().__init__(host)
         kinds = {m: v["kind"] for m, v in self.config.members.items()}
         self.consensus = Consensus(self.name, kinds, self.store.load(), Timing.of(self.config), host.clock())
+        self._go_one_sided()
 
-    def event(self, event: str, *arguments: object) -> None:
-        if event == "tick":
+    def _wrote(self, leader: str, message: wire.Message) -> None:
+        self.consensus.receive(self.host.clock(), leader, message)
+
+    def event(self, event: str | Callable, *arguments: object) -> None:
+        if callable(event):
+            event()
+        elif event == "tick":
             self.consensus.tick(self.host.clock())
         else:
             getattr(self.consensus, event)(*arguments)
@@ -158,7 +212,7 @@ class WitnessMember(Member):
                 self.store.save(item.state)
                 self.world.ghost.persisted(self.name, item.state)
             elif isinstance(item, Send):
-                self.world.network.send(self.name, item.to, wire.CONTROL, item.message)
+                self.post(item.to, item.message)
 
 
 class ReplicaMember(Member):
@@ -188,6 +242,7 @@ class ReplicaMember(Member):
             left.dead = True
         self.core = Director(self.config, state, self.memory, host.clock(), adopted)
         self.consensus = self.core.consensus
+        self._go_one_sided()
         if adopted:
             self.core.facts = {"qemu_version": "7.2.22"}
         self._note_holder()
@@ -199,6 +254,13 @@ class ReplicaMember(Member):
             event(core)
         else:
             getattr(core, event)(*arguments)
+
+    def _wrote(self, leader: str, message: wire.Message) -> None:
+        self.core.control(leader, message)
+
+    def _card(self, event: str, *arguments: object) -> None:
+        super()._card(event, *arguments)
+        self.core.settle()
 
     def received(self, src: str, channel: int, message: wire.Message) -> None:
         if channel == wire.CONTROL:
@@ -259,7 +321,7 @@ class ReplicaMember(Member):
             self.store.save(action.state)
             self.world.ghost.persisted(self.name, action.state)
         elif kind is Send:
-            self.world.network.send(self.name, action.to, wire.CONTROL, action.message)
+            self.post(action.to, action.message)
         elif kind is act.SendData:
             self.world.network.send(self.name, self.other, wire.DATA, action.message)
         elif kind is act.Inject:

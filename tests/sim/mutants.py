@@ -21,11 +21,13 @@ from plover.follower import Follower
 from plover.guard import Guard
 from plover.leader import IN_SYNC, Leader
 from plover.log import unpack
+from plover.onesided import OneSided
 from plover.outputs import LEADER, Persist
 from plover.packing import unpack_state
 from plover.staging import Staging, chain_digest
 from plover.syncvm import LeaderSyncvm, SecondarySyncvm
 
+from .faults import CELLS
 from .host import Host, ReplicaMember
 from .run import run
 
@@ -351,11 +353,36 @@ def log_conflicts_kept() -> None:
     Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Append: on_append}
 
 
+@mutant("with RDMA: who votes leaves the old leader the permission to write")
+def permission_kept() -> None:
+    OneSided.seal = lambda self, now: None
+
+
+@mutant("with RDMA: what had landed when the permission was taken away is not counted")
+def landed_not_read() -> None:
+    def end_grant(self, leader):
+        if self.grants.pop(leader, None):
+            self.card.revoke(leader)
+    OneSided._end_grant = end_grant
+
+
+@mutant("with RDMA: entries count as held before the follower said that its log agrees")
+def agreement_assumed() -> None:
+    good = OneSided._on_ready
+
+    def on_ready(self, src, m):
+        good(self, src, m)
+        if src in self.rings:
+            self.rings[src].agrees = True
+    OneSided._on_ready = on_ready
+
+
 def caught(name_and_seeds: tuple[str, int]) -> tuple[str, int, str]:
     """(mutant, first seed that catches it or -1, what it said)."""
     name, seeds = name_and_seeds
     MUTANTS[name][1]()
-    for seed in range(seeds):
+    aimed = name in ("permission-kept", "landed-not-read", "agreement-assumed")  # at seeds with RDMA, of which the first is:
+    for seed in range(len(CELLS) if aimed else 0, seeds + len(CELLS) if aimed else seeds):
         result = run(seed)
         if result.violation:
             return name, seed, result.violation

@@ -14,7 +14,7 @@ from lab.linearizable import Undecided, check
 
 from . import guest
 from .clients import Client
-from .faults import with_disks
+from .faults import with_disks, with_one_sided
 from .ghost import Ghost, Violation
 from .host import RESTART_S, Host, Member, ReplicaMember, WitnessMember
 from .loop import Loop
@@ -42,7 +42,8 @@ class World:
         self.loop = Loop()
         self.ghost = Ghost(self)
         self.clients_end = False
-        self.disks = with_disks(seed)
+        self.disks, self.one_sided = with_disks(seed), with_one_sided(seed)
+        self._boots = 0
         self._values = self._connections = 0
         self.mac_at: str | None = None
         hold_ms, interval_ms = self.rng.choice((5, 20, 20, 60)), self.rng.choice((50, 200, 1000))
@@ -143,6 +144,11 @@ class World:
         self.check_history()  # up to here nothing may be lost
         self.ghost.forced = True
         member.call(force.force)
+
+    def new_boot(self) -> int:
+        """Of a daemon: no other has this number."""
+        self._boots += 1
+        return self._boots
 
     # ---- the clients' network -------------------------------------------------------------------------
     def new_value(self) -> int:

@@ -35,6 +35,8 @@ FORBIDDEN = {
     "guest_nic": ["", "rtl8139"],
     "network_bridge": ["", "a" * 16, "br 0", "br0;reboot", "br/0", "br0\n"],
     "network_tap": ["", "a" * 16, "tap 0", "tap0\n"],
+    "transport": ["", "RDMA", "udp"],
+    "rdma_device": ["mlx5/0", "rxe 0", "a" * 64, "rxe0\n"],
     "qemu_supervisor": ["", "cron"],
     "syncvm_dirty_tracking": ["", "kvm", "UFFD-WP"], "syncvm_mode": ["", "remus", "Hashed"],
     "fence_watchdog": ["", "on", "OFF"], "fence_policy": ["", "on"],

@@ -14,6 +14,7 @@ Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from . import wire
 from .durable import Durable, Record
@@ -74,6 +75,9 @@ class Consensus(Elections):
         self._votes: set[str] = set()
         self._pre = True
         self._out: list[Output] = []
+        # Called before we vote, stand or enter another view: no leader writes into our memory from then on, and what one
+        # had written has been received (onesided.py). Without such writes there is nothing to do.
+        self.seal: Callable[[float], None] = lambda now: None
 
     # ---- the owner's side -------------------------------------------------------------------------
     def take(self) -> list[Output]:
@@ -109,6 +113,7 @@ class Consensus(Elections):
         """
         if self.members[self.me] != "replica":
             raise InvariantViolation("the witness never leads")
+        self.seal(now)
         place, era = self._order.index(self.me), self.view // ERA + 1
         if self.role == LEADER:
             self._out.append(Deposed(self.view, None, True))  # the old view ends as if another member had ended it
@@ -207,7 +212,7 @@ class Consensus(Elections):
         if view == self.view and self.role == LEADER:
             raise InvariantViolation(f"two leaders in view {view}: {self.me} and {src}")
         if view > self.view or self.leader != src:
-            self._adopt(view, src)
+            self._adopt(now, view, src)
         self._leader_heard = now
         return True
 
@@ -226,14 +231,12 @@ class Consensus(Elections):
 
     def _on_heartbeat_ack(self, now: float, src: str, m: wire.HeartbeatAck) -> None:
         if m.view > self.view:
-            self._adopt(m.view, None)
+            self._adopt(now, m.view, None)
         if self.role != LEADER or m.view != self.view:
             return
         self.answered_at[src] = now
         self._end_alone()
-        self.confirmed_seq = max(self.confirmed_seq, min(m.seq, self.seq))
-        while self._beats and self._beats[0][0] <= self.confirmed_seq:
-            self._confirmed_at = self._beats.popleft()[1]
+        self._confirmed(m.seq)
         if (m.record_view, m.record_version) == self.record.order and not self.record_committed and \
                 self.record.in_sync <= {self.me, src}:
             # A replica that joins the set must itself know that it did, or it could not take over from us.
@@ -273,7 +276,7 @@ class Consensus(Elections):
 
     def _on_append_ack(self, now: float, src: str, m: wire.AppendAck) -> None:
         if m.view > self.view:
-            self._adopt(m.view, None)
+            self._adopt(now, m.view, None)
         if self.role != LEADER or m.view != self.view:
             return
         self.answered_at[src] = now
@@ -281,12 +284,31 @@ class Consensus(Elections):
         if not m.ok:
             self._sent_index[src] = -1
         else:
-            self.acked_index[src] = max(self.acked_index[src], m.last_index)
-            # Leader + one follower = quorum. Only entries of this view are committed by counting (Raft §5.4.2).
-            reached = min(m.last_index, self.log.last_index)
-            if reached > self.commit_index and self.log.view_at(reached) == self.view:
-                self.commit_index = reached
+            self._held_by(src, m.last_index)
         self._replicate(src)
+
+    def stored(self, src: str, view: int, last_index: int, seq: int) -> None:
+        """Leader: the network card says that heartbeat ``seq`` and the log up to ``last_index`` are in ``src``'s memory.
+
+        It had not left our view when they landed (onesided.py), so that counts as its acknowledgement; but it does not tell
+        that ``src`` is alive.
+        """
+        if self.role == LEADER and view == self.view:
+            self._confirmed(seq)
+            self._held_by(src, last_index)
+            self._replicate(src)
+
+    def _confirmed(self, seq: int) -> None:
+        self.confirmed_seq = max(self.confirmed_seq, min(seq, self.seq))
+        while self._beats and self._beats[0][0] <= self.confirmed_seq:
+            self._confirmed_at = self._beats.popleft()[1]
+
+    def _held_by(self, src: str, last_index: int) -> None:
+        self.acked_index[src] = max(self.acked_index[src], last_index)
+        # Leader + one follower = quorum. Only entries of this view are committed by counting (Raft §5.4.2).
+        reached = min(last_index, self.log.last_index)
+        if reached > self.commit_index and self.log.view_at(reached) == self.view:
+            self.commit_index = reached
 
     def _end_alone(self) -> None:
         """Another member acknowledged our view: a quorum is needed again, for the record too."""
@@ -298,8 +320,10 @@ class Consensus(Elections):
         self._out.append(RecordCommitted(self.record))
 
     # ---- helpers ------------------------------------------------------------------------------------
-    def _adopt(self, view: int, leader: str | None, persist: bool = True) -> None:
+    def _adopt(self, now: float, view: int, leader: str | None, persist: bool = True) -> None:
         """Enter ``view`` (or learn who leads it)."""
+        if view > self.view:
+            self.seal(now)
         was_leader = self.role == LEADER
         if view < self.view or (was_leader and view == self.view):
             raise InvariantViolation(f"view went from {self.view} to {view}")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from . import __version__, history
-from .config import CONFIG_DIR, Config
+from .config import CONFIG_DIR, SETTINGS, Config
 from .errors import ConfigError
 from .status import DOWN, EXIT
 
@@ -112,6 +112,19 @@ def failover(config: Config, options: argparse.Namespace) -> int:
     return 1
 
 
+def rdma_check(options: argparse.Namespace) -> int:
+    """Works without a VM too, given an address."""
+    from .rdma_check import check, show  # hosts without RDMA lack what it imports
+    from .verbs import ports
+    values = {key: row.default for key, row in SETTINGS.items()}
+    if not options.address:
+        values = pick_config(options.vm).values
+        options.address = values["members"][values["member"]]["address"]
+    reply = check(ports, options.address, values)
+    print(json.dumps({"ok": not reply["problems"], **reply}) if options.format == "json" else show(reply))
+    return 1 if reply["problems"] else 0
+
+
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="ploverctl", description="Ask and steer Plover on this host.")
     out.add_argument("--vm", metavar="NAME", help="the VM (default: the only one of this host)")
@@ -132,6 +145,10 @@ def parser() -> argparse.ArgumentParser:
     over.add_argument("--force", action="store_true", help="the other members are gone for good; tells the price first")
     over.add_argument("--yes", action="store_true", help="I have read the price and accept it")
     over.set_defaults(format="text")
+    rdma = commands.add_parser("rdma", help="'rdma check': what 'transport: rdma' would use here, and does it work")
+    rdma.add_argument("what", choices=("check",))
+    rdma.add_argument("--address", help="this host's replication address (default: as the VM's settings say)")
+    rdma.add_argument("-o", choices=("text", "json"), default="text", dest="format")
     cold = commands.add_parser("cold-start", help="boot the VM afresh after its state was lost on all hosts")
     cold.add_argument("--yes", action="store_true", help="I know that the VM's memory is lost")
     cold.set_defaults(format="text")
@@ -141,6 +158,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
+        if options.command == "rdma":
+            return rdma_check(options)
         config = pick_config(options.vm)
     except ConfigError as error:
         print(f"ploverctl: {error}", file=sys.stderr)

@@ -227,6 +227,10 @@ class Director:
                 self.consensus.take_over(self.now)
         else:
             self.consensus.receive(self.now, src, m)
+        self.settle()
+
+    def settle(self) -> None:
+        """The consensus may have come further."""
         self._flush()
         self.role.advance()
         if self.leading:

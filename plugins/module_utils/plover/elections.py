@@ -18,6 +18,11 @@ class Elections:
         return self.me in self.record.in_sync or self.record.version == 0
 
     def _ask(self, now: float, pre: bool, transfer: bool) -> None:
+        if not pre:
+            heard = self._leader_heard
+            self.seal(now)
+            if not self._may_stand() or (self._leader_heard != heard and not transfer):
+                return  # what had landed says that we are not needed
         self._pre = pre
         self._votes = {self.me}
         self._deadline = now + (self.timing.heartbeat if pre else self.timing.election)
@@ -50,8 +55,11 @@ class Elections:
     def _on_vote_request(self, now: float, src: str, m: wire.VoteRequest) -> None:
         granted = self._refusal(now, src, m) is None
         if granted and not m.pre:
+            self.seal(now)
+            granted = self._refusal(now, src, m) is None  # what had landed may speak against it
+        if granted and not m.pre:
             if m.view > self.view:
-                self._adopt(m.view, None, persist=False)
+                self._adopt(now, m.view, None, persist=False)
             self.voted_for, self.transfer_granted = src, m.transfer
             self._deadline = now + self.timing.election  # we do not stand against whom we have just voted for
             self._persist()
@@ -63,7 +71,7 @@ class Elections:
 
     def _on_vote_reply(self, now: float, src: str, m: wire.VoteReply) -> None:
         if not m.granted and m.view > self.view:
-            self._adopt(m.view, None)
+            self._adopt(now, m.view, None)
             return
         asked = self.view + 1 if self._pre else self.view
         if not m.granted or m.pre != self._pre or m.view != asked or self.role == LEADER or src in self._votes:

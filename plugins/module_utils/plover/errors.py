@@ -43,3 +43,7 @@ class NetworkError(PloverError):
 
 class FencingError(PloverError):
     """The host's watchdog does not do what the settings ask for."""
+
+
+class RdmaError(PloverError):
+    """The RDMA library or a card refuses; the text names the setting and the remedy."""

@@ -83,6 +83,15 @@ def pack(entries: Iterable[Entry]) -> bytes:
     return b"".join(parts)
 
 
+def last_index(data: bytes, none: int) -> int:
+    """Index of the last entry of what :func:`pack` made; ``none`` if there is none."""
+    index, offset = none, 0
+    while offset < len(data):
+        index, _, _, length = _HEAD.unpack_from(data, offset)
+        offset += _HEAD.size + length
+    return index
+
+
 def unpack(data: bytes) -> list[Entry]:
     """Inverse of :func:`pack`; raises WireError on anything else."""
     out: list[Entry] = []

@@ -11,16 +11,21 @@ import json
 import logging
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import __version__, wire
 from .config import Config
-from .errors import WireError
+from .errors import PloverError, RdmaError, WireError
+
+if TYPE_CHECKING:
+    from .rdma_pipe import RdmaPipe
 
 log = logging.getLogger("plover")
 RETRY_S = 0.05
 DIAL_TIMEOUT_S = 0.5
 HELLO_TIMEOUT_S = 2.0
 SILENCE_S = 2.0
+UNANSWERED_MS = 3000  # what was sent and not acknowledged for so long: the connection is dead
 READ_BYTES_MAX = 256 << 10
 HIGH_WATER_BYTES = 4 << 20
 QUEUE_BYTES_MAX = 128 << 20
@@ -39,6 +44,7 @@ class Link(asyncio.BufferedProtocol):
         self.channel = wire.CONTROL
         self.writable = True
         self.heard = links.loop.time()
+        self.pipe: RdmaPipe | None = None  # what carries this data channel's messages, with RDMA
         self._decoder = wire.Decoder(links.tag)
         self._buffer = memoryview(bytearray(READ_BYTES_MAX))
 
@@ -49,6 +55,7 @@ class Link(asyncio.BufferedProtocol):
         # A data channel that one end closed behind a cut looks open at the other, who may have nothing to send on it.
         for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3)):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
@@ -60,6 +67,19 @@ class Link(asyncio.BufferedProtocol):
             self.transport.abort()
 
     def send(self, message: wire.Message) -> None:
+        if self.pipe is None:
+            self._by_tcp(message)
+            return
+        try:
+            self.pipe.send(wire.encode(message, self.links.tag))
+        except OverflowError as error:
+            self.broken(str(error))
+
+    def broken(self, why: str) -> None:
+        log.error("link to %s: %s; closing it", self.member, why)
+        self.transport.abort()
+
+    def _by_tcp(self, message: wire.Message) -> None:
         if self.transport.get_write_buffer_size() > QUEUE_BYTES_MAX:
             log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
             self.transport.abort()
@@ -85,13 +105,37 @@ class Link(asyncio.BufferedProtocol):
                     self._greet(message)
                 elif isinstance(message, wire.Hello):
                     raise WireError("a second Hello")
+                elif isinstance(message, wire.GREETINGS) and self.pipe is None:
+                    raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal everywhere")
+                elif self.pipe is not None:
+                    self._set_up_pipe(message)
                 else:
                     self.links.on_message(self.member, self.channel, message)
                 if self.transport.is_closing():
                     return
+        except (WireError, RdmaError) as error:
+            self._refuse(error)
+
+    def _refuse(self, error: PloverError) -> None:
+        log.error("link to %s refused: %s", self.member or self.transport.get_extra_info("peername"), error)
+        self.transport.abort()
+
+    def piped(self, data: bytes) -> None:
+        """What came through the pipe."""
+        try:
+            for message in self._piped.feed(data):
+                self.links.on_message(self.member, self.channel, message)
         except WireError as error:
-            log.error("link to %s refused: %s", self.member or self.transport.get_extra_info("peername"), error)
-            self.transport.abort()
+            self._refuse(error)
+
+    def _set_up_pipe(self, message: wire.Message) -> None:
+        if isinstance(message, wire.PipeAddress):
+            self.pipe.connect(message.payload)
+            self._by_tcp(wire.PipeReady())
+        elif isinstance(message, wire.PipeReady):
+            self.links.link_up(self)
+        else:
+            raise WireError(f"{type(message).__name__} by TCP on a channel with a pipe; make 'transport' equal everywhere")
 
     def _greet(self, message: wire.Message) -> None:
         if not isinstance(message, wire.Hello):
@@ -99,10 +143,17 @@ class Link(asyncio.BufferedProtocol):
         member, channel = self.links.check_hello(message, self.dialled)
         self.member, self.channel = member, channel
         if not self.dialled:
-            self.send(self.links.hello(channel))
-        self.links.link_up(self)
+            self._by_tcp(self.links.hello(channel))
+        if channel == wire.DATA and self.links.make_pipe:
+            self._piped = wire.Decoder(self.links.tag)
+            self.pipe = self.links.make_pipe(self)
+            self._by_tcp(wire.PipeAddress(self.pipe.address))
+        else:
+            self.links.link_up(self)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.pipe:
+            self.pipe.close()
         self.links.link_down(self)
 
 
@@ -114,6 +165,8 @@ class PeerLinks:
         self.on_message, self.on_up, self.on_down, self.on_writable = on_message, on_up, on_down, on_writable
         self.tag = wire.cluster_tag(config.cluster_id)
         self.links: dict[tuple[str, int], Link] = {}
+        # With RDMA: what carries a data channel's messages. Control channels may be silent then; TCP finds dead ones itself.
+        self.make_pipe: Callable[[Link], RdmaPipe] | None = None
         self._tasks: list[asyncio.Task] = []
         self._server: asyncio.Server | None = None
 
@@ -139,7 +192,7 @@ class PeerLinks:
                         lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S)
                 except (OSError, asyncio.TimeoutError):
                     pass  # it is down; we ask again
-            elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S:
+            elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
                 self.close(other)
             await asyncio.sleep(RETRY_S)
 
@@ -186,7 +239,7 @@ class PeerLinks:
 
     def writable(self, member: str) -> bool:
         link = self.links.get((member, wire.DATA))
-        return link is None or link.writable
+        return link is None or (link.pipe.writable if link.pipe else link.writable)
 
     def close(self, member: str, channel: int | None = None) -> None:
         for key, link in list(self.links.items()):

@@ -11,7 +11,7 @@ from . import actions as act
 from . import force, wire
 from .config import Config
 from .ctl_server import ControlServer
-from .daemon import Daemon, run_daemon
+from .daemon import run_daemon
 from .director import Director
 from .disk_work import DiskWork
 from .durable import Store
@@ -20,6 +20,7 @@ from .fence_agent import fence, words
 from .frames import announcements, wrap
 from .holder import HolderNote
 from .leader import Leader
+from .member import MemberDaemon
 from .memory import GuestMemory
 from .outputs import Persist, Send
 from .packing import pack_blocks
@@ -39,7 +40,7 @@ SPEAK_LOOK_S = 0.002
 ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 
-class Replica(Daemon):
+class Replica(MemberDaemon):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.store, self.holder = Store(config.state_path), HolderNote(config.run_path)
@@ -64,7 +65,7 @@ class Replica(Daemon):
         self._executing = False
         self._actions = {
             Persist: lambda a: self.store.save(a.state),
-            Send: lambda a: self.links.send(a.to, wire.CONTROL, a.message),
+            Send: lambda a: self.say(a.to, a.message),
             act.SendData: lambda a: self.links.send(self.peer, wire.DATA, a.message),
             act.Inject: lambda a: self.vm and self.vm.inject(a.payload),
             act.Emit: lambda a: [self.tap.write(run, self.core.speak_until) for run in a.chunks],
@@ -100,6 +101,7 @@ class Replica(Daemon):
             await Vm(self.config, self._on_output, self._on_vm_exit).kill()
         if not adopted:
             self.watchdog.check()
+        self.go_one_sided(self.core.consensus)
         await self.links.start()
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
@@ -155,8 +157,10 @@ class Replica(Daemon):
 
     async def _ticker(self) -> None:
         while True:
+            self.look()
             self.at().tick()
             self.run()
+            self.tick_rings()
             self.alive()
             self._keep_watchdog()
             await asyncio.sleep(TICK_S)
@@ -164,10 +168,16 @@ class Replica(Daemon):
     def _on_message(self, member: str, channel: int, message: wire.Message) -> None:
         core = self.at()
         if channel == wire.CONTROL:
-            core.control(member, message)
+            self.hear(member, message)
         else:
             core.data(message)
         self.run()
+
+    def receive(self, member: str, message: wire.Message) -> None:
+        self.at().control(member, message)
+
+    def settle(self) -> None:
+        self.at().settle()
 
     def _on_link_up(self, member: str, channel: int) -> None:
         if channel == wire.CONTROL:
@@ -386,6 +396,7 @@ class Replica(Daemon):
         if command == "status":
             status = self.at().status()
             status["fencing"]["watchdog"] = self.watchdog.describe()
+            status.update(self.transport())
             if self.tap_error:
                 status.update(service=DOWN, sentence=f"leading, but clients cannot reach the VM: {self.tap_error}")
             return status
@@ -442,6 +453,7 @@ class Replica(Daemon):
 
     async def teardown(self) -> None:
         """The VM runs on in its own unit; without us nothing passes (invariant 6)."""
+        self.stop_rings()
         await self.links.stop()
         self.tap.close()
         if self.vm or self._unreaped:

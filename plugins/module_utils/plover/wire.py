@@ -303,6 +303,49 @@ class ProposeRecord(Message):
     record_in_sync: int
 
 
+@dataclass(frozen=True)
+class RingOffer(Message):
+    """Follower -> its leader: ring ``ring`` is yours in this view. Payload: where it is, as the network card needs it."""
+    TYPE, FMT = 50, "!QQ"
+    view: int
+    ring: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class RingAccept(Message):
+    """Leader -> follower: I shall write there; nothing of the kind comes by message any more. Payload: who writes."""
+    TYPE, FMT = 51, "!QQ"
+    view: int
+    ring: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class RingReady(Message):
+    """Follower -> leader: all that came by message is read; write."""
+    TYPE, FMT = 52, "!QQ"
+    view: int
+    ring: int
+
+
+@dataclass(frozen=True)
+class PipeAddress(Message):
+    """First on a data channel with RDMA, after Hello, both ways. Payload: where our ring is, as the card needs it."""
+    TYPE = 53
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class PipeReady(Message):
+    """Connected; from here on this channel's messages are written into your ring."""
+    TYPE = 54
+
+
+# What a new connection begins with, before there is a view to name.
+GREETINGS = (Hello, PipeAddress, PipeReady)
+
+
 class _Codec(NamedTuple):
     cls: type[Message]
     fixed: struct.Struct

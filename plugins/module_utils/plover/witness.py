@@ -10,8 +10,9 @@ from .chronicle import Chronicle
 from .config import Config
 from .consensus import Consensus
 from .ctl_server import ControlServer
-from .daemon import Daemon, run_daemon
+from .daemon import run_daemon
 from .durable import Store
+from .member import MemberDaemon
 from .outputs import Deposed, Persist, Send, Timing
 from .peers import PeerLinks
 from .status import as_heard, consensus_status, mode, service_of
@@ -20,7 +21,7 @@ log = logging.getLogger("plover")
 TICK_S = 0.02
 
 
-class Witness(Daemon):
+class Witness(MemberDaemon):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.store = Store(config.state_path)
@@ -30,6 +31,7 @@ class Witness(Daemon):
         self.links = PeerLinks(config, self._on_message, self._on_link_up, lambda *a: None, lambda: None)
 
     async def setup(self) -> None:
+        self.go_one_sided(self.consensus)
         await self.links.start()
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
@@ -37,6 +39,8 @@ class Witness(Daemon):
 
     async def _ticker(self) -> None:
         while True:
+            self.look()
+            self.tick_rings()
             self.alive()
             why = as_heard(self.consensus, self._service(), self._sentence())
             for happened in self.chronicle.look(self.loop.time(), self._service(), why):
@@ -45,18 +49,24 @@ class Witness(Daemon):
 
     def _on_message(self, member: str, channel: int, message: wire.Message) -> None:
         if channel == wire.CONTROL and not isinstance(message, (wire.JoinRequest, wire.Leave)):
-            self.consensus.receive(self.loop.time(), member, message)
-            self._run()
+            self.hear(member, message)
+            self.run()
+
+    def receive(self, member: str, message: wire.Message) -> None:
+        self.consensus.receive(self.loop.time(), member, message)
+
+    def settle(self) -> None:
+        """A witness leads nothing."""
 
     def _on_link_up(self, member: str, channel: int) -> None:
         self.consensus.connected(member)
 
-    def _run(self) -> None:
+    def run(self) -> None:
         for item in self.consensus.take():
             if isinstance(item, Persist):
                 self.store.save(item.state)
             elif isinstance(item, Send):
-                self.links.send(item.to, wire.CONTROL, item.message)
+                self.say(item.to, item.message)
             elif isinstance(item, Deposed):
                 log.info("view %d%s", item.view, f", led by {item.leader}" if item.leader else "")
                 if item.leader:
@@ -79,11 +89,12 @@ class Witness(Daemon):
         if request.get("cmd") != "status":
             return {"error": f"{request.get('cmd')!r} is not for a witness; run it on a replica"}
         return {**consensus_status(self.consensus), "name": self.config.name, "role": "witness", "service": self._service(),
-                "sentence": self._sentence(), **mode(self.chronicle, self.loop.time()),
+                **self.transport(), "sentence": self._sentence(), **mode(self.chronicle, self.loop.time()),
                 "syncvms": 0, "totals": {}, "last_syncvm": None, "dirty_tracking": "",
                 "budget": self.config.budget._asdict(), "versions": {"plover": __version__, "qemu": ""}}
 
     async def teardown(self) -> None:
+        self.stop_rings()
         await self.links.stop()
 
 

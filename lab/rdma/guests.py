@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two or three RDMA guests in a network namespace of their own: on one bridge by eth0, where RDMA is, on another by
+eth1, for the VMs that they protect.
+"""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab.guest_image import run as sh
+from lab.paths import ROOT
+
+from .image import AGENT, Image, build
+
+NETNS = "plover-rdma"
+SUBNET = "192.168.77"
+OUTSIDE_IP = f"{SUBNET}.1"
+CLIENT_IP = "192.168.78.1"  # in the VMs' network
+BOOT_S = 90
+AGENT_PORT = 7400
+
+
+def in_netns(*command: str) -> list[str]:
+    return ["ip", "netns", "exec", NETNS, *command]
+
+
+class Guest:
+    """``folder``: of its own, for its console, and shared with it as /shared."""
+
+    def __init__(self, folder: Path, name: str, number: int, image: Image, memory_mib: int = 512) -> None:
+        self.folder, self.name, self.number, self.ip = folder, name, number, f"{SUBNET}.{10 + number}"
+        self.shared = folder / "shared"
+        self.shared.mkdir(parents=True)
+        shutil.copy(AGENT, self.shared)
+        self.tap, self.vm_tap = f"rdma{number}", f"vm{number}"
+        for tap, bridge in ((self.tap, "br0"), (self.vm_tap, "br1")):
+            sh(*in_netns("ip", "tuntap", "add", tap, "mode", "tap"))
+            sh(*in_netns("ip", "link", "set", tap, "master", bridge, "up"))
+        self._command = self._words(image, memory_mib)
+        self.process: subprocess.Popen | None = None
+
+    def _words(self, image: Image, memory_mib: int) -> list[str]:
+        shares = (("root", image.root, True), ("plover", ROOT, True), ("shared", self.shared, False))
+        words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-M", "q35", "-accel", "tcg",
+                 "-cpu", "qemu64", "-smp", "1", "-m", str(memory_mib), "-kernel", str(image.kernel), "-initrd",
+                 str(image.initrd),
+                 "-append", f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr nowatchdog random.trust_cpu=on "
+                            f"plover.name={self.name} plover.ip={self.ip}",
+                 "-no-reboot", "-serial", f"file:{self.folder}/console.txt", "-qmp",
+                 f"unix:{self.folder}/qmp,server=on,wait=off"]
+        for kind, tap in enumerate((self.tap, self.vm_tap)):
+            words += ["-netdev", f"tap,id=n{kind},ifname={tap},script=no,downscript=no", "-device",
+                      f"virtio-net-pci,netdev=n{kind},romfile=,mac=52:54:00:77:{kind:02x}:{self.number:02x}"]
+        for tag, path, readonly in shares:
+            options = f"path={path.resolve()},security_model=none" + (",readonly=on" if readonly else "")
+            words += ["-fsdev", f"local,id={tag},{options}", "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+        return words
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(in_netns(*self._command), stdin=subprocess.DEVNULL,
+                                        stdout=(self.folder / "qemu.txt").open("ab"), stderr=subprocess.STDOUT)
+
+    def wait_up(self) -> None:
+        end = time.monotonic() + BOOT_S
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            try:
+                if self.run("rdma", "link", "show", timeout_s=5)["out"]:
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise RuntimeError(f"{self.name} is not up; its console:\n{self.console()[-2000:]}")
+
+    def console(self) -> str:
+        path = self.folder / "console.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def ask(self, request: dict, timeout_s: float = 70) -> dict:
+        """By way of a process in the namespace: this one is not in it."""
+        done = subprocess.run(in_netns(sys.executable, "-c", _ASK, self.ip, str(timeout_s), json.dumps(request)),
+                              capture_output=True, text=True, timeout=timeout_s + 10, check=False)
+        if done.returncode:
+            raise OSError(f"{self.name} does not answer: {done.stderr[-300:]}")
+        reply = json.loads(done.stdout)
+        if "error" in reply:
+            raise ValueError(f"{self.name}: {reply['error']}")
+        return reply
+
+    def run(self, *words: str, timeout_s: float = 60, check: bool = True, **env: str) -> dict:
+        reply = self.ask({"run": list(words), "timeout": timeout_s, "env": env}, timeout_s + 10)
+        if check and reply["rc"]:
+            raise RuntimeError(f"{self.name}: {' '.join(words)} ended with {reply['rc']}:\n{reply['out']}{reply['err']}")
+        return reply
+
+    def spawn(self, *words: str, log: str, **env: str) -> int:
+        return self.ask({"start": list(words), "log": log, "env": env})["pid"]
+
+    def qmp(self, command: str) -> None:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(self.folder / "qmp"))
+            file = sock.makefile("rw")
+            file.readline()
+            for word in ("qmp_capabilities", command):
+                file.write(json.dumps({"execute": word}) + "\n")
+                file.flush()
+                while "return" not in json.loads(file.readline()):
+                    pass
+
+    def link(self, state: str) -> None:
+        sh(*in_netns("ip", "link", "set", self.tap, state))
+
+    def power_off(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+
+_ASK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 7400), 2) as sock:
+    sock.settimeout(float(sys.argv[2]))
+    sock.sendall(sys.argv[3].encode() + b"\\n")
+    print(sock.makefile().readline())
+"""
+
+
+class Guests:
+    def __init__(self, folder: Path, names: tuple[str, ...], memory_mib: int = 512) -> None:
+        image = build()
+        remove_netns()
+        sh("ip", "netns", "add", NETNS)
+        for words in ("link set lo up", "link add br0 type bridge", f"addr add {OUTSIDE_IP}/24 dev br0", "link set br0 up",
+                      "link add br1 type bridge", f"addr add {CLIENT_IP}/24 dev br1", "link set br1 up"):
+            sh("ip", "-n", NETNS, *words.split())
+        self.guests = {name: Guest(folder / name, name, n, image, memory_mib) for n, name in enumerate(names)}
+
+    def __getitem__(self, name: str) -> Guest:
+        return self.guests[name]
+
+    def start(self) -> Guests:
+        for guest in self.guests.values():
+            guest.start()
+        for guest in self.guests.values():
+            guest.wait_up()
+        return self
+
+    def stop(self) -> None:
+        for guest in self.guests.values():
+            guest.power_off()
+        remove_netns()
+
+
+def remove_netns() -> None:
+    if os.path.exists(f"/run/netns/{NETNS}"):
+        sh("ip", "netns", "del", NETNS)

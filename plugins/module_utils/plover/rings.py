@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""With ``transport: rdma``: what stands between a daemon and its links. The shell of :mod:`plover.onesided`."""
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+from . import wire
+from .config import Config
+from .consensus import Consensus
+from .devices import choose
+from .errors import WireError
+from .onesided import OneSided
+from .peers import HIGH_WATER_BYTES, QUEUE_BYTES_MAX, Link, PeerLinks
+from .rdma import Card, Patience
+from .rdma_card import RdmaCard
+from .rdma_pipe import RdmaPipe
+from .verbs import ports
+
+log = logging.getLogger("plover")
+
+
+class Owner(Protocol):
+    """The daemon."""
+
+    def receive(self, member: str, message: wire.Message) -> None:
+        """For its consensus."""
+
+    def settle(self) -> None:
+        """Its consensus may have come further."""
+
+    def run(self) -> None:
+        """Carry out what its core asks."""
+
+
+class Rings:
+    def __init__(self, config: Config, links: PeerLinks, consensus: Consensus, owner: Owner) -> None:
+        """Raises NetworkError or RdmaError, with the setting and the remedy, if there is no RDMA here."""
+        address = config.members[config.member]["address"]
+        chosen = choose(ports(), address, config.rdma_device, config.rdma_port, config.rdma_gid_index)
+        log.info("RDMA: %s, port %d, GID %d: %s", chosen.device, chosen.port, chosen.gid_index, chosen.why)
+        self.choice, self._links, self._owner, self._loop = chosen, links, owner, links.loop
+        self._ring_bytes, self._patience = config.rdma_ring_mib << 20, Patience(config.rdma_timeout, config.rdma_retry)
+        self._device = Card(chosen.device, chosen.port, chosen.gid_index, config.rdma_mtu)
+        self._card = RdmaCard(self._device, self._ring_bytes, self._patience, self)
+        links.make_pipe = self._make_pipe
+        self.one_sided = OneSided(consensus, self._card, links.tag, owner.receive, time.time_ns() >> 24)
+
+    def _make_pipe(self, link: Link) -> RdmaPipe:
+        """Raises RdmaError."""
+        return RdmaPipe(self._device, time.time_ns(), self._ring_bytes, self._patience, link.piped, self._links.on_writable,
+                        link.broken, HIGH_WATER_BYTES, QUEUE_BYTES_MAX)
+
+    def send(self, to: str, message: wire.Message) -> None:
+        self.one_sided.send(self._loop.time(), to, message)
+        self.flush()
+
+    def receive(self, member: str, message: wire.Message) -> None:
+        """By message. The owner runs what follows."""
+        self.one_sided.receive(self._loop.time(), member, message)
+
+    def flush(self) -> None:
+        for to, message in self.one_sided.take():
+            self._links.send(to, wire.CONTROL, message)
+
+    def poll(self) -> None:
+        self.one_sided.poll(self._loop.time())
+
+    def tick(self) -> None:
+        self.one_sided.tick(self._loop.time())
+
+    # ---- the card's events ------------------------------------------------------------------------
+    def look(self) -> None:
+        try:
+            self.poll()
+        except WireError as error:
+            log.error("a leader's ring: %s", error)
+            self.one_sided.seal(self._loop.time())
+        self._owner.run()
+
+    def written(self, follower: str, ring: int, number: int, ok: bool) -> None:
+        self.one_sided.written(self._loop.time(), follower, ring, number, ok)
+        self._owner.settle()
+        self._owner.run()
+
+    def counters_read(self, follower: str, ring: int, data: bytes) -> None:
+        self.one_sided.counters_read(self._loop.time(), follower, ring, data)
+        self._owner.run()
+
+    def describe(self) -> dict[str, object]:
+        """For the status: the device, and who is written to and by whom."""
+        return {"device": self.choice.device, "port": self.choice.port, "gid_index": self.choice.gid_index,
+                "writes_to": sorted(f for f, ring in self.one_sided.rings.items() if ring.ready),
+                "written_by": sorted(grant.leader for grant in self.one_sided.grants.values() if grant.open)}
+
+    def stop(self) -> None:
+        self.one_sided.close()
+        self._card.shutdown()
