@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LATENCY_S = (0.00001, 0.0001)
 FAILS_S = 0.4  # the card tries again so long
-LOOKS_S = (0.00002, 0.0008)  # when a follower that polls its memory finds something
+LOOKS_S = 0.00002, (0.0008, 0.0008, 0.01)  # when a follower that polls its memory finds something; some are slow
 RING_BYTES = 1 << 16
 WORD = struct.Struct("<Q")
 
@@ -43,6 +43,7 @@ class SimCard:
         self.rng = member.host.rng
         self.memories: dict[str, _Memory] = {}
         self.ends: dict[str, _End] = {}
+        self.looks_s = (LOOKS_S[0], self.rng.choice(LOOKS_S[1]))  # as a follower
 
     # ---- follower ---------------------------------------------------------------------------------
     def offer(self, leader: str, ring: int) -> bytes:
@@ -111,7 +112,7 @@ class SimCard:
             memory.frames.append(frame)
             memory.bytes += len(frame)
             other = self.world.members[follower]
-            self.loop.after(self.rng.uniform(*LOOKS_S), other, other.look)
+            self.loop.after(self.rng.uniform(*other.one_sided.card.looks_s), other, other.look)
         elif memory is not None:
             data = memory.counters
         if memory is None or (follower, me) in cut:

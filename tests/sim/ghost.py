@@ -34,6 +34,7 @@ class Ghost:
         self._logs: dict[str, tuple] = {}
         self._voices: dict[int, str] = {}
         self._last_view = 0
+        self._newest = (0, 0)  # view and index of it
         self._committed: tuple[int, int] | None = None  # (index, view) that the last leader counted as committed last
 
     def fail(self, text: str) -> None:
@@ -65,7 +66,7 @@ class Ghost:
     def started(self, name: str, state: Durable) -> None:
         """A daemon starts with ``state``: what it did before must be in it."""
         self._check_durable(name, state)
-        self._committed = None  # what it held is gone: logs are in memory
+        self._committed = None  # until the leader commits more: what this member held is gone, logs are in memory
 
     # ---- after each event ---------------------------------------------------------------------------
     def after_step(self, member: Member) -> None:
@@ -88,8 +89,10 @@ class Ghost:
             if cons.log.last_index < index or (held is not None and held < view):
                 self.fail(f"{name} leads view {cons.view} without entry {index}, which was committed in view {view}; its "
                           f"log ends at {cons.log.last_index}")
-        if cons.view >= max(self._leaders, default=0) and cons.commit_index > cons.log.base_index and not cons.alone:
-            self._committed = (cons.commit_index, cons.log.view_at(cons.commit_index))
+        newest = (cons.view, cons.commit_index)
+        if newest > self._newest and cons.log.view_at(cons.commit_index) == cons.view and not cons.alone:
+            self._newest = newest
+            self._committed = newest[::-1]
 
     def _check_log(self, name: str, log) -> None:
         """Invariant 1: an entry of one view and index is the same everywhere, and so is the one before it."""

@@ -106,7 +106,7 @@ class Link(asyncio.BufferedProtocol):
                 elif isinstance(message, wire.Hello):
                     raise WireError("a second Hello")
                 elif isinstance(message, wire.GREETINGS) and self.pipe is None:
-                    raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal everywhere")
+                    raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
                 elif self.pipe is not None:
                     self._set_up_pipe(message)
                 else:
