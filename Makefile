@@ -11,6 +11,7 @@ help:
 	@echo "make test-unit         pure logic, bad input, the paper's claims in the simulator; seconds"
 	@echo "make test-native       the C library, also under ASan and UBSan"
 	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
+	@echo "make test-rdma         RDMA for real, in guests with Soft-RoCE: verbs, the log, faults, a VM that fails over"
 	@echo "make test-lab          the play on three systemd hosts: refusals, --check, the demo's failover"
 	@echo "make test-molecule     scenarios default and disks: converge, idempotence, testinfra"
 	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
@@ -44,7 +45,7 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 native: setup
 	@$(MAKE) -s -C native
 
-test: lint test-native test-unit sim sim-mutants test-bench test-integration test-lab test-molecule
+test: lint test-native test-unit sim sim-mutants test-bench test-integration test-rdma test-lab test-molecule
 
 test-unit: native
 	$(PYTEST) tests/unit tests/sim
@@ -66,6 +67,10 @@ test-native: setup
 
 test-integration: native
 	$(PYTEST) tests/integration
+
+test-rdma: native
+	@$(MAKE) -s -C native rdma
+	$(PYTEST) tests/rdma
 
 test-bench: native
 	$(PYTEST) tests/bench

@@ -23,6 +23,7 @@ class Nodes:
     def __init__(self, guests, **settings) -> None:
         self.guests, self.settings, self.runs = guests, settings, {}
         self.members = {n: {"address": guests[n].ip, "kind": "witness" if n == "witness" else "replica"} for n in NAMES}
+        self.entry_bytes = 100
         self.folder = f"/tmp/node-{time.monotonic_ns()}"  # a fresh one in each guest
 
     def start(self, *names: str) -> Nodes:
@@ -30,6 +31,7 @@ class Nodes:
             log = f"node-{time.monotonic_ns()}.txt"
             guest = self.guests[name]
             spec = {"member": name, "members": self.members, "preferred": "primary", "folder": self.folder,
+                    "entry_bytes": self.entry_bytes,
                     "settings": {**SETTINGS, **self.settings}}
             pid = guest.spawn("python3", "/plover/tests/rdma/node.py", json.dumps(spec), log=f"/shared/{log}", **ENV)
             self.runs[name] = (pid, guest.shared / log)
@@ -110,7 +112,9 @@ def nothing_lost(group: Nodes, old: str, new: str) -> None:
     assert max(log) > max(told)
 
 
-def test_entries_are_committed_and_alike_everywhere_also_after_many_truncations(nodes):
+def test_entries_are_committed_and_alike_everywhere_also_round_the_rings_end(nodes):
+    """700 entries of 30 kB: two and a half times what a ring holds, with a truncation every 200."""
+    nodes.entry_bytes = 30_000
     group = protected(nodes)
     group.commits("primary", 700)
     logs = group.end(*NAMES)

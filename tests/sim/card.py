@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LATENCY_S = (0.00001, 0.0001)
 FAILS_S = 0.4  # the card tries again so long
-LOOKS_S = 0.00002, (0.0008, 0.0008, 0.01)  # when a follower that polls its memory finds something; some are slow
+LOOKS_S = 0.00002, (0.0008, 0.0008, 0.03)  # when a follower that polls its memory finds something; some are slow
 RING_BYTES = 1 << 16
 WORD = struct.Struct("<Q")
 
