@@ -37,7 +37,13 @@ typedef struct { uint64_t offset, length; } plover_range;
  * go round the end is preceded by a filler), -EAGAIN if there is no room, -EMSGSIZE if there never is. `*head` moves on. */
 PLOVER_RDMA_API int plover_ring_put(void *ring, size_t bytes, uint64_t id, uint64_t tail, uint64_t *head, const void *data,
                                     size_t length, plover_range ranges[2]);
-/* The frame at `*position`, if it is whole: 1, and where its payload lies, `*position` behind it. 0: not yet. */
+/* The same for `length` bytes that are not copied here but written from where they are, to `*payload`, and before the ranges:
+ * a raw frame, whose check is of its head alone and stands behind it. It counts once its head is there, as a connection's
+ * writes land in order; whether its bytes are the right ones, who reads them must see to (a syncvm's digest). */
+PLOVER_RDMA_API int plover_ring_put_raw(void *ring, size_t bytes, uint64_t id, uint64_t tail, uint64_t *head, size_t length,
+                                        uint64_t *payload, plover_range ranges[2]);
+/* The frame at `*position`, if it is whole: 1, or 2 if it is a raw one, and where its payload lies, `*position` behind it.
+ * 0: not yet. */
 PLOVER_RDMA_API int plover_ring_next(const void *ring, size_t bytes, uint64_t id, uint64_t *position, plover_range *payload);
 /* Wait until a frame is at `position`: first by looking for spin_ns without a pause, then less and less often, with pauses of
  * up to pause_ns. 1: there is one; 0: none within limit_ns, or *stop is not 0. */
@@ -112,5 +118,10 @@ PLOVER_RDMA_API const char *plover_status_name(uint32_t status);
  * 0, or a negative errno, as plover_ring_put and plover_qp_write. */
 PLOVER_RDMA_API int plover_qp_frame(plover_qp *qp, const plover_memory *mine, const plover_memory *theirs, uint64_t id,
                                     uint64_t tail, uint64_t *head, const void *data, size_t length, uint64_t number);
+/* The same with n pages of 4096 bytes of `guest`, which the card itself reads: pages index[0..n), one after the other, in a raw
+ * frame. They must stay as they are until it is told of. -ERANGE: a page outside. */
+PLOVER_RDMA_API int plover_qp_pages(plover_qp *qp, const plover_memory *mine, const plover_memory *theirs, uint64_t id,
+                                    uint64_t tail, uint64_t *head, const plover_memory *guest, const uint32_t *index,
+                                    size_t n, uint64_t number);
 
 #endif

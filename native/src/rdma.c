@@ -330,6 +330,18 @@ const char *plover_status_name(uint32_t status)
     return ibv_wc_status_str((enum ibv_wc_status)status);
 }
 
+/* The ranges of our copy of a ring, to the same places in theirs; the last is told of as `number`. */
+static int write_ranges(plover_qp *qp, const plover_memory *mine, const plover_memory *theirs, const plover_range *ranges,
+                        int n, uint64_t number)
+{
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++) {
+        const plover_segment segment = {mine->address + ranges[i].offset, (uint32_t)ranges[i].length, mine->lkey};
+        rc = plover_qp_write(qp, &segment, 1, theirs->address + ranges[i].offset, theirs->rkey, i == n - 1 ? number : 0);
+    }
+    return rc;
+}
+
 int plover_qp_frame(plover_qp *qp, const plover_memory *mine, const plover_memory *theirs, uint64_t id, uint64_t tail,
                     uint64_t *head, const void *data, size_t length, uint64_t number)
 {
@@ -338,12 +350,46 @@ int plover_qp_frame(plover_qp *qp, const plover_memory *mine, const plover_memor
     if (mine->length != theirs->length) return -EINVAL;
     if (qp->under_way + 2 > qp->depth) return -EAGAIN;
     const int n = plover_ring_put((void *)(uintptr_t)mine->address, mine->length, id, tail, &next, data, length, ranges);
-    for (int i = 0; i < n; i++) {
-        const plover_segment segment = {mine->address + ranges[i].offset, (uint32_t)ranges[i].length, mine->lkey};
-        const int rc = plover_qp_write(qp, &segment, 1, theirs->address + ranges[i].offset, theirs->rkey,
-                                       i == n - 1 ? number : 0);
-        if (rc) return rc;
+    const int rc = n < 0 ? n : write_ranges(qp, mine, theirs, ranges, n, number);
+    if (!rc) *head = next;
+    return rc;
+}
+
+enum { PAGE = 4096 };
+
+/* One write of pages from index[*at] on: as many as it has segments for, neighbours in one. */
+static int write_pages(plover_qp *qp, const plover_memory *guest, const uint32_t *index, size_t n, size_t *at, uint64_t remote,
+                       uint32_t rkey)
+{
+    plover_segment segments[PLOVER_SEGMENTS_MAX];
+    unsigned used = 0;
+    size_t i = *at;
+    while (i < n) {
+        if (used && index[i] == index[i - 1] + 1) segments[used - 1].length += PAGE;
+        else if (used == PLOVER_SEGMENTS_MAX) break;
+        else segments[used++] = (plover_segment){guest->address + (uint64_t)index[i] * PAGE, PAGE, guest->lkey};
+        i++;
     }
-    if (n > 0) *head = next;
-    return n < 0 ? n : 0;
+    const int rc = plover_qp_write(qp, segments, used, remote + *at * PAGE, rkey, 0);
+    *at = i;
+    return rc;
+}
+
+int plover_qp_pages(plover_qp *qp, const plover_memory *mine, const plover_memory *theirs, uint64_t id, uint64_t tail,
+                    uint64_t *head, const plover_memory *guest, const uint32_t *index, size_t n, uint64_t number)
+{
+    plover_range ranges[2];
+    uint64_t next = *head, payload;
+    if (mine->length != theirs->length || !n) return -EINVAL;
+    for (size_t i = 0; i < n; i++)
+        if ((uint64_t)index[i] >= guest->length / PAGE) return -ERANGE;
+    if (qp->under_way + (n + PLOVER_SEGMENTS_MAX - 1) / PLOVER_SEGMENTS_MAX + 2 > qp->depth) return -EAGAIN;
+    const int ring = plover_ring_put_raw((void *)(uintptr_t)mine->address, mine->length, id, tail, &next, n * PAGE, &payload,
+                                         ranges);
+    int rc = ring < 0 ? ring : 0;
+    for (size_t at = 0; at < n && !rc;)
+        rc = write_pages(qp, guest, index, n, &at, theirs->address + payload, theirs->rkey);
+    if (!rc) rc = write_ranges(qp, mine, theirs, ranges, ring, number);
+    if (!rc) *head = next;
+    return rc;
 }

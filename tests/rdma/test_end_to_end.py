@@ -104,6 +104,7 @@ def test_a_vm_is_protected_over_rdma_and_outlives_its_host(guests):
     wait(guests, "protection", lambda: ctl(guests, "primary", cmd="status")["service"] == "protected", 300)
     status = ctl(guests, "primary", cmd="status")
     assert status["rdma"]["writes_to"] == ["secondary", "witness"] and status["transport"] == "rdma"
+    assert status["rdma"]["guest_memory"] == "pinned", "pages are sent without a copy"
     for n in range(10):
         assert redis(["SET", f"k{n}", f"v{n}"]) == ["+OK"]
     audit = ctl(guests, "primary", cmd="audit")

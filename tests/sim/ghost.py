@@ -86,7 +86,7 @@ class Ghost:
         if cons.view not in self._leaders and self._committed and not (self.forced or self.forgotten):
             index, view = self._committed
             held = cons.log.view_at(index)
-            if cons.log.last_index < index or (held is not None and held < view):
+            if cons.view > view and (cons.log.last_index < index or (held is not None and held < view)):
                 self.fail(f"{name} leads view {cons.view} without entry {index}, which was committed in view {view}; its "
                           f"log ends at {cons.log.last_index}")
         newest = (cons.view, cons.commit_index)

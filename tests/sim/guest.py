@@ -194,6 +194,11 @@ class SimMemory:
         ram = self.ram
         return struct.pack(f"!{len(index)}Q", *[ram[p] for p in index])
 
+    lend = gather
+
+    def hashes_of(self, pages: bytes) -> array:
+        return array("Q", struct.unpack(f"!{len(pages) // 8}Q", pages))
+
     def hash_blocks(self, index: array) -> array:
         """A block is a byte; those that differ in the last bit only have one hash: often enough that it happens."""
         return array("H", (byte >> 1 for byte in self.gather(index)))

@@ -73,6 +73,11 @@ class FakeMemory:
     def gather(self, index: array) -> bytes:
         return b"".join(self.ram[p].to_bytes(8, "big").ljust(4096, b"\0") for p in index)
 
+    lend = gather
+
+    def hashes_of(self, pages: bytes) -> array:
+        return array("Q", (int.from_bytes(pages[at:at + 8], "big") for at in range(0, len(pages), 4096)))
+
     def bits_of(self, bitmap: bytes, bits: int) -> array:
         return array("I", (n for n in range(bits) if bitmap[n // 8] >> n % 8 & 1))
 

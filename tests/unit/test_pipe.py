@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from array import array
 
 import pytest
 from plover.errors import WireError
+from plover.pages import PageRun
 from plover.pipe import KEPT_BYTES, PART_BYTES_MAX, Pipe
 
 RING = 1 << 20
@@ -16,17 +18,21 @@ class Ring:
 
     def __init__(self) -> None:
         self.bytes, self.head = RING, RING
-        self.frames: list[tuple[bytes, int]] = []
+        self.frames: list[tuple[bytes, int, bool]] = []
 
-    def write(self, frame: bytes, read_up_to: int, keep: int) -> int | None:
+    def write(self, frame: bytes, read_up_to: int, keep: int, raw: bool = False) -> int | None:
         assert self.head - read_up_to <= RING, "overwrites what was not read"
         need = (24 + (len(frame) + 7) // 8 * 8 + 8 + 63) // 64 * 64
         rest = RING - self.head % RING
         if self.head - read_up_to + keep + need + (rest if rest < need else 0) > RING:
             return None
         self.head += need + (rest if rest < need else 0)
-        self.frames.append((frame, self.head))
+        self.frames.append((frame, self.head, raw))
         return self.head
+
+    def write_pages(self, run, read_up_to: int, keep: int) -> int | None:
+        assert len(run) <= PART_BYTES_MAX
+        return self.write(bytes(run), read_up_to, keep, raw=True)
 
 
 def pair(**limits):
@@ -49,12 +55,14 @@ def test_both_streams_come_whole_and_in_order(seed):
     rng = random.Random(seed)
     pipes, rings, got, _ = pair()
     sent = [bytearray(), bytearray()]
-    for _ in range(400):
+    for n in range(400):
         src = rng.randrange(2)
         if rng.random() < 0.5:
             part = rng.randbytes(rng.choice((0, 1, 60, 5000, 300_000)))
-            sent[src] += part
-            pipes[src].send([part[:10], part[10:]])
+            pages = array("I", range(rng.choice((0, 1, 100))))
+            run = PageRun(pages, lambda index, n=n: bytes([n % 256]) * 4096 * len(index))
+            sent[src] += part + bytes(run)
+            pipes[src].send([part[:10], part[10:], run])
         carry(pipes, rings, src, rng.randrange(4))
     while any(ring.frames for ring in rings):
         carry(pipes, rings, 0, 1), carry(pipes, rings, 1, 1)

@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from typing import NamedTuple, Protocol
 
 from . import wire
+from .pages import PageRun
 
 Tag = Hashable
 
@@ -217,6 +218,15 @@ class Memory(Protocol):
 
     def gather(self, index: array) -> bytes:
         """The pages, one after the other."""
+
+    def lend(self, index: array) -> bytes | PageRun:
+        """The pages, to be sent: as they will be then, if the network card can read them itself, else a copy of now."""
+
+    def hashes_of(self, pages: bytes) -> array:
+        """CityHash64 of each page of ``pages``."""
+
+    def hash(self, index: array) -> array:
+        """CityHash64 of each of these pages of the guest's."""
 
     def apply(self, index: array, data: bytes) -> None:
         """Overwrite the pages."""

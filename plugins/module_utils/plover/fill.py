@@ -74,7 +74,9 @@ class LeaderFill:
                 index = self._memory.nonzero(index)
             if len(index):
                 self.pages_sent += len(index)
-                payload = pg.pack(index, self._memory.gather(index))
+                # Of a VM that runs: what changes until it is sent is dirty again. The last round's must be of this moment.
+                data = self._memory.lend(index) if self.phase == LIVE else self._memory.gather(index)
+                payload = pg.pack(index, data)
                 out.append(act.SendData(wire.FillPages(self.view, self.join, len(index), payload)))
         return out + [act.Yield()]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import native
 from .errors import InvariantViolation
+from .pages import PageRun
 
 KEEP_BYTES = 64 << 20  # of the buffers of a syncvm, for the next one
 BLOCK_BYTES_MAX = 32 << 20  # glibc takes no more here
@@ -23,6 +24,7 @@ class GuestMemory:
         self._tracker: native.Tracker | None = None
         self._path: Path | None = None
         self._put_back: bytes | None = None
+        self.lent = False  # the network card may read guest memory: who maps it says so
         self._hashing = threading.Lock()  # a hash in a thread must not lose its mapping
 
     def map(self, path: Path) -> None:
@@ -41,6 +43,7 @@ class GuestMemory:
             if self._ram:
                 self._ram.close()
             self._tracker = self._ram = self._put_back = None
+            self.lent = False
 
     @property
     def ram(self) -> native.GuestRam:
@@ -113,6 +116,14 @@ class GuestMemory:
         data = self._native.gather(self.ram, index)
         self._synced(index, data)
         return data
+
+    def lend(self, index: array) -> bytes | PageRun:
+        if not self.lent or self._compares:  # who compares contents must know what was sent
+            return self.gather(index)
+        return PageRun(index, self.gather)
+
+    def hashes_of(self, pages: bytes) -> array:
+        return self._native.hash_data(self.pool, pages)
 
     def apply(self, index: array, data: bytes) -> None:
         self._native.apply(self.ram, index, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 
 from .errors import WireError
 
@@ -11,8 +12,45 @@ BLOCK_BYTES = 64
 CHUNK_PAGES = 256
 
 
-def pack(index: array, data: bytes) -> bytes:
+class PageRun:
+    """Pages of guest memory, one after the other, that are read when they are sent, by the network card itself.
+
+    They must not change until then, unless that does not matter.
+    """
+
+    def __init__(self, index: array, gather: Callable[[array], bytes]) -> None:
+        self.index, self._gather = index, gather
+
+    def __len__(self) -> int:
+        return PAGE_BYTES * len(self.index)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._gather(self.index))
+
+    def split(self, pages: int) -> list[PageRun]:
+        """The same in runs of at most so many."""
+        return [PageRun(self.index[at:at + pages], self._gather) for at in range(0, len(self.index), pages)]
+
+
+class Parts:
+    """A payload of several buffers, the last of which may be a PageRun."""
+
+    def __init__(self, *buffers: bytes | PageRun) -> None:
+        self.buffers = buffers
+
+    def __len__(self) -> int:
+        return sum(map(len, self.buffers))
+
+
+def pack(index: array, data: bytes | PageRun) -> bytes | Parts:
+    if isinstance(data, PageRun):
+        return Parts(index.tobytes(), data)
     return b"".join((index.tobytes(), data))
+
+
+def digest_of(index: array, hashes: array) -> bytes:
+    """What stands for whole pages in a syncvm's digest: their numbers and hashes, so that nobody copies them for it."""
+    return index.tobytes() + hashes.tobytes()
 
 
 def unpack(count: int, payload: bytes, pages: int) -> tuple[array, memoryview]:

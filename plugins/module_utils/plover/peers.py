@@ -84,7 +84,7 @@ class Link(asyncio.BufferedProtocol):
             log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
             self.transport.abort()
         elif not self.transport.is_closing():
-            self.transport.writelines(wire.encode(message, self.links.tag))
+            self.transport.writelines(map(bytes, wire.encode(message, self.links.tag)))
 
     def pause_writing(self) -> None:
         self.writable = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes as c
 import mmap
 import os
+from array import array
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -85,6 +86,8 @@ def _library() -> c.CDLL:
             ("qp_read", c.c_int, [void, c.POINTER(_Segment), u64, u32, u64]),
             ("qp_poll", c.c_int, [void, c.POINTER(_Completion), c.c_uint, c.c_int64]),
             ("qp_fd", c.c_int, [void]), ("qp_arm", c.c_int, [void]), ("status_name", text, [u32]),
+            ("qp_pages", c.c_int, [void, c.POINTER(_Memory), c.POINTER(_Memory), u64, u64, c.POINTER(u64),
+                                   c.POINTER(_Memory), void, size, u64]),
             ("qp_frame", c.c_int, [void, c.POINTER(_Memory), c.POINTER(_Memory), u64, u64, c.POINTER(u64), text, size,
                                    u64])):
         function = getattr(lib, "plover_" + name)
@@ -135,9 +138,9 @@ class Region:
 
     def __init__(self, card: Card, buffer: mmap.mmap, access: int) -> None:
         self._lib, self._handle, self.raw = card._lib, c.c_void_p(), _Memory()
-        self.buffer, error = buffer, c.create_string_buffer(ERROR_BYTES)
-        address = c.addressof(c.c_char.from_buffer(buffer))
-        _made(self._lib.plover_region_new(card._handle, address, len(buffer), access, c.byref(self._handle),
+        error = c.create_string_buffer(ERROR_BYTES)
+        self._kept: c.c_char | None = c.c_char.from_buffer(buffer)  # it cannot be unmapped before we are closed
+        _made(self._lib.plover_region_new(card._handle, c.addressof(self._kept), len(buffer), access, c.byref(self._handle),
                                           c.byref(self.raw), error, len(error)), error)
 
     @property
@@ -146,7 +149,7 @@ class Region:
 
     def close(self) -> None:
         self._lib.plover_region_free(self._handle)
-        self._handle = c.c_void_p()
+        self._handle, self._kept = c.c_void_p(), None
 
 
 class Connection:
@@ -179,18 +182,34 @@ class Connection:
     def state(self) -> int:
         return self._lib.plover_qp_state(self._handle)
 
+    def pages(self, mine: Region, theirs: Memory, ring: int, tail: int, head: int, guest: Region, index: array,
+              number: int) -> int | None:
+        """As :meth:`frame`, with pages of ``guest`` (array "I"), which the card itself reads."""
+        own, to, at = self._rings(mine, theirs, head)
+        rc = self._lib.plover_qp_pages(self._handle, c.byref(own), c.byref(to), ring, tail, c.byref(at), c.byref(guest.raw),
+                                       index.buffer_info()[0], len(index), number)
+        return self._head(rc, at, 4096 * len(index), theirs)
+
     def frame(self, mine: Region, theirs: Memory, ring: int, tail: int, head: int, data: bytes, number: int) -> int | None:
         """Write a frame at ``head`` of the peer's ring, read up to ``tail``: the new head. None: there is no room."""
-        own = _Memory(mine.raw.address, theirs.length, mine.raw.lkey, 0)
-        to, at = _Memory(theirs.address, theirs.length, 0, theirs.rkey), c.c_uint64(head)
-        if theirs.length > mine.raw.length:
-            raise RdmaError(f"a ring of {theirs.length} bytes, our copy has {mine.raw.length}")
+        own, to, at = self._rings(mine, theirs, head)
         rc = self._lib.plover_qp_frame(self._handle, c.byref(own), c.byref(to), ring, tail, c.byref(at), data, len(data),
                                        number)
+        return self._head(rc, at, len(data), theirs)
+
+    @staticmethod
+    def _rings(mine: Region, theirs: Memory, head: int) -> tuple[_Memory, _Memory, c.c_uint64]:
+        if theirs.length > mine.raw.length:
+            raise RdmaError(f"a ring of {theirs.length} bytes, our copy has {mine.raw.length}")
+        return (_Memory(mine.raw.address, theirs.length, mine.raw.lkey, 0),
+                _Memory(theirs.address, theirs.length, 0, theirs.rkey), c.c_uint64(head))
+
+    @staticmethod
+    def _head(rc: int, at: c.c_uint64, length: int, theirs: Memory) -> int | None:
         if rc == -11:  # EAGAIN
             return None
         if rc < 0:
-            raise RdmaError(f"a frame of {len(data)} bytes for a ring of {theirs.length}: {os.strerror(-rc)}")
+            raise RdmaError(f"a frame of {length} bytes for a ring of {theirs.length}: {os.strerror(-rc)}")
         return at.value
 
     def write(self, segments: list[tuple[int, int, int]], remote: int, rkey: int, number: int) -> bool:
@@ -237,6 +256,7 @@ class RingReader:
         self._anchor = c.c_char.from_buffer(buffer)
         self._address, self._position, self._at = c.addressof(self._anchor), c.c_uint64(length), _Range()
         self.stop = c.c_uint32(0)
+        self.raw = False  # the last frame was one that the card put together
 
     @property
     def position(self) -> int:
@@ -245,8 +265,10 @@ class RingReader:
     def next(self) -> bytes | None:
         """The next frame's payload, once it is whole."""
         at = self._at
-        if self._lib.plover_ring_next(self._address, self._length, self._ring, c.byref(self._position), c.byref(at)) != 1:
+        kind = self._lib.plover_ring_next(self._address, self._length, self._ring, c.byref(self._position), c.byref(at))
+        if kind not in (1, 2):
             return None
+        self.raw = kind == 2
         return bytes(self._view[at.offset:at.offset + at.length])
 
     def wait(self, position: int, spin_ns: int, pause_ns: int, limit_ns: int) -> bool:

@@ -9,8 +9,9 @@ import struct
 from collections.abc import Callable
 
 from .errors import RdmaError, WireError
-from .pipe import Pipe
-from .rdma import ADDRESS_BYTES, REMOTE_WRITE, Card, Memory, Patience, RingReader, status_name
+from .pages import PageRun
+from .pipe import STREAM, Pipe
+from .rdma import ADDRESS_BYTES, REMOTE_WRITE, Card, Memory, Patience, Region, RingReader, status_name
 from .ring_watch import RingWatch
 
 log = logging.getLogger("plover")
@@ -27,7 +28,10 @@ class RdmaPipe:
     """
 
     def __init__(self, card: Card, ring: int, ring_bytes: int, patience: Patience, on_data: Callable[[bytes], None],
-                 on_writable: Callable[[], None], on_broken: Callable[[str], None], high_water: int, limit: int) -> None:
+                 on_writable: Callable[[], None], on_broken: Callable[[str], None], high_water: int, limit: int,
+                 guest: Callable[[], Region | None] = lambda: None) -> None:
+        """``guest``: guest memory, registered, for pages that are sent without a copy."""
+        self._guest = guest
         self._ring, self.bytes, self._patience = ring, ring_bytes, patience
         self._on_broken, self._loop = on_broken, asyncio.get_running_loop()
         self._in, self._out = mmap.mmap(-1, ring_bytes), mmap.mmap(-1, ring_bytes)
@@ -71,6 +75,17 @@ class RdmaPipe:
             self._number, self._head = self._number + 1, head
         return head
 
+    def write_pages(self, run: PageRun, read_up_to: int, keep: int) -> int | None:
+        if self._guest() is None:  # the VM has ended since; who sent it is told so
+            return self.write(STREAM + bytes(run), read_up_to, keep)
+        if self._closed or self._head - read_up_to + keep > self.bytes:
+            return None
+        head = self._connection.pages(self._regions[1], self._theirs, self._their_ring, read_up_to - keep, self._head,
+                                      self._guest(), run.index, self._number + 1)
+        if head is not None:
+            self._number, self._head = self._number + 1, head
+        return head
+
     def _completions(self) -> None:
         self._connection.arm()
         while not self._closed and (done := self._connection.poll()):
@@ -87,7 +102,7 @@ class RdmaPipe:
                 frame = None if self._closed else self._reader.next()
                 if frame is None:
                     return
-                self._pipe.received(frame, self._reader.position)
+                self._pipe.received(frame, self._reader.position, self._reader.raw)
         except WireError as error:
             self._broken(str(error))
 

@@ -15,7 +15,7 @@ from .daemon import run_daemon
 from .director import Director
 from .disk_work import DiskWork
 from .durable import Store
-from .errors import InvariantViolation, NetworkError, PloverError, QemuError
+from .errors import InvariantViolation, NetworkError, PloverError, QemuError, RdmaError
 from .fence_agent import fence, words
 from .frames import announcements, wrap
 from .holder import HolderNote
@@ -90,18 +90,18 @@ class Replica(MemberDaemon):
     async def setup(self) -> None:
         adopted = self.holder.alive(running_qemu(self.config))
         self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted)
+        self.go_one_sided(self.core.consensus)
         if adopted:
             self.vm = Vm(self.config, self._on_output, self._on_vm_exit)
             self.core.facts = await self.vm.adopt()
             self.disk_work.watch(self.vm)
-            self.memory.map(self.config.ram_path)
+            await self._map_memory()
             log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
             self.watchdog.arm()  # it still is, if the daemon before us armed it
         elif running_qemu(self.config):
             await Vm(self.config, self._on_output, self._on_vm_exit).kill()
         if not adopted:
             self.watchdog.check()
-        self.go_one_sided(self.core.consensus)
         await self.links.start()
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
@@ -206,7 +206,7 @@ class Replica(MemberDaemon):
 
     def _on_vm_exit(self, why: str) -> None:
         self.vm = None
-        self.memory.unmap()
+        self._unmap_memory()
         self._note_holder()
         self.at().qemu_exited(why)
         self.run()
@@ -295,11 +295,11 @@ class Replica(MemberDaemon):
     async def _vm_do(self, vm: Vm, action: object) -> None:
         if isinstance(action, act.StartQemu):
             facts = await vm.start(action.incoming)
-            self.memory.map(self.config.ram_path)
+            await self._map_memory()
             self.disk_work.watch(vm)
             self.answer("qemu_ready", facts)
         elif isinstance(action, act.KillQemu):
-            self.memory.unmap()
+            self._unmap_memory()
             self._reaping = True
             try:
                 await vm.kill()
@@ -342,6 +342,19 @@ class Replica(MemberDaemon):
             self.answer("promoted")
         else:
             raise QemuError(f"no way to do {type(action).__name__}")
+
+    async def _map_memory(self) -> None:
+        self.memory.map(self.config.ram_path)
+        if self.rings:
+            try:
+                await self.rings.lend(self.memory)
+            except RdmaError as error:
+                log.warning("guest memory is copied before it is sent: %s", error)
+
+    def _unmap_memory(self) -> None:
+        if self.rings:
+            self.rings.take_back()
+        self.memory.unmap()
 
     async def _tap_worker(self) -> None:
         while True:

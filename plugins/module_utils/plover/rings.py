@@ -2,8 +2,10 @@
 """With ``transport: rdma``: what stands between a daemon and its links. The shell of :mod:`plover.onesided`."""
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from mmap import mmap
 from typing import Protocol
 
 from . import wire
@@ -11,9 +13,10 @@ from .config import Config
 from .consensus import Consensus
 from .devices import choose
 from .errors import WireError
+from .memory import GuestMemory
 from .onesided import OneSided
 from .peers import HIGH_WATER_BYTES, QUEUE_BYTES_MAX, Link, PeerLinks
-from .rdma import Card, Patience
+from .rdma import ON_DEMAND, Card, Patience, Region
 from .rdma_card import RdmaCard
 from .rdma_pipe import RdmaPipe
 from .verbs import ports
@@ -44,13 +47,36 @@ class Rings:
         self._ring_bytes, self._patience = config.rdma_ring_mib << 20, Patience(config.rdma_timeout, config.rdma_retry)
         self._device = Card(chosen.device, chosen.port, chosen.gid_index, config.rdma_mtu)
         self._card = RdmaCard(self._device, self._ring_bytes, self._patience, self)
+        self.guest: Region | None = None  # guest memory, as the card reads it
+        self._lending = 0
         links.make_pipe = self._make_pipe
         self.one_sided = OneSided(consensus, self._card, links.tag, owner.receive, time.time_ns() >> 24)
 
     def _make_pipe(self, link: Link) -> RdmaPipe:
         """Raises RdmaError."""
         return RdmaPipe(self._device, time.time_ns(), self._ring_bytes, self._patience, link.piped, self._links.on_writable,
-                        link.broken, HIGH_WATER_BYTES, QUEUE_BYTES_MAX)
+                        link.broken, HIGH_WATER_BYTES, QUEUE_BYTES_MAX, lambda: self.guest)
+
+    async def lend(self, memory: GuestMemory) -> None:
+        """Guest memory, for the card's reads: not pinned if the card can do without, else all of it. In a thread: that takes
+        long. Raises RdmaError, and then pages are copied.
+        """
+        self._lending += 1
+        await asyncio.to_thread(self._register, memory, memory.ram.map, self._lending)
+
+    def _register(self, memory: GuestMemory, mapped: mmap, lending: int) -> None:
+        region = self._device.region(mapped, ON_DEMAND if self._device.on_demand else 0)
+        if lending != self._lending:  # the VM has ended in the meantime
+            return region.close()
+        self.guest = region
+        memory.lent = True
+
+    def take_back(self) -> None:
+        """Before guest memory is unmapped."""
+        self._lending += 1
+        if self.guest:
+            self.guest.close()
+            self.guest = None
 
     def send(self, to: str, message: wire.Message) -> None:
         self.one_sided.send(self._loop.time(), to, message)
@@ -91,9 +117,11 @@ class Rings:
     def describe(self) -> dict[str, object]:
         """For the status: the device, and who is written to and by whom."""
         return {"device": self.choice.device, "port": self.choice.port, "gid_index": self.choice.gid_index,
+                "guest_memory": "copied" if not self.guest else "on demand" if self._device.on_demand else "pinned",
                 "writes_to": sorted(f for f, ring in self.one_sided.rings.items() if ring.ready),
                 "written_by": sorted(grant.leader for grant in self.one_sided.grants.values() if grant.open)}
 
     def stop(self) -> None:
+        self.take_back()
         self.one_sided.close()
         self._card.shutdown()

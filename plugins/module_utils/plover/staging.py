@@ -64,11 +64,11 @@ class Staging:
             if not (self._asked_again and come <= set(self.wrong)):
                 raise WireError(f"pages of syncvm {m.number} that were not asked for")
             self.wrong = array("I", (page for page in self.wrong if page not in come))
-        self._keep(index, data, m.payload)
+        self._keep(index, data, pg.digest_of(index, self._memory.hashes_of(data)))
 
-    def _keep(self, index: array, data: bytes | memoryview, payload: bytes) -> None:
+    def _keep(self, index: array, data: bytes | memoryview, digested: bytes) -> None:
         self.pages += len(index)
-        self.digest = chain_digest(self._memory, self.digest, payload)
+        self.digest = chain_digest(self._memory, self.digest, digested)
         self.staged.append((index, data))
 
     def on_end(self, m: wire.StageEnd) -> bool:

@@ -59,6 +59,7 @@ class LeaderSyncvm:
         self._divergent_hashes = array("Q")  # ours, of the divergent pages
         self._block_hashes: array | None = None  # the secondary's, of the divergent pages
         self._queue, self._next = array("I"), 0  # pages to send, how many are sent
+        self._lent = False  # pages of ours are read as they are sent: our VM must stand still until all is there
         self._parts: list[wire.StageBlocks] = []  # what is sent as blocks, not packed yet
         self._copies: list[memoryview] = []  # the divergent pages, of which blocks were sent, chunk by chunk
         self._resent = False
@@ -161,18 +162,22 @@ class LeaderSyncvm:
         out: list = []
         if self._next < len(self._queue):
             index = self._queue[self._next:self._next + pg.CHUNK_PAGES]
-            message = self._pages(index) if self._block_hashes is None else self._blocks(index)
-            self._next += len(index)
-            self._digest = chain_digest(self._memory, self._digest, message.payload)
-            if isinstance(message, wire.StageBlocks):
-                self._parts.append(message)
+            if self._block_hashes is None:
+                out.append(act.SendData(self._pages(index)))
             else:
-                self._sent["pages"] += len(message.payload)
-                out.append(act.SendData(message))
+                self._parts.append(self._blocks(index))
+                self._digest = chain_digest(self._memory, self._digest, self._parts[-1].payload)
+            self._next += len(index)
         return out + ([act.Yield()] if self._next < len(self._queue) else self._end_of_stage())
 
     def _pages(self, index: array) -> wire.StagePages:
-        payload = pg.pack(index, self._copied(index) if self._resent else self._memory.gather(index))
+        data = self._copied(index) if self._resent else self._memory.lend(index)
+        lent = isinstance(data, pg.PageRun)
+        self._lent = self._lent or lent
+        hashes = self._memory.hash(index) if lent else self._memory.hashes_of(data)
+        self._digest = chain_digest(self._memory, self._digest, pg.digest_of(index, hashes))
+        payload = pg.pack(index, data)
+        self._sent["pages"] += len(payload)
         return wire.StagePages(self.view, self.number, len(index), payload)
 
     def _blocks(self, index: array) -> wire.StageBlocks:
@@ -223,7 +228,7 @@ class LeaderSyncvm:
     @property
     def captured(self) -> bool:
         """What this syncvm sends no longer changes with our VM's memory. An audit looks at it once more."""
-        return self.phase in (PACK, WAIT_STAGED) and not self.audit
+        return self.phase in (PACK, WAIT_STAGED) and not self.audit and not self._lent
 
     def on_staged(self) -> None:
         if self.phase != WAIT_STAGED:

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import ClassVar, NamedTuple
 
 from .errors import WireError
+from .pages import PageRun, Parts
 
 MAGIC = b"PLVR"
 VERSION = 4
@@ -369,7 +370,7 @@ def cluster_tag(cluster_id: str) -> int:
     return zlib.crc32(cluster_id.encode())
 
 
-def encode(message: Message, tag: int) -> list[bytes]:
+def encode(message: Message, tag: int) -> list[bytes | PageRun]:
     """Buffers to send, in order; a payload is not copied."""
     cls, fixed, values, has_payload = _TYPES[message.TYPE]
     payload = message.payload if has_payload else b""
@@ -377,6 +378,8 @@ def encode(message: Message, tag: int) -> list[bytes]:
     if length > BODY_BYTES_MAX:
         raise WireError(f"{cls.__name__} of {length} bytes is over the limit of {BODY_BYTES_MAX}")
     head = HEADER.pack(MAGIC, VERSION, cls.TYPE, 0, tag, length) + fixed.pack(*values(message))
+    if isinstance(payload, Parts):
+        return [head, *payload.buffers]
     return [head, payload] if len(payload) else [head]
 
 
