@@ -176,6 +176,8 @@ class Member(Process):
 
     def link_up(self, other: str, channel: int) -> None:
         if channel == wire.CONTROL:
+            if self.one_sided:
+                self.one_sided.connected(other)
             self.call("connected", other)
 
     def link_down(self, channel: int) -> None:

@@ -49,6 +49,11 @@ class MemberDaemon(Daemon):
         else:
             self.receive(member, message)
 
+    def linked(self, member: str) -> None:
+        """A new control connection; the caller tells the consensus."""
+        if self.rings:
+            self.rings.one_sided.connected(member)
+
     def look(self) -> None:
         """Before silence is judged: what was written into our memory?"""
         if self.rings:

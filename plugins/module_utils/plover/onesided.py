@@ -201,6 +201,10 @@ class OneSided:
             self.deliver(src, message)
             self._heard(now, src, message)
 
+    def connected(self, src: str) -> None:
+        """A new connection for messages: the member may have started anew, and its ring be gone. It will offer another."""
+        self._drop_ring(src)
+
     def _heard(self, now: float, src: str, message: wire.Message) -> None:
         """By message: our leader gets a ring if it has none, or no longer uses it."""
         cons = self.consensus

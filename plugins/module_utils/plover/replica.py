@@ -181,6 +181,7 @@ class Replica(MemberDaemon):
 
     def _on_link_up(self, member: str, channel: int) -> None:
         if channel == wire.CONTROL:
+            self.linked(member)
             self.at().connected(member)
             self.run()
 

@@ -101,9 +101,15 @@ class Rings:
         try:
             self.poll()
         except WireError as error:
-            log.error("a leader's ring: %s", error)
-            self.one_sided.seal(self._loop.time())
+            log.error("a leader's ring: %s; it is taken away", error)
+            self._take_away()
         self._owner.run()
+
+    def _take_away(self) -> None:
+        try:
+            self.one_sided.seal(self._loop.time())
+        except WireError as error:
+            log.error("a leader's ring: %s", error)
 
     def written(self, follower: str, ring: int, number: int, ok: bool) -> None:
         self.one_sided.written(self._loop.time(), follower, ring, number, ok)

@@ -59,6 +59,7 @@ class Witness(MemberDaemon):
         """A witness leads nothing."""
 
     def _on_link_up(self, member: str, channel: int) -> None:
+        self.linked(member)
         self.consensus.connected(member)
 
     def run(self) -> None:
