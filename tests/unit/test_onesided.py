@@ -101,7 +101,7 @@ def test_what_is_not_awaited_changes_nothing(message):
 def test_before_a_vote_the_permission_goes_and_what_landed_counts():
     consensus, one, card = with_ring()
     card.frames = [frame(append(0, 1, 2, 3))]
-    one.receive(1.0, "secondary", wire.VoteRequest(2, False, False, 1, 1, 3, 0, 0))
+    one.receive(1.0, "secondary", wire.VoteRequest(2, False, True, 1, 1, 3, 0, 0))  # the leader itself asked for it
     assert card.asked[-1] == ("revoke", "primary") and not card.frames
     reply, = [o.message for o in consensus.take() if isinstance(getattr(o, "message", None), wire.VoteReply)]
     assert reply.granted and reply.ahead and last_index(reply.payload, 0) == 3
