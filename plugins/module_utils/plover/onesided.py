@@ -304,6 +304,9 @@ class OneSided:
         ring = self._leading_ring(src)
         if ring is None or ring.ring != ring_id:
             return
+        if ring.stalled:  # it may have read on
+            ring.stalled = False
+            self.consensus.connected(src)
         now_seen, seen = Counters.unpacked(data), ring.seen
         if now_seen is None or now_seen.ring != ring_id or now_seen == seen:
             return  # it did nothing since, or is just at it: we look again
@@ -319,15 +322,12 @@ class OneSided:
                 ring.agrees = True
                 self.consensus.stored(src, ring.view, ring.landed, 0)
             self.deliver(src, wire.AppendAck(ring.view, now_seen.appended, ok))
-        if ring.stalled:
-            ring.stalled = False
-            self.consensus.connected(src)
 
     def tick(self, now: float) -> None:
         self._now = now
         for follower in list(self.rings):
             ring = self._leading_ring(follower)
-            if ring and ring.ready and not (ring.agrees and self.consensus.record_committed):
+            if ring and ring.ready and (ring.stalled or not (ring.agrees and self.consensus.record_committed)):
                 self.card.read(follower)  # we wait for its word
             elif ring and not ring.ready and now - ring.since > ACCEPT_S:
                 self._drop_ring(follower)  # its "ready" is lost: go on by message, which gets us another offer

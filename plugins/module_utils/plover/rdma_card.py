@@ -167,8 +167,12 @@ class RdmaCard:
     def write(self, follower: str, frame: bytes) -> int | None:
         outgoing = self._outgoing[follower]
         number = outgoing.number + 1
-        head = outgoing.connection.frame(outgoing.region, outgoing.place, outgoing.ring, outgoing.tail, outgoing.head, frame,
-                                         number)
+        try:
+            head = outgoing.connection.frame(outgoing.region, outgoing.place, outgoing.ring, outgoing.tail, outgoing.head,
+                                             frame, number)
+        except RdmaError as error:
+            self._refused(follower, outgoing, error)
+            head = outgoing.head
         if head is None:
             return None
         outgoing.number, outgoing.head = number, head
@@ -177,9 +181,18 @@ class RdmaCard:
     def read(self, follower: str) -> None:
         outgoing = self._outgoing[follower]
         place = outgoing.place
-        if not outgoing.reading:
+        if outgoing.reading:
+            return
+        try:
             outgoing.reading = outgoing.connection.read(outgoing.region, place.length, _READ_UP_TO.size + COUNTERS_BYTES,
                                                         place.address + place.length, place.rkey, READ)
+        except RdmaError as error:
+            self._refused(follower, outgoing, error)
+
+    def _refused(self, follower: str, outgoing: _Outgoing, error: RdmaError) -> None:
+        """The card takes nothing more for this connection; told of as any failure is, after what is going on now."""
+        log.warning("ring of %s: %s", follower, error)
+        self._loop.call_soon(self._events.written, follower, outgoing.ring, outgoing.number, False)
 
     def _completions(self, follower: str, outgoing: _Outgoing) -> None:
         outgoing.connection.arm()

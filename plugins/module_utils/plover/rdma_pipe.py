@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .errors import RdmaError, WireError
 from .pages import PageRun
-from .pipe import STREAM, Pipe
+from .pipe import Pipe
 from .rdma import ADDRESS_BYTES, REMOTE_WRITE, Card, Memory, Patience, Region, RingReader, status_name
 from .ring_watch import RingWatch
 
@@ -67,24 +67,27 @@ class RdmaPipe:
         self._pipe.send(buffers)
 
     def write(self, frame: bytes, read_up_to: int, keep: int) -> int | None:
+        return self._put(self._connection.frame, (frame,), read_up_to, keep)
+
+    def _put(self, put: Callable[..., int | None], what: tuple, read_up_to: int, keep: int) -> int | None:
         if self._closed or self._head - read_up_to + keep > self.bytes:
             return None
-        head = self._connection.frame(self._regions[1], self._theirs, self._their_ring, read_up_to - keep, self._head, frame,
-                                      self._number + 1)
+        try:
+            head = put(self._regions[1], self._theirs, self._their_ring, read_up_to - keep, self._head, *what,
+                       self._number + 1)
+        except RdmaError as error:
+            self._loop.call_soon(self._broken, str(error))  # after what is going on now
+            return None
         if head is not None:
             self._number, self._head = self._number + 1, head
         return head
 
     def write_pages(self, run: PageRun, read_up_to: int, keep: int) -> int | None:
-        if self._guest() is None:  # the VM has ended since; who sent it is told so
-            return self.write(STREAM + bytes(run), read_up_to, keep)
-        if self._closed or self._head - read_up_to + keep > self.bytes:
+        guest = self._guest()
+        if guest is None:  # the VM has ended since, and what its pages are a part of is given up
+            self._loop.call_soon(self._broken, "pages were to be sent of a VM that has ended")
             return None
-        head = self._connection.pages(self._regions[1], self._theirs, self._their_ring, read_up_to - keep, self._head,
-                                      self._guest(), run.index, self._number + 1)
-        if head is not None:
-            self._number, self._head = self._number + 1, head
-        return head
+        return self._put(self._connection.pages, (guest, run.index), read_up_to, keep)
 
     def _completions(self) -> None:
         self._connection.arm()
