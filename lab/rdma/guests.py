@@ -64,6 +64,9 @@ class Guest:
         return words
 
     def start(self) -> None:
+        """If it is not running."""
+        if self.process is not None and self.process.poll() is None:
+            return
         self.process = subprocess.Popen(in_netns(*self._command), stdin=subprocess.DEVNULL,
                                         stdout=(self.folder / "qemu.txt").open("ab"), stderr=subprocess.STDOUT)
 

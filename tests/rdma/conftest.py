@@ -14,17 +14,27 @@ NAMES = ("primary", "secondary", "witness")
 ENV = {"PYTHONPATH": "/plover/plugins/module_utils:/plover", "PLOVER_NATIVE_DIR": "/plover/native/build"}
 
 
+@pytest.fixture
+def guests(group):
+    """All of them up, whatever the test before did to one."""
+    for guest in group.guests.values():
+        guest.start()
+    for guest in group.guests.values():
+        guest.wait_up()
+    return group
+
+
 @pytest.fixture(scope="session")
-def guests():
+def group():
     with tempfile.TemporaryDirectory(prefix="plover-rdma-") as folder:
         group = Guests(Path(folder), NAMES)
         try:
-            yield group.start()
+            yield group
         finally:
             group.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def inside(guests):
     """Runs a program of inside/ in a guest; what it printed."""
     def run(guest: str, program: str, *arguments: str, timeout_s: float = 60) -> str:

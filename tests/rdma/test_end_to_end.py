@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import qemu.qmp
 
 from lab.guest_image import CMDLINE
@@ -97,7 +98,16 @@ def wait(guests: Guests, what: str, condition, limit_s: float) -> None:
     raise AssertionError(f"waited {limit_s} s in vain for {what}:\n" + "\n".join(logs))
 
 
-def test_a_vm_is_protected_over_rdma_and_outlives_its_host(guests):
+@pytest.fixture
+def hosts(guests):
+    """The guests; what runs in them afterwards goes with them."""
+    yield guests
+    for name in NAMES:
+        guests[name].power_off()
+
+
+def test_a_vm_is_protected_over_rdma_and_outlives_its_host(hosts):
+    guests = hosts
     prepare(guests)
     start(guests)
     wait(guests, "the VM's Redis", lambda: redis(["PING"]) == ["+PONG"], 300)
