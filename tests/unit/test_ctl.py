@@ -14,7 +14,7 @@ from cluster import settings
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from plover import ctl, ctl_server, wire
+from plover import ctl, ctl_server, verbs, wire
 from plover.config import Config
 from plover.ctl_server import LINE_BYTES_MAX, ControlServer
 from plover.witness import Witness
@@ -121,6 +121,27 @@ def test_status_tells_protected_degraded_and_down_apart(host, capsys, in_sync, c
     assert run_ctl(host, "status", "-o", "json", in_sync=in_sync) == code
     reply = json.loads(capsys.readouterr().out)
     assert (reply["ok"], reply["service"], reply["leader"]) == (True, service, "primary" if in_sync else None)
+
+
+@pytest.mark.parametrize("writes_to, written_by, words", [
+    (["secondary", "witness"], [], "RDMA: rxe0 port 1, writes to secondary, witness"),
+    ([], ["primary"], "RDMA: rxe0 port 1, written by primary"), ([], [], "RDMA: rxe0 port 1, no ring yet: messages by TCP")])
+def test_status_tells_who_writes_to_whom(host, capsys, monkeypatch, writes_to, written_by, words):
+    rdma = {"device": "rxe0", "port": 1, "gid_index": 1, "guest_memory": "pinned", "writes_to": writes_to,
+            "written_by": written_by}
+    monkeypatch.setattr(Witness, "transport", lambda self: {"transport": "rdma", "rdma": rdma})
+    run_ctl(host, "status", in_sync=BOTH)
+    assert f"  {words}\n" in capsys.readouterr().out
+
+
+def test_rdma_check_without_a_device_fails_with_the_remedy(host, capsys, monkeypatch):
+    """This machine has none; the guests of tests/rdma have one."""
+    monkeypatch.setattr(verbs, "ports", lambda: [])
+    assert ctl.main(["rdma", "check", "--address", "10.0.0.1"]) == 1
+    assert "PROBLEM: transport: rdma, but this host has no RDMA device; role 'ofed' makes one" in capsys.readouterr().out
+    assert ctl.main(["rdma", "check", "-o", "json"]) == 1
+    reply = json.loads(capsys.readouterr().out)
+    assert not reply["ok"] and reply["chosen"] is None and reply["address"] == reply["address"].strip()
 
 
 def test_status_without_a_daemon_is_down_and_names_the_units(host, capsys):

@@ -59,6 +59,11 @@ def show_status(reply: dict) -> None:
     print(f"  {reply['service']} for {history.duration(reply['since'])}{because}")
     if set(reply.get("fencing", {}).values()) - {"always", "off"}:
         print("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
+    rdma = reply.get("rdma")
+    if rdma:
+        whom = [f"{what} {', '.join(rdma[key])}" for what, key in (("writes to", "writes_to"), ("written by", "written_by"))
+                if rdma[key]]
+        print(f"  RDMA: {rdma['device']} port {rdma['port']}, " + ("; ".join(whom) or "no ring yet: messages by TCP"))
     last = reply.get("last_syncvm")
     if last:
         print(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
