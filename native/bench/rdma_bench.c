@@ -3,6 +3,7 @@
  *
  *   rdma_bench serve  DEVICE GID PORT                               the follower: one session after the other
  *   rdma_bench commit DEVICE GID PORT HOST PAYLOAD COUNT            one frame, its completion, the next frame
+ *   rdma_bench busy   DEVICE GID PORT HOST PAYLOAD COUNT            the same, to a follower that looks without a pause
  *   rdma_bench frames DEVICE GID PORT HOST PART-KIB COUNT           pages as the runtime sends them: in frames
  *   rdma_bench pages  DEVICE GID PORT HOST PAGES-A-WRITE COUNT      pages out of guest memory itself
  *
@@ -22,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum mode { COMMIT = 1, FRAMES = 2, PAGES = 3 };
+enum mode { COMMIT = 1, FRAMES = 2, PAGES = 3, BUSY = 4 }; /* BUSY: commits to a follower that never sleeps */
 enum { PAGE = 4096, DEPTH = 512, RING = 8 << 20, STAGING = 16 << 20, GUEST = 64 << 20, KEPT = 4096 }; /* as the runtime has them */
 /* As plugins/module_utils/plover/ring_watch.py has them. */
 static const int64_t SPIN = 20000, PAUSE = 500000, LIMIT = 100000000, HALF_FROM = 100000, HALF_TO = 50000000;
@@ -63,8 +64,7 @@ static int64_t now_ns(void)
 
 static void rest(int64_t ns)
 {
-    struct timespec time = {ns / 1000000000, ns % 1000000000};
-    nanosleep(&time, NULL);
+    nanosleep(&(struct timespec){ns / 1000000000, ns % 1000000000}, NULL);
 }
 
 static void *memory(size_t bytes)
@@ -116,10 +116,7 @@ static void close_end(end *e)
     munmap(in, in_bytes + PAGE), munmap(out, RING + PAGE);
 }
 
-static void *in_memory(const end *e, uint64_t offset)
-{
-    return (uint8_t *)(uintptr_t)e->in.address + offset;
-}
+static void *in_memory(const end *e, uint64_t offset) { return (uint8_t *)(uintptr_t)e->in.address + offset; }
 
 /* Takes completions; a request that failed ends the run. */
 static unsigned complete(end *e, int64_t spin)
@@ -151,7 +148,7 @@ static int next(end *e, plover_range *payload)
 }
 
 /* The next frame, waited for as the daemon's thread does. */
-static plover_range wait_next(end *e)
+static plover_range wait_next(end *e, int64_t spin)
 {
     static const volatile uint32_t never = 0;
     const int64_t until = now_ns() + PATIENCE_NS;
@@ -159,7 +156,7 @@ static plover_range wait_next(end *e)
     int64_t half = HALF_FROM;
     while (!next(e, &payload)) {
         if (now_ns() > until) die("no frame");
-        if (plover_ring_wait(in_memory(e, 0), RING, ID, e->position, SPIN, PAUSE, LIMIT, &never) != 1) continue;
+        if (plover_ring_wait(in_memory(e, 0), RING, ID, e->position, spin, PAUSE, LIMIT, &never) != 1) continue;
         if (next(e, &payload)) break;
         rest(half); /* a part of it is there */
         half = half * 2 < HALF_TO ? half * 2 : HALF_TO;
@@ -180,9 +177,9 @@ static uint64_t read_frames(end *e, const hello *leader, uint8_t *staging)
 {
     uint64_t told = e->position, at = 0, n = 0;
     for (; n < leader->count; n++) {
-        const plover_range payload = wait_next(e);
+        const plover_range payload = wait_next(e, leader->mode == BUSY ? LIMIT : SPIN);
         complete(e, 0);
-        if (leader->mode == COMMIT) {
+        if (leader->mode != FRAMES) {
             uint64_t number;
             memcpy(&number, in_memory(e, payload.offset), 8);
             if (number != n) break;
@@ -203,7 +200,8 @@ static void follow(int fd, char **arguments)
     char over;
     end e;
     hear(fd, &leader, sizeof leader);
-    if (leader.mode != COMMIT && (!leader.part || leader.part > RING / 4 || STAGING % leader.part)) die("a strange leader");
+    const int transfer = leader.mode == FRAMES || leader.mode == PAGES;
+    if (transfer && (!leader.part || leader.part > RING / 4 || STAGING % leader.part)) die("a strange leader");
     open_end(&e, arguments, leader.mode == PAGES ? STAGING : RING);
     connect_end(&e, &leader);
     own = (hello){leader.mode, e.in.rkey, leader.count, leader.part, e.in.address, e.own};
@@ -212,7 +210,7 @@ static void follow(int fd, char **arguments)
     verdict read = {leader.count, 0};
     if (leader.mode != PAGES) read.count = read_frames(&e, &leader, staging);
     hear(fd, &over, 1);
-    if (leader.mode != COMMIT) read.hash = plover_cityhash64(staging, STAGING);
+    if (transfer) read.hash = plover_cityhash64(staging, STAGING);
     tell(fd, &read, sizeof read);
     if (leader.mode != PAGES) munmap(staging, STAGING);
     close_end(&e);
@@ -280,14 +278,14 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int commit(char **arguments, uint64_t payload, uint64_t count)
+static int commit(char **arguments, enum mode mode, uint64_t payload, uint64_t count)
 {
     const uint64_t warm = count / 10;
     double *us = calloc(count, sizeof *us);
     uint8_t data[4096] = {0};
     end e;
     if (!us || payload < 8 || payload > sizeof data) die("arguments");
-    const int fd = join(&e, arguments, COMMIT, count + warm, payload);
+    const int fd = join(&e, arguments, mode, count + warm, payload);
     for (uint64_t n = 0; n < count + warm; n++) {
         memcpy(data, &n, sizeof n);
         if (e.head - e.tail > RING / 2) look_at_tail(&e);
@@ -305,10 +303,7 @@ static int commit(char **arguments, uint64_t payload, uint64_t count)
 }
 
 /* Dirty pages lie here and there. */
-static uint8_t *page_of(uint8_t *guest, uint64_t n)
-{
-    return guest + n * 4099 % (GUEST / PAGE) * PAGE;
-}
+static uint8_t *page_of(uint8_t *guest, uint64_t n) { return guest + n * 4099 % (GUEST / PAGE) * PAGE; }
 
 static uint8_t *guest_memory(void)
 {
@@ -395,7 +390,8 @@ int main(int argc, char **argv)
     if (argc == 5 && !strcmp(argv[1], "serve")) serve(rest_of);
     if (argc == 8) {
         const uint64_t size = strtoull(argv[6], NULL, 10), count = strtoull(argv[7], NULL, 10);
-        if (!strcmp(argv[1], "commit")) return commit(rest_of, size, count);
+        if (!strcmp(argv[1], "commit")) return commit(rest_of, COMMIT, size, count);
+        if (!strcmp(argv[1], "busy")) return commit(rest_of, BUSY, size, count);
         if (!strcmp(argv[1], "frames")) return transfer(rest_of, FRAMES, size << 10, count);
         if (!strcmp(argv[1], "pages")) return transfer(rest_of, PAGES, size * PAGE, count);
     }
