@@ -24,15 +24,15 @@
 #include <unistd.h>
 
 enum mode { COMMIT = 1, FRAMES = 2, PAGES = 3, BUSY = 4 }; /* BUSY: commits to a follower that never sleeps */
-enum { PAGE = 4096, DEPTH = 512, RING = 8 << 20, STAGING = 16 << 20, GUEST = 64 << 20, KEPT = 4096 }; /* as the runtime has them */
-/* As plugins/module_utils/plover/ring_watch.py has them. */
+enum { PAGE = 4096, DEPTH = 512, RING = 8 << 20, STAGING = 16 << 20, GUEST = 64 << 20, KEPT = 4096 };
+/* RING, DEPTH, KEPT and these are the runtime's (config.py, rdma_pipe.py, pipe.py, ring_watch.py). */
 static const int64_t SPIN = 20000, PAUSE = 500000, LIMIT = 100000000, HALF_FROM = 100000, HALF_TO = 50000000;
 static const int64_t PATIENCE_NS = 20ll * 1000000000;
 static const uint64_t ID = 7; /* of every ring */
 
 typedef struct { /* each end's first word; the leader's says what the session is, the follower gives mode and count back */
     uint32_t mode, rkey;
-    uint64_t count, part, ring; /* frames or writes; bytes of pages in each; where the memory lies that the other may write */
+    uint64_t count, part, ring; /* frames or writes; bytes of pages in each; where what the other may write lies */
     plover_address address;
 } hello;
 
@@ -62,10 +62,7 @@ static int64_t now_ns(void)
     return (int64_t)at.tv_sec * 1000000000 + at.tv_nsec;
 }
 
-static void rest(int64_t ns)
-{
-    nanosleep(&(struct timespec){ns / 1000000000, ns % 1000000000}, NULL);
-}
+static void rest(int64_t ns) { nanosleep(&(struct timespec){ns / 1000000000, ns % 1000000000}, NULL); }
 
 static void *memory(size_t bytes)
 {
@@ -239,7 +236,8 @@ static int join(end *e, char **arguments, uint32_t mode, uint64_t count, uint64_
     open_end(e, arguments, RING);
     own = (hello){mode, e->in.rkey, count, part, e->in.address, e->own};
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    if (inet_pton(AF_INET, arguments[3], &to.sin_addr) != 1 || connect(fd, (struct sockaddr *)&to, sizeof to)) die("follower");
+    if (inet_pton(AF_INET, arguments[3], &to.sin_addr) != 1) die("HOST");
+    if (connect(fd, (struct sockaddr *)&to, sizeof to)) die("follower");
     tell(fd, &own, sizeof own);
     hear(fd, &follower, sizeof follower);
     connect_end(e, &follower);
