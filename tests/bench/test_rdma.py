@@ -17,7 +17,7 @@ RULE = "-" * 87 + "\n"
 LATENCY = (RULE + " Mtu             : 1024[B]\n" + RULE +
            " #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]   "
            "99% percentile[usec]   99.9% percentile[usec] \n"
-           " 136     1000          127.66         8078.16      221.67   \t       1469.87     \t1726.53\t\t6368.43 \t8078.16\n"
+           " 136     1000          127.66         8078.16      221.67   \t    1469.87     \t1726.53\t\t6368.43 \t8078.16\n"
            + RULE)
 BANDWIDTH = (RULE + " #bytes     #iterations    BW peak[MB/sec]    BW average[MB/sec]   MsgRate[Mpps]\n"
              " 262144     100              19.98              19.18  \t\t   0.000077\n" + RULE)
