@@ -2,7 +2,11 @@
 """What plover-rxe.service runs (role ofed), on a real kernel with rdma_rxe: makes the device once, and refuses clearly."""
 from __future__ import annotations
 
+import json
+
 import pytest
+
+from .conftest import ENV
 
 SCRIPT = "/plover/roles/ofed/files/plover-rxe"
 
@@ -59,3 +63,29 @@ def test_what_cannot_be_is_refused_and_nothing_changed(host, words, says):
 
 def test_words_that_are_missing(host):
     assert make(host, "rxe0") == (2, f"usage: {SCRIPT} DEVICE INTERFACE")
+
+
+def check(host, settings: dict) -> tuple[int, str]:
+    """As role runtime tries it before the members start."""
+    done = host.run("python3", "-m", "plover.ctl", "rdma", "check", "--address", host.ip, "--settings", json.dumps(settings),
+                    check=False, **ENV)
+    return done["rc"], done["out"] + done["err"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"rdma_device": "rxe0", "rdma_port": 1, "rdma_ring_mib": 16}])
+def test_the_trial_before_the_members_start_is_passed(host, settings):
+    host.run("rdma", "link", "delete", "rxe0")
+    make(host, "rxe0", "eth0")
+    code, said = check(host, settings)
+    assert code == 0 and "chosen: rxe0 port 1" in said and "PROBLEM" not in said, said
+
+
+def test_the_trial_heeds_the_vm_s_settings(host):
+    code, said = check(host, {"rdma_device": "mlx5_0"})
+    assert code == 1 and "PROBLEM: rdma_device, rdma_port: there is no mlx5_0" in said, said
+
+
+def test_the_trial_without_a_device_says_how_one_is_made(host):
+    host.run("rdma", "link", "delete", "rxe0")
+    code, said = check(host, {})
+    assert code == 1 and "PROBLEM: transport: rdma, but this host has no RDMA device; role 'ofed' makes one" in said, said
