@@ -18,12 +18,13 @@ for module in $(echo "$modules" | tr ',' ' '); do
         *) unloaded="$unloaded $module" ;;
     esac
 done
-[ "$interface" != - ] || interface=$(ip -br addr | awk -v a="$address/" '{for (i = 3; i <= NF; i++) if (index($i, a) == 1) print $1}' |
-    cut -d@ -f1 | head -n 1)
+[ "$interface" != - ] || interface=$(ip -br addr |
+    awk -v a="$address/" '{for (i = 3; i <= NF; i++) if (index($i, a) == 1) print $1}' | cut -d@ -f1 | head -n 1)
 there=false; [ -n "$interface" ] && [ -e "/sys/class/net/$interface" ] && there=true
 headers=false; [ -e "/lib/modules/$(uname -r)/build" ] && headers=true
 container=$(systemd-detect-virt --container 2>/dev/null)
-members=$(systemctl list-units --plain --no-legend --state=active 'plover-witness@*' 'plover-replica@*' 2>/dev/null | awk '{print $1}')
+members=$(systemctl list-units --plain --no-legend --state=active 'plover-witness@*' 'plover-replica@*' 2>/dev/null |
+    awk '{print $1}')
 version=$(ofed_info -s 2>/dev/null | head -n 1 | tr -d ': "')
 . /etc/os-release
 # shellcheck disable=SC2086 # lists of words

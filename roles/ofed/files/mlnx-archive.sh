@@ -7,7 +7,8 @@ version='' distribution='' machine=''
 if [ "$sum" = "$wanted" ]; then
     folder=$(mktemp -d) || exit 1
     trap 'rm -rf "$folder"' EXIT
-    tar -xf "$archive" -C "$folder" --no-same-owner --wildcards --no-wildcards-match-slash '*/.mlnx' '*/distro' '*/arch' 2>/dev/null
+    tar -xf "$archive" -C "$folder" --no-same-owner --wildcards --no-wildcards-match-slash \
+        '*/.mlnx' '*/distro' '*/arch' 2>/dev/null
     word() { cat "$folder"/*/"$1" 2>/dev/null | head -n 1 | tr -cd 'A-Za-z0-9._ -' | cut -d' ' -f1; }
     version=$(word .mlnx) distribution=$(word distro) machine=$(word arch)
 fi
