@@ -8,7 +8,7 @@ from lab.__main__ import up
 from lab.hosts import HOSTS, down
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fresh_hosts():
     """Three hosts on which nothing of Plover was ever installed, and the inventory that leads to them."""
     assert down() == []

@@ -268,3 +268,18 @@ def test_the_socket_is_for_root_only_and_replaces_an_old_one(folder):
 def test_an_answer_that_takes_too_long_is_told(host, capsys):
     assert run_ctl(host, "switchover", operator=Says(asyncio.TimeoutError())) == 1
     assert "no answer in time; see 'ploverctl status'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("{", "is not JSON"), ("[]", "must be an object"), ('{"rdma_speed": 1}', "must be an object of settings rdma_*"),
+    ('{"port": 7420}', "must be an object of settings rdma_*"), ('{"rdma_retry": 7}', "rdma_retry: 7 is out of range"),
+    ('{"rdma_device": 1}', "rdma_device: must be of type str")])
+def test_settings_for_rdma_check_that_make_no_sense_are_refused(text, says, capsys):
+    with pytest.raises(SystemExit):
+        ctl.main(["rdma", "check", "--address", "192.0.2.1", "--settings", text])
+    assert says in capsys.readouterr().err
+
+
+def test_settings_for_rdma_check():
+    words = ["rdma", "check", "--address", "192.0.2.1", "--settings", '{"rdma_device": "mlx5_0", "rdma_port": 1}']
+    assert ctl.parser().parse_args(words).settings == {"rdma_device": "mlx5_0", "rdma_port": 1}

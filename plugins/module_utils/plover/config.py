@@ -227,6 +227,11 @@ def _check_value(key: str, row: Setting, value: Any) -> list[str]:
     return []
 
 
+def check_value(key: str, value: Any) -> list[str]:
+    """What is wrong with one setting's value, by itself."""
+    return _check_value(key, SETTINGS[key], value)
+
+
 def _check_members(values: dict[str, Any]) -> list[str]:
     out, members = [], values["members"]
     for name, member in members.items():

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from . import __version__, history
-from .config import CONFIG_DIR, SETTINGS, Config
+from .config import CONFIG_DIR, SETTINGS, Config, check_value
 from .errors import ConfigError
 from .status import DOWN, EXIT
 
@@ -117,11 +117,24 @@ def failover(config: Config, options: argparse.Namespace) -> int:
     return 1
 
 
+def rdma_settings(text: str) -> dict:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is not JSON ({error})") from error
+    if not isinstance(values, dict) or any(not key.startswith("rdma_") or key not in SETTINGS for key in values):
+        raise argparse.ArgumentTypeError("must be an object of settings rdma_*")
+    problems = [problem for key, value in values.items() for problem in check_value(key, value)]
+    if problems:
+        raise argparse.ArgumentTypeError("; ".join(problems))
+    return values
+
+
 def rdma_check(options: argparse.Namespace) -> int:
     """Works without a VM too, given an address."""
     from .rdma_check import check, show  # hosts without RDMA lack what it imports
     from .verbs import ports
-    values = {key: row.default for key, row in SETTINGS.items()}
+    values = {**{key: row.default for key, row in SETTINGS.items()}, **options.settings}
     if not options.address:
         values = pick_config(options.vm).values
         options.address = values["members"][values["member"]]["address"]
@@ -153,6 +166,8 @@ def parser() -> argparse.ArgumentParser:
     rdma = commands.add_parser("rdma", help="'rdma check': what 'transport: rdma' would use here, and does it work")
     rdma.add_argument("what", choices=("check",))
     rdma.add_argument("--address", help="this host's replication address (default: as the VM's settings say)")
+    rdma.add_argument("--settings", type=rdma_settings, default={}, metavar="JSON",
+                      help='with --address: settings rdma_*, as {"rdma_device": "mlx5_0"}, in place of the defaults')
     rdma.add_argument("-o", choices=("text", "json"), default="text", dest="format")
     cold = commands.add_parser("cold-start", help="boot the VM afresh after its state was lost on all hosts")
     cold.add_argument("--yes", action="store_true", help="I know that the VM's memory is lost")

@@ -1,10 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Read-only look at a host: ADDRESS BRIDGE-MEMBER BRIDGE MEMORY-MIB TRACKING ACCEL NAME=PORT,... A line per problem; status 1 if any.
-address=$1 member=$2 bridge=$3 memory=$4 tracking=$5 accel=$6 ports=$7
+# Read-only look at a host: ADDRESS BRIDGE-MEMBER BRIDGE MEMORY-MIB TRACKING ACCEL NAME=PORT,... RDMA-VM A line per problem; status 1 if any.
+address=$1 member=$2 bridge=$3 memory=$4 tracking=$5 accel=$6 ports=$7 rdma=$8
 bad=0
 problem() { echo "$(hostname): $*"; bad=1; }
 ip -br addr | grep -q " $address/" || problem "plover_replication_address: $address is on no card of this host"
+# Without a stack that makes one, the device must be there.
+[ "$rdma" = - ] || [ -n "$(ls /sys/class/infiniband 2>/dev/null)" ] ||
+    problem "plover_rdma_stack: none, but the transport of $rdma is rdma and this host has no RDMA device; set it" \
+        "to distro, mlnx or soft-roce (role ofed), or settings.transport of $rdma to tcp"
 command -v python3 >/dev/null || problem "python3 is missing; install it"
 if [ "$memory" -gt 0 ]; then
     [ -e "/sys/class/net/$bridge/bridge" ] || [ -e "/sys/class/net/$member" ] ||
