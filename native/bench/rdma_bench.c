@@ -4,8 +4,8 @@
  *   rdma_bench serve  DEVICE GID PORT                               the follower: one session after the other
  *   rdma_bench commit DEVICE GID PORT HOST PAYLOAD COUNT            one frame, its completion, the next frame
  *   rdma_bench busy   DEVICE GID PORT HOST PAYLOAD COUNT            the same, to a follower that looks without a pause
- *   rdma_bench frames DEVICE GID PORT HOST PART-KIB COUNT           pages as the runtime sends them: in frames
- *   rdma_bench pages  DEVICE GID PORT HOST PAGES-A-WRITE COUNT      pages out of guest memory itself
+ *   rdma_bench pages  DEVICE GID PORT HOST PART-KIB COUNT           pages that the card gathers from guest memory: raw frames
+ *   rdma_bench frames DEVICE GID PORT HOST PART-KIB COUNT           pages copied into frames, as all else is sent
  *
  * The leader prints one line of JSON. bench/rdma_inside.py speaks to `serve` too: the two structs are its protocol.
  */
@@ -141,7 +141,7 @@ static int put(end *e, const void *data, size_t length, uint64_t keep)
 
 static int next(end *e, plover_range *payload)
 {
-    return plover_ring_next(in_memory(e, 0), RING, ID, &e->position, payload) == 1;
+    return plover_ring_next(in_memory(e, 0), RING, ID, &e->position, payload) > 0;
 }
 
 /* The next frame, waited for as the daemon's thread does. */
@@ -176,15 +176,16 @@ static uint64_t read_frames(end *e, const hello *leader, uint8_t *staging)
     for (; n < leader->count; n++) {
         const plover_range payload = wait_next(e, leader->mode == BUSY ? LIMIT : SPIN);
         complete(e, 0);
-        if (leader->mode != FRAMES) {
+        if (leader->mode != FRAMES && leader->mode != PAGES) {
             uint64_t number;
             memcpy(&number, in_memory(e, payload.offset), 8);
             if (number != n) break;
             memcpy(in_memory(e, RING), &e->position, 8); /* the leader reads it */
             continue;
         }
-        if (payload.length != leader->part + 1) break;
-        memcpy(staging + at, in_memory(e, payload.offset + 1), leader->part);
+        const unsigned kind = leader->mode == FRAMES; /* a raw frame has no byte that tells its kind */
+        if (payload.length != leader->part + kind) break;
+        memcpy(staging + at, in_memory(e, payload.offset + kind), leader->part);
         at = (at + leader->part) % STAGING;
         if (e->position - told > RING / 4 || n == leader->count - 1) say_read_up_to(e), told = e->position;
     }
@@ -199,17 +200,17 @@ static void follow(int fd, char **arguments)
     hear(fd, &leader, sizeof leader);
     const int transfer = leader.mode == FRAMES || leader.mode == PAGES;
     if (transfer && (!leader.part || leader.part > RING / 4 || STAGING % leader.part)) die("a strange leader");
-    open_end(&e, arguments, leader.mode == PAGES ? STAGING : RING);
+    open_end(&e, arguments, RING);
     connect_end(&e, &leader);
     own = (hello){leader.mode, e.in.rkey, leader.count, leader.part, e.in.address, e.own};
-    uint8_t *staging = leader.mode == PAGES ? in_memory(&e, 0) : memory(STAGING);
+    uint8_t *staging = memory(STAGING);
     tell(fd, &own, sizeof own);
     verdict read = {leader.count, 0};
-    if (leader.mode != PAGES) read.count = read_frames(&e, &leader, staging);
+    read.count = read_frames(&e, &leader, staging);
     hear(fd, &over, 1);
     if (transfer) read.hash = plover_cityhash64(staging, STAGING);
     tell(fd, &read, sizeof read);
-    if (leader.mode != PAGES) munmap(staging, STAGING);
+    munmap(staging, STAGING);
     close_end(&e);
 }
 
@@ -332,40 +333,42 @@ static void wait_done(end *e)
     if (!complete(e, 0)) poll(&fd, 1, 1), complete(e, 0);
 }
 
-static void send_frames(end *e, uint8_t *guest, uint64_t part, uint64_t count)
+/* As put(), with pages of the guest that the card reads itself. */
+static int put_pages(end *e, uint8_t *guest, const plover_memory *at, uint64_t first, uint64_t part)
+{
+    uint32_t index[RING / 4 / PAGE];
+    if (e->head - e->tail + KEPT > e->out.length) return 0;
+    for (uint64_t i = 0; i < part / PAGE; i++) index[i] = (uint32_t)((page_of(guest, first + i) - guest) / PAGE);
+    const int rc = plover_qp_pages(e->qp, &e->out, &e->theirs, ID, e->tail - KEPT, &e->head, at, index, part / PAGE, 1);
+    if (rc && rc != -EAGAIN) errno = -rc, die("pages");
+    return !rc;
+}
+
+static void copy_pages(uint8_t *frame, uint8_t *guest, uint64_t first, uint64_t part)
+{
+    *frame = 's';
+    for (uint64_t i = 0; i < part / PAGE; i++) memcpy(frame + 1 + i * PAGE, page_of(guest, first + i), PAGE);
+}
+
+/* `at`: the guest's memory as the card knows it, or NULL if pages are to be copied. */
+static void send_pages(end *e, uint8_t *guest, const plover_memory *at, uint64_t part, uint64_t count)
 {
     uint8_t *frame = memory(part + 1);
     plover_range payload;
-    *frame = 's';
     int64_t until = now_ns() + 3 * PATIENCE_NS;
-    for (uint64_t n = 0, page = 0; n < count || e->tail < e->head;) {
+    for (uint64_t n = 0, copied = 0; n < count || e->tail < e->head;) {
+        const uint64_t first = n * (part / PAGE);
+        if (!at && n < count && copied == n) copy_pages(frame, guest, first, part), copied++;
         while (next(e, &payload)) memcpy(&e->tail, in_memory(e, payload.offset + 1), 8);
-        if (n < count && page == n * (part / PAGE))
-            for (size_t at = 1; at < part; at += PAGE) memcpy(frame + at, page_of(guest, page++), PAGE);
-        if (n < count && put(e, frame, part + 1, KEPT)) n++;
+        if (n < count && (at ? put_pages(e, guest, at, first, part) : put(e, frame, part + 1, KEPT))) n++;
         else wait_done(e);
         if (now_ns() > until) die("frames are not read");
     }
 }
 
-static void write_pages(end *e, uint8_t *guest, uint32_t lkey, uint64_t part, uint64_t count)
-{
-    plover_segment segments[PLOVER_SEGMENTS_MAX];
-    const unsigned pages = (unsigned)(part / PAGE);
-    for (uint64_t n = 0; n < count;) {
-        for (unsigned i = 0; i < pages; i++)
-            segments[i] = (plover_segment){(uintptr_t)page_of(guest, n * pages + i), PAGE, lkey};
-        const int rc = plover_qp_write(e->qp, segments, pages, e->theirs.address + n * part % STAGING, e->theirs.rkey, n);
-        if (!rc) n++;
-        else if (rc == -EAGAIN) wait_done(e);
-        else errno = -rc, die("a write");
-    }
-    while (e->done < count) wait_done(e);
-}
-
 static int transfer(char **arguments, enum mode mode, uint64_t part, uint64_t count)
 {
-    if (!part || !count || STAGING % part || (mode == PAGES && part > PLOVER_SEGMENTS_MAX * PAGE)) die("arguments");
+    if (!part || !count || STAGING % part || part > RING / 4) die("arguments");
     uint8_t *guest = guest_memory();
     plover_region *region;
     plover_memory at;
@@ -373,8 +376,7 @@ static int transfer(char **arguments, enum mode mode, uint64_t part, uint64_t co
     const int fd = join(&e, arguments, mode, count, part);
     if (plover_region_new(e.card, guest, GUEST, 0, &region, &at, why, sizeof why)) die("guest memory");
     const int64_t began = now_ns();
-    if (mode == FRAMES) send_frames(&e, guest, part, count);
-    else write_pages(&e, guest, at.lkey, part, count);
+    send_pages(&e, guest, mode == PAGES ? &at : NULL, part, count);
     const double s = (double)(now_ns() - began) / 1e9;
     plover_region_free(region);
     check(&e, fd, count, expected(guest, count * (part / PAGE)));
@@ -391,7 +393,7 @@ int main(int argc, char **argv)
         if (!strcmp(argv[1], "commit")) return commit(rest_of, COMMIT, size, count);
         if (!strcmp(argv[1], "busy")) return commit(rest_of, BUSY, size, count);
         if (!strcmp(argv[1], "frames")) return transfer(rest_of, FRAMES, size << 10, count);
-        if (!strcmp(argv[1], "pages")) return transfer(rest_of, PAGES, size * PAGE, count);
+        if (!strcmp(argv[1], "pages")) return transfer(rest_of, PAGES, size << 10, count);
     }
     return 2;
 }

@@ -61,13 +61,13 @@ def test_a_frame_is_as_long_as_the_library_writes_it():
 
 def test_ratios_are_the_medians_of_the_rounds_own_and_the_best_rounds_are_told_too():
     found = bench.figures(rounds(**{WRITE_LAT: (100, 4000, 3000), COMMIT: (160, 150, 500),
-                                    WRITE_BW: (50, 100, 60), FRAMES: (54, 60, 57)}))
+                                    WRITE_BW: (50, 100, 60), PAGES: (54, 60, 57)}))
     assert found["of_medians"]["commit_vs_write_lat"] == round(160 / 3000, 3)
     assert found["of_best_rounds"]["commit_vs_write_lat"] == 1.5
     assert found["commit_vs_write_lat"] == round(500 / 3000, 3) and found["transfer_vs_write_bw"] == 0.95
     assert found["of_medians"]["transfer_vs_write_bw"] == 0.95
     assert found["of_best_rounds"]["transfer_vs_write_bw"] == 0.6
-    assert found["medians"][FRAMES] == 57 and [one[COMMIT] for one in found["rounds"]] == [160, 150, 500]
+    assert found["medians"][PAGES] == 57 and [one[COMMIT] for one in found["rounds"]] == [160, 150, 500]
 
 
 def test_the_table_says_whether_the_aims_are_met_and_where_it_was_measured():
@@ -75,7 +75,7 @@ def test_the_table_says_whether_the_aims_are_met_and_where_it_was_measured():
     text = "\n".join(bench.table(found))
     assert "one vCPU each" in text and "TCG" in text and "spoil" not in text
     assert "commit_vs_write_lat = 1.5 " in text and text.count(": met)") == 2
-    found = bench.figures([ROUND | {COMMIT: 201.0, FRAMES: 47.0}]) | {"cpu": "a CPU", "cores": 2, "others_percent": 40.0}
+    found = bench.figures([ROUND | {COMMIT: 201.0, PAGES: 47.0}]) | {"cpu": "a CPU", "cores": 2, "others_percent": 40.0}
     text = "\n".join(bench.table(found))
     assert text.count(": MISSED)") == 2 and "they spoil the figures" in text
 
@@ -104,4 +104,4 @@ def test_the_result_is_written(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "run", lambda options: found)
     assert bench.main() == 0
     written = json.loads((tmp_path / "rdma.json").read_text())
-    assert {"commit_vs_write_lat", "transfer_vs_write_bw", "zero_copy_vs_write_bw", "rounds"} <= set(written)
+    assert {"commit_vs_write_lat", "transfer_vs_write_bw", "copied_vs_write_bw", "rounds"} <= set(written)
