@@ -61,3 +61,11 @@ def test_only_the_missing_device_is_made_again(play):
     _, said = play()
     assert [line for line in said.splitlines() if line.startswith("changed:")] == ["changed: [witness]"]
     assert "TASK [plover.vmft.ofed : Make it now]" in said
+
+
+def test_modules_that_are_built_in_are_not_loaded(play):
+    witness("printf '#!/bin/sh\\necho \"(builtin)\"\\n' >/usr/local/sbin/modinfo; rm /var/log/modprobe")
+    for load in ("true", "false"):
+        _, said = play("-e", f'{{"plover_rdma_load_modules": {load}}}')
+        assert "not loaded are" not in said
+    assert "ib_uverbs" not in witness("cat /var/log/modprobe"), "only the device's own is asked for, by plover-rxe"

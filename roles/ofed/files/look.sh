@@ -8,6 +8,7 @@ list() { # WORD...: as a JSON list
     for word in "$@"; do out="$out${out:+, }\"$word\""; done
     echo "[$out]"
 }
+[ "$modules" != - ] || modules=
 unloaded='' absent=''
 for module in $(echo "$modules" | tr ',' ' '); do
     [ -d "/sys/module/$(echo "$module" | tr - _)" ] && continue
