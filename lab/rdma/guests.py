@@ -31,6 +31,14 @@ def in_netns(*command: str) -> list[str]:
     return ["ip", "netns", "exec", NETNS, *command]
 
 
+def make_netns() -> None:
+    remove_netns()
+    sh("ip", "netns", "add", NETNS)
+    for words in ("link set lo up", "link add br0 type bridge", f"addr add {OUTSIDE_IP}/24 dev br0", "link set br0 up",
+                  "link add br1 type bridge", f"addr add {CLIENT_IP}/24 dev br1", "link set br1 up"):
+        sh("ip", "-n", NETNS, *words.split())
+
+
 class Guest:
     """``folder``: of its own, for its console, and shared with it as /shared."""
 
@@ -139,11 +147,7 @@ with socket.create_connection((sys.argv[1], 7400), 2) as sock:
 class Guests:
     def __init__(self, folder: Path, names: tuple[str, ...], memory_mib: int = 512) -> None:
         image = build()
-        remove_netns()
-        sh("ip", "netns", "add", NETNS)
-        for words in ("link set lo up", "link add br0 type bridge", f"addr add {OUTSIDE_IP}/24 dev br0", "link set br0 up",
-                      "link add br1 type bridge", f"addr add {CLIENT_IP}/24 dev br1", "link set br1 up"):
-            sh("ip", "-n", NETNS, *words.split())
+        make_netns()
         self.guests = {name: Guest(folder / name, name, n, image, memory_mib) for n, name in enumerate(names)}
 
     def __getitem__(self, name: str) -> Guest:

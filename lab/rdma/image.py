@@ -22,6 +22,7 @@ PACKAGES = ["python3-minimal", "libpython3-stdlib", "python3-pyverbs", "ibverbs-
             "perftest", "iproute2", "busybox-static", "kmod", "qemu-system-x86", "libzstd1"]
 # In the order in which they need each other, as modules.dep has it.
 MODULES = ["virtio_pci", "virtio_net", "9pnet_virtio", "9p", "crc32_generic", "rdma_rxe", "rdma_ucm", "tun", "bridge"]
+MACHINE_MODULES = MODULES[:4]  # of a whole Debian, which loads the others itself
 INIT = Path(__file__).with_name("init")
 AGENT = Path(__file__).with_name("agent.py")
 
@@ -30,6 +31,7 @@ class Image(NamedTuple):
     kernel: Path
     initrd: Path
     root: Path
+    modules: Path  # what modprobe needs
 
 
 def kernel_package() -> str:
@@ -72,7 +74,8 @@ def needed(tree: Path, names: list[str]) -> list[Path]:
 def initramfs(kernel_tree: Path, root: Path) -> bytes:
     modules = needed(kernel_tree, MODULES)
     files = {"init": (0o100755, INIT.read_bytes()), "bin/busybox": (0o100755, (root / "bin/busybox").read_bytes()),
-             "modules/order": (0o100644, " ".join(m.name for m in modules).encode() + b"\n"),
+             **{f"modules/{name}": (0o100644, " ".join(m.name for m in needed(kernel_tree, names)).encode() + b"\n")
+                for name, names in (("order", MODULES), ("order-machine", MACHINE_MODULES))},
              **{f"{folder}/.keep": (0o100644, b"") for folder in ("proc", "sys", "dev", "root")},
              **{f"modules/{m.name}": (0o100644, m.read_bytes()) for m in modules}}
     return cpio(files)
@@ -118,7 +121,7 @@ def build() -> Image:
     initrd = CACHE / f"rdma-initrd-{_key([kernel.name, root.name, INIT.read_text(), MODULES])}.img"
     if not initrd.exists():
         initrd.write_bytes(initramfs(kernel / "tree", root))
-    return Image(kernel / "vmlinux", initrd, root)
+    return Image(kernel / "vmlinux", initrd, root, kernel / "tree/lib/modules")
 
 
 if __name__ == "__main__":
