@@ -8,6 +8,9 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
+from plover import wire
+from plover.log import last_index
+
 if TYPE_CHECKING:
     from .host import Member
 
@@ -64,6 +67,15 @@ class SimCard:
         frame = memory.frames.popleft()
         memory.bytes -= len(frame)
         return frame
+
+    def last_landed(self, leader: str) -> int:
+        """Index of the last entry that is in our memory and not read yet; 0: none. For the onlooker."""
+        memory, last = self.memories.get(leader), 0
+        for frame in memory.frames if memory else ():
+            message = next(wire.Decoder(1).feed(frame))
+            if isinstance(message, wire.Append):
+                last = max(last, last_index(message.payload, message.prev_index))
+        return last
 
     def publish(self, leader: str, counters: bytes) -> None:
         self.memories[leader].counters = counters

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .world import World
 
 
+LOGS_LOST_S = 1.0
+
+
 class Violation(Exception):
     """A promise of the design was broken."""
 
@@ -34,6 +37,7 @@ class Ghost:
         self._logs: dict[str, tuple] = {}
         self._voices: dict[int, str] = {}
         self._last_view = 0
+        self._started_at = 0.0  # when a daemon started last: what it had acknowledged before is gone
         self._newest = (0, 0)  # view and index of it
         self._committed: tuple[int, int] | None = None  # (index, view) that the last leader counted as committed last
 
@@ -66,6 +70,7 @@ class Ghost:
     def started(self, name: str, state: Durable) -> None:
         """A daemon starts with ``state``: what it did before must be in it."""
         self._check_durable(name, state)
+        self._started_at = self.world.loop.now
         self._committed = None  # until the leader commits more: what this member held is gone, logs are in memory
 
     # ---- after each event ---------------------------------------------------------------------------
@@ -93,6 +98,19 @@ class Ghost:
         if newest > self._newest and cons.log.view_at(cons.commit_index) == cons.view and not cons.alone:
             self._newest = newest
             self._committed = newest[::-1]
+            self._check_held(name, *self._committed)
+
+    def _check_held(self, leader: str, index: int, view: int) -> None:
+        """A quorum is the leader and another: that one has the entry in its log, or in the memory that the leader writes."""
+        others = [m for name, m in self.world.members.items() if name != leader]
+        if any(m.dead for m in others) or self.world.loop.now - self._started_at < LOGS_LOST_S or self.forced:
+            return
+        for member in others:
+            log = member.consensus.log
+            held = log.last_index if log.view_at(index) == view or log.base_index >= index else 0
+            if max(held, member.one_sided.card.last_landed(leader) if member.one_sided else 0) >= index:
+                return
+        self.fail(f"{leader} counts entry {index} of view {view} as committed, which nobody else has")
 
     def _check_log(self, name: str, log) -> None:
         """Invariant 1: an entry of one view and index is the same everywhere, and so is the one before it."""

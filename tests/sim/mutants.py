@@ -188,9 +188,9 @@ def deposed_leader_goes_on() -> None:
     Leader.suspend = lambda self: None
     good = Consensus._adopt
 
-    def adopt(self, view, leader, persist=True):
+    def adopt(self, now, view, leader, persist=True):
         was = self.role
-        good(self, view, leader, persist)
+        good(self, now, view, leader, persist)
         if was == LEADER:
             self.role = LEADER
     Consensus._adopt = adopt
@@ -366,22 +366,11 @@ def landed_not_read() -> None:
     OneSided._end_grant = end_grant
 
 
-@mutant("with RDMA: entries count as held before the follower said that its log agrees")
-def agreement_assumed() -> None:
-    good = OneSided._on_ready
-
-    def on_ready(self, src, m):
-        good(self, src, m)
-        if src in self.rings:
-            self.rings[src].agrees = True
-    OneSided._on_ready = on_ready
-
-
 def caught(name_and_seeds: tuple[str, int]) -> tuple[str, int, str]:
     """(mutant, first seed that catches it or -1, what it said)."""
     name, seeds = name_and_seeds
     MUTANTS[name][1]()
-    aimed = name in ("permission-kept", "landed-not-read", "agreement-assumed")  # at seeds with RDMA, of which the first is:
+    aimed = name in ("permission-kept", "landed-not-read")  # at seeds with RDMA, of which the first is:
     for seed in range(len(CELLS) if aimed else 0, seeds + len(CELLS) if aimed else seeds):
         result = run(seed)
         if result.violation:
