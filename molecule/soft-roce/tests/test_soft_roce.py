@@ -25,5 +25,4 @@ def test_the_modules_are_loaded_at_each_boot(host):
 def test_verbs_work_from_python_too(host):
     devices = host.check_output("python3 -c 'import pyverbs.device as d; print([x.name for x in d.get_device_list()])'")
     assert devices == "[b'rxe0']"
-    host.run("sh -c 'ibv_rc_pingpong -d rxe0 -g 1 -n 20 >/dev/null & echo'")
-    assert "20 iters" in host.check_output("sleep 2; ibv_rc_pingpong -d rxe0 -g 1 -n 20 127.0.0.1")
+    assert "PORT_ACTIVE" in host.check_output("ibv_devinfo -d rxe0")
