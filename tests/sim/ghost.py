@@ -103,7 +103,8 @@ class Ghost:
     def _check_held(self, leader: str, index: int, view: int) -> None:
         """A quorum is the leader and another: that one has the entry in its log, or in the memory that the leader writes."""
         others = [m for name, m in self.world.members.items() if name != leader]
-        if any(m.dead for m in others) or self.world.loop.now - self._started_at < LOGS_LOST_S or self.forced:
+        lately = max(self._started_at, self.world.network.lossy_at)
+        if any(m.dead for m in others) or self.world.loop.now - lately < LOGS_LOST_S or self.forced:
             return
         for member in others:
             log = member.consensus.log

@@ -42,6 +42,7 @@ class Network:
         self.on_vote = lambda src, dst, message: None
         self.cut_since: dict[tuple[str, str], float] = {}
         self.lossy = 0.0
+        self.lossy_at = float("-inf")  # when it was so last: what is overtaken then may undo what was said later
         self.corrupt = 0
         self.connections: dict[tuple[str, str, int], Connection] = {}
         for a, b in (("primary", "secondary"), ("primary", "witness"), ("secondary", "witness")):
@@ -77,6 +78,8 @@ class Network:
     def _post(self, one: Connection, src: str, dst: str, message: wire.Message) -> None:
         low, high = LATENCY_S
         arrival = self._loop.now + low + (high - low) * self._rng.random()
+        if self.lossy and one.channel == wire.CONTROL:
+            self.lossy_at = self._loop.now
         if self.lossy and one.channel == wire.CONTROL and self._rng.random() < self.lossy:
             arrival += 0.05 * self._rng.random()  # overtaken by what follows
         else:
