@@ -13,8 +13,7 @@ help:
 	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
 	@echo "make test-rdma         RDMA for real, in guests with Soft-RoCE: verbs, the log, faults, a VM that fails over"
 	@echo "make test-lab          the play on three systemd hosts: refusals, --check, the demo's failover"
-	@echo "make test-molecule     scenarios default, disks and ofed: converge, idempotence, testinfra"
-	@echo "make test-soft-roce    role ofed with Soft-RoCE on a whole Debian in a guest; not part of 'make test': 8 minutes"
+	@echo "make test-molecule     scenarios default, disks, ofed, soft-roce: converge, idempotence, testinfra"
 	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make bench-services    a service without protection, with Plover, checkpoints, COLO: build/bench/services.json; half an hour"
@@ -114,15 +113,9 @@ test-lab: build
 
 # molecule wants the inventory to exist before it makes it.
 test-molecule: build
-	@mkdir -p build/lab && touch build/lab/inventory.yml
+	@mkdir -p build/lab && touch build/lab/inventory.yml build/lab/soft-roce.yml
 	@PATH="$(CURDIR)/.cache/venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" PYTEST_ADDOPTS="-p no:pytest-ansible" \
-	  sh -c 'molecule test && molecule test -s disks && molecule test -s ofed' </dev/null
-
-# Minutes of package installation and a reboot under TCG; tests/rdma has the rest of Soft-RoCE, in seconds.
-test-soft-roce: build
-	@mkdir -p build/lab && touch build/lab/soft-roce.yml
-	@PATH="$(CURDIR)/.cache/venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" PYTEST_ADDOPTS="-p no:pytest-ansible" \
-	  molecule test -s soft-roce </dev/null
+	  sh -c 'molecule test && molecule test -s disks && molecule test -s ofed && molecule test -s soft-roce' </dev/null
 
 build: setup
 	@$(PYTHON) tools/build_collection.py
