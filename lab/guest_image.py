@@ -45,12 +45,11 @@ def run(*command: str, cwd: Path | None = None) -> str:
     return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
 
 
-def kernel_package() -> str:
-    """The package that linux-image-cloud-amd64 stands for today."""
-    depends = run("apt-cache", "depends", "linux-image-cloud-amd64")
-    match = re.search(r"Depends: (linux-image-\S+-cloud-amd64)\n", depends)
+def kernel_package(kind: str = "cloud-amd64") -> str:
+    """The package that linux-image-KIND stands for today; the cloud kernels lack most drivers."""
+    match = re.search(rf"Depends: (linux-image-\S+-{kind})\n", run("apt-cache", "depends", f"linux-image-{kind}"))
     if not match:
-        raise SystemExit("guest image: no cloud kernel among the Debian packages; run 'apt-get update'")
+        raise SystemExit(f"guest image: no linux-image-{kind} among the Debian packages; run 'apt-get update'")
     return match.group(1)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import re
 import shutil
 import struct
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.base import sources
-from lab.guest_image import cpio, run, versions
+from lab.guest_image import cpio, kernel_package, run, versions
 from lab.paths import CACHE
 
 PACKAGES = ["python3-minimal", "libpython3-stdlib", "python3-pyverbs", "ibverbs-providers", "ibverbs-utils", "rdma-core",
@@ -32,13 +31,6 @@ class Image(NamedTuple):
     initrd: Path
     root: Path
     modules: Path  # what modprobe needs
-
-
-def kernel_package() -> str:
-    match = re.search(r"Depends: (linux-image-\S+-amd64)\n", run("apt-cache", "depends", "linux-image-amd64"))
-    if not match:
-        raise SystemExit("RDMA guests: no kernel among the Debian packages; run 'apt-get update'")
-    return match.group(1)
 
 
 def vmlinux(bzimage: bytes) -> bytes:
@@ -112,7 +104,7 @@ def _key(what: object) -> str:
 
 def build() -> Image:
     """From the cache, if it is there for today's packages."""
-    package = kernel_package()
+    package = kernel_package("amd64")
     kernel, root = CACHE / f"rdma-kernel-{_key(versions([package]))}", CACHE / f"rdma-root-{_key(versions(PACKAGES))}"
     if not kernel.exists():
         _kernel(package, kernel)

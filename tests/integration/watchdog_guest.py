@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from lab.guest_image import Image, cpio, libraries, run, versions
+from lab.guest_image import Image, cpio, kernel_package, libraries, run, versions
 from lab.paths import CACHE, ROOT
 
 PACKAGES = ["busybox-static", "python3.11-minimal", "libpython3.11-minimal", "libc6", "libexpat1", "zlib1g"]
@@ -78,13 +77,6 @@ print("MARK", "end")
 """
 
 
-def kernel_package() -> str:
-    match = re.search(r"Depends: (linux-image-\S+-amd64)\n", run("apt-cache", "depends", "linux-image-amd64"))
-    if not match:
-        raise SystemExit("watchdog guest: no kernel among the Debian packages; run 'apt-get update'")
-    return match.group(1)
-
-
 def _initramfs(tree: Path) -> bytes:
     modules = next((tree / "lib/modules").iterdir()) / "kernel/drivers"
     python = tree / "usr/bin/python3.11"
@@ -104,7 +96,7 @@ def _initramfs(tree: Path) -> bytes:
 
 def build(target: Path) -> Image:
     """Kernel and initramfs in ``target``; the unpacked packages are kept in the cache."""
-    packages = [kernel_package(), *PACKAGES]
+    packages = [kernel_package("amd64"), *PACKAGES]
     key = hashlib.sha256(json.dumps(versions(packages)).encode()).hexdigest()[:16]
     tree = CACHE / f"watchdog-guest-{key}"
     if not tree.exists():

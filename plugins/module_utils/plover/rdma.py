@@ -18,10 +18,7 @@ from .native import DEFAULT_DIR
 
 ABI = 1
 REMOTE_WRITE, REMOTE_READ, ON_DEMAND = 1, 2, 4
-FRAME_ALIGN = 64
-SEGMENTS_MAX = 16
 ERROR_BYTES = 400
-READY, RESET = 3, 0  # of enum ibv_qp_state: RTS, RESET
 
 
 class _Range(c.Structure):
@@ -82,7 +79,6 @@ def _library() -> c.CDLL:
             ("qp_new", c.c_int, [void, c.c_uint, c.POINTER(void), c.POINTER(_Address), text, size]),
             ("qp_connect", c.c_int, [void, c.POINTER(_Address), c.c_int, c.POINTER(_Patience), text, size]),
             ("qp_revoke", c.c_int, [void]), ("qp_state", c.c_int, [void]), ("qp_free", None, [void]),
-            ("qp_write", c.c_int, [void, c.POINTER(_Segment), c.c_uint, u64, u32, u64]),
             ("qp_read", c.c_int, [void, c.POINTER(_Segment), u64, u32, u64]),
             ("qp_poll", c.c_int, [void, c.POINTER(_Completion), c.c_uint, c.c_int64]),
             ("qp_fd", c.c_int, [void]), ("qp_arm", c.c_int, [void]), ("status_name", text, [u32]),
@@ -211,11 +207,6 @@ class Connection:
         if rc < 0:
             raise RdmaError(f"a frame of {length} bytes for a ring of {theirs.length}: {os.strerror(-rc)}")
         return at.value
-
-    def write(self, segments: list[tuple[int, int, int]], remote: int, rkey: int, number: int) -> bool:
-        """One write of (address, length, lkey) segments. False: too many are under way."""
-        return self._posted(self._lib.plover_qp_write(self._handle, (_Segment * len(segments))(*segments), len(segments),
-                                                      remote, rkey, number))
 
     def read(self, into: Region, offset: int, length: int, remote: int, rkey: int, number: int) -> bool:
         """``length`` bytes from the peer. False: too many are under way."""
