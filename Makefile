@@ -113,7 +113,7 @@ test-lab: build
 
 # molecule wants the inventory to exist before it makes it.
 test-molecule: build
-	@mkdir -p build/lab && touch build/lab/inventory.yml build/lab/soft-roce.yml
+	@mkdir -p build/lab$(PLOVER_LAB) && touch build/lab$(PLOVER_LAB)/inventory.yml build/lab$(PLOVER_LAB)/soft-roce.yml
 	@PATH="$(CURDIR)/.cache/venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" PYTEST_ADDOPTS="-p no:pytest-ansible" \
 	  sh -c 'molecule test && molecule test -s disks && molecule test -s ofed && molecule test -s soft-roce' </dev/null
 

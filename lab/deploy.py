@@ -37,6 +37,8 @@ def write_inventory(disk: bool = False) -> None:
     variables = inventory["plover"]["vars"]
     variables["plover_vms"][0].update(guest(disk))
     variables["ansible_ssh_common_args"] = f"-F {LAB / 'ssh_config'}"
+    # Ansible names its control sockets by host and port alone, which are the same in every lab.
+    variables["ansible_control_path_dir"] = str(LAB / "cp")
     variables["ansible_python_interpreter"] = "/usr/bin/python3"
     INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))
 

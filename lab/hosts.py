@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from .paths import LAB
+from .paths import LAB, ROOT, SUFFIX
 
-NETNS, CLIENT = "plover-lab", "plover-client"
+NETNS, CLIENT = f"plover-lab{SUFFIX}", f"plover-client{SUFFIX}"
 BRIDGES = {"mgmt": "brmgmt", "ft": "brft", "svc": "brsvc"}
 HOSTS = {"primary": 11, "secondary": 12, "witness": 13}
 CLIENT_IP, SERVICE_IP, SERVICE_PORT = "192.168.79.1", "192.168.79.50", 6379
@@ -55,18 +55,26 @@ def network_up() -> None:
     ip(CLIENT, "link set eth0 up")
 
 
+def cgroup_name(host: str) -> str:
+    return f"plover-lab{SUFFIX}-{host}"
+
+
+def netns_name(host: str) -> str:
+    return f"plover{SUFFIX}-{host}"
+
+
 def cgroup_folders(host: str) -> list[Path]:
     """One per hierarchy, so that nothing of the host runs in a cgroup of the machine's own."""
     unified = (CGROUPS / "cgroup.controllers").exists()
     roots = [CGROUPS] if unified else [p for p in CGROUPS.iterdir() if p.is_dir() and not p.is_symlink()]
-    return [root / f"plover-lab-{host}" for root in roots]
+    return [root / cgroup_name(host) for root in roots]
 
 
 class Host:
     def __init__(self, name: str) -> None:
         if name not in HOSTS:
             raise SystemExit(f"lab: no host {name!r}; there are {', '.join(HOSTS)}")
-        self.name, self.folder, self.netns = name, LAB / "hosts" / name, f"plover-{name}"
+        self.name, self.folder, self.netns = name, LAB / "hosts" / name, netns_name(name)
         self.root, self.pid_file = self.folder / "root", self.folder / "pid"
         self.state_disk = self.folder / "state"  # a small disk of its own for the durable state, if one is mounted here
 
@@ -82,7 +90,7 @@ class Host:
         for part in ("upper", "work", "root"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(self.root):
-            sh("mount", "-t", "overlay", f"plover-{self.name}", "-o",
+            sh("mount", "-t", "overlay", self.netns, "-o",
                f"lowerdir={base},upperdir={self.folder}/upper,workdir={self.folder}/work", str(self.root))
         ssh = self.root / "root" / ".ssh"
         ssh.mkdir(mode=0o700, exist_ok=True)
@@ -111,7 +119,7 @@ class Host:
     def power_on(self) -> None:
         if self.running():
             return
-        subprocess.Popen([sys.executable, "-m", "lab.hosts", self.name], cwd=LAB.parent.parent, start_new_session=True,
+        subprocess.Popen([sys.executable, "-m", "lab.hosts", self.name], cwd=ROOT, start_new_session=True,
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(200):
             if self.running():
@@ -146,7 +154,8 @@ class Host:
         binds += [f"--bind={self.state_disk}:{STATE_PATH}"] if os.path.ismount(self.state_disk) else []
         return ["nsenter", f"--net=/run/netns/{self.netns}", "env", "SYSTEMD_SECCOMP=0",
                 "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit",
-                "--boot", f"--machine={self.name}", f"--directory={self.root}", "--link-journal=no", "--console=pipe",
+                "--boot", f"--machine={self.name}{SUFFIX}", f"--hostname={self.name}", f"--directory={self.root}",
+                "--link-journal=no", "--console=pipe",
                 "--resolv-conf=off", "--timezone=off", "--tmpfs=/dev/shm:mode=1777,size=2G",
                 "--capability=CAP_NET_ADMIN,CAP_IPC_LOCK,CAP_SYS_NICE,CAP_SYS_PTRACE", *binds]
 
@@ -214,7 +223,7 @@ def down() -> list[str]:
     for netns in (NETNS, CLIENT):
         sh("ip", "netns", "del", netns, check=False)
     left = [str(g) for name in HOSTS for g in cgroup_folders(name) if g.exists()]
-    left += [n for n in (NETNS, CLIENT, *(f"plover-{h}" for h in HOSTS)) if Path(f"/run/netns/{n}").exists()]
+    left += [n for n in (NETNS, CLIENT, *map(netns_name, HOSTS)) if Path(f"/run/netns/{n}").exists()]
     return left + [str(Host(n).root) for n in HOSTS if os.path.ismount(Host(n).root)]
 
 

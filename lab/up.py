@@ -33,8 +33,8 @@ def up(disk: bool = False) -> None:
 
 def main() -> int:
     up(disk="--disk" in sys.argv[1:])
-    say(f"protected. Reach it:  ip netns exec {CLIENT} redis-cli -h {SERVICE_IP}   (or source build/lab/env)")
-    print("hosts:  ssh -F build/lab/ssh_config primary ploverctl status\nend it:  make down")
+    say(f"protected. Reach it:  ip netns exec {CLIENT} redis-cli -h {SERVICE_IP}   (or source {LAB}/env)")
+    print(f"hosts:  ssh -F {LAB}/ssh_config primary ploverctl status\nend it:  make down")
     return 0
 
 

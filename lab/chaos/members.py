@@ -14,7 +14,7 @@ from pathlib import Path
 
 import plover_client
 
-from ..hosts import CGROUPS, HOSTS, Host
+from ..hosts import CGROUPS, HOSTS, Host, cgroup_name
 from .voices import Term
 
 VM = "demo"
@@ -80,7 +80,7 @@ def wait(condition, seconds: float, pause_s: float = 0.25) -> dict[str, dict] | 
 def pids(host: str, unit: str) -> list[int]:
     """Processes of a unit of the host, as this machine counts."""
     unified = (CGROUPS / "cgroup.controllers").exists()
-    top = (CGROUPS if unified else CGROUPS / "systemd") / f"plover-lab-{host}"
+    top = (CGROUPS if unified else CGROUPS / "systemd") / cgroup_name(host)
     return [int(pid) for file in top.rglob(f"{unit}@{VM}.service/cgroup.procs") for pid in file.read_text().split()]
 
 
