@@ -40,6 +40,7 @@ def write_inventory(disk: bool = False) -> None:
     # Ansible names its control sockets by host and port alone, which are the same in every lab.
     variables["ansible_control_path_dir"] = str(LAB / "cp")
     variables["ansible_python_interpreter"] = "/usr/bin/python3"
+    variables["plover_wheel_dir"] = str(LAB / "wheels")
     INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))
 
 

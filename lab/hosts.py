@@ -150,7 +150,7 @@ class Host:
 
     def _command(self) -> list[str]:
         binds = [f"--bind={p}" for p in ("/dev/net/tun", "/dev/kvm", "/dev/userfaultfd") if Path(p).exists()]
-        binds += [f"--bind-ro={LAB / name}:/srv/{name}" for name in ("apt", "wheels") if (LAB / name).exists()]
+        binds += [f"--bind-ro={LAB / 'apt'}:/srv/apt"] if (LAB / "apt").exists() else []
         binds += [f"--bind={self.state_disk}:{STATE_PATH}"] if os.path.ismount(self.state_disk) else []
         return ["nsenter", f"--net=/run/netns/{self.netns}", "env", "SYSTEMD_SECCOMP=0",
                 "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit",

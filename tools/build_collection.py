@@ -14,23 +14,34 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("galaxy.yml", "README.md", "LICENSE", "CHANGELOG.md", "meta", "plugins", "roles", "playbooks")
 
 
-def pack(folder: Path, prefix: str, parts: list[str]) -> bytes:
-    """A plain tar of ``parts`` of ``folder``: sorted, owner 0, time 0."""
+def below(folder: Path, *parts: str) -> dict[str, Path]:
+    """Name in the tar -> file, for each file of ``parts`` (files and folders of ``folder``)."""
+    found = [p for part in parts for p in ([folder / part] if (folder / part).is_file() else (folder / part).rglob("*"))]
+    return {str(p.relative_to(folder)): p for p in found if p.is_file() and "__pycache__" not in p.parts}
+
+
+def pack(files: dict[str, Path]) -> bytes:
+    """A plain tar: sorted, owner 0, time 0."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        files = [p for part in parts for p in ([folder / part] if (folder / part).is_file() else (folder / part).rglob("*"))]
-        for path in sorted(p for p in files if p.is_file() and "__pycache__" not in p.parts):
-            info = tarfile.TarInfo(prefix + str(path.relative_to(folder)))
-            info.size, info.mode = path.stat().st_size, 0o644
+        for name, path in sorted(files.items()):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = path.stat().st_size, 0o755 if name.startswith("bin/") else 0o644
             with open(path, "rb") as file:
                 tar.addfile(info, file)
     return out.getvalue()
 
 
+def contents() -> dict[str, dict[str, Path]]:
+    """What is packed: for the runtime, what a version's folder on a host holds beside the wheel and the native library."""
+    modules = below(ROOT / "plugins" / "module_utils", "plover")
+    return {"roles/native/files/plover-native.tar": below(ROOT / "native", "Makefile", "include", "src", "tests"),
+            "roles/runtime/files/plover-runtime.tar": {f"lib/{name}": path for name, path in modules.items()}
+            | below(ROOT / "roles" / "runtime" / "files", "bin", "units")}
+
+
 def packed() -> dict[str, bytes]:
-    runtime = ROOT / "plugins" / "module_utils" / "plover"
-    return {"roles/native/files/plover-native.tar": pack(ROOT / "native", "", ["Makefile", "include", "src", "tests"]),
-            "roles/runtime/files/plover-runtime.tar": pack(runtime, "plover/", [p.name for p in runtime.glob("*.py")])}
+    return {name: pack(files) for name, files in contents().items()}
 
 
 def main() -> int:
@@ -46,6 +57,8 @@ def main() -> int:
     for name, data in packed().items():
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
         (staging / name).write_bytes(data)
+    for other in (ROOT / "build").glob("plover-vmft-*.tar.gz"):
+        other.unlink()
     galaxy = str(Path(sys.executable).parent / "ansible-galaxy")
     subprocess.run([galaxy, "collection", "build", "--force", "--output-path", str(ROOT / "build"), str(staging)],
                    check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

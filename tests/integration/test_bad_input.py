@@ -67,7 +67,7 @@ def test_a_bridge_that_does_not_exist_and_a_port_in_use_end_the_daemon_before_an
 
 
 def hello(cluster: str, member: str, channel: int, tag_of: str = OURS) -> bytes:
-    payload = json.dumps({"cluster_id": cluster, "member": member, "channel": channel, "version": "0.1.0"}).encode()
+    payload = json.dumps({"cluster_id": cluster, "member": member, "channel": channel, "version": "0.2.0"}).encode()
     return b"".join(wire.encode(wire.Hello(payload), wire.cluster_tag(tag_of)))
 
 
