@@ -76,6 +76,8 @@ SETTINGS: dict[str, Setting] = {
     "disk_overlay_mib": Setting(int, 256, "size of that folder: writes since a syncvm that fill half of it force one",
                                 8, 1 << 20),
     "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = as fast as it goes", 0, 1 << 20),
+    "secret_file": Setting(str, "", "the members' secrets, one a line, the first proves; empty: /etc/plover/NAME.secret, if "
+                           "it is there"),
     "network_bridge": Setting(str, "br0", "bridge the VM's TAP is put into", pattern=_TAP),
     "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
     "network_ifup": Setting(str, "/etc/qemu-ifup", "script that brings the TAP up"),
@@ -164,6 +166,10 @@ class Config:
     @property
     def overlay_path(self) -> Path:
         return Path(self.disk_overlay_dir or self.shm_dir) / f"{self.name}.disks"
+
+    @property
+    def secret_path(self) -> Path:
+        return Path(self.secret_file or CONFIG_DIR / f"{self.name}.secret")
 
     @property
     def kind(self) -> str:

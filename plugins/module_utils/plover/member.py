@@ -66,7 +66,8 @@ class MemberDaemon(Daemon):
 
     def transport(self) -> dict[str, object]:
         """For the status."""
-        return {"transport": self.config.transport, "rdma": self.rings.describe() if self.rings else None}
+        return {"transport": self.config.transport, "rdma": self.rings.describe() if self.rings else None,
+                "authenticated": self.links.authenticated()}
 
     def stop_rings(self) -> None:
         if self.rings:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Connections to the other members: a control channel to each, a data channel between the replicas.
 
-The member whose name sorts first dials. Each connection opens with a Hello on both sides; anything that is
-not of this cluster, or not a message, is logged once and closed, and harms nobody.
+The member whose name sorts first dials. Each connection opens with a Hello on both sides, then both prove that they know the
+VM's secret, if they have one; anything that is not of this cluster, or not a message, is logged once and closed, and harms
+nobody.
 """
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import __version__, wire
+from . import __version__, auth, wire
 from .config import Config
-from .errors import PloverError, RdmaError, WireError
+from .errors import ConfigError, PloverError, RdmaError, WireError
 
 if TYPE_CHECKING:
     from .rdma_pipe import RdmaPipe
@@ -24,6 +25,7 @@ log = logging.getLogger("plover")
 RETRY_S = 0.05
 DIAL_TIMEOUT_S = 0.5
 HELLO_TIMEOUT_S = 2.0
+GREETING_BYTES_MAX = 128 << 10  # what we hold of one who is not let in yet
 SILENCE_S = 2.0
 UNANSWERED_MS = 3000  # what was sent and not acknowledged for so long: the connection is dead
 READ_BYTES_MAX = 256 << 10
@@ -32,7 +34,8 @@ QUEUE_BYTES_MAX = 128 << 20
 
 
 class Link(asyncio.BufferedProtocol):
-    """One TCP connection. ``member`` is known once its Hello came.
+    """One TCP connection. ``member`` is known once its Hello came; nothing of it is heard before it is ``greeted``, with its
+    proof where one is needed.
 
     It reads into a buffer of its own: a plain Protocol gets new memory for each read, of which the kernel's part (map,
     shrink, fault, unmap) costs several times what the read does.
@@ -41,6 +44,9 @@ class Link(asyncio.BufferedProtocol):
     def __init__(self, links: PeerLinks, dialled: tuple[str, int] | None) -> None:
         self.links, self.dialled = links, dialled
         self.member: str | None = None
+        self.greeted = False
+        self.session: auth.Session | None = None
+        self._hello = b""  # ours
         self.channel = wire.CONTROL
         self.writable = True
         self.heard = links.loop.time()
@@ -59,11 +65,21 @@ class Link(asyncio.BufferedProtocol):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
+        try:
+            self.session = auth.Session(self.links.secrets(), self.links.config.member)
+        except ConfigError as error:
+            self._refuse(error)
+            return
         if self.dialled:
-            self.send(self.links.hello(self.dialled[1]))
+            self._say_hello(self.dialled[1])
+
+    def _say_hello(self, channel: int) -> None:
+        hello = self.links.hello(channel, self.session.nonce)
+        self._hello = hello.payload
+        self._by_tcp(hello)
 
     def _no_hello(self) -> None:
-        if self.member is None:
+        if not self.greeted:
             self.transport.abort()
 
     def send(self, message: wire.Message) -> None:
@@ -105,6 +121,8 @@ class Link(asyncio.BufferedProtocol):
                     self._greet(message)
                 elif isinstance(message, wire.Hello):
                     raise WireError("a second Hello")
+                elif isinstance(message, wire.Proof) or not self.greeted:
+                    self._prove(message)
                 elif isinstance(message, wire.GREETINGS) and self.pipe is None:
                     raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
                 elif self.pipe is not None:
@@ -113,6 +131,8 @@ class Link(asyncio.BufferedProtocol):
                     self.links.on_message(self.member, self.channel, message)
                 if self.transport.is_closing():
                     return
+            if not self.greeted and self._decoder.waiting > GREETING_BYTES_MAX:
+                raise WireError(f"over {GREETING_BYTES_MAX} bytes before it is let in")
         except (WireError, RdmaError) as error:
             self._refuse(error)
 
@@ -143,8 +163,24 @@ class Link(asyncio.BufferedProtocol):
         member, channel = self.links.check_hello(message, self.dialled)
         self.member, self.channel = member, channel
         if not self.dialled:
-            self._by_tcp(self.links.hello(channel))
-        if channel == wire.DATA and self.links.make_pipe:
+            self._say_hello(channel)
+        theirs = bytes(message.payload)
+        hellos = (self._hello, theirs) if self.dialled else (theirs, self._hello)
+        proof = self.session.greeted(member, json.loads(theirs).get("nonce"), *hellos)
+        if proof:
+            self._by_tcp(wire.Proof(proof))
+        else:
+            self._established()
+
+    def _prove(self, message: wire.Message) -> None:
+        if not isinstance(message, wire.Proof):
+            raise WireError(f"{type(message).__name__} before a proof")
+        self.session.verify(message.payload)
+        self._established()
+
+    def _established(self) -> None:
+        self.greeted = True
+        if self.channel == wire.DATA and self.links.make_pipe:
             self._piped = wire.Decoder(self.links.tag)
             self.pipe = self.links.make_pipe(self)
             self._by_tcp(wire.PipeAddress(self.pipe.address))
@@ -171,7 +207,10 @@ class PeerLinks:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen and dial. Raises OSError if the port is taken."""
+        """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file is no such."""
+        if not self.secrets().known:
+            log.warning("no secret in %s: members are known by the cluster_id alone; run the deploy play",
+                        self.config.secret_path)
         address = self.config.members[self.config.member]["address"]
         self._server = await self.loop.create_server(lambda: Link(self, None), address, self.config.port)
         for other in self.config.members:
@@ -196,9 +235,18 @@ class PeerLinks:
                 self.close(other)
             await asyncio.sleep(RETRY_S)
 
-    def hello(self, channel: int) -> wire.Hello:
-        return wire.Hello(json.dumps({"cluster_id": self.config.cluster_id, "member": self.config.member,
-                                      "channel": channel, "version": __version__}).encode())
+    def secrets(self) -> auth.Secrets:
+        """Of this moment: they may be changed while we run. Raises ConfigError."""
+        return auth.read(self.config.secret_path, required=bool(self.config.secret_file))
+
+    def authenticated(self) -> dict[str, bool]:
+        """Of each member that is linked, whether it proved that it knows the secret."""
+        return {member: link.session.proven for (member, channel), link in self.links.items() if channel == wire.CONTROL}
+
+    def hello(self, channel: int, nonce: str = "") -> wire.Hello:
+        """An older member takes no notice of ``nonce``."""
+        return wire.Hello(json.dumps({"cluster_id": self.config.cluster_id, "member": self.config.member, "channel": channel,
+                                      "version": __version__, **({"nonce": nonce} if nonce else {})}).encode())
 
     def check_hello(self, message: wire.Hello, dialled: tuple[str, int] | None) -> tuple[str, int]:
         """(member, channel) of a Hello; raises WireError if it is not one of ours."""

@@ -34,8 +34,15 @@ class Message:
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """First on each connection. Payload: JSON {cluster_id, member, channel, boot, version}."""
+    """First on each connection. Payload: JSON {cluster_id, member, channel, version, nonce}; see :mod:`auth`."""
     TYPE = 1
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class Proof(Message):
+    """After Hello, where both have a secret, both ways. Payload: see :mod:`auth`."""
+    TYPE = 12
     payload: bytes = b""
 
 
@@ -344,7 +351,7 @@ class PipeReady(Message):
 
 
 # What a new connection begins with, before there is a view to name.
-GREETINGS = (Hello, PipeAddress, PipeReady)
+GREETINGS = (Hello, Proof, PipeAddress, PipeReady)
 
 
 class _Codec(NamedTuple):
@@ -409,6 +416,11 @@ class Decoder:
                 del self._rest[:offset]
             elif offset < size:
                 self._rest += memoryview(data)[offset:]
+
+    @property
+    def waiting(self) -> int:
+        """Bytes held of a message whose end has not come."""
+        return len(self._rest)
 
     def end(self) -> None:
         """The peer closed: raises WireError if it did so inside a message."""
