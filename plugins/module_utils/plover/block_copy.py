@@ -126,7 +126,7 @@ class BlockCopy:
         """``snapN`` is the disk as of now; its bitmap has what is to be sent of it, and the disk's own begins anew."""
         top, image = disk.node("top"), disk.node("image")
         below, path = await self._graph.file_of(image), overlay_path(self._config, disk, "fleece")
-        await asyncio.to_thread(make_overlay, path, (await self._graph.sizes())[disk.number])
+        await asyncio.to_thread(make_overlay, self._config, path, (await self._graph.sizes())[disk.number])
         whole = WHOLE in await self._graph.bitmaps(top)
         if not whole:
             name = await self._graph.copy_name(disk)

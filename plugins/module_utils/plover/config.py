@@ -83,6 +83,8 @@ SETTINGS: dict[str, Setting] = {
     "network_ifup": Setting(str, "/etc/qemu-ifup", "script that brings the TAP up"),
     "network_ifdown": Setting(str, "/etc/qemu-ifdown", "script that takes the TAP down"),
     "qemu_binary": Setting(str, "/usr/bin/qemu-system-x86_64", "the distribution's QEMU"),
+    "qemu_user": Setting(str, "plover-qemu", "user that QEMU becomes; root where nobody made the default one, or as you say",
+                         pattern=re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")),
     "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)",
                                choices=("systemd", "child")),
     "run_dir": Setting(str, "/run/plover", "parent of the sockets' folder"),

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import qemu_user
 from .errors import QemuError
 
 if TYPE_CHECKING:
@@ -137,16 +138,21 @@ def prepare(config: Config, incoming: bool) -> None:
         for kind in OVERLAYS:
             overlay_path(config, disk, kind).unlink(missing_ok=True)
         for kind in ("hidden", "active") if incoming else ():
-            make_overlay(overlay_path(config, disk, kind), size)
+            make_overlay(config, overlay_path(config, disk, kind), size)
 
 
-def make_overlay(path: Path, size: int) -> None:
-    """Empty, of ``size`` bytes. Raises QemuError."""
+def make_overlay(config: Config, path: Path, size: int) -> None:
+    """Empty, of ``size`` bytes, for QEMU's user. Raises QemuError."""
+    user = qemu_user.find(config)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if user:
+            user.share_folder(path.parent)
     except OSError as error:
         raise QemuError(f"disk_overlay_dir: {path.parent} cannot be made: {error}") from error
     _tool("create", "-q", "-f", "qcow2", str(path), str(size))
+    if user:
+        user.share_file(path)
 
 
 def virtual_size(disk: Disk) -> int:

@@ -7,11 +7,12 @@ import json
 import os
 from pathlib import Path
 
-from . import disks
+from . import disks, qemu_user
 from .config import Config
 from .errors import QemuError
 
 START_TIMEOUT_S = 20.0
+DEVICE_STATE = "device-state"  # the file in run_path that QEMU writes it to
 
 
 def sockets(config: Config) -> dict[str, str]:
@@ -54,12 +55,16 @@ def prepare(config: Config, incoming: bool) -> None:
         path = getattr(config, key)
         if path and not os.access(path, os.R_OK):
             raise QemuError(f"{key}: {path} is missing or not readable on this host; the deploy play copies it")
+    user = qemu_user.find(config)
     config.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
     config.ram_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if user:
+        user.share_folder(config.run_path)
     disks.prepare(config, incoming)
-    for path in (*sockets(config).values(), config.ram_path, config.run_path / "uffd"):
+    for path in (*sockets(config).values(), config.ram_path, config.run_path / "uffd", config.run_path / DEVICE_STATE):
         Path(path).unlink(missing_ok=True)
-    launch = {"argv": command_line(config, incoming), "env": environment(config)}
+    argv = command_line(config, incoming) + (qemu_user.arguments(user, config.qemu_binary) if user else [])
+    launch = {"argv": argv, "env": environment(config)}
     (config.run_path / "qemu.json").write_text(json.dumps(launch), encoding="utf-8")
 
 

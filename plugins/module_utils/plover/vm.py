@@ -8,7 +8,9 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
+from . import qemu_user
 from .block import BlockLayer
 from .colo import ColoPeer, device_state
 from .config import Config
@@ -17,7 +19,7 @@ from .errors import QemuError
 from .frames import FrameBuffer
 from .idle import IdleMonitor
 from .joining import DISK_COPY
-from .qemu import START_TIMEOUT_S, prepare, sockets, supervisor
+from .qemu import DEVICE_STATE, START_TIMEOUT_S, prepare, sockets, supervisor
 from .qmp import Qmp, peer_pid
 
 BACKLOG_BYTES_MAX = 4 << 20
@@ -203,7 +205,7 @@ class Vm:
         await self.qmp.execute("cont")
 
     async def save_device(self) -> bytes:
-        path = self.config.run_path / "device-state"
+        path = self.config.run_path / DEVICE_STATE
         await self.qmp.execute("xen-save-devices-state", filename=str(path), live=False)
         return device_state(path.read_bytes())
 
@@ -225,6 +227,8 @@ class Vm:
 
         server = await asyncio.start_unix_server(receive, self._paths["capture"])
         try:
+            if user := qemu_user.find(self.config):
+                user.share_file(Path(self._paths["capture"]), qemu_user.SOCKET_MODE)
             await self.qmp.execute("migrate", uri=f"unix:{self._paths['capture']}")
             stream = await asyncio.wait_for(done, CAPTURE_TIMEOUT_S)
             await self._migration_ended()

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMU as an unprivileged user: everything that it opens later by name must still work."""
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+from harness import connect
+from test_main_job import lost, other, write
+
+USER = pwd.getpwnam("nobody")  # whoever it is
+REPLICAS = ("primary", "secondary")
+
+
+def identity(pid: int) -> tuple[set[str], set[str], int]:
+    """(user ids, group ids, effective capabilities) of a process."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return set(lines["Uid"].split()), set(lines["Gid"].split()), int(lines["CapEff"], 16)
+
+
+def open_up(path: Path) -> None:
+    """pytest keeps its folders to itself."""
+    for folder in [path, *path.parents][:-2]:
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(folder.stat().st_mode | 0o011)
+
+
+def may(*command: str) -> bool:
+    """Whether the user can do that."""
+    return subprocess.run(["setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups", *command],
+                          capture_output=True, check=False).returncode == 0
+
+
+def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tmp_path):
+    images = {member: tmp_path / f"{member}.img" for member in REPLICAS}
+    for path in images.values():
+        path.touch(mode=0o600)
+        os.truncate(path, 32 << 20)
+    open_up(tmp_path)
+    group = new_group(own={member: {"disks": [{"path": str(path)}]} for member, path in images.items()},
+                      qemu_user=USER.pw_name)
+    group.start()
+    group.wait("primary", seconds=120, service="protected")
+    client, acked = connect(), {}
+    for leader in REPLICAS:
+        for member in REPLICAS:
+            assert identity(group.qemu_pid(member)) == ({str(USER.pw_uid)}, {str(USER.pw_gid)}, 0)
+        for n in range(30):
+            write(client, acked, f"{leader}{n}", str(n) * 20)
+        report = group.ctl(leader, "audit-disks", 90)
+        assert report["ok"] and report["mismatching"] == report["disk_blocks_mismatching"] == 0, report
+        group.power_off(leader)
+        write(client, acked, f"after {leader}", "x")
+        group.start(leader)
+        group.wait(other(leader), seconds=120, service="protected")
+    assert lost(client, acked) == []
+    for member in REPLICAS:
+        run, state = group.run_folder(member), group.folder / member / "state" / "demo"
+        secret = [path for path in (images[member], *state.rglob("*")) if path.is_file()]
+        assert len(secret) > 1 and not any(may("cat", str(path)) for path in secret)
+        assert not may("rm", "-f", str(run / "ctl.sock")) and (run / "ctl.sock").exists()
+        assert may("touch", str(run / "its-own"))
+
+
+def test_a_user_that_is_not_there_is_named(new_group):
+    group = new_group(qemu_user="no-such-user")
+    group.start("primary", "witness")
+    group.wait_for_log("primary", "qemu_user: there is no user no-such-user on this host; role 'qemu' makes plover-qemu")
