@@ -40,6 +40,7 @@ FORBIDDEN = {
     "qemu_supervisor": ["", "cron"],
     "syncvm_dirty_tracking": ["", "kvm", "UFFD-WP"], "syncvm_mode": ["", "remus", "Hashed"],
     "fence_watchdog": ["", "on", "OFF"], "fence_policy": ["", "on"],
+    "qemu_user": ["", "Root", "9x", "a b", "a" * 33, "nobody\n", "no;body"],
     "fence_watchdog_device": ["", "watchdog0", "/tmp/watchdog", "/dev/", "/dev/x y", "/dev/watchdog0\n"],
 }
 ALLOWED = {
