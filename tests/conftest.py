@@ -2,12 +2,20 @@
 """The checkout's packages on sys.path, for all tests."""
 from __future__ import annotations
 
+import importlib
 import sys
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 for folder in ("plugins/module_utils", "plugins/modules", "."):
     sys.path.insert(0, str(ROOT / folder))
+
+# The checkout under the collection's own name, as plugins import each other by it.
+for depth in ("ansible_collections", "ansible_collections.plover", "ansible_collections.plover.vmft"):
+    package = sys.modules.setdefault(depth, types.ModuleType(depth))
+    package.__path__ = [str(ROOT)] if depth.endswith("vmft") else []
+importlib.import_module("ansible_collections.plover.vmft.plugins.module_utils")
 
 try:
     from hypothesis import settings

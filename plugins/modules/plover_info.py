@@ -1,50 +1,143 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Status of a VM, as this host's daemon sees it."""
+"""Status and configuration of this host's VMs."""
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plover_info
-short_description: Status of a protected VM on this host
+short_description: Status and configuration of the protected VMs of this host
 description:
-  - Asks the replica or witness daemon of this host.
+  - Asks the replica and witness daemons of this host, and reads their settings.
+  - The configuration comes in the variables that the roles take, so that an inventory can be made from a running deployment;
+    see the filter P(plover.vmft.plover_inventory#filter).
 author: The Plover developers (@plover)
 version_added: 0.1.0
 options:
+  names:
+    description: The VMs. Without them, all that this host has settings of.
+    type: list
+    elements: str
   name:
-    description: Name of the VM.
+    description: One VM, whose daemon must answer; RV(status) is then returned too.
     type: str
-    required: true
+  timeout_s:
+    description: How long to wait for a daemon's answer.
+    type: int
+    default: 10
 attributes:
   check_mode:
     description: Runs in check mode; it never changes anything.
     support: full
+  diff_mode:
+    description: It changes nothing, so there is nothing to show.
+    support: none
+  platform:
+    description: Where it runs.
+    platforms: debian
+    support: full
+    details: Tested on Debian 12.
 """
 
 EXAMPLES = r"""
-- name: How is the VM?
+- name: What is protected here, and how is it?
+  plover.vmft.plover_info:
+  register: found
+
+- name: How is one VM?
   plover.vmft.plover_info:
     name: demo
   register: demo
 """
 
 RETURN = r"""
+vms:
+  description: By name, what is known of each VM.
+  returned: success
+  type: dict
+  contains:
+    status:
+      description: What C(ploverctl status -o json) prints; empty if the daemon does not answer.
+      type: dict
+    error:
+      description: Why there is no status, or empty.
+      type: str
+    member:
+      description: This host's name among the VM's members.
+      type: str
+    kind:
+      description: Its seat, V(replica) or V(witness).
+      type: str
+    pending:
+      description: Settings that were written, but that the daemon will only use after a restart.
+      type: list
+      elements: str
+    configuration:
+      description: The VM in the roles' variables; C(vm) is its entry in C(plover_vms), C(hosts) has variables of its hosts,
+        C(variables) those of the whole inventory.
+      type: dict
+host:
+  description: Variables of this host, like C(plover_bridge_name), as far as they can be seen here.
+  returned: success
+  type: dict
+  sample: {plover_bridge_name: br0, plover_bridge_member: eno2}
 status:
   description: What C(ploverctl status -o json) prints.
-  returned: success
+  returned: if O(name) is given
   type: dict
 """
 
+import glob  # noqa: E402
+import os  # noqa: E402
+
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils import plover_member, plover_settings  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils.plover_client import ClientError, ask  # noqa: E402
+
+BRIDGE_CONF = "/etc/plover/bridge.conf"
+
+
+def known_names():
+    return sorted(os.path.basename(path)[:-len(".json")] for path in glob.glob(plover_member.settings_path("*")))
+
+
+def one(name, timeout_s):
+    plover_member.check_name(name)
+    settings = plover_member.settings_of_host(name)
+    if settings is None:
+        raise ClientError(f"{plover_member.settings_path(name)} is missing; role vm (on a replica) or witness writes it")
+    status, error, pending = plover_member.status_of(name, timeout_s)
+    try:
+        configuration = {"vm": plover_settings.vm_of(settings), "hosts": plover_settings.hosts_of(settings),
+                         "variables": plover_settings.variables_of(settings)}
+    except (KeyError, TypeError, StopIteration) as problem:
+        raise ClientError(f"{plover_member.settings_path(name)}: {problem!r}; run the deploy play to write it anew") \
+            from problem
+    return {"status": status or {}, "error": error, "member": settings["member"], "pending": pending,
+            "kind": settings["members"][settings["member"]]["kind"], "configuration": configuration}
+
+
+def host_variables():
+    try:
+        with open(BRIDGE_CONF, encoding="utf-8") as file:
+            return plover_settings.bridge_of(file.read(65536))
+    except (OSError, ValueError):
+        return {}  # a witness has none
 
 
 def main():
-    module = AnsibleModule(argument_spec={"name": {"type": "str", "required": True}}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={
+        "names": {"type": "list", "elements": "str"}, "name": {"type": "str"}, "timeout_s": {"type": "int", "default": 10}},
+        supports_check_mode=True)
+    name, names, timeout_s = (module.params[key] for key in ("name", "names", "timeout_s"))
     try:
-        module.exit_json(changed=False, status=ask(module.params["name"], "status"))
+        if names is None:
+            names = known_names() if name is None else [name]
+        result = {"vms": {each: one(each, timeout_s) for each in names}, "host": host_variables()}
+        if name is not None:
+            result["status"] = ask(name, "status", timeout_s=timeout_s)
     except ClientError as error:
         module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The daemon's side of ploverctl: JSON lines on a UNIX socket, for root only."""
+"""The daemon's side of ploverctl: JSON lines on a UNIX socket, for root only.
+
+One request, one reply; but `watch` is answered by a stream: the status at once and whenever it says something new, and
+`{"alive": true}` in between, so that a daemon that hangs is noticed. Nothing is done while nobody watches.
+"""
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 LINE_BYTES_MAX = 65_536
 IDLE_S = 60.0
+WATCH = "watch"
+WATCH_EVERY_S = 0.2
+ALIVE_S = 2.0
+WATCHERS_MAX = 8
+WATCH_S_MAX = 3600.0  # then the stream ends; who still wants to know asks again
+DRAIN_S = 10.0
+NEWS = ("service", "role", "leader", "sentence", "in_sync", "view", "reason", "forced", "linked")
+_COUNTER = re.compile(r"log index \d+")  # counts on all the time, which is no news
+
+
+def news_of(status: dict) -> tuple:
+    """What a watcher waits for: two equal ones are no news."""
+    return tuple(_COUNTER.sub("", value) if isinstance(value, str) else value for value in map(status.get, NEWS))
 
 
 class ControlServer:
     def __init__(self, path: Path, daemon: Any) -> None:
         """``daemon`` has ``async operator(request: dict) -> dict``."""
-        self._path, self._daemon = path, daemon
+        self._path, self._daemon, self._watchers = path, daemon, 0
 
     async def start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -26,22 +44,62 @@ class ControlServer:
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await asyncio.wait_for(reader.readline(), IDLE_S):
-                writer.write(json.dumps(await self._reply(line)).encode() + b"\n")
-                await writer.drain()
+                request = _parse(line)
+                if isinstance(request, dict) and request.get("cmd") == WATCH:
+                    return await self._watch(reader, writer)
+                await _say(writer, await self._reply(request))
         except (OSError, ValueError, asyncio.TimeoutError, asyncio.CancelledError):
             return  # a client that talks nonsense or goes away harms only itself
         finally:
             writer.close()
 
-    async def _reply(self, line: bytes) -> dict:
-        try:
-            request = json.loads(line)
-            if not isinstance(request, dict):
-                raise ValueError("not an object")
-        except (ValueError, RecursionError) as error:
-            return {"ok": False, "error": f"request is no JSON object: {error}"}
+    async def _reply(self, request: dict | str) -> dict:
+        if isinstance(request, str):
+            return {"ok": False, "error": request}
         try:
             reply = await self._daemon.operator(request)
         except asyncio.TimeoutError:
             reply = {"error": "no answer in time; see 'ploverctl status'"}
         return {"ok": "error" not in reply, **reply}
+
+    async def _watch(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._watchers >= WATCHERS_MAX:
+            return await _say(writer, {"ok": False, "error": f"{self._watchers} watch already; end one of them"})
+        self._watchers += 1
+        gone = asyncio.ensure_future(reader.read(1))  # a watcher has nothing more to say: it left, or talks nonsense
+        try:
+            await self._stream(gone, writer)
+        finally:
+            self._watchers -= 1
+            if not gone.cancel() and not gone.cancelled():
+                gone.exception()  # seen: a connection that broke is none of the daemon's business
+
+    async def _stream(self, gone: asyncio.Future, writer: asyncio.StreamWriter) -> None:
+        told, silent_s, known = 0.0, 0.0, None
+        while told < WATCH_S_MAX and not gone.done():
+            status = await self._reply({"cmd": "status"})
+            news = news_of(status)
+            if news != known:
+                await _say(writer, status)
+                known, silent_s = news, 0.0
+            elif silent_s >= ALIVE_S:
+                await _say(writer, {"ok": True, "alive": True})
+                silent_s = 0.0
+            await asyncio.wait([gone], timeout=WATCH_EVERY_S)
+            told, silent_s = told + WATCH_EVERY_S, silent_s + WATCH_EVERY_S
+
+
+def _parse(line: bytes) -> dict | str:
+    """The request, or what is wrong with it."""
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:
+        return f"request is no JSON object: {error}"
+    return request
+
+
+async def _say(writer: asyncio.StreamWriter, reply: dict) -> None:
+    writer.write(json.dumps(reply).encode() + b"\n")
+    await asyncio.wait_for(writer.drain(), DRAIN_S)

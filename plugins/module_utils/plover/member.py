@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import wire
+from .config import CONFIG_DIR, Config
 from .consensus import Consensus
 from .daemon import Daemon
+from .errors import ConfigError
 from .peers import PeerLinks
 
 if TYPE_CHECKING:
@@ -66,8 +68,17 @@ class MemberDaemon(Daemon):
 
     def transport(self) -> dict[str, object]:
         """For the status."""
+        linked = sorted(member for member, channel in self.links.links if channel == wire.CONTROL)
         return {"transport": self.config.transport, "rdma": self.rings.describe() if self.rings else None,
-                "authenticated": self.links.authenticated()}
+                "linked": linked, "authenticated": self.links.authenticated()}
+
+    def settings(self) -> dict[str, object]:
+        """What of the settings file this daemon would only use after a restart."""
+        try:
+            written = Config.load(CONFIG_DIR / f"{self.config.name}.json").values
+        except ConfigError as error:
+            return {"pending": [], "problem": str(error)}
+        return {"pending": sorted(key for key in written if written[key] != self.config.values.get(key)), "problem": ""}
 
     def stop_rings(self) -> None:
         if self.rings:

@@ -414,6 +414,8 @@ class Replica(MemberDaemon):
             if self.tap_error:
                 status.update(service=DOWN, sentence=f"leading, but clients cannot reach the VM: {self.tap_error}")
             return status
+        if command == "settings":
+            return self.settings()
         if command == "audit-disks":
             raw = self.config.disks and all(disk.format == "raw" for disk in self.config.disk_list)
             return await self._audit_disks() if raw else {"error": "disks: there are none, or not all are raw; only raw "

@@ -87,6 +87,8 @@ class Witness(MemberDaemon):
         return f"voting; {self.consensus.leader} leads" if self._heard() else "voting; no leader is heard"
 
     async def operator(self, request: dict) -> dict:
+        if request.get("cmd") == "settings":
+            return self.settings()
         if request.get("cmd") != "status":
             return {"error": f"{request.get('cmd')!r} is not for a witness; run it on a replica"}
         return {**consensus_status(self.consensus), "name": self.config.name, "role": "witness", "service": self._service(),

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A VM as an entry of plover_vms, and as the settings file of one of its members: one into the other, pure.
+
+vm_of(settings_of(vm, ...)) gives an entry that makes the same settings again, on every member.
+"""
+from __future__ import annotations
+
+IMAGES_DIR = "/var/lib/plover/images"
+OVERLAY_DIR = "/run/plover-disks"
+DISK_KEYS = ("path", "format", "cache", "serial", "bus")  # what the runtime has to know of a disk; the rest is role disks'
+SEATS = ("primary", "secondary", "witness")
+# Key of plover_vms -> (setting, type, what it is without one)
+KEYS = {"port": ("port", int, 7420), "memory_mib": ("guest_memory_mib", int, 256), "vcpus": ("guest_vcpus", int, 1),
+        "accel": ("guest_accel", str, "tcg"), "cmdline": ("guest_cmdline", str, ""),
+        "addresses": ("guest_addresses", list, []), "tap": ("network_tap", str, "plover0")}
+OTHERS = ("name", "cluster_id", "member", "members", "preferred_leader", "guest_mac", "guest_kernel", "guest_initrd",
+          "network_bridge", "disks", "disk_overlay_dir", "disk_overlay_mib")
+
+
+def image_path(name, part):
+    """Where role vm puts the ``part`` (kernel or initrd) of a VM. A plover_vms entry that names it means: it is there."""
+    return f"{IMAGES_DIR}/{name}/{part}"
+
+
+def kind_of(seat):
+    return "witness" if seat == "witness" else "replica"
+
+
+def settings_of(vm, member, addresses, defaults=None):
+    """The settings of ``member``. ``addresses``: host -> its address on the replication link, of the VM's three hosts at
+    least. ``defaults``: plover_bridge_name and plover_disk_overlay_dir of the inventory. Raises ValueError."""
+    defaults, name = defaults or {}, vm["name"]
+    missing = [vm[seat] for seat in SEATS if not addresses.get(vm[seat])]
+    if missing:
+        raise ValueError(f"plover_replication_address of {', '.join(missing)}: is missing; VM {name} needs it")
+    out = {setting: kind(vm.get(key, default)) for key, (setting, kind, default) in KEYS.items()}
+    out.update(name=name, cluster_id=vm["cluster_id"], member=member, preferred_leader=vm["primary"], guest_mac=vm["mac"],
+               members={vm[seat]: {"address": addresses[vm[seat]], "kind": kind_of(seat)} for seat in SEATS},
+               guest_kernel=image_path(name, "kernel"), guest_initrd=image_path(name, "initrd") if vm.get("initrd") else "",
+               network_bridge=vm.get("bridge") or defaults.get("plover_bridge_name") or "br0")
+    if vm.get("disks"):
+        out.update(disks=[{key: disk[key] for key in DISK_KEYS if key in disk} for disk in vm["disks"]],
+                   disk_overlay_dir=defaults.get("plover_disk_overlay_dir") or OVERLAY_DIR,
+                   disk_overlay_mib=int(vm.get("disk_overlay_mib", 256)))
+    return {**out, **(vm.get("settings") or {})}
+
+
+def vm_of(settings):
+    """The entry of plover_vms that makes these settings; kernel and initrd are named where they lie on the replicas."""
+    members, primary = settings["members"], settings["preferred_leader"]
+    out = {"name": settings["name"], "primary": primary, "cluster_id": settings["cluster_id"], "mac": settings["guest_mac"],
+           "secondary": next(m for m, v in members.items() if v["kind"] == "replica" and m != primary),
+           "witness": next(m for m, v in members.items() if v["kind"] == "witness"),
+           "kernel": settings["guest_kernel"], "bridge": settings.get("network_bridge", "br0")}
+    if settings.get("guest_initrd"):
+        out["initrd"] = settings["guest_initrd"]
+    out.update({key: settings.get(setting, default) for key, (setting, _kind, default) in KEYS.items()})
+    if settings.get("disks"):
+        out.update(disks=settings["disks"], disk_overlay_mib=settings.get("disk_overlay_mib", 256))
+    known = {*OTHERS, *(setting for setting, _kind, _default in KEYS.values())}
+    rest = {key: settings[key] for key in settings if key not in known}
+    return {**out, **({"settings": rest} if rest else {})}
+
+
+def hosts_of(settings):
+    """Variables of the VM's hosts that its settings tell: host -> {plover_replication_address, …}."""
+    return {host: {"plover_replication_address": member["address"]} for host, member in settings["members"].items()}
+
+
+def variables_of(settings):
+    """Variables of the whole inventory that its settings tell."""
+    overlays = settings.get("disk_overlay_dir")
+    return {"plover_disk_overlay_dir": overlays} if overlays and overlays != OVERLAY_DIR else {}
+
+
+def bridge_of(text):
+    """plover_bridge_* of a host from its /etc/plover/bridge.conf."""
+    names = {"BRIDGE": "plover_bridge_name", "MEMBER": "plover_bridge_member"}
+    pairs = [line.strip().partition("=") for line in text.splitlines()]
+    return {names[key]: value.strip("'\"") for key, _, value in pairs if key in names and value}
+
+
+def inventory_of(infos):
+    """An inventory, as a dictionary, from what plover_info returned on its hosts: host -> its result. The way to the hosts
+    (ansible_host and the like) is not in it: Plover does not know it."""
+    vms, hosts, variables = {}, {}, {}
+    for host, info in sorted(infos.items()):
+        hosts.setdefault(host, {}).update(info.get("host") or {})
+        for name, found in sorted(info.get("vms", {}).items()):
+            configuration = found["configuration"]
+            # The replicas know it best: a witness's settings may have been written for another bridge.
+            if name not in vms or found["kind"] == "replica":
+                vms[name] = configuration["vm"]
+            for member, more in configuration["hosts"].items():
+                hosts.setdefault(member, {}).update(more)
+            variables.update(configuration["variables"])
+    replicas = {vm[seat] for vm in vms.values() for seat in ("primary", "secondary")}
+    return {"plover": {"children": {
+        "plover_replicas": {"hosts": {host: hosts[host] for host in sorted(replicas)}},
+        "plover_witnesses": {"hosts": {host: hosts[host] for host in sorted(set(hosts) - replicas)}}},
+        "vars": {**variables, "plover_vms": [vms[name] for name in sorted(vms)]}}}

@@ -1,0 +1,94 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""This host's replica of a VM: its daemon, its unit, its QEMU."""
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plover_replica
+short_description: This host's replica of a protected VM
+description:
+  - Starts, stops, restarts or removes the replica daemon of this host.
+  - What would cost the VM its service is refused, with the sentence that says what to do instead.
+version_added: 0.1.0
+extends_documentation_fragment: plover.vmft.member
+options:
+  state:
+    description:
+      - V(started) enables and starts the daemon.
+      - V(restarted) restarts it, and waits until the VM is protected again if it was before.
+      - V(stopped) stops it and ends this host's QEMU. The unit stays enabled, so that it is back after a boot.
+      - V(absent) stops and disables it, ends QEMU, and removes this member's settings and state. Images of disks stay.
+    type: str
+    choices: [started, stopped, restarted, absent]
+    default: started
+  switchover:
+    description: If this host leads, let the other replica take over first. Without it the daemon of a leader is neither
+      stopped nor restarted.
+    type: bool
+    default: false
+  force:
+    description: Stop or restart even if the VM then does not serve until it is back, or for good.
+    type: bool
+    default: false
+  wait:
+    description: Once the daemon is started or restarted, wait until the VM is protected. All members must run for that.
+    type: bool
+    default: false
+seealso:
+  - module: plover.vmft.plover_witness
+  - module: plover.vmft.plover_vm
+"""
+
+EXAMPLES = r"""
+- name: Take part, and wait until nothing can be lost any more
+  plover.vmft.plover_replica:
+    name: demo
+    wait: true
+    timeout_s: 180
+
+- name: Restart one replica after the other; a leader hands over first
+  plover.vmft.plover_replica:
+    name: demo
+    state: restarted
+    switchover: true
+  throttle: 1
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, one sentence each; in check mode what would be done.
+  returned: always
+  type: list
+  elements: str
+  sample: [let secondary take over, restarted plover-replica@demo.service]
+progress:
+  description: What the daemon said while it was waited for, and how many seconds after the beginning.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{at_s: 0.4, text: "demo: degraded; leading without protection; filling secondary: 40 %"}]
+status:
+  description: The VM's status as this host's daemon said it last, as C(ploverctl status -o json) prints it.
+  returned: if the daemon runs
+  type: dict
+refused:
+  description: Whether it failed because it would have harmed the VM; nothing was changed then.
+  returned: on failure
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils import plover_member, plover_plan  # noqa: E402
+
+
+def main():
+    module = AnsibleModule(argument_spec={
+        **plover_member.ARGUMENTS,
+        "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
+        "switchover": {"type": "bool", "default": False}, "force": {"type": "bool", "default": False},
+        "wait": {"type": "bool", "default": False}}, supports_check_mode=True)
+    plover_member.run(module, plover_plan.of_member, "replica")
+
+
+if __name__ == "__main__":
+    main()

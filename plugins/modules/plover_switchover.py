@@ -1,0 +1,66 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Let another replica of a VM lead."""
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plover_switchover
+short_description: Let another replica of a protected VM lead
+description:
+  - On the host that leads, waits until the VM is protected, lets the other replica take over, and waits until it serves.
+  - On another host it only waits for that outcome, so that it can run on all members at once if O(to) is given.
+  - Clients keep their connections.
+version_added: 0.1.0
+extends_documentation_fragment: plover.vmft.member
+options:
+  to:
+    description: The replica that shall lead, by its name in the inventory. Without it the one that does not lead; then the
+      module must run on the leader alone.
+    type: str
+    default: ""
+seealso:
+  - module: plover.vmft.plover_replica
+"""
+
+EXAMPLES = r"""
+- name: Let the primary lead, wherever the VM runs now
+  plover.vmft.plover_switchover:
+    name: demo
+    to: primary
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, one sentence each; in check mode what would be done.
+  returned: always
+  type: list
+  elements: str
+  sample: [let primary take over]
+progress:
+  description: What the daemon said while it was waited for, and how many seconds after the beginning.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{at_s: 0.1, text: "demo: protected; leading; primary is in sync and can take over at any moment"}]
+status:
+  description: The VM's status as this host's daemon said it last, as C(ploverctl status -o json) prints it.
+  returned: if the daemon runs
+  type: dict
+refused:
+  description: Whether it failed because what was asked for cannot be meant; nothing was changed then.
+  returned: on failure
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils import plover_member, plover_plan  # noqa: E402
+
+
+def main():
+    module = AnsibleModule(argument_spec={**plover_member.ARGUMENTS, "to": {"type": "str", "default": ""}},
+                           supports_check_mode=True)
+    plover_member.run(module, plover_plan.of_switchover)
+
+
+if __name__ == "__main__":
+    main()

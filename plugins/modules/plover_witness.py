@@ -1,0 +1,83 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""This host's witness of a VM: its daemon and its unit."""
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plover_witness
+short_description: This host's witness of a protected VM
+description:
+  - Starts, stops, restarts or removes the witness daemon of this host.
+  - While the VM is not protected its replicas need the witness's vote, so it is then neither stopped nor restarted.
+version_added: 0.1.0
+extends_documentation_fragment: plover.vmft.member
+options:
+  state:
+    description:
+      - V(started) enables and starts the daemon.
+      - V(restarted) restarts it, and waits until it says again that the VM is protected.
+      - V(stopped) stops it. The unit stays enabled, so that it is back after a boot.
+      - V(absent) stops and disables it, and removes this member's settings and state.
+    type: str
+    choices: [started, stopped, restarted, absent]
+    default: started
+  force:
+    description: Stop or restart even if the VM is not protected.
+    type: bool
+    default: false
+  wait:
+    description: Once the daemon is started or restarted, wait until the VM is protected. All members must run for that.
+    type: bool
+    default: false
+seealso:
+  - module: plover.vmft.plover_replica
+"""
+
+EXAMPLES = r"""
+- name: Let this host vote
+  plover.vmft.plover_witness:
+    name: demo
+
+- name: Restart the witness, once the VM can do without it
+  plover.vmft.plover_witness:
+    name: demo
+    state: restarted
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, one sentence each; in check mode what would be done.
+  returned: always
+  type: list
+  elements: str
+  sample: [restarted plover-witness@demo.service]
+progress:
+  description: What the daemon said while it was waited for, and how many seconds after the beginning.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{at_s: 0.2, text: "demo: protected; voting; primary leads"}]
+status:
+  description: The VM's status as this host's daemon said it last, as C(ploverctl status -o json) prints it.
+  returned: if the daemon runs
+  type: dict
+refused:
+  description: Whether it failed because it would have harmed the VM; nothing was changed then.
+  returned: on failure
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils import plover_member, plover_plan  # noqa: E402
+
+
+def main():
+    module = AnsibleModule(argument_spec={
+        **plover_member.ARGUMENTS,
+        "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
+        "force": {"type": "bool", "default": False}, "wait": {"type": "bool", "default": False}}, supports_check_mode=True)
+    plover_member.run(module, plover_plan.of_member, "witness")
+
+
+if __name__ == "__main__":
+    main()
