@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import __version__, history
@@ -15,6 +16,7 @@ from .errors import ConfigError
 from .status import DOWN, EXIT
 
 TIMEOUT_S = 40.0
+WATCH_SILENCE_S = 8.0  # the daemon gives a sign of life every 2 s
 REPLY_BYTES_MAX = 1 << 20
 
 
@@ -36,8 +38,32 @@ def ask(path: Path, request: dict, timeout_s: float = TIMEOUT_S) -> dict:
             raise ValueError("what it says is no reply")
         return reply
     except (OSError, ValueError, RecursionError) as error:
-        return {"ok": False, "error": f"the daemon does not answer on {path} ({error}); see 'systemctl status "
-                                      f"plover-replica@{path.parent.name} plover-witness@{path.parent.name}'"}
+        return no_answer(path, error)
+
+
+def watch(path: Path) -> Iterator[dict]:
+    """The daemon's status whenever it has news; ends with a reply that is not ok."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.settimeout(WATCH_SILENCE_S)
+            sock.connect(str(path))
+            sock.sendall(b'{"cmd": "watch"}\n')
+            with sock.makefile("rb") as stream:
+                while True:
+                    reply = json.loads(stream.readline(REPLY_BYTES_MAX))
+                    if not isinstance(reply, dict) or type(reply.get("ok")) is not bool:
+                        raise ValueError("what it says is no reply")
+                    if not reply.get("alive"):
+                        yield reply
+                    if not reply["ok"]:
+                        return
+        except (OSError, ValueError, RecursionError) as error:
+            yield no_answer(path, error)
+
+
+def no_answer(path: Path, error: Exception) -> dict:
+    return {"ok": False, "error": f"the daemon does not answer on {path} ({error}); see 'systemctl status "
+                                  f"plover-replica@{path.parent.name} plover-witness@{path.parent.name}'"}
 
 
 def pick_config(name: str | None) -> Config:
@@ -68,6 +94,24 @@ def show_status(reply: dict) -> None:
     if last:
         print(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
               f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes")
+
+
+def show_watch(path: Path, as_json: bool) -> int:
+    """Until the daemon ends, or the operator ends it."""
+    status = EXIT[DOWN]
+    try:
+        for reply in watch(path):
+            status = EXIT[reply.get("service", DOWN)] if reply["ok"] else EXIT[DOWN]
+            if as_json:
+                print(json.dumps(reply), flush=True)
+            elif not reply["ok"]:
+                print(f"ploverctl: {reply['error']}", file=sys.stderr)
+            else:
+                print(f"{time.strftime('%H:%M:%S')} {reply['name']}: {reply['service']}; {reply['member']} is "
+                      f"{reply['role']}: {reply['sentence']}", flush=True)
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass  # the operator has seen enough
+    return status
 
 
 def show_audit(reply: dict) -> None:
@@ -153,6 +197,8 @@ def parser() -> argparse.ArgumentParser:
                        ("audit", "compare all guest memory of both hosts (on the leader)")):
         command = commands.add_parser(name, help=text)
         command.add_argument("-o", choices=("text", "json"), default="text", dest="format")
+        if name == "status":
+            command.add_argument("--watch", action="store_true", help="go on, with a line whenever there is news")
         if name == "audit":
             command.add_argument("--disks", action="store_true",
                                  help="the disks' images too, block by block; the VM stands still meanwhile")
@@ -192,6 +238,8 @@ def main(argv: list[str] | None = None) -> int:
         return show_history(config, max(1, options.count), options.format == "json")
     if options.command == "failover":
         return failover(config, options)
+    if getattr(options, "watch", False):
+        return show_watch(config.run_path / "ctl.sock", options.format == "json")
     disks = getattr(options, "disks", False)
     reply = ask(config.run_path / "ctl.sock", {"cmd": "audit-disks" if disks else options.command},
                 TIMEOUT_S + config.join_timeout_ms / 1000 if disks else TIMEOUT_S)
