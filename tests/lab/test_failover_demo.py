@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab.hosts import CLIENT, HOSTS, NETNS, cgroup_folders
-from lab.paths import BUILD, ROOT
+import pytest
+
+from lab.hosts import CLIENT, HOSTS, NETNS, cgroup_folders, netns_name
+from lab.paths import BUILD, LAB, ROOT
+
+pytestmark = pytest.mark.quiet
 
 
 def test_the_demo_loses_nothing_and_leaves_nothing():
@@ -18,7 +22,7 @@ def test_the_demo_loses_nothing_and_leaves_nothing():
     assert {k: result[k] for k in ("lost", "connections_broken", "ram_pages_mismatching", "redeploy_changed")} == {
         "lost": 0, "connections_broken": 0, "ram_pages_mismatching": 0, "redeploy_changed": 0}
     assert result["reprotected"] is True and 0 < result["outage_ms"] < 1500
-    assert [n for n in (NETNS, CLIENT, *(f"plover-{h}" for h in HOSTS)) if Path("/run/netns", n).exists()] == []
+    assert [n for n in (NETNS, CLIENT, *map(netns_name, HOSTS)) if Path("/run/netns", n).exists()] == []
     assert [g for host in HOSTS for g in cgroup_folders(host) if g.exists()] == []
-    assert "plover-" not in Path("/proc/self/mounts").read_text()
-    assert not (BUILD / "lab" / "hosts").exists() or list((BUILD / "lab" / "hosts").iterdir()) == []
+    assert not any(f"{netns_name(host)} " in Path("/proc/self/mounts").read_text() for host in HOSTS)
+    assert not (LAB / "hosts").exists() or list((LAB / "hosts").iterdir()) == []
