@@ -44,8 +44,8 @@ def write_inventory(disk: bool = False) -> None:
     INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))
 
 
-def play(*options: str, playbook: Path = PLAY) -> tuple[int, str]:
-    """Run the play; (changed tasks over all hosts, its output). Raises SystemExit with the output if it fails."""
+def play(*options: str, playbook: Path | str = PLAY) -> tuple[int, str]:
+    """Run the play, or another (path or plover.vmft.NAME); (changed tasks over all hosts, its output). Raises SystemExit with the output if it fails."""
     env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PIPELINING": "true",
            "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "3", "ANSIBLE_NOCOLOR": "1",
            "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false"}
