@@ -22,6 +22,7 @@ help:
 	@echo "make bench-scale       a syncvm's cost by guest RAM, dirty pages and vCPUs; build/bench/scale.json, scale.html; 3 minutes"
 	@echo "make bench-input       frames/s and latency of the input and output path, no guest: build/bench/input.json; 2 minutes"
 	@echo "make bench-rdma        commits and page transfer over Soft-RoCE beside perftest, in two guests: build/bench/rdma.json; 2 minutes"
+	@echo "make bench-deploy      the play on three fresh hosts, twice; what takes longest: build/bench/deploy.json; 1 minute"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              ruff"
@@ -100,6 +101,9 @@ bench-rdma: native
 	@$(MAKE) -s -C native bench-rdma
 	@$(PYTHON) -m bench.rdma $(BENCH_OPTIONS)
 
+bench-deploy: build
+	@$(PYTHON) -m bench.deploy $(BENCH_OPTIONS)
+
 bench-hash: native
 	@$(MAKE) -s -C native bench
 	@$(PYTHON) -m bench.hash $(BENCH_OPTIONS)
@@ -145,5 +149,5 @@ clean:
 clean: down
 
 .PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
-        test-lab test-molecule bench bench-ablation bench-consensus bench-hash bench-input bench-rdma bench-scale bench-services \
+        test-lab test-molecule bench bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services \
         lint clean

@@ -45,7 +45,8 @@ def write_inventory(disk: bool = False) -> None:
 
 
 def play(*options: str, playbook: Path | str = PLAY) -> tuple[int, str]:
-    """Run the play, or another (path or plover.vmft.NAME); (changed tasks over all hosts, its output). Raises SystemExit with the output if it fails."""
+    """Run the play, or another (a path, or plover.vmft.NAME); (changed tasks over all hosts, its output). Raises SystemExit
+    with the output if it fails."""
     env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PIPELINING": "true",
            "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "3", "ANSIBLE_NOCOLOR": "1",
            "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false"}
