@@ -5,6 +5,7 @@ PYTHON = .cache/venv/bin/python
 PYTEST = $(PYTHON) -m pytest -q -o faulthandler_timeout=300
 STAMP = .cache/setup-$(shell cd requirements && cat debian.txt python.txt target-python.txt | sha256sum | cut -c1-16)
 BENCH_STAMP = $(STAMP)-bench
+LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.txt | sha256sum | cut -c1-16)
 
 help:
 	@echo "make test              all tests"
@@ -25,7 +26,8 @@ help:
 	@echo "make bench-deploy      the play on three fresh hosts, twice; what takes longest: build/bench/deploy.json; 1 minute"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
-	@echo "make lint              ruff"
+	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, docs, changelog, licences"
+	@echo "make docs | changelog  docs/reference/ from the documentation in modules and roles; CHANGELOG.rst from its fragments"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
@@ -40,7 +42,7 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 	    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$(cat requirements/debian.txt) >/dev/null; }
 	@test -e /var/lib/apt/lists/lock || apt-get -qq update
 	@echo "making the virtual environment (about half a minute)"
-	@/usr/bin/python3 -m venv .cache/venv
+	@test -x .cache/venv/bin/pip || /usr/bin/python3 -m venv .cache/venv
 	@.cache/venv/bin/pip -q install --disable-pip-version-check -r requirements/python.txt
 	@rm -f .cache/setup-*; touch $@
 
@@ -140,8 +142,23 @@ chaos: build
 down:
 	@/usr/bin/python3 -m lab down
 
-lint: setup
-	$(PYTHON) -m ruff check .
+lint: build $(LINT_STAMP)
+	@$(PYTHON) tools/lint.py $(GATES)
+
+docs: build $(LINT_STAMP)
+	@$(PYTHON) tools/lint.py --write-reference
+
+# Takes the fragments in changelogs/fragments/ into the version of galaxy.yml.
+changelog: $(LINT_STAMP)
+	@PATH="$(CURDIR)/.cache/venv-lint/bin:$$PATH" antsibull-changelog release --update-existing --reload-plugins
+
+$(LINT_STAMP): $(STAMP) requirements/lint.txt requirements/lint-debian.txt
+	@dpkg -s $$(cat requirements/lint-debian.txt) >/dev/null 2>&1 || \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$(cat requirements/lint-debian.txt) >/dev/null
+	@echo "making the virtual environment of the quality gates (about half a minute)"
+	@test -x .cache/venv-lint/bin/pip || /usr/bin/python3 -m venv .cache/venv-lint
+	@.cache/venv-lint/bin/pip -q install --disable-pip-version-check -r requirements/lint.txt
+	@rm -f .cache/setup-*-lint-*; touch $@
 
 clean:
 	rm -rf build .cache native/build
@@ -150,4 +167,4 @@ clean: down
 
 .PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
         test-lab test-molecule bench bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services \
-        lint clean
+        lint docs changelog clean

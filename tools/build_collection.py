@@ -4,6 +4,7 @@ native sources and the runtime are packed into the roles that install them. The 
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("galaxy.yml", "README.md", "LICENSE", "CHANGELOG.md", "meta", "plugins", "roles", "playbooks")
+PARTS = ("galaxy.yml", "README.md", "LICENSE", "CHANGELOG.rst", "meta", "plugins", "roles", "playbooks")
 
 
 def below(folder: Path, *parts: str) -> dict[str, Path]:
@@ -59,12 +60,13 @@ def main() -> int:
         (staging / name).write_bytes(data)
     for other in (ROOT / "build").glob("plover-vmft-*.tar.gz"):
         other.unlink()
+    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections")}
     galaxy = str(Path(sys.executable).parent / "ansible-galaxy")
     subprocess.run([galaxy, "collection", "build", "--force", "--output-path", str(ROOT / "build"), str(staging)],
-                   check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                   check=True, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     subprocess.run([galaxy, "collection", "install", "--offline", "--force", "-p", str(ROOT / ".cache" / "collections"),
-                    *map(str, (ROOT / "build").glob("plover-vmft-*.tar.gz"))], check=True, stdin=subprocess.DEVNULL,
-                   stdout=subprocess.DEVNULL)
+                    *map(str, (ROOT / "build").glob("plover-vmft-*.tar.gz"))], check=True, env=env,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return 0
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
 """What a host has of the images of its VMs' disks, and whether their overlays fit into its memory."""
 from __future__ import annotations
 
@@ -77,11 +78,14 @@ import struct  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 SECTOR_BYTES = 512
-QCOW2_MAGIC, QCOW2_LENGTH_AT = b"QFI\xfb", 24
+QCOW2_MAGIC = b"QFI\xfb"
+QCOW2_LENGTH_AT = 24
 # QEMU's locks (its block/file-posix.c): 100 + n: permission n is used, 200 + n: it is denied to others; 1 is writing.
 LOCK_BYTES = (101, 201)
-F_OFD_GETLK, FLOCK = 36, "hhqqi4x"
-STATE_DIR, RAM_FILES = "/var/lib/plover", "/dev/shm/plover/*.ram"
+F_OFD_GETLK = 36
+FLOCK = "hhqqi4x"
+STATE_DIR = "/var/lib/plover"
+RAM_FILES = "/dev/shm/plover/*.ram"
 
 
 def length_of(path, kind):

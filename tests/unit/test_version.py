@@ -19,3 +19,14 @@ def test_the_roles_read_it_where_every_installation_has_it():
         value = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())[f"{role}_version"]
         path, pattern = re.search(r"/\.\./\.\./(plugins/\S+)'\).*regex_search\('([^']+)'", value).groups()
         assert re.findall(pattern, (ROOT / path).read_text()) == [plover.__version__]
+
+
+def test_the_changelog_has_it():
+    assert plover.__version__ in yaml.safe_load((ROOT / "changelogs" / "changelog.yaml").read_text())["releases"]
+
+
+def test_what_an_execution_environment_reads_is_in_a_folder_that_an_installed_collection_keeps():
+    named = yaml.safe_load((ROOT / "meta" / "execution-environment.yml").read_text())["dependencies"]
+    assert set(named) == {"python", "system"}
+    for path in named.values():
+        assert path.startswith("meta/") and (ROOT / path).read_text().strip()

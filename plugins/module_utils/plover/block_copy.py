@@ -174,7 +174,10 @@ class BlockCopy:
         return used > (self._config.disk_overlay_mib << 19) // len(self._graph.disks)
 
     async def _any_whole(self) -> bool:
-        return any([WHOLE in await self._graph.bitmaps(disk.node("top")) for disk in self._graph.disks])
+        for disk in self._graph.disks:
+            if WHOLE in await self._graph.bitmaps(disk.node("top")):
+                return True
+        return False
 
     # ---- jobs ---------------------------------------------------------------------------------------------------
     async def _backup(self, disk: Disk, source: str, sync: str, bitmap: str, mode: str, speed: int = 0) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from . import budget, disks
 from .budget import DERIVED
+from .console import complain, say
 from .disks import Disk
 from .errors import ConfigError
 
@@ -291,23 +292,23 @@ def _is_ip(text: Any) -> bool:
 
 def main(argv: list[str]) -> int:
     if len(argv) != 1 or argv[0] in ("-h", "--help"):
-        print("usage: python3 -m plover.config FILE\n\nChecks a settings file. Settings:")
+        say("usage: python3 -m plover.config FILE\n\nChecks a settings file. Settings:")
         defaults = budget.derive({key: row.default for key, row in SETTINGS.items()})
         for key, row in SETTINGS.items():
             default = "required" if row.default is REQUIRED else f"default {row.default!r}"
             if row.default is None:
                 default = f"default {DERIVED[key]} = {defaults[key]}"
-            print(f"  {key}: {row.help} ({default})")
+            say(f"  {key}: {row.help} ({default})")
         whole = budget.split({**{key: row.default for key, row in SETTINGS.items()}, **defaults})
-        print(f"\nThe budget with these defaults: {whole}.")
+        say(f"\nThe budget with these defaults: {whole}.")
         return 0 if len(argv) == 1 else 2
     try:
         Config.load(argv[0])
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from . import __version__, history
 from .config import CONFIG_DIR, SETTINGS, Config, check_value
+from .console import complain, say
 from .errors import ConfigError
 from .status import DOWN, EXIT
 
@@ -34,7 +34,7 @@ def ask(path: Path, request: dict, timeout_s: float = TIMEOUT_S) -> dict:
                     break
                 data += chunk
         reply = json.loads(data)
-        if not isinstance(reply, dict) or type(reply.get("ok")) is not bool:
+        if not isinstance(reply, dict) or not isinstance(reply.get("ok"), bool):
             raise ValueError("what it says is no reply")
         return reply
     except (OSError, ValueError, RecursionError) as error:
@@ -77,23 +77,23 @@ def pick_config(name: str | None) -> Config:
 
 
 def show_status(reply: dict) -> None:
-    print(f"{reply['name']}: {reply['service']}")
-    print(f"  {reply['member']} is {reply['role']}: {reply['sentence']}")
-    print(f"  view {reply['view']}, leader {reply['leader'] or 'none'}, in sync: {', '.join(reply['in_sync']) or 'nobody'}, "
-          f"log index {reply['log_index']}")
+    say(f"{reply['name']}: {reply['service']}")
+    say(f"  {reply['member']} is {reply['role']}: {reply['sentence']}")
+    say(f"  view {reply['view']}, leader {reply['leader'] or 'none'}, in sync: {', '.join(reply['in_sync']) or 'nobody'}, "
+        f"log index {reply['log_index']}")
     because = f": {reply['reason']}" if reply["reason"] else ""
-    print(f"  {reply['service']} for {history.duration(reply['since'])}{because}")
+    say(f"  {reply['service']} for {history.duration(reply['since'])}{because}")
     if set(reply.get("fencing", {}).values()) - {"always", "off"}:
-        print("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
+        say("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
     rdma = reply.get("rdma")
     if rdma:
         whom = [f"{what} {', '.join(rdma[key])}" for what, key in (("writes to", "writes_to"), ("written by", "written_by"))
                 if rdma[key]]
-        print(f"  RDMA: {rdma['device']} port {rdma['port']}, " + ("; ".join(whom) or "no ring yet: messages by TCP"))
+        say(f"  RDMA: {rdma['device']} port {rdma['port']}, " + ("; ".join(whom) or "no ring yet: messages by TCP"))
     last = reply.get("last_syncvm")
     if last:
-        print(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
-              f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes")
+        say(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
+            f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes")
 
 
 def show_watch(path: Path, as_json: bool) -> int:
@@ -103,23 +103,23 @@ def show_watch(path: Path, as_json: bool) -> int:
         for reply in watch(path):
             status = EXIT[reply.get("service", DOWN)] if reply["ok"] else EXIT[DOWN]
             if as_json:
-                print(json.dumps(reply), flush=True)
+                say(json.dumps(reply))
             elif not reply["ok"]:
-                print(f"ploverctl: {reply['error']}", file=sys.stderr)
+                complain(f"ploverctl: {reply['error']}")
             else:
-                print(f"{time.strftime('%H:%M:%S')} {reply['name']}: {reply['service']}; {reply['member']} is "
-                      f"{reply['role']}: {reply['sentence']}", flush=True)
+                say(f"{time.strftime('%H:%M:%S')} {reply['name']}: {reply['service']}; {reply['member']} is "
+                    f"{reply['role']}: {reply['sentence']}")
     except (KeyboardInterrupt, BrokenPipeError):
         pass  # the operator has seen enough
     return status
 
 
 def show_audit(reply: dict) -> None:
-    print(f"{reply['pages']} pages compared on both hosts after syncvm {reply['number']}: "
-          f"{reply['mismatching']} differ; {reply['untracked']} had differed without a reported write")
+    say(f"{reply['pages']} pages compared on both hosts after syncvm {reply['number']}: "
+        f"{reply['mismatching']} differ; {reply['untracked']} had differed without a reported write")
     if "disk_blocks" in reply:
-        print(f"{reply['disk_blocks']} disk blocks compared: {reply['disk_blocks_mismatching']} differ; clients waited "
-              f"{reply['pause_ms']:.0f} ms")
+        say(f"{reply['disk_blocks']} disk blocks compared: {reply['disk_blocks_mismatching']} differ; clients waited "
+            f"{reply['pause_ms']:.0f} ms")
 
 
 def show_history(config: Config, count: int, as_json: bool) -> int:
@@ -127,15 +127,15 @@ def show_history(config: Config, count: int, as_json: bool) -> int:
     try:
         entries, damaged = history.read(config.state_path)
     except OSError as error:
-        print(f"ploverctl: {error.filename}: {error.strerror}", file=sys.stderr)
+        complain(f"ploverctl: {error.filename}: {error.strerror}")
         return 1
     rows = history.with_durations(entries, time.time())[-count:]
     if as_json:
-        print(json.dumps({"ok": True, "entries": rows, "damaged": damaged}))
+        say(json.dumps({"ok": True, "entries": rows, "damaged": damaged}))
         return 0
-    print("\n".join(history.table(rows)))
+    say("\n".join(history.table(rows)))
     if damaged:
-        print(f"({damaged} damaged lines passed over)")
+        say(f"({damaged} damaged lines passed over)")
     return 0
 
 
@@ -147,17 +147,17 @@ holds the VM's state, 'ploverctl failover --force' says what it would cost to le
 
 def failover(config: Config, options: argparse.Namespace) -> int:
     if not options.force:
-        print(WHY_NOT_FAILOVER, file=sys.stderr)
+        complain(WHY_NOT_FAILOVER)
         return 1
     reply = ask(config.run_path / "ctl.sock", {"cmd": "failover-force" if options.yes else "failover-price"})
     if not reply["ok"]:
-        print(f"ploverctl: {reply['error']}", file=sys.stderr)
+        complain(f"ploverctl: {reply['error']}")
     elif options.yes:
-        print(f"failover: this host leads view {reply['view']}, alone until another member acknowledges it")
+        say(f"failover: this host leads view {reply['view']}, alone until another member acknowledges it")
         return 0
     else:
-        print("\n".join(["The price of leading from this host:", *(f" - {text}" for text in reply["price"]),
-                         "Add --yes to pay it."]), file=sys.stderr)
+        complain("\n".join(["The price of leading from this host:", *(f" - {text}" for text in reply["price"]),
+                            "Add --yes to pay it."]))
     return 1
 
 
@@ -183,7 +183,7 @@ def rdma_check(options: argparse.Namespace) -> int:
         values = pick_config(options.vm).values
         options.address = values["members"][values["member"]]["address"]
     reply = check(ports, options.address, values)
-    print(json.dumps({"ok": not reply["problems"], **reply}) if options.format == "json" else show(reply))
+    say(json.dumps({"ok": not reply["problems"], **reply}) if options.format == "json" else show(reply))
     return 1 if reply["problems"] else 0
 
 
@@ -228,11 +228,11 @@ def main(argv: list[str] | None = None) -> int:
             return rdma_check(options)
         config = pick_config(options.vm)
     except ConfigError as error:
-        print(f"ploverctl: {error}", file=sys.stderr)
+        complain(f"ploverctl: {error}")
         return EXIT[DOWN]
     if options.command == "cold-start" and not options.yes:
-        print("ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host "
-              "holds its state any more.", file=sys.stderr)
+        complain("ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host "
+                 "holds its state any more.")
         return 1
     if options.command == "history":
         return show_history(config, max(1, options.count), options.format == "json")
@@ -244,13 +244,13 @@ def main(argv: list[str] | None = None) -> int:
     reply = ask(config.run_path / "ctl.sock", {"cmd": "audit-disks" if disks else options.command},
                 TIMEOUT_S + config.join_timeout_ms / 1000 if disks else TIMEOUT_S)
     if options.format == "json":
-        print(json.dumps(reply))
+        say(json.dumps(reply))
     elif not reply["ok"]:
-        print(f"ploverctl: {reply['error']}", file=sys.stderr)
+        complain(f"ploverctl: {reply['error']}")
     elif options.command in ("status", "audit"):
         {"status": show_status, "audit": show_audit}[options.command](reply)
     else:
-        print(f"{options.command}: done")
+        say(f"{options.command}: done")
     if options.command == "status":
         return EXIT[reply.get("service", DOWN)] if reply["ok"] else EXIT[DOWN]
     if options.command == "audit" and reply["ok"]:
@@ -259,4 +259,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -116,7 +116,7 @@ def run_daemon(kind: type[Daemon], seat: str) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr,
                         format="%(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(message)s")
     if len(sys.argv) != 2:
-        sys.exit(f"usage: plover-{seat} NAME | SETTINGS-FILE")
+        raise SystemExit(f"usage: plover-{seat} NAME | SETTINGS-FILE")
     path = sys.argv[1] if "/" in sys.argv[1] else CONFIG_DIR / f"{sys.argv[1]}.json"
 
     async def main() -> int:
@@ -126,10 +126,10 @@ def run_daemon(kind: type[Daemon], seat: str) -> None:
         return await kind(config).serve()
 
     try:
-        sys.exit(asyncio.run(main()))
+        raise SystemExit(asyncio.run(main()))
     except PloverError as error:
         log.critical("%s: %s", type(error).__name__, error)
-        sys.exit(70)
+        raise SystemExit(70) from None
     except OSError as error:
         log.critical("%s (port or address in use, or not of this host? see 'port' and 'members')", error)
-        sys.exit(71)
+        raise SystemExit(71) from None

@@ -58,7 +58,7 @@ def choose(ports: list[Port], address: str, device: str = "", port: int = 0, gid
     found = [(KINDS.index(g.kind), n, p, g) for n, p in enumerate(active) for g in p.gids
              if g.kind in KINDS and of_address(g, address) and gid_index in (-1, g.index)]
     if found:
-        _, _, one, gid = min(found, key=lambda f: (f[0], f[1], f[3].index))
+        _rank, _order, one, gid = min(found, key=lambda f: (f[0], f[1], f[3].index))
         what = f"{gid.kind}, {gid.interface}"
         return Choice(one.device, one.number, gid.index, f"its GID {gid.index} ({what}) is our address {address}")
     return _without_address(active, address, gid_index)

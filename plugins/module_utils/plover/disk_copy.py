@@ -31,7 +31,7 @@ class DiskCopy:
 
     def read(self) -> list[str]:
         """Names of the copies that all images are."""
-        names = [[name for name, _, boot in (word.partition("@") for word in _get(disk.path)) if boot in ("", self._boot)]
+        names = [[name for name, _at, boot in (word.partition("@") for word in _get(disk.path)) if boot in ("", self._boot)]
                  for disk in self._disks]
         return [name for name in names[0] if all(name in others for others in names)] if names else []
 

@@ -65,7 +65,7 @@ class LeaderFill:
         if self.phase not in (LIVE, FINAL):
             return []
         out: list = []
-        for _ in range(CHUNKS_PER_TURN):
+        for _turn in range(CHUNKS_PER_TURN):
             if self._next >= len(self._pending):
                 return out + (self._round_done() if self.phase == LIVE else [])
             index = self._pending[self._next:self._next + pg.CHUNK_PAGES]

@@ -50,7 +50,7 @@ class Guard:
         upto = self._taken
         while self._marks and self._marks[0][0] <= mark:
             upto = self._marks.popleft()[1]
-        out = [self._held.popleft() for _ in range(upto - self._taken)]
+        out = [self._held.popleft() for _frame in range(upto - self._taken)]
         self._taken = upto
         self.bytes -= sum(map(len, out))
         return out

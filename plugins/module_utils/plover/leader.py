@@ -267,7 +267,7 @@ class Leader(Joining):
     def release_confirmed(self) -> None:
         """Without a secondary: ask a quorum whether the view is still ours, then let output go."""
         if self._confirm and self.serving and self.cons.confirmed_seq >= self._confirm[1]:
-            mark, _, tries = self._confirm
+            mark, _seq, tries = self._confirm
             self._release(mark, tries)
         if self.guard.unmarked_bytes and not self._confirm and self.serving and not self.held_for_syncvm:
             self._ask_quorum(self.guard.mark(), CONFIRM_TRIES_MAX)

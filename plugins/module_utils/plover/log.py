@@ -87,7 +87,7 @@ def last_index(data: bytes, none: int) -> int:
     """Index of the last entry of what :func:`pack` made; ``none`` if there is none."""
     index, offset = none, 0
     while offset < len(data):
-        index, _, _, length = _HEAD.unpack_from(data, offset)
+        index, _view, _kind, length = _HEAD.unpack_from(data, offset)
         offset += _HEAD.size + length
     return index
 

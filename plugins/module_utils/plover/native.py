@@ -37,7 +37,7 @@ def _address(buffer, writable: bool) -> int:
     view = memoryview(buffer)
     if not view.nbytes:
         return 0
-    if view.readonly:
+    if view.readonly:  # pylint: disable=using-constant-test  # it takes the attribute for a constant
         if writable:
             raise NativeError("a read-only buffer cannot be written")
         return _readonly_address(view)

@@ -47,7 +47,6 @@ class Counters(NamedTuple):
     append_ok: int
     appends: int
 
-
     def packed(self) -> bytes:
         """With a check word: a read may meet a write half-way."""
         words = _WORDS.pack(*self)
@@ -295,7 +294,7 @@ class OneSided:
             return
         seq = 0
         while ring.under_way and ring.under_way[0][0] <= number:
-            _, last, beat = ring.under_way.popleft()
+            _first, last, beat = ring.under_way.popleft()
             ring.landed, seq = max(ring.landed, last), max(seq, beat)
         self.consensus.stored(src, ring.view, ring.landed if ring.agrees else 0, seq)
 

@@ -2,7 +2,7 @@
 """What the consensus asks of its owner, in order, and the names of its roles. Values only."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from . import wire
 from .config import Config
@@ -35,7 +35,7 @@ class RecordCommitted(NamedTuple):
     record: Record
 
 
-Output = Send | Persist | Elected | Deposed | RecordCommitted
+Output: TypeAlias = "Send | Persist | Elected | Deposed | RecordCommitted"
 
 
 class Timing(NamedTuple):

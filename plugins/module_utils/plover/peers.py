@@ -187,7 +187,7 @@ class Link(asyncio.BufferedProtocol):
         else:
             self.links.link_up(self)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if self.pipe:
             self.pipe.close()
         self.links.link_down(self)
@@ -254,7 +254,7 @@ class PeerLinks:
             data = json.loads(message.payload)
             member, channel = data["member"], data["channel"]
             cluster = data["cluster_id"]
-            if type(member) is not str or type(channel) is not int:
+            if not isinstance(member, str) or not isinstance(channel, int) or isinstance(channel, bool):
                 raise TypeError("'member' must be a string, 'channel' a number")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise WireError(f"malformed Hello: {error}") from error

@@ -87,7 +87,7 @@ class SystemdSupervisor:
         process = await asyncio.create_subprocess_exec(
             "systemctl", *words, self._unit, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
         try:
-            _, err = await asyncio.wait_for(process.communicate(), START_TIMEOUT_S)
+            _out, err = await asyncio.wait_for(process.communicate(), START_TIMEOUT_S)
         except asyncio.TimeoutError:
             process.kill()
             raise QemuError(f"systemctl {words[0]} {self._unit} took longer than {START_TIMEOUT_S} s") from None

@@ -7,19 +7,21 @@ import os
 import sys
 from pathlib import Path
 
+from .console import complain
+
 
 def main(argv: list[str]) -> int:
     if len(argv) != 1:
-        print("usage: plover-qemu NAME", file=sys.stderr)
+        complain("usage: plover-qemu NAME")
         return 2
     path = Path(os.environ.get("PLOVER_RUN_DIR", "/run/plover")) / argv[0] / "qemu.json"
     try:
         launch = json.loads(path.read_text(encoding="utf-8"))
         os.execve(launch["argv"][0], launch["argv"], {**os.environ, **launch["env"]})
     except (OSError, ValueError, KeyError) as error:
-        print(f"{path}: {error}; this unit is started by plover-replica@{argv[0]}, not by hand", file=sys.stderr)
+        complain(f"{path}: {error}; this unit is started by plover-replica@{argv[0]}, not by hand")
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

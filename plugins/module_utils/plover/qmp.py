@@ -13,11 +13,19 @@ from .errors import QemuError
 
 try:
     from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
-except ImportError as _error:  # pragma: no cover
-    raise ImportError("the Python library qemu.qmp is missing; role 'runtime' installs it") from _error
+except ImportError:
+    HAS_LIBRARY = False
+else:
+    HAS_LIBRARY = True
 
 COMMAND_TIMEOUT_S = 10.0
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+def check_library() -> None:
+    """Raises QemuError if qemu.qmp is not there: before anything is started that nobody could talk to."""
+    if not HAS_LIBRARY:
+        raise QemuError("the Python library qemu.qmp is missing; role 'runtime' installs it")
 
 
 class Qmp:

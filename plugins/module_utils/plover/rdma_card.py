@@ -104,7 +104,7 @@ class RdmaCard:
             return None
         incoming.reader = RingReader(incoming.buffer, self._ring_bytes, ring)
         incoming.tell(0, _READ_UP_TO.pack(self._ring_bytes) + bytes(COUNTERS_BYTES))
-        address, _, rkey = incoming.region.memory
+        address, _length, rkey = incoming.region.memory
         return incoming.connection.address + _PLACE.pack(address, self._ring_bytes, rkey)
 
     def open(self, leader: str, answer: bytes) -> bool:

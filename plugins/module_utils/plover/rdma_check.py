@@ -40,14 +40,14 @@ def check(ports: Callable[[], list[Port]], address: str, wanted: dict) -> dict:
 
 def _memlock_mib() -> int | None:
     """None: no limit."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     return None if soft == resource.RLIM_INFINITY else soft >> 20
 
 
 def _try(choice: Choice, wanted: dict) -> dict:
     card = Card(choice.device, choice.port, choice.gid_index, wanted["rdma_mtu"])
     size = wanted["rdma_ring_mib"] << 20
-    buffers = [mmap.mmap(-1, size) for _ in range(2)]
+    buffers = [mmap.mmap(-1, size) for _side in range(2)]
     theirs, mine = card.region(buffers[0], REMOTE_WRITE | REMOTE_READ), card.region(buffers[1])
     patience = Patience(wanted["rdma_timeout"], wanted["rdma_retry"])
     leader, follower = card.connection(16), card.connection(16)

@@ -101,7 +101,7 @@ class RdmaPipe:
     # ---- in ---------------------------------------------------------------------------------------
     def _look(self) -> None:
         try:
-            for _ in range(FRAMES_AT_ONCE):
+            for _frame in range(FRAMES_AT_ONCE):
                 frame = None if self._closed else self._reader.next()
                 if frame is None:
                     return

@@ -25,6 +25,7 @@ from .memory import GuestMemory
 from .outputs import Persist, Send
 from .packing import pack_blocks
 from .peers import PeerLinks
+from .qmp import check_library
 from .status import DOWN, status_of_syncvm
 from .tap import Tap
 from .vm import Vm, running_qemu
@@ -42,6 +43,7 @@ ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 class Replica(MemberDaemon):
     def __init__(self, config: Config) -> None:
+        check_library()
         super().__init__(config)
         self.store, self.holder = Store(config.state_path), HolderNote(config.run_path)
         self.memory = GuestMemory(config.guest_pages, config.syncvm_hash_threads)
@@ -80,7 +82,7 @@ class Replica(MemberDaemon):
             act.TapUp: self._tap_up,
             act.TapEarly: self._tap_up,
             act.Fence: lambda a: self.spawn(self._fence(a)),
-            act.TapDown: lambda a: self._tap_work.put_nowait(a),
+            act.TapDown: self._tap_work.put_nowait,
             act.KillQemu: self._kill_qemu,
             act.CopyDisks: lambda a: self.vm and self.disk_work.copy(a),
             act.DetachDisks: self._detach_disks,
@@ -264,7 +266,7 @@ class Replica(MemberDaemon):
         self._note_holder()
         if self._vm_op and not self._reaping:
             self._vm_op.cancel()
-        waiting = [self._vm_work.get_nowait() for _ in range(self._vm_work.qsize())]
+        waiting = [self._vm_work.get_nowait() for _item in range(self._vm_work.qsize())]
         for item in waiting:
             if isinstance(item[1], act.KillQemu):  # of a QEMU before this one: it must end all the same
                 self._vm_work.put_nowait(item)

@@ -48,7 +48,7 @@ class Tap:
         process = await asyncio.create_subprocess_exec(
             script, self.name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
         try:
-            out, _ = await asyncio.wait_for(process.communicate(), SCRIPT_TIMEOUT_S)
+            out, _err = await asyncio.wait_for(process.communicate(), SCRIPT_TIMEOUT_S)
         except asyncio.TimeoutError:
             process.kill()
             raise NetworkError(f"{key}: {script} {self.name} took longer than {SCRIPT_TIMEOUT_S} s") from None
@@ -58,7 +58,7 @@ class Tap:
     def read_batch(self) -> bytes:
         """Frames waiting in the TAP, wrapped for QEMU; empty if none."""
         out: list[bytes] = []
-        for _ in range(BATCH_FRAMES_MAX):
+        for _frame in range(BATCH_FRAMES_MAX):
             try:
                 out.append(wrap(os.read(self.fd, 65_536)))
             except (BlockingIOError, OSError):

@@ -241,7 +241,7 @@ class Vm:
         return stream
 
     async def _migration_ended(self) -> None:
-        for _ in range(200):
+        for _try in range(200):
             info = await self.qmp.execute("query-migrate")
             if info.get("status") == "completed":
                 return

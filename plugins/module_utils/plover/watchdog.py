@@ -14,6 +14,7 @@ import stat
 import struct
 import sys
 
+from .console import complain
 from .errors import FencingError
 
 WDIOC_GETSUPPORT, WDIOC_KEEPALIVE, WDIOC_SETTIMEOUT = 0x80285700, 0x80045705, 0xC0045706
@@ -52,7 +53,7 @@ class Watchdog:
             used = "; another program (systemd's RuntimeWatchdogSec? a daemon of another VM?) has it open"
             raise self._error(error, used if error.errno == errno.EBUSY else "") from error
         try:
-            options, _, identity = SUPPORT.unpack(fcntl.ioctl(self._fd, WDIOC_GETSUPPORT, bytes(SUPPORT.size)))
+            options, _firmware, identity = SUPPORT.unpack(fcntl.ioctl(self._fd, WDIOC_GETSUPPORT, bytes(SUPPORT.size)))
             self.identity = identity.rstrip(b"\0").decode(errors="replace")
             if not options & MAGICCLOSE or not options & SETTIMEOUT:
                 raise FencingError(f"fence_watchdog_device: {self.path} ({self.identity}) cannot be disarmed or has a fixed "
@@ -186,7 +187,7 @@ def release(path: str) -> int:
     try:
         device.probe()
     except FencingError as error:
-        print(error, file=sys.stderr)
+        complain(error)
     return 0
 
 
@@ -195,11 +196,11 @@ def main(argv: list[str]) -> int:
     from .config import CONFIG_DIR, Config
 
     if len(argv) != 2 or argv[0] != "release":
-        print("usage: python3 -m plover.watchdog release NAME", file=sys.stderr)
+        complain("usage: python3 -m plover.watchdog release NAME")
         return 2
     config = Config.load(CONFIG_DIR / f"{argv[1]}.json")
     return 0 if config.fence_watchdog == "off" else release(config.fence_watchdog_device)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -443,7 +443,7 @@ class Decoder:
 
     @staticmethod
     def _message(kind: int, data: bytes | bytearray | memoryview, start: int, end: int) -> Message:
-        cls, fixed, _, has_payload = _TYPES[kind]
+        cls, fixed, _values, has_payload = _TYPES[kind]
         payload = start + fixed.size
         if end < payload or (not has_payload and end != payload):
             raise WireError(f"{cls.__name__} has {end - start} bytes, expected {fixed.size}")
