@@ -44,15 +44,20 @@ def write_inventory(disk: bool = False) -> None:
     INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))
 
 
-def play(*options: str, playbook: Path | str = PLAY) -> tuple[int, str]:
-    """Run the play, or another (a path, or plover.vmft.NAME); (changed tasks over all hosts, its output). Raises SystemExit
-    with the output if it fails."""
+def run_playbook(book: str | Path, inventory: Path, *options: str) -> subprocess.CompletedProcess:
+    """ansible-playbook as a user calls it, with the collection that `make build` installed."""
     env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PIPELINING": "true",
            "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "3", "ANSIBLE_NOCOLOR": "1",
            "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false"}
     binary = Path(sys.executable).parent / "ansible-playbook"
-    done = subprocess.run([str(binary), "-i", str(INVENTORY), str(playbook), *options], env=env, capture_output=True,
-                          text=True, check=False, stdin=subprocess.DEVNULL, cwd=LAB)
+    return subprocess.run([str(binary), "-i", str(inventory), str(book), *options], env=env, capture_output=True, text=True,
+                          check=False, stdin=subprocess.DEVNULL, cwd=LAB)
+
+
+def play(*options: str, playbook: str | Path | None = None) -> tuple[int, str]:
+    """Run the play, or another (a path, or plover.vmft.NAME); (changed tasks over all hosts, its output). Raises SystemExit
+    with the output if it fails."""
+    done = run_playbook(playbook or PLAY, INVENTORY, *options)
     (LAB / "play.log").write_text(done.stdout + done.stderr)
     if done.returncode:
         raise SystemExit(f"the play failed:\n{done.stdout[-6000:]}{done.stderr[-3000:]}")

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an inventory may say: the keys of a VM and of a disk, and the variables that are shared between roles.
+
+This is the one place for it: a new shared variable or key of a VM is a new line here.
+"""
+from __future__ import annotations
+
+import difflib
+import re
+
+SEATS = ("primary", "secondary", "witness")
+REPLICA_SEATS = SEATS[:2]
+VMS_MAX, DISKS_MAX = 64, 16
+GROUP, REPLICAS, WITNESSES = "plover", "plover_replicas", "plover_witnesses"
+
+VM_REQUIRED = ("name", *SEATS, "cluster_id", "mac", "kernel")
+VM_KEYS = (*VM_REQUIRED, "initrd", "cmdline", "addresses", "memory_mib", "vcpus", "accel", "port", "bridge", "tap",
+           "settings", "disks", "disk_overlay_mib", "secret")
+# A VM's key and the runtime's setting that is made of it. The collision checks look at the key, so the setting must not be
+# given past it.
+SETTING_OF = {"name": "name", "cluster_id": "cluster_id", "port": "port", "memory_mib": "guest_memory_mib",
+              "vcpus": "guest_vcpus", "accel": "guest_accel", "mac": "guest_mac", "kernel": "guest_kernel",
+              "initrd": "guest_initrd", "cmdline": "guest_cmdline", "addresses": "guest_addresses",
+              "bridge": "network_bridge", "tap": "network_tap", "disks": "disks", "disk_overlay_mib": "disk_overlay_mib"}
+# Settings that the roles make of something else than a key of the VM.
+SETTING_FROM = {"member": "primary, secondary and witness of the VM", "members": "plover_replication_address of each host",
+                "preferred_leader": "primary of the VM", "disk_overlay_dir": "the variable plover_disk_overlay_dir"}
+
+DISK_KEYS = ("path", "format", "cache", "serial", "bus", "source", "size_mib")
+DISK_CHOICES = {"format": ("raw", "qcow2"), "cache": ("writeback", "none"), "bus": ("virtio-blk", "ide")}
+RDMA_STACKS = ("none", "distro", "soft-roce", "mlnx")
+
+# Shared variables and what they hold: a kind, or the values to choose from. "any": another role judges it.
+VARIABLES = {
+    "plover_vms": "any",
+    "plover_replication_address": "any",
+    "plover_bridge_name": "interface",
+    "plover_bridge_member": "interface",
+    "plover_bridges": "list",
+    "plover_disk_overlay_dir": "path",
+    "plover_wheel_dir": "str",
+    "plover_package_dir": "str",
+    "plover_package_mirror": "any",
+    "plover_secret": "any",
+    "plover_secrets": "any",
+    "plover_confirm": "any",
+    "plover_rdma_stack": RDMA_STACKS,
+    "plover_rdma_packages": "list",
+    "plover_rdma_modules": "list",
+    "plover_rdma_load_modules": "bool",
+    "plover_rdma_rxe_device": "str",
+    "plover_rdma_rxe_interface": "str",
+    "plover_rdma_mlnx_archive": "str",
+    "plover_rdma_mlnx_sha256": "str",
+    "plover_rdma_mlnx_version": "str",
+    "plover_rdma_mlnx_options": "list",
+    "plover_rdma_restart": "bool",
+    "plover_rdma_reboot": "bool",
+}
+# Variables and keys that there were once, or that are often tried: what to write instead.
+REMOVED = {
+    "plover_bridge": "plover_bridge_name",
+    "plover_address": "plover_replication_address",
+    "plover_vm": "plover_vms, a list",
+}
+
+_INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
+_TRUTH = ("yes", "no", "true", "false", "on", "off", "1", "0", "y", "n", "t", "f")
+
+
+def close_to(word, known):
+    """The sentence's end that names what was probably meant; empty if nothing is close."""
+    prefix = "plover_" if str(word).startswith("plover_") else ""  # it makes all of them alike
+    names = {str(name)[len(prefix):]: name for name in known if str(name).startswith(prefix)}
+    found = difflib.get_close_matches(str(word)[len(prefix):], names, n=1, cutoff=0.65)
+    return f"did you mean {names[found[0]]}?" if found else ""
+
+
+def unfit(kind, value):
+    """What is wrong with a shared variable's value; empty if nothing is."""
+    if isinstance(kind, tuple):
+        return "" if value in kind else f"{value} is not one of {', '.join(kind)}; choose one"
+    checks = {
+        "any": lambda v: True,
+        "str": lambda v: isinstance(v, str),
+        "path": lambda v: isinstance(v, str) and v.startswith("/"),
+        "interface": lambda v: isinstance(v, str) and bool(_INTERFACE.match(v)),
+        "list": lambda v: isinstance(v, list),
+        "bool": lambda v: isinstance(v, bool) or str(v).lower() in _TRUTH,
+    }
+    wanted = {"str": "must be a text; put it in quotes", "path": "must be a whole path, beginning with /",
+              "interface": "must be a network interface's name: at most 15 letters, digits and _.-",
+              "list": "must be a list, like [a, b]", "bool": "must be true or false"}
+    return "" if checks[kind](value) else f"{value} {wanted[kind]}"
