@@ -60,7 +60,7 @@ def test_a_bridge_whose_card_does_not_exist_is_refused():
 
 
 def test_a_replication_address_of_another_host_is_refused():
-    said = refused("-e", json.dumps({"plover_replication_address": "192.168.78.9{{ groups.all.index(inventory_hostname) }}"}))
+    said = refused("-e", json.dumps({"plover_replication_address": "192.168.78.9{{ groups.all.index(inventory_hostname)}}"}))
     assert "primary: plover_replication_address: 192.168.78.90 is on no card" in said
 
 
