@@ -193,6 +193,7 @@ CASES = [
     Case("a required key misspelt", vm(mac=..., mca="52:54:00:70:6c:01"), f"{AT}.mca", "did you mean mac?"),
     Case("a setting as key", vm(failover_budget_ms=2000), f"{AT}.failover_budget_ms", f"put it under {AT}.settings"),
     Case("the runtime's name of a key", vm(guest_vcpus=2), f"{AT}.guest_vcpus", "write vcpus"),
+    Case("a secret that is too short", vm(secret="geheim"), f"{AT}.secret", "openssl rand -hex 32"),
     Case("a TAP's name that is too long", vm(tap="the-tap-of-the-demo"), f"{AT}.tap", "it must match"),
     # settings
     Case("settings as a text", vm(settings="fast"), f"{AT}.settings", "must be a mapping"),

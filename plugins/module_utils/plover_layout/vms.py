@@ -22,6 +22,7 @@ from .known import (
 
 KEY_OF = {setting: key for key, setting in SETTING_OF.items()}
 _UNICAST = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}\Z")
+_SECRET = re.compile(r"[A-Za-z0-9+/=_-]{32,256}\Z")
 # Where the runtime's own words would not name the remedy.
 _SAID = {"cluster_id": "must be a UUID in lower case; make one with uuidgen",
          "mac": 'must be a unicast MAC address in lower case, in quotes, like "52:54:00:70:6c:01"',
@@ -45,8 +46,11 @@ def problems(at, vm, hosts, groups, head):
     out += _seats(at, vm, hosts, groups)
     out += _settings(at, vm)
     for key in ("kernel", "initrd"):
-        if isinstance(vm.get(key), str) and vm[key] and head(vm[key]) is None:
+        there = f"/var/lib/plover/images/{vm.get('name')}/{key}"  # as plover_info exports it: it stays what it is
+        if isinstance(vm.get(key), str) and vm[key] not in ("", there) and head(vm[key]) is None:
             out.append(f"{at}.{key}: {vm[key]} is not a file on this machine; give the path of the image")
+    if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
+        out.append(f"{at}.secret: must be a text of 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
     return out + disk_problems(at, vm, head)
 
 

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A read-only look at a host before anything is installed on it: what the checks need. Standard library only."""
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import socket
+import sys
+import time
+
+from . import kvm, network, tracking
+from .network import read, tool
+
+MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
+UNSYNCHRONISED, TIMEX_BYTES = 5, 512
+HELP = {"accelerators": ("-accel",), "machines": ("-machine",), "netdevs": ("-netdev",), "objects": ("-object",)}
+
+
+def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64"):
+    return {
+        "hostname": socket.gethostname(), "uid": os.geteuid(), "python": platform.python_version(),
+        "interpreter": sys.executable, "machine": platform.machine(), "kernel": platform.release(),
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "uffd_wp_problem": tracking.uffd_wp(), "soft_dirty_problem": tracking.soft_dirty(), "kvm_problem": kvm.why_not(),
+        "cpu": cpu(), "memory_mib": memory_mib(), "shm_mib": space(SHM)["size_mib"],
+        "qemu": qemu(qemu_binary),
+        "interfaces": network.interfaces(), "listening": network.listening(),
+        "rdma_devices": sorted(os.listdir(RDMA)) if os.path.isdir(RDMA) else [],
+        "paths": {path: space(path) for path in paths},
+        "clock_s": time.time(), "clock_synchronised": synchronised(),
+    }
+
+
+def cpu():
+    """Of the first CPU."""
+    found = {}
+    for line in read("/proc/cpuinfo").split("\n\n")[0].splitlines():
+        key, _colon, value = line.partition(":")
+        found[key.strip()] = value.strip()
+    return {"vendor": found.get("vendor_id", ""), "model": found.get("model name", ""),
+            "flags": sorted(found.get("flags", "").split())}
+
+
+def memory_mib():
+    found = re.search(r"^MemTotal:\s+(\d+)", read(MEMORY), re.MULTILINE)
+    return int(found.group(1)) >> 10 if found else 0
+
+
+def space(path):
+    """The file system that ``path`` is on, or will be on once it is made."""
+    place = path
+    while not os.path.exists(place) and place not in ("", "/"):
+        place = os.path.dirname(place)
+    try:
+        found, device = os.statvfs(place or "/"), os.stat(place or "/").st_dev
+    except OSError:
+        return {"exists": False, "free_mib": 0, "size_mib": 0, "free_inodes": 0, "read_only": True, "device": 0}
+    unit = found.f_frsize
+    return {"exists": place == path, "free_mib": found.f_bavail * unit >> 20, "size_mib": found.f_blocks * unit >> 20,
+            "free_inodes": found.f_favail if found.f_files else 1 << 20,  # some file systems have no count
+            "read_only": bool(found.f_flag & os.ST_RDONLY), "device": device}
+
+
+def qemu(binary):
+    """The installed QEMU and what it was built with; or, where there is none, the version that would be installed."""
+    said = tool(binary, "--version")
+    version = re.search(r"version (\S+)(?: \(([^)]*)\))?", said)
+    out = {"path": binary, "version": "", "package": "", "candidate": ""}
+    if version:
+        out.update(version=version.group(1), package=version.group(2) or "")
+        return {**out, **{key: words_of(tool(binary, *options, "help")) for key, options in HELP.items()}}
+    candidate = re.search(r"Candidate: (\S+)", tool("apt-cache", "policy", "qemu-system-x86"))
+    if candidate and candidate.group(1) != "(none)":
+        out["candidate"] = candidate.group(1)
+    return {**out, **{key: [] for key in HELP}}
+
+
+def words_of(text):
+    """The first word of each line."""
+    return [line.split()[0] for line in text.splitlines() if line.split()][:2000]
+
+
+def synchronised():
+    """Whether the kernel's clock is disciplined by NTP or the like; None where it does not tell."""
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
+    except (OSError, AttributeError):
+        return None
+    return None if state < 0 else state != UNSYNCHRONISED
