@@ -50,7 +50,7 @@ def problems(at, vm, hosts, groups, head):
         if isinstance(vm.get(key), str) and vm[key] not in ("", there) and head(vm[key]) is None:
             out.append(f"{at}.{key}: {vm[key]} is not a file on this machine; give the path of the image")
     if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
-        out.append(f"{at}.secret: must be a text of 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
+        out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
     return out + disk_problems(at, vm, head)
 
 
