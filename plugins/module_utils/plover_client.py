@@ -122,7 +122,7 @@ class _connected:
             self._data += chunk
             if len(self._data) > REPLY_BYTES_MAX:
                 raise ClientError(f"{self._path}: an answer of over {REPLY_BYTES_MAX} bytes")
-        line, _, self._data = self._data.partition(b"\n")
+        line, _newline, self._data = self._data.partition(b"\n")
         return line
 
     def _no_answer(self, error):

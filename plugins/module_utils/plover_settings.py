@@ -77,7 +77,7 @@ def bridge_of(text):
     """plover_bridge_* of a host from its /etc/plover/bridge.conf."""
     names = {"BRIDGE": "plover_bridge_name", "MEMBER": "plover_bridge_member"}
     pairs = [line.strip().partition("=") for line in text.splitlines()]
-    return {names[key]: value.strip("'\"") for key, _, value in pairs if key in names and value}
+    return {names[key]: value.strip("'\"") for key, _equals, value in pairs if key in names and value}
 
 
 def inventory_of(infos):

@@ -17,7 +17,7 @@ class SlicedAction(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         shown, unfinished = 0, None
-        for _ in range(SLICES_MAX):
+        for _slice in range(SLICES_MAX):
             arguments = {**self._task.args, "slice": {"for_s": SLICE_S, "unfinished": unfinished}}
             reply = self._execute_module(module_args=arguments, task_vars=task_vars)
             shown = self._show(reply, shown, task_vars)

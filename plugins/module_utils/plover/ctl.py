@@ -51,7 +51,7 @@ def watch(path: Path) -> Iterator[dict]:
             with sock.makefile("rb") as stream:
                 while True:
                     reply = json.loads(stream.readline(REPLY_BYTES_MAX))
-                    if not isinstance(reply, dict) or type(reply.get("ok")) is not bool:
+                    if not isinstance(reply, dict) or not isinstance(reply.get("ok"), bool):
                         raise ValueError("what it says is no reply")
                     if not reply.get("alive"):
                         yield reply

@@ -23,7 +23,7 @@ EXIT_HLT, EXIT_REASON_AT = 5, 8
 CPUID_ENTRIES, CPUID_ENTRY_BYTES, SSE3 = 256, 40, 1
 # Page tables that map the first 2 MiB to themselves, then the code: count ecx down to 0, halt.
 PML4, PDPT, PD, CODE, MEMORY_BYTES = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
-PROGRAM = bytes.fromhex("b9e8030000" "ffc9" "75fc" "f4")
+PROGRAM = bytes.fromhex("b9e8030000 ffc9 75fc f4")
 GUEST = f"a guest of {len(PROGRAM)} bytes"
 # Offsets in struct kvm_sregs, and the values of 64-bit mode.
 SREGS_BYTES, SEGMENT_BYTES, SEGMENTS = 312, 24, 6
@@ -46,7 +46,7 @@ def why_not(device=DEVICE):
         os._exit(0)
     os.close(writer)
     try:
-        ready, _, _ = select.select([reader], [], [], TIMEOUT_S)
+        ready, _writable, _failed = select.select([reader], [], [], TIMEOUT_S)
         text = os.read(reader, 4096).decode() if ready else f"{GUEST} does not end in {TIMEOUT_S:.0f} s"
     finally:
         os.close(reader)
