@@ -19,6 +19,7 @@ from .paths import LAB, ROOT
 COLLECTIONS = ROOT / ".cache" / "collections"
 PLAY = COLLECTIONS / "ansible_collections" / "plover" / "vmft" / "playbooks" / "deploy-plover.yml"
 INVENTORY = LAB / "inventory.yml"
+SECOND_IP = "192.168.79.51"  # of the second VM, if there are two
 DISK_PATH = "/var/lib/plover-images/demo.img"
 
 
@@ -31,11 +32,22 @@ def guest(disk: bool) -> dict:
             "cmdline": guest_image.CMDLINE.format(ip=SERVICE_IP, gw=CLIENT_IP)}
 
 
-def write_inventory(disk: bool = False) -> None:
-    """The example inventory as it is shipped, with one of the lab's guests and the way to its hosts."""
+def second_vm(first: dict) -> dict:
+    """Another VM on the same hosts, with the replicas' parts swapped; it has the lab's guest in RAM."""
+    image = guest_image.build()
+    return {**first, "name": "second", "primary": first["secondary"], "secondary": first["primary"], "port": 7440,
+            "cluster_id": "0b54b2a8-7d0a-4f0e-9b1c-5a3c9a4a7b10", "mac": "52:54:00:70:6c:02", "addresses": [SECOND_IP],
+            "tap": "plover1", "memory_mib": 160, "kernel": str(image.kernel), "initrd": str(image.initrd),
+            "cmdline": guest_image.CMDLINE.format(ip=SECOND_IP, gw=CLIENT_IP)}
+
+
+def write_inventory(disk: bool = False, two: bool = False) -> None:
+    """The example inventory as it is shipped, with one of the lab's guests, or two, and the way to its hosts."""
     inventory = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())
     variables = inventory["plover"]["vars"]
     variables["plover_vms"][0].update(guest(disk))
+    if two:
+        variables["plover_vms"].append(second_vm(variables["plover_vms"][0]))
     variables["ansible_ssh_common_args"] = f"-F {LAB / 'ssh_config'}"
     # Ansible names its control sockets by host and port alone, which are the same in every lab.
     variables["ansible_control_path_dir"] = str(LAB / "cp")
@@ -74,32 +86,32 @@ def ploverctl(host: str, *words: str) -> tuple[int, dict]:
         return done.returncode or 255, {}
 
 
-def lead(host: str, seconds: float) -> None:
+def lead(host: str, seconds: float, vm: str = "demo") -> None:
     """Let ``host`` lead: a machine that was very busy during the play may have seen a failover."""
     end = time.monotonic() + seconds
-    while (status := wait_protected(host, seconds))["role"] != "leader":
+    while (status := wait_protected(host, seconds, vm))["role"] != "leader":
         if time.monotonic() > end:
             raise SystemExit(f"{host} does not lead after {seconds:.0f} s: {status['sentence']}")
-        ploverctl(status["leader"], "switchover")
+        ploverctl(status["leader"], "--vm", vm, "switchover")
 
 
-def wait_service(seconds: float) -> None:
+def wait_service(seconds: float, address: str = SERVICE_IP) -> None:
     """Until the guest's Redis answers a client."""
-    ping = (f"exec 3<>/dev/tcp/{SERVICE_IP}/{SERVICE_PORT} && printf 'PING\\r\\n' >&3 && read -t 2 answer <&3"
+    ping = (f"exec 3<>/dev/tcp/{address}/{SERVICE_PORT} && printf 'PING\\r\\n' >&3 && read -t 2 answer <&3"
             " && [ \"$answer\" = $'+PONG\\r' ]")
     end = time.monotonic() + seconds
     while subprocess.run(["ip", "netns", "exec", CLIENT, "timeout", "4", "bash", "-c", ping], capture_output=True,
                          check=False).returncode:
         if time.monotonic() > end:
-            raise SystemExit(f"the guest's Redis at {SERVICE_IP}:{SERVICE_PORT} does not answer after {seconds:.0f} s; "
+            raise SystemExit(f"the guest's Redis at {address}:{SERVICE_PORT} does not answer after {seconds:.0f} s; "
                              "its console is /run/plover/demo/console.log on the leader's host")
         time.sleep(0.2)
 
 
-def wait_protected(host: str, seconds: float) -> dict:
+def wait_protected(host: str, seconds: float, vm: str = "demo") -> dict:
     end = time.monotonic() + seconds
     while True:
-        code, reply = ploverctl(host, "status")
+        code, reply = ploverctl(host, "--vm", vm, "status")
         if code == 0:
             return reply
         if time.monotonic() > end:
