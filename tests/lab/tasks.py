@@ -19,14 +19,14 @@ def run(hosts: str, tasks: list[dict], *options: str, **play) -> tuple[int, str]
     FOLDER.mkdir(exist_ok=True)
     book = FOLDER / "play.yml"
     book.write_text(yaml.safe_dump([{"hosts": hosts, "gather_facts": False, "tasks": tasks, **play}]))
-    return deploy.play(*options, book=book)
+    return deploy.play(*options, playbook=book)
 
 
-def module(hosts: str, name: str, *options: str, **arguments) -> dict[str, dict]:
+def module(hosts: str, which: str, /, *options: str, **arguments) -> dict[str, dict]:
     """What one module of the collection returned, by host; a failure is a result too."""
     for path in Path(FOLDER).glob("*.json"):
         path.unlink()
-    run(hosts, [{f"plover.vmft.{name}": arguments, "register": "found", "ignore_errors": True},
+    run(hosts, [{f"plover.vmft.{which}": arguments, "register": "found", "ignore_errors": True},
                 {"ansible.builtin.copy": {"content": "{{ found | to_json }}", "dest": TO}, "delegate_to": "localhost",
                  "check_mode": False}], *options)
     return {path.stem: json.loads(path.read_text()) for path in Path(FOLDER).glob("*.json")}

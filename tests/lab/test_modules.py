@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules on a deployed lab: their EXAMPLES, their guards, what a play shows of them, and the round trip of plover_info."""
+"""The modules on a deployed lab: their EXAMPLES, their guards, what a play shows of them, the round trip of plover_info."""
 from __future__ import annotations
 
 import ast
@@ -97,7 +97,8 @@ def test_nothing_is_restarted_while_it_is_needed_and_a_long_wait_shows_how_far_i
             assert result["refused"] and "Wait until it is protected, or give force: true" in result["msg"]
     _, said = run("primary", [{"plover.vmft.plover_vm": {"name": "demo", "timeout_s": 7}, "ignore_errors": True}])
     assert re.search(r"primary +\d\.\d s  demo: degraded; leading without protection: secondary", said)
-    assert "VM demo is not protected after 7 s (timeout_s). The daemon says: leader, degraded: leading" in " ".join(said.split())
+    said = " ".join(said.split())
+    assert "VM demo is not protected after 7 s (timeout_s). The daemon says: leader, degraded: leading" in said
     result = module("secondary", "plover_replica", name="demo", wait=True)["secondary"]
     assert result["actions"] == ["started plover-replica@demo.service"] and result["status"]["service"] == "protected"
     texts = [said["text"] for said in result["progress"]]
@@ -108,12 +109,11 @@ def test_changed_settings_restart_all_but_the_leader_and_the_play_says_what_rema
     deploy.lead("primary", 120)
     vms = yaml.safe_load(deploy.INVENTORY.read_text())["plover"]["vars"]["plover_vms"]
     vms[0]["settings"] = {"failover_budget_ms": 2000}
-    before = yaml.safe_dump({"plover_vms": vms})
     changes = FOLDER / "changed.yml"
-    changes.write_text(before)
+    changes.write_text(yaml.safe_dump({"plover_vms": vms}))
     _, said = deploy.play("-e", f"@{changes}")
     said = " ".join(said.split())
-    assert "primary: plover_vms" not in said and "which leads: its clients would wait for a failover" in said
+    assert "which leads: its clients would wait for a failover" in said
     assert "ansible-playbook -i INVENTORY plover.vmft.rolling_restart" in said
     found = module("plover", "plover_info")
     leader = found["primary"]["vms"]["demo"]["status"]["leader"]
