@@ -27,6 +27,7 @@ SETTINGS_BYTES_MAX = 1 << 20
 PROGRESS_MAX = 200
 PROGRESS_EVERY_S = 1.0
 SWITCHOVER_S = 40.0
+LOOKS, LOOK_AGAIN_S = 8, 0.25
 NO_NAMES = ("images",)  # a folder of that name lies beside the members' states
 # Of every module here; see _member in doc_fragments.
 ARGUMENTS = {"name": {"type": "str", "required": True}, "timeout_s": {"type": "int", "default": 120},
@@ -110,9 +111,20 @@ class Member:
         out.update(active=state in ("active", "activating", "reloading"), running=state == "active",
                    enabled=self._is("enabled", out["unit"]) == "enabled",
                    guest_active=bool(out["guest"]) and self._is("active", out["guest"]) == "active")
-        out["status"], out["error"], out["pending"] = status_of(self.name) if out["active"] else (
-            None, f"{out['unit']} is not running here", [])
+        out.update(status=None, error=f"{out['unit']} is not running here", pending=[])
+        for _ in range(LOOKS if out["active"] else 0):
+            out["status"], out["error"], out["pending"] = status_of(self.name)
+            if not self._may_be_linked_soon(out):
+                break
+            time.sleep(LOOK_AGAIN_S)
         return out
+
+    def _may_be_linked_soon(self, here):
+        """A connection that was silent is made anew from time to time; before a guard judges that, look again."""
+        judged = self.module.params.get("state") in ("stopped", "restarted", "absent") and here["guest"]
+        status = here["status"] or {}
+        return judged and status.get("service") == "protected" and not (
+            set(here["others"]) <= set(status.get("linked", here["others"])))
 
     def _is(self, what, unit):
         return self.module.run_command(["systemctl", f"is-{what}", unit])[1].strip()

@@ -288,3 +288,13 @@ def test_info_tells_of_a_vm_whose_daemon_is_silent_but_a_named_one_must_answer(h
     assert demo["status"] == {} and "running?" in demo["error"]
     code, result = run(plover_info, capsys)
     assert code == 1 and "running?" in result["msg"]
+
+
+# --- looking ---
+
+def test_a_connection_that_is_just_made_anew_is_waited_for_but_not_for_ever(host, capsys):
+    host.runs(status=[status(linked=["primary"]), status(linked=["primary"]), status()])
+    assert run(plover_replica, capsys, state="stopped", _ansible_check_mode=True)[0] == 0
+    host.daemon.answers["status"] = [status(linked=["primary"])]
+    code, result = run(plover_replica, capsys, state="stopped", _ansible_check_mode=True)
+    assert code == 1 and "while witness does not answer" in result["msg"]
