@@ -47,7 +47,8 @@ def settings(host: str = "primary") -> dict:
 
 def daemons() -> dict[str, str]:
     """Process numbers; QEMU's may change at any time, as a busy machine may see a failover."""
-    return {host: execute(host, "systemctl show -P MainPID plover-replica@demo plover-witness@demo").stdout for host in HOSTS}
+    show = "systemctl show -P MainPID plover-replica@demo plover-witness@demo"
+    return {host: execute(host, show).stdout for host in HOSTS}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
