@@ -138,7 +138,7 @@ def test_the_page_is_true(beginner, capsys):
     assert {p.name for p in beginner.collection.iterdir()} == KEPT
 
 
-def test_its_inventory_is_the_example(beginner):
+def test_its_inventory_is_the_example():
     """One of the two would be forgotten when the other changes: whoever knows one knows the other."""
     page = yaml.safe_load(next(text for kind, info, text in blocks() if info == "inventory.yml"))["plover"]
     example = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())["plover"]
