@@ -232,7 +232,7 @@ class Work:
         text = f"{self.name}: {status.get('service')}; {status.get('sentence')}"
         progress, at_s = self.done["progress"], round(self._spent_s(), 1)
         last = progress[-1] if progress else {"at_s": 0.0, "text": ""}
-        due = at_s - last["at_s"] >= PROGRESS_EVERY_S or text.split(";")[0] != last["text"].split(";")[0]
+        due = at_s - last["at_s"] >= PROGRESS_EVERY_S or text.partition(";")[0] != last["text"].partition(";")[0]
         if text != last["text"] and due and len(progress) < PROGRESS_MAX:
             progress.append({"at_s": at_s, "text": text})
         self.done["status"] = status
