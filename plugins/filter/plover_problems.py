@@ -12,7 +12,7 @@ from jinja2.exceptions import UndefinedError
 
 HEAD_BYTES = 4
 TEMPLATE_ERRORS = (AnsibleError, UndefinedError)
-CONNECTION = ("ansible_host", "ansible_port", "ansible_connection")
+CONNECTION = ("ansible_host", "ansible_port", "ansible_connection", "ansible_user", "remote_user")
 
 
 def plain(value):

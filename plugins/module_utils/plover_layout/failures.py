@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why a host could not be looked at, from what ssh, sudo or a shell said. Pure."""
+from __future__ import annotations
+
+import re
+
+TEXT_MAX = 200
+KINDS = (
+    ("login", re.compile(r"Permission denied|[Aa]uthentication fail|Invalid/incorrect password|Host key verification")),
+    ("become", re.compile(r"sudo|become|privilege escalation|su:", re.IGNORECASE)),
+    ("python", re.compile(r"python\S*: (?:\S+ )?(?:not found|No such file)|interpreter", re.IGNORECASE)),
+)
+_PREFIX = re.compile(r"^(?:.*(?:Failed to connect to the host via ssh|Task failed|Action failed): *)+", re.DOTALL)
+
+
+def failure_of(text, connection):
+    """(kind, one line). ``connection``: whether it was the way to the host that failed."""
+    said = " ".join(_PREFIX.sub("", str(text)).split())[:TEXT_MAX] or "no word about it"
+    for kind, pattern in KINDS:
+        if pattern.search(str(text)):
+            return [kind, said]
+    return ["unreachable" if connection else "other", said]

@@ -1,0 +1,119 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host can do for Plover, before anything is installed on it."""
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plover_host_info
+short_description: What a host can do for Plover, before anything is installed on it
+description:
+  - Looks at kernel, CPU, KVM, memory, disks, network, RDMA devices, QEMU and clock, and changes nothing.
+  - Dirty tracking and KVM are really tried, on a page and a guest of ten bytes, as a device that exists proves nothing.
+  - A host that cannot be reached, or on which no Python runs, is no failure of the task but RV(host.failure).
+  - Needs Python's standard library only, and C(ip) of iproute2.
+author: The Plover developers (@plover)
+version_added: 0.2.0
+options:
+  paths:
+    description: Folders and files whose file systems are looked at; they need not exist.
+    type: list
+    elements: path
+    default: []
+  replication_address:
+    description: The host's address on the replication link, returned as it is, for the comparison of hosts.
+    type: str
+    default: ""
+  qemu_binary:
+    description: The QEMU that would be run.
+    type: path
+    default: /usr/bin/qemu-system-x86_64
+attributes:
+  check_mode:
+    description: Runs in check mode; it never changes anything.
+    support: full
+  diff_mode:
+    description: There is never a difference.
+    support: none
+  platform:
+    description: Linux on x86-64.
+    support: full
+    platforms: linux
+seealso:
+  - plugin: plover.vmft.plover_host_problems
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: What can this host do?
+  plover.vmft.plover_host_info:
+    paths: [/opt, /var/lib]
+  register: look
+
+- name: Refuse a host without KVM
+  ansible.builtin.assert:
+    that: look.host.kvm_problem == ''
+    fail_msg: "{{ look.host.kvm_problem }}"
+"""
+
+RETURN = r"""
+host:
+  description: What was seen.
+  returned: always
+  type: dict
+  contains:
+    failure:
+      description: Kind and text of why the host could not be looked at; then nothing else is there.
+      type: list
+      elements: str
+      returned: where it could not
+    hostname: {description: The host's own name., type: str, returned: success}
+    uid: {description: The user that the module ran as., type: int, returned: success}
+    python: {description: Version of the Python that it ran with., type: str, returned: success}
+    interpreter: {description: Its path., type: str, returned: success}
+    machine: {description: The architecture., type: str, returned: success}
+    kernel: {description: The kernel's release., type: str, returned: success}
+    systemd: {description: Whether systemd runs., type: bool, returned: success}
+    uffd_wp_problem: {description: "Why uffd-wp does not work; empty: it does.", type: str, returned: success}
+    soft_dirty_problem: {description: "Why soft-dirty does not work; empty: it does.", type: str, returned: success}
+    kvm_problem: {description: "Why KVM does not work; empty: a guest ran.", type: str, returned: success}
+    cpu: {description: "C(vendor), C(model) and C(flags) of the CPU.", type: dict, returned: success}
+    memory_mib: {description: The host's memory., type: int, returned: success}
+    shm_mib: {description: Size of C(/dev/shm)., type: int, returned: success}
+    qemu:
+      description:
+        - Path, C(version) and C(package) of the installed QEMU and its C(accelerators), C(machines), C(netdevs), C(objects);
+          where there is none, C(candidate), the version that the package manager would install.
+      type: dict
+      returned: success
+    interfaces:
+      description: By name, C(addresses), C(mtu), C(up), C(kind) (bridge, card or other), C(master), C(default_route).
+      type: dict
+      returned: success
+    listening: {description: "By TCP port, C(pid) and C(command) of who listens.", type: dict, returned: success}
+    rdma_devices: {description: Names of the RDMA devices., type: list, elements: str, returned: success}
+    paths:
+      description: By path, C(exists), C(free_mib), C(size_mib), C(free_inodes), C(read_only), C(device) of its file system.
+      type: dict
+      returned: success
+    replication_address: {description: As given., type: str, returned: success}
+    clock_s: {description: The host's time., type: float, returned: success}
+    clock_offset_s: {description: How far it is ahead of the control machine's., type: float, returned: success}
+    clock_error_s: {description: How exactly that is known., type: float, returned: success}
+    clock_synchronised: {description: "Whether NTP disciplines it; none: unknown.", type: bool, returned: success}
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils.plover_host.look import facts  # noqa: E402
+
+
+def main():
+    module = AnsibleModule(argument_spec={
+        "paths": {"type": "list", "elements": "path", "default": []},
+        "replication_address": {"type": "str", "default": ""},
+        "qemu_binary": {"type": "path", "default": "/usr/bin/qemu-system-x86_64"}}, supports_check_mode=True)
+    seen = facts(module.params["paths"], module.params["qemu_binary"])
+    module.exit_json(changed=False, host={**seen, "replication_address": module.params["replication_address"]})
+
+
+if __name__ == "__main__":
+    main()
