@@ -14,8 +14,9 @@ from tests.prechecks.play import refusals
 
 pytestmark = pytest.mark.usefixtures("fresh_hosts")
 # Every file of the host with size and time, but what the system itself writes at any time.
-FILES = ("find / -xdev '(' -path /proc -o -path /sys -o -path /run -o -path /var/log -o -path /var/lib/systemd ')' -prune "
-         "-o -printf '%p %s %T@\\n' | sort; ls /run | grep -v listener; ls -A /opt /root/.ansible 2>/dev/null")
+FILES = ("find / -xdev '(' -path /proc -o -path /sys -o -path /run -o -path /var/log -o -path /var/lib/systemd "
+         "-o -path /tmp ')' -prune -o -printf '%p %s %T@\\n' | sort; ls /run | grep -v listener; "
+         "ls -A /opt /tmp /root/.ansible 2>/dev/null")
 
 
 def precheck(tmp_path, change):

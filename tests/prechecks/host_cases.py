@@ -25,7 +25,7 @@ LISTEN = ("nohup python3 -c 'import socket, time; s = socket.create_server((\"0.
           ">/dev/null 2>&1 & echo $! >/run/listener; sleep 0.3")
 NO_LISTENER = "kill $(cat /run/listener); rm /run/listener"
 VISITOR = "useradd -m visitor && cp -r /root/.ssh /home/visitor/ && chown -R visitor: /home/visitor/.ssh"
-NO_VISITOR = "userdel -r visitor 2>/dev/null; true"
+NO_VISITOR = "pkill -KILL -u visitor; sleep 0.3; userdel -r visitor 2>/dev/null; ! id visitor 2>/dev/null"
 
 
 class Case(NamedTuple):
@@ -45,7 +45,7 @@ def on(hosts: tuple[str, ...], before: str, after: str) -> dict[str, dict[str, s
 
 def tmpfs(name: str, folder: str, options: str, fill: str = "") -> dict[str, dict[str, str]]:
     return on((name,), f"mkdir -p {folder} && mount -t tmpfs -o {options} tmpfs {folder}; {fill or 'true'} || true",
-        f"umount {folder}")
+              f"umount {folder}")
 
 
 def covered(device: str, *hosts: str) -> dict[str, dict[str, str]]:

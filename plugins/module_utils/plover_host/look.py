@@ -14,6 +14,8 @@ from . import kvm, network, tracking
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
+# Without the caches that it would write.
+APT_POLICY = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy")
 UNSYNCHRONISED, TIMEX_BYTES = 5, 512
 HELP = {"accelerators": ("-accel",), "machines": ("-machine",), "netdevs": ("-netdev",), "objects": ("-object",)}
 
@@ -71,7 +73,7 @@ def qemu(binary):
     if version:
         out.update(version=version.group(1), package=version.group(2) or "")
         return {**out, **{key: words_of(tool(binary, *options, "help")) for key, options in HELP.items()}}
-    candidate = re.search(r"Candidate: (\S+)", tool("apt-cache", "policy", "qemu-system-x86"))
+    candidate = re.search(r"Candidate: (\S+)", tool(*APT_POLICY, "qemu-system-x86"))
     if candidate and candidate.group(1) != "(none)":
         out["candidate"] = candidate.group(1)
     return {**out, **{key: [] for key in HELP}}

@@ -12,10 +12,12 @@ KINDS = (
 )
 _PREFIX = re.compile(r"^(?:.*(?:Failed to connect to the host via ssh|Task failed|Action failed): *)+", re.DOTALL)
 
+_WHO = re.compile(r"^\s*\S+@[\w.:-]+: ")  # ssh's USER@HOST, so that one error of many hosts is one line
+
 
 def failure_of(text, connection):
     """(kind, one line). ``connection``: whether it was the way to the host that failed."""
-    said = " ".join(_PREFIX.sub("", str(text)).split())[:TEXT_MAX] or "no word about it"
+    said = " ".join(_WHO.sub("", _PREFIX.sub("", str(text))).split())[:TEXT_MAX] or "no word about it"
     for kind, pattern in KINDS:
         if pattern.search(str(text)):
             return [kind, said]
