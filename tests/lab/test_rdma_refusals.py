@@ -23,8 +23,8 @@ RDMA = {"settings": {"transport": "rdma"}}
     ({"settings": {"transport": "rmda"}}, {}, ["plover_vms[0].settings.transport: rmda is not one of tcp, rdma"]),
     ({}, {"plover_rdma_stack": "ofed"}, ["plover_rdma_stack of primary, secondary, witness: ofed is not one of none, "
                                          "distro, soft-roce, mlnx; choose one"]),
-    (RDMA, {}, ["primary, secondary, witness: plover_rdma_stack: none, but the transport of demo is rdma and this host has no "
-                "RDMA device; set it to distro, mlnx or soft-roce (role ofed), or settings.transport of demo to tcp"]),
+    (RDMA, {}, ["primary, secondary, witness: plover_rdma_stack: none, but the transport of demo is rdma and this host has "
+                "no RDMA device; set it to distro, mlnx or soft-roce (role ofed), or settings.transport of demo to tcp"]),
     (RDMA, {"plover_rdma_stack": "soft-roce"},
      ["has no module rdma_rxe (Debian's cloud kernels lack it); install linux-image-amd64 and reboot, or set "
       "plover_rdma_stack: none and transport: tcp"]),
