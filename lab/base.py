@@ -14,7 +14,7 @@ from .paths import CACHE, LAB, ROOT
 BASE_PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "python3", "openssh-server", "iproute2", "iputils-ping",
                  "procps", "kmod", "nftables"]
 TARGET_PACKAGES = ["qemu-system-x86", "qemu-utils", "python3-apt", "rdma-core", "ibverbs-providers", "ibverbs-utils",
-                   "perftest", "python3-pyverbs"]
+                   "perftest", "python3-pyverbs", "ifupdown", "network-manager", "netplan.io"]
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 DPKG = "force-unsafe-io\npath-exclude=/usr/share/man/*\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/locale/*\n"
 

@@ -20,7 +20,7 @@ BATCH_FRAMES_MAX = 64
 class Tap:
     def __init__(self, name: str, bridge: str, ifup: str, ifdown: str) -> None:
         """Create the TAP, down. Raises NetworkError if that or the bridge is not possible."""
-        self.name, self._ifup, self._ifdown = name, ifup, ifdown
+        self.name, self._bridge, self._ifup, self._ifdown = name, bridge, ifup, ifdown
         self.dropped = 0
         if not Path(f"/sys/class/net/{bridge}/bridge").exists():
             raise NetworkError(f"network_bridge: {bridge} is no bridge of this host; create it (role 'bridge') or "
@@ -46,7 +46,8 @@ class Tap:
 
     async def _script(self, script: str, key: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            script, self.name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+            script, self.name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PLOVER_BRIDGE": self._bridge})  # a host may have several
         try:
             out, _err = await asyncio.wait_for(process.communicate(), SCRIPT_TIMEOUT_S)
         except asyncio.TimeoutError:

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host itself: what it has, its files, its links and addresses. Every command is bounded."""
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import subprocess
+import time
+
+from . import netplan, networkd, networkmanager, own, plans
+from .model import Facts, Refusal
+
+COMMAND_TIMEOUT_S, STAND_TIMEOUT_S, FILE_BYTES_MAX = 30, 15, 1 << 20
+READ = ("/etc/network/interfaces", "/etc/network/interfaces.d/*", "/etc/netplan/*.yaml", "/run/netplan/*.yaml",
+        "/lib/netplan/*.yaml", own.FOLDER + "*.json", own.CONF)
+FOREVER_S = 4294967295
+
+
+class HostError(Exception):
+    """A command that had to work did not; the message is what it said."""
+
+
+def command(words, timeout_s=COMMAND_TIMEOUT_S):
+    """(status, output) of a command."""
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=timeout_s, env={**os.environ, "LC_ALL": "C"}, check=False)
+    except subprocess.TimeoutExpired:
+        return 124, f"no end after {timeout_s} s"
+    except OSError as error:
+        return 127, error.strerror or str(error)
+    return done.returncode, done.stdout.decode(errors="replace").strip()
+
+
+def must(words):
+    code, said = command(words)
+    if code:
+        raise HostError("'{}' failed: {}".format(" ".join(words), said[-600:]))
+    return said
+
+
+def read(path):
+    """Text of a file, None if there is none."""
+    try:
+        if not os.path.isfile(path) or os.path.getsize(path) > FILE_BYTES_MAX:
+            return None
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"{path}: cannot be read: {error}") from error
+
+
+def write(path, text, mode=0o644):
+    """Whole or not at all, also if the host loses power; None removes it."""
+    if text is None:
+        if os.path.lexists(path):
+            os.unlink(path)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    new = path + ".plover-new"
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+
+
+def mode_of(path):
+    """A file that is there keeps its mode; secrets may be in those of NetworkManager and netplan."""
+    if os.path.isfile(path):
+        return os.stat(path).st_mode & 0o777
+    return 0o600 if path.startswith((networkmanager.FOLDER, netplan.FOLDER)) else 0o644
+
+
+def look(bridge, member, made=None):
+    """Facts of one bridge and its member."""
+    links = _links()
+    tools = _tools()
+    extra = [*networkd.own_files(bridge), *networkmanager.own_files(bridge)]
+    paths = [path for pattern in READ for path in sorted(glob.glob(pattern))] + extra
+    files = {path: text for path in paths for text in [read(path)] if text is not None}
+    facts = Facts(bridge, member, links=links, addresses=_addresses(), routes=_routes(), files=files, tools=tools, made=made)
+    if "networkd" in tools:
+        facts.networkd = _networkd(links.get(member, {}).get("index"), facts)
+    if "networkmanager" in tools:
+        facts.nm_state, facts.profile = _networkmanager(member)
+    return facts
+
+
+def _tools():
+    there = {"netplan": shutil.which("netplan"),
+             "networkmanager": shutil.which("nmcli") and _active("NetworkManager.service"),
+             "networkd": _active("systemd-networkd.service"),
+             "ifupdown": shutil.which("ifup") and shutil.which("ifdown")}
+    return [name for name, found in there.items() if found]
+
+
+def _active(unit):
+    return command(["systemctl", "is-active", "--quiet", unit])[0] == 0
+
+
+def _json(words):
+    try:
+        return json.loads(must(words) or "[]")
+    except ValueError as error:
+        raise HostError("'{}' printed no JSON: {}".format(" ".join(words), error)) from error
+
+
+def _links():
+    return {link["ifname"]: {"mac": link.get("address", ""), "master": link.get("master", ""), "index": link["ifindex"],
+                             "bridge": link.get("linkinfo", {}).get("info_kind") == "bridge"}
+            for link in _json(["ip", "-j", "-d", "link", "show"]) if "ifname" in link}
+
+
+def _addresses():
+    """Those that somebody gave: what the kernel makes of router advertisements it makes again on the bridge."""
+    out = {}
+    for link in _json(["ip", "-j", "addr", "show"]):
+        for a in link.get("addr_info", []):
+            advertised = a["family"] == "inet6" and (a.get("dynamic") or a.get("temporary"))
+            if a.get("scope") in ("global", "site") and not advertised:
+                keys = ["family", "local", "prefixlen", "broadcast", "dynamic"]
+                keys += ["valid_life_time", "preferred_life_time"] if a.get("dynamic") else []
+                out.setdefault(link["ifname"], []).append({key: a[key] for key in keys if key in a})
+    return out
+
+
+def _routes():
+    out = {}
+    for family in ("-4", "-6"):
+        for r in _json(["ip", "-j", family, "route", "show", "table", "main"]):
+            if "dev" in r and r.get("protocol") not in ("kernel", "ra") and not r.get("dst", "").startswith("fe80"):
+                keys = ("dst", "gateway", "protocol", "scope", "prefsrc", "metric")
+                out.setdefault(r["dev"], []).append({**{key: r[key] for key in keys if key in r}, "family": family})
+    return out
+
+
+def _networkd(index, facts):
+    """The .network file that networkd uses for the member, which is noted where ours is in place."""
+    path = facts.made.get("network", "")
+    if not path:
+        link = dict(line.split("=", 1) for line in (read(f"/run/systemd/netif/links/{index}") or "").split("\n")
+                    if "=" in line)
+        path = link.get("NETWORK_FILE", "")
+    text = read(path) if path else None
+    if text is None or path in networkd.own_files(facts.bridge):
+        return None
+    extra = [read(p) or "" for p in sorted(glob.glob(f"/etc/systemd/network/{os.path.basename(path)}.d/*.conf"))]
+    return {"path": path, "text": "\n".join([text, *extra])}
+
+
+def _networkmanager(member):
+    """(state, profile) of the member; a link that NetworkManager only watches has no profile."""
+    code, said = command(["nmcli", "-e", "no", "-g", "GENERAL.STATE,GENERAL.CON-UUID", "device", "show", member])
+    lines = said.split("\n") + [""]
+    if code or "unmanaged" in lines[0] or "external" in lines[0]:
+        return ("external" if "external" in lines[0] else "unmanaged" if not code else ""), None
+    if not lines[1].strip():
+        return lines[0], None
+    for line in must(["nmcli", "-e", "no", "-t", "-f", "UUID,FILENAME", "connection", "show"]).split("\n"):
+        uuid, _, path = line.partition(":")
+        if uuid == lines[1].strip():
+            text = read(path) if path.endswith(".nmconnection") else None
+            return lines[0], {"uuid": uuid, "path": path, "text": text or ""}
+    return lines[0], None
+
+
+def make_bridge(bridge, member):
+    links = _links()
+    if bridge not in links:
+        must(["ip", "link", "add", "dev", bridge, "address", links[member]["mac"], "type", "bridge"])
+    if links[member]["master"] != bridge:
+        must(["ip", "link", "set", "dev", member, "master", bridge])
+    for card in (member, bridge):
+        must(["ip", "link", "set", "dev", card, "up"])
+
+
+def detach(bridge, member, remove):
+    if _links().get(member, {}).get("master") == bridge:
+        must(["ip", "link", "set", "dev", member, "nomaster"])
+    if remove and bridge in _links():
+        must(["ip", "link", "del", "dev", bridge])
+    must(["ip", "link", "set", "dev", member, "up"])
+
+
+def wait_standing(bridge, member):
+    """Until the member is in the bridge: some managers work on after their command has ended."""
+    end = time.monotonic() + STAND_TIMEOUT_S
+    while True:
+        links = _links()
+        if links.get(member, {}).get("master") == bridge and links.get(bridge, {}).get("bridge"):
+            return
+        if time.monotonic() > end:
+            raise HostError(f"{member} is not in {bridge} after {STAND_TIMEOUT_S} s")
+        time.sleep(0.1)
+
+
+def carry(source, target, addresses, routes):
+    """``addresses`` and ``routes`` are on ``target`` and not on ``source``; first there, then not here any more."""
+    must(["ip", "link", "set", "dev", target, "up"])
+    now = _addresses()
+    on = {device: {(a["local"], a["prefixlen"]) for a in now.get(device, [])} for device in (source, target)}
+    for a in addresses:
+        if (a["local"], a["prefixlen"]) not in on[target]:
+            must(_address_words("add", a, target))
+    for a in now.get(source, []):
+        command(_address_words("del", {**a, "dynamic": False}, source))
+    for r in _routes().get(source, []):
+        command(["ip", r["family"], "route", "del", r["dst"], "dev", source])
+    for r in sorted(routes, key=lambda r: "gateway" in r):
+        _give_route(r, target)
+
+
+def _address_words(verb, a, device):
+    words = ["ip", "addr", verb, "{}/{}".format(a["local"], a["prefixlen"]), "dev", device]
+    if verb == "del":
+        return words
+    words += ["broadcast", a["broadcast"]] if "broadcast" in a else []
+    words += ["nodad"] if a["family"] == "inet6" else []
+    if a.get("dynamic") and a.get("valid_life_time", FOREVER_S) < FOREVER_S:
+        words += ["valid_lft", str(a["valid_life_time"]), "preferred_lft", str(a["preferred_life_time"])]
+    return words
+
+
+def _give_route(r, device):
+    """One that the manager has made there by itself, perhaps with its own metric, is left as it is."""
+    there = [(h["dst"], h.get("gateway")) for h in _routes().get(device, []) if h["family"] == r["family"]]
+    if (r["dst"], r.get("gateway")) in there:
+        return
+    words = ["ip", r["family"], "route", "replace", r["dst"]]
+    words += ["via", r["gateway"]] if "gateway" in r else []
+    words += ["dev", device, *(["src", r["prefsrc"]] if "prefsrc" in r else [])]
+    words += ["proto", r["protocol"]] if "protocol" in r else []
+    must(words + (["metric", str(r["metric"])] if "metric" in r else []))
+
+
+def up(text, wait_s=10.0):
+    """What plover-bridge.service does for one file of bridges.d; harmless when all is there already."""
+    noted = json.loads(text)
+    bridge, member = noted["bridge"], noted["member"]
+    end = time.monotonic() + wait_s
+    while member not in _links():
+        if time.monotonic() > end:
+            raise HostError(f"plover_bridge_member: there is no card {member}")
+        time.sleep(0.2)
+    facts = Facts(bridge, member, links=_links(), addresses=_addresses(), routes=_routes())
+    make_bridge(bridge, member)
+    local = {(a["local"], a["prefixlen"]) for a in facts.addresses.get(member, [])}
+    addresses = facts.addresses.get(member, [])
+    addresses += [a for a in noted["addresses"] if (a["local"], a["prefixlen"]) not in local]
+    carry(member, bridge, addresses, noted["routes"] + facts.routes.get(member, []))
+
+
+__all__ = ["HostError", "carry", "command", "detach", "look", "make_bridge", "mode_of", "must", "plans", "read", "up",
+           "wait_standing", "write"]

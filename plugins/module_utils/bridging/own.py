@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where no network manager has the card: plover-bridge.service makes the bridge at each boot. Pure."""
+from __future__ import annotations
+
+import json
+
+from .model import Plan
+
+NAME, FOLDER, UNIT = "plover", "/etc/plover/bridges.d/", "plover-bridge.service"
+CONF = "/etc/plover/bridge.conf"  # the bridge that qemu-ifup takes if it is not told one
+
+
+def own_file(bridge):
+    return FOLDER + bridge + ".json"
+
+
+def manages(facts):
+    return True
+
+
+def before_0_2(facts):
+    """This bridge was made by version 0.1, which named it and its member in bridge.conf alone."""
+    conf = facts.files.get(CONF, "").split("\n")
+    return "BRIDGE=" + facts.bridge in conf and "MEMBER=" + facts.member in conf
+
+
+def join(facts):
+    """What is not given by some server is noted: it is then there also if whatever gives it to the card comes later."""
+    kept = {"addresses": [a for a in _of(facts, facts.addresses) if not a.get("dynamic")],
+            "routes": [r for r in _of(facts, facts.routes) if r.get("protocol") not in ("dhcp", "ra")]}
+    text = json.dumps({"bridge": facts.bridge, "member": facts.member, **kept}, indent=1, sort_keys=True) + "\n"
+    return Plan(NAME, {own_file(facts.bridge): text}, start=[["systemctl", "enable", UNIT], ["systemctl", "restart", UNIT]],
+                back_start=_disable(facts))
+
+
+def leave(facts):
+    return Plan(NAME, {own_file(facts.bridge): None}, start=_disable(facts), back_start=[["systemctl", "enable", UNIT]])
+
+
+def _of(facts, what):
+    return what.get(facts.member, []) or what.get(facts.bridge, [])
+
+
+def _disable(facts):
+    others = [path for path in facts.files if path.startswith(FOLDER) and path != own_file(facts.bridge)]
+    return [] if others else [["systemctl", "disable", UNIT], ["systemctl", "stop", UNIT]]

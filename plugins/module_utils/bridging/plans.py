@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which manager has the card, and what it has to be told. Pure: from Facts to a Plan, or a Refusal."""
+from __future__ import annotations
+
+from . import ifupdown, netplan, networkd, networkmanager, own
+from .model import Refusal
+
+# netplan first, as the two after it may be its renderers; the last takes what nobody has.
+MANAGERS = (netplan, networkmanager, networkd, ifupdown, own)
+NAMES = tuple(manager.NAME for manager in MANAGERS)
+
+
+def choose(facts, named="auto"):
+    """The manager of the member; one that the user names must be there."""
+    if named == "auto":
+        return next(manager for manager in MANAGERS if manager.manages(facts))
+    manager = next(m for m in MANAGERS if m.NAME == named)
+    if manager is not own and named not in facts.tools:
+        raise Refusal("plover_bridge_manager: {} does not run on this host; it has {}; name one of them, or auto".format(
+            named, ", ".join(facts.tools) or "none"))
+    busy = next((m for m in (networkmanager, networkd) if manager is own and m.manages(facts)), None)
+    if busy:
+        raise Refusal(f"plover_bridge_manager: {busy.NAME} has {facts.member} and would take it out of the bridge again; "
+                      f"name {busy.NAME}, or auto, or tell it to leave the card alone")
+    return manager
+
+
+def stands(facts):
+    """The bridge is there, the member is in it, and carries nothing itself."""
+    there = facts.links.get(facts.bridge, {}).get("bridge", False)
+    return bool(there and facts.master == facts.bridge and not facts.addresses.get(facts.member))
+
+
+def join(facts, named="auto"):
+    """The plan that puts the member into the bridge; None if all is as it should be."""
+    if facts.member not in facts.links:
+        raise Refusal("plover_bridge_member: there is no card {} on this host; it has {}".format(
+            facts.member, ", ".join(sorted(n for n in facts.links if n != "lo" and not facts.links[n].get("bridge")))))
+    if facts.member == facts.bridge or facts.links[facts.member].get("bridge"):
+        raise Refusal(f"plover_bridge_member: {facts.member} is itself a bridge; name the card in it")
+    if facts.bridge in facts.links and not facts.links[facts.bridge].get("bridge"):
+        raise Refusal(f"plover_bridge_name: {facts.bridge} is there and no bridge; choose another name")
+    if facts.master not in ("", facts.bridge):
+        raise Refusal(f"plover_bridge_member: {facts.member} is in {facts.master} already; take it out of it, or set "
+                      f"plover_bridge_name: {facts.master}")
+    made = facts.made
+    ours = made.get("member") == facts.member and named in ("auto", made.get("manager"))
+    if not made and own.before_0_2(facts):
+        return own.join(facts)
+    if stands(facts) and (not made or (ours and all(path in facts.files for path in made.get("files", [])))):
+        return None  # without a note of ours it is somebody else's, and good
+    if made and not ours:
+        raise Refusal("plover_bridge_member: {} was made with {} by {}; remove it first (role bridge, tasks_from: uninstall)"
+                      .format(facts.bridge, made.get("member"), made.get("manager")))
+    manager = next(m for m in MANAGERS if m.NAME == made["manager"]) if made else choose(facts, named)
+    return manager.join(facts)
+
+
+def leave(facts):
+    """The plan that gives the card back what it had; None if the bridge is not of this role's making."""
+    if not facts.made:
+        return None
+    others = [port for port in facts.ports() if port != facts.member]
+    if others:
+        raise Refusal("plover_bridge_name: {} still has {}; stop its VMs first".format(facts.bridge, ", ".join(others)))
+    return next(m for m in MANAGERS if m.NAME == facts.made["manager"]).leave(facts)
