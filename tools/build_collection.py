@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,8 +42,21 @@ def contents() -> dict[str, dict[str, Path]]:
             | below(ROOT / "roles" / "runtime" / "files", "bin", "units")}
 
 
+def bridge_script() -> bytes:
+    """Role bridge's program as one file that Python runs: one file is copied faster than twelve."""
+    out = io.BytesIO(b"#!/usr/bin/python3\n")
+    out.seek(0, io.SEEK_END)
+    main = ROOT / "roles" / "bridge" / "files" / "main.py"
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, path in sorted({**below(ROOT / "plugins" / "module_utils", "bridging"), "__main__.py": main}.items()):
+            info = zipfile.ZipInfo(name)  # of 1980
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, path.read_bytes())
+    return out.getvalue()
+
+
 def packed() -> dict[str, bytes]:
-    return {name: pack(files) for name, files in contents().items()}
+    return {name: pack(files) for name, files in contents().items()} | {"roles/bridge/files/plover-bridge": bridge_script()}
 
 
 def main() -> int:

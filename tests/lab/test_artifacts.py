@@ -35,6 +35,15 @@ def test_the_packed_sources_are_the_tree_and_reproducible(tmp_path):
                 assert tar.extractfile(member).read() == files[member.name].read_bytes(), member.name
 
 
+def test_the_bridges_script_runs_as_the_one_file_that_it_is_packed_into(tmp_path):
+    data = build_collection.bridge_script()
+    assert data == build_collection.bridge_script()
+    (tmp_path / "plover-bridge").write_bytes(data)
+    (tmp_path / "plover-bridge").chmod(0o755)
+    out = subprocess.run([tmp_path / "plover-bridge", "--help"], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert "undo-at-boot" in out.stdout
+
+
 def test_the_packed_native_sources_build(tmp_path):
     (tmp_path / "native.tar").write_bytes(build_collection.packed()["roles/native/files/plover-native.tar"])
     subprocess.run(["tar", "-xf", "native.tar"], cwd=tmp_path, check=True)

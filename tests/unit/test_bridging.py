@@ -178,6 +178,13 @@ def test_networkmanagers_bridge_does_not_go_down_with_its_dhcp(carries, method):
     assert dict(networkd._sections(files[networkmanager.own_files("br0")[0]]))["ipv4"] == method
 
 
+def test_only_a_profile_on_disk_is_brought_up_again():
+    """NetworkManager's own 'Wired connection 1' is another one after each start."""
+    assert plans.join(with_networkmanager()).back_start[1][-4:] == ["uuid", "u-1", "ifname", "eth0"]
+    in_memory = with_networkmanager(profile={"uuid": "u-2", "path": "/run/NetworkManager/x.nmconnection", "text": KEYFILE})
+    assert plans.join(in_memory).back_start == [["nmcli", "connection", "reload"]]
+
+
 def test_a_profile_that_is_no_keyfile_is_refused():
     with pytest.raises(model.Refusal, match="is no keyfile .*nmcli connection migrate"):
         plans.join(with_networkmanager(""))

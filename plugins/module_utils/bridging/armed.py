@@ -15,7 +15,7 @@ import json
 import os
 import time
 
-from . import host, own
+from . import host, networkmanager, own
 from .model import Refusal
 from .plans import stands
 
@@ -66,7 +66,7 @@ def begin(facts, plan, joined, undo_after_s):
     source = facts.member if joined else bridge
     made = {"member": facts.member, "manager": plan.manager,
             "files": sorted(path for path, text in plan.files.items() if text is not None),
-            "profile": (facts.profile or {}).get("uuid", "") or facts.made.get("profile", ""),
+            "profile": networkmanager.lasting(facts.profile) or facts.made.get("profile", ""),
             "network": (facts.networkd or {}).get("path", "") or facts.made.get("network", "")}
     _note(bridge, "result", None)
     _note(bridge, "undo", {

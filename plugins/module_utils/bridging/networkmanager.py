@@ -20,6 +20,11 @@ def identity(name):
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, name + ".bridge.plover"))
 
 
+def lasting(profile):
+    """The profile's UUID, if it is on disk: NetworkManager makes and forgets others by itself."""
+    return profile["uuid"] if profile and profile["path"].startswith("/etc/") else ""
+
+
 def manages(facts):
     return "networkmanager" in facts.tools and facts.nm_state not in ("", "unmanaged", "unavailable", "unknown")
 
@@ -49,7 +54,7 @@ def join(facts):
                             priority, "autoconnect-retries=0"]),
             *([("ethernet", sections["ethernet"])] if sections.get("ethernet") else [])]),
     }
-    return Plan(NAME, files, start=_up(facts), back_start=_down(profile["uuid"], facts.member))
+    return Plan(NAME, files, start=_up(facts), back_start=_down(lasting(profile), facts.member))
 
 
 def leave(facts):

@@ -56,8 +56,9 @@ def test_the_scripts_bring_the_tap_into_the_bridge_and_out_of_it(host, replica):
 
 
 def test_a_vms_own_bridge_is_taken_where_there_are_several(host, replica):
-    scripted(host, "ip link add lab-br type bridge; ip tuntap add lab-tap mode tap; PLOVER_BRIDGE=lab-br /etc/qemu-ifup lab-tap")
+    scripted(host, "ip link add lab-br type bridge; ip tuntap add lab-tap mode tap")
     try:
+        scripted(host, "PLOVER_BRIDGE=lab-br /etc/qemu-ifup lab-tap")
         assert json.loads(host.check_output("ip -j link show dev lab-tap"))[0]["master"] == "lab-br"
     finally:
         host.run("ip link del lab-tap; ip link del lab-br")
@@ -69,16 +70,16 @@ def test_a_bridge_that_is_missing_is_named_with_the_remedy(host, replica):
 
 
 def test_the_limits_hold_in_qemus_unit(host, replica):
-    """In a process that systemd starts under the unit's name, as the daemon's QEMU; this machine may cap what may be locked."""
+    """In a process that systemd starts under the unit's name; what may be locked this machine may cap."""
     scripted(host, "systemd-run --quiet --collect --unit=plover-qemu@probe --uid=plover-qemu sleep 60")
     try:
         limits = scripted(host, "cat /proc/$(systemctl show -P MainPID plover-qemu@probe)/limits")
     finally:
         host.run("systemctl stop plover-qemu@probe")
     words = {line[:25].strip(): line[25:].split() for line in limits.splitlines()}
-    most = [line.split()[4] for line in host.check_output("cat /proc/1/limits").splitlines() if line.startswith("Max locked")]
+    most = host.check_output("grep '^Max locked' /proc/1/limits").split()[4]
     assert words["Max open files"][:2] == ["8192", "8192"]
-    assert words["Max locked memory"][1] in ("unlimited", *most)
+    assert words["Max locked memory"][1] in ("unlimited", most)
 
 
 def test_the_native_library_hashes_pages(host, replica):
