@@ -161,7 +161,7 @@ def _networkmanager(member):
     if not lines[1].strip():
         return lines[0], None
     for line in must(["nmcli", "-e", "no", "-t", "-f", "UUID,FILENAME", "connection", "show"]).split("\n"):
-        uuid, _, path = line.partition(":")
+        uuid, _colon, path = line.partition(":")
         if uuid == lines[1].strip():
             text = read(path) if path.endswith(".nmconnection") else None
             return lines[0], {"uuid": uuid, "path": path, "text": text or ""}

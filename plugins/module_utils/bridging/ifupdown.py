@@ -25,7 +25,7 @@ def join(facts):
     files, found, auto = {}, [], False
     for path, text in _others(facts).items():
         plain = shown(text, facts.bridge)
-        found += [(words, body) for words, body in _stanzas(plain, facts.member)]
+        found += _stanzas(plain, facts.member)
         auto = auto or facts.member in _named(plain)
         hidden = _hidden(plain, facts.bridge, facts.member)
         if hidden != text:
@@ -76,7 +76,7 @@ def _stanzas(text, card):
 
 def _named(text):
     """The cards of auto and allow-… lines."""
-    return {card for words, _ in _parts(text) if words and (words[0] == "auto" or words[0].startswith("allow-"))
+    return {card for words, _lines in _parts(text) if words and (words[0] == "auto" or words[0].startswith("allow-"))
             for card in words[1:]}
 
 
@@ -100,7 +100,7 @@ def _text(facts, found):
     bridge, card = facts.bridge, facts.member
     bodies = [(words, [line.strip() for line in body if line.strip() and not line.strip().startswith("#")])
               for words, body in found]
-    kept = sorted({line for _, body in bodies for line in body if line.startswith(OF_THE_CARD)})
+    kept = sorted({line for _words, body in bodies for line in body if line.startswith(OF_THE_CARD)})
     out = ["auto " + card] if kept else []
     out += [f"iface {card} inet manual"] + ["    " + line for line in kept] + ["", "auto " + bridge]
     first = [f"pre-up [ -e /sys/class/net/{bridge} ] || ip link add dev {bridge} address {facts.mac} type bridge",

@@ -27,7 +27,7 @@ def join(facts):
     card = [lines for name, lines in sections if name == "Link"]
     rest = [(name, [line for line in lines if not line.startswith("Bridge=")]) for name, lines in sections
             if name not in ("Match", "Link", "")]
-    if not any(name == "Network" for name, _ in rest):
+    if not any(name == "Network" for name, _lines in rest):
         rest.insert(0, ("Network", ["ConfigureWithoutCarrier=yes"]))
     online = [] if theirs else [("Link", ["RequiredForOnline=no"])]
     files = {

@@ -19,9 +19,9 @@ def manages(facts):
 
 
 def before_0_2(facts):
-    """This bridge was made by version 0.1, which named it and its member in bridge.conf alone."""
+    """This bridge was made by version 0.1, which noted it in bridge.conf alone, under another first line."""
     conf = facts.files.get(CONF, "").split("\n")
-    return "BRIDGE=" + facts.bridge in conf and "MEMBER=" + facts.member in conf
+    return conf[:3] == ["# Ansible managed", "BRIDGE=" + facts.bridge, "MEMBER=" + facts.member]
 
 
 def join(facts):

@@ -24,7 +24,7 @@ def main(words=None):
     try:
         return _do(options)
     except (host.HostError, Refusal) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
 
 
@@ -39,7 +39,7 @@ def _do(options):
         armed.undo_at_boot()
     elif options.verb == "wait":
         result = armed.wait(options.bridge, options.limit_s)
-        print(result["said"])
+        sys.stdout.write(result["said"] + "\n")
         return 0 if result["ok"] else 1
     else:
         for path in sorted(glob.glob(own.FOLDER + "*.json")):

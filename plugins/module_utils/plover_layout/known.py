@@ -37,6 +37,8 @@ VARIABLES = {
     "plover_bridge_name": "interface",
     "plover_bridge_member": "interface",
     "plover_bridges": "list",
+    "plover_bridge_manager": ("auto", "netplan", "networkmanager", "networkd", "ifupdown", "plover"),
+    "plover_bridge_rollback_s": "any",
     "plover_disk_overlay_dir": "path",
     "plover_wheel_dir": "str",
     "plover_package_dir": "str",
@@ -56,6 +58,7 @@ VARIABLES = {
     "plover_rdma_mlnx_options": "list",
     "plover_rdma_restart": "bool",
     "plover_rdma_reboot": "bool",
+    "plover_rdma_remove_packages": "bool",
 }
 # Variables and keys that there were once, or that are often tried: what to write instead.
 REMOVED = {
