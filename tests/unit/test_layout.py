@@ -6,6 +6,7 @@ import re
 
 import pytest
 import yaml
+from ansible_collections.plover.vmft.plugins.module_utils.plover.config import SETTINGS
 from ansible_collections.plover.vmft.plugins.module_utils.plover_layout import inventory as layout
 from ansible_collections.plover.vmft.plugins.module_utils.plover_layout import known, variables
 from hypothesis import given
@@ -127,6 +128,20 @@ def test_nonsense_in_settings_and_disks_too(one, two):
     cases.vms(inventory)[0].update(settings={"transport": one, "fence_command": two, "disk_port": one, "disks": two},
                                    disks=[{"path": one, "source": two, "size_mib": one, "serial": two, "format": one}])
     assert all(isinstance(line, str) for line in problems(inventory))
+
+
+def test_the_argument_specs_describe_the_keys_that_are_known():
+    specs = yaml.safe_load((ROOT / "roles/prechecks/meta/argument_specs.yml").read_text())["argument_specs"]
+    keys = specs["main"]["options"]["plover_vms"]["options"]
+    assert set(keys) == set(known.VM_KEYS)
+    assert {key for key, option in keys.items() if option.get("required")} == set(known.VM_REQUIRED)
+    assert set(keys["disks"]["options"]) == set(known.DISK_KEYS)
+    for key, choices in known.DISK_CHOICES.items():
+        option = keys["disks"]["options"][key]
+        assert (tuple(option["choices"]), option["default"]) == (choices, choices[0])
+    for key, setting in known.SETTING_OF.items():
+        if "default" in keys[key]:
+            assert keys[key]["default"] == SETTINGS[setting].default, key
 
 
 def test_every_shared_variable_of_the_roles_is_known():

@@ -49,7 +49,7 @@ def _cpu(vm, looks, one, two):
     if first["vendor"] != second["vendor"]:
         return f"accel: kvm, but the CPUs are {first['model']} on {one} and {second['model']} on {two}; {remedy}"
     given = vm.get("settings")
-    model = str((given if isinstance(given, dict) else {}).get("guest_cpu", "qemu64")).split(",")[0]
+    model = str((given if isinstance(given, dict) else {}).get("guest_cpu", "qemu64")).partition(",")[0]
     differing = sorted(set(first["flags"]) ^ set(second["flags"]))
     if model in ("host", "max") and differing:
         shown = ", ".join(differing[:FLAGS_SHOWN]) + (", ..." if len(differing) > FLAGS_SHOWN else "")
