@@ -145,7 +145,7 @@ def test_the_argument_specs_describe_the_keys_that_are_known():
 
 
 def test_every_shared_variable_of_the_roles_is_known():
-    """A role that gets a new one: add it to VARIABLES in plugins/module_utils/plover_layout/known.py."""
+    """A role that gets a new one: add it to VARIABLES or PLAY_VARIABLES in plugins/module_utils/plover_layout/known.py."""
     used = set()
     for path in [*ROOT.glob("roles/*/defaults/main.yml"), *ROOT.glob("roles/*/meta/argument_specs.yml")]:
         tree = yaml.safe_load(path.read_text()) or {}
@@ -154,4 +154,8 @@ def test_every_shared_variable_of_the_roles_is_known():
         for spec in (tree.get("argument_specs") or {}).values():
             used |= {name for name in spec.get("options") or {} if name.startswith("plover_")}
     assert used and used - set(known.VARIABLES) == set()
+    # And what the plays take with -e or register, as they run role prechecks too.
+    in_plays = {name for path in ROOT.glob("playbooks/*.yml")
+                for name in re.findall(r"(?m)(?:register: |-e |^#   )(plover_\w+)", path.read_text())}
+    assert in_plays and in_plays - set(known.VARIABLES) - set(known.PLAY_VARIABLES) == set()
     assert all(re.match(r"plover_\w+\Z", name) for name in known.VARIABLES)

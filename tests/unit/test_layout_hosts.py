@@ -65,7 +65,7 @@ def test_good_hosts_are_good():
     (on("witness", failure=["other", "odd"]), {}, "witness: prechecks", "-vvv"),
     (on("witness", uid=1000), {}, "witness: ansible_user: root is not root", "set ansible_become: true"),
     (on("witness", machine="aarch64"), {}, "witness: ansible_host: this host is aarch64", "name another host"),
-    (on("witness", python="3.9.2"), {}, "witness: ansible_python_interpreter: Python 3.9.2 is too old", "3.10 or newer"),
+    (on("witness", python="3.9.2"), {}, "witness: ansible_python_interpreter: Python 3.9.2 is too old", "3.11 or newer"),
     (on("witness", systemd=False), {}, "witness: ansible_host", "name another host"),
     (card("witness", "ft0", up=False), {}, "witness: plover_replication_address", "bring it up"),
     (card("secondary", "ft0", mtu=9000), {}, "demo: plover_replication_address: the MTU of its card is 1500 on primary, "

@@ -11,7 +11,7 @@ from .space import problems as space_problems
 from .vms import number, port_of, seats
 
 MEMORY_SPARE_MIB = 256
-PYTHON_MIN = (3, 10)
+PYTHON_MIN = (3, 11)
 # Of our own daemons and guests, from an earlier run of the play.
 OURS = ("plover.replica", "plover.witness", "plover-replica", "plover-witness", "path=/run/plover/")
 NETDEV, OBJECT = "stream", "memory-backend-file"
@@ -68,7 +68,7 @@ def _system(look):
     if look["machine"] != "x86_64":
         out.append(f"ansible_host: this host is {look['machine']}, and Plover's are x86_64; name another host")
     if tuple(int(part) for part in look["python"].split(".")[:2]) < PYTHON_MIN:
-        out.append(f"ansible_python_interpreter: Python {look['python']} is too old for the runtime; install "
+        out.append(f"ansible_python_interpreter: Python {look['python']} is too old for the runtime; name one of "
                    f"{'.'.join(map(str, PYTHON_MIN))} or newer")
     if not look["systemd"]:
         out.append("ansible_host: this host does not run systemd, which supervises Plover's daemons; name another host")
@@ -120,7 +120,7 @@ def _bridges(look, values, vms):
     default = values.get("plover_bridge_name") or "br0"
     out = []
     for bridge in dict.fromkeys(vm.get("bridge") or default for vm in vms):
-        name = "plover_bridge_member" if bridge == default else "plover_bridges"
+        name = "plover_bridge_member" if bridge == default and not more else "plover_bridges"
         out += _bridge(look["interfaces"], bridge, members.get(bridge), name)
     return out
 

@@ -60,6 +60,12 @@ VARIABLES = {
     "plover_rdma_reboot": "bool",
     "plover_rdma_remove_packages": "bool",
 }
+# What the plays for later days take with -e, or note on the way.
+PLAY_VARIABLES = (
+    "plover_vm_name", "plover_host", "plover_away_from", "plover_back_to", "plover_backup_file", "plover_inventory_file",
+    "plover_prefer_primaries", "plover_rollback_to", "plover_status_strict", "plover_timeout_s", "plover_only",
+    "plover_seen", "plover_infos", "plover_versions", "plover_price", "plover_restored", "plover_secret_files",
+    "plover_secret_texts", "plover_disks", "plover_lines", "plover_rows", "plover_role", "plover_member")
 # Variables and keys that there were once, or that are often tried: what to write instead.
 REMOVED = {
     "plover_bridge": "plover_bridge_name",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from .known import GROUP, REMOVED, REPLICAS, VARIABLES, WITNESSES, close_to, unfit
+from .known import GROUP, PLAY_VARIABLES, REMOVED, REPLICAS, VARIABLES, WITNESSES, close_to, unfit
 from .vms import seats
 
 PREFIX = "plover_"
@@ -51,6 +51,8 @@ def _of_host(values, given, somewhere):
             continue
         if isinstance(value, Unresolved):
             yield name, f"its template fails: {value}; correct it"
+        elif name in PLAY_VARIABLES:
+            continue
         elif name not in VARIABLES:
             meant = close_to(name, VARIABLES)
             misspelt.add(REMOVED.get(name) or meant[len("did you mean "):-1])
