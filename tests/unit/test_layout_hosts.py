@@ -138,6 +138,12 @@ def test_why_a_host_cannot_be_looked_at_is_told_from_what_was_said(text, connect
     assert found == kind and line and "\n" not in line
 
 
+def test_one_failure_of_many_hosts_is_one_text():
+    told = [f'Data could not be sent to remote host "192.168.77.1{n}". Make sure this host can be reached over ssh: '
+            f"no@192.168.77.1{n}: Permission denied (publickey)." for n in (1, 2)]
+    assert [failures.failure_of(text, connection=True) for text in told] == [["login", "Permission denied (publickey)"]] * 2
+
+
 @given(st.text(), st.booleans())
 def test_a_failure_is_always_one_short_line(text, connection):
     kind, line = failures.failure_of(text, connection)

@@ -10,14 +10,13 @@ KINDS = (
     ("become", re.compile(r"sudo|become|privilege escalation|su:", re.IGNORECASE)),
     ("python", re.compile(r"python\S*: (?:\S+ )?(?:not found|No such file)|interpreter", re.IGNORECASE)),
 )
-_PREFIX = re.compile(r"^(?:.*(?:Failed to connect to the host via ssh|Task failed|Action failed): *)+", re.DOTALL)
-
+_PREFIX = re.compile(r"^(?:.*(?:via ssh|over ssh|Task failed|Action failed): *)+", re.DOTALL)
 _WHO = re.compile(r"^\s*\S+@[\w.:-]+: ")  # ssh's USER@HOST, so that one error of many hosts is one line
 
 
 def failure_of(text, connection):
     """(kind, one line). ``connection``: whether it was the way to the host that failed."""
-    said = " ".join(_WHO.sub("", _PREFIX.sub("", str(text))).split())[:TEXT_MAX] or "no word about it"
+    said = " ".join(_WHO.sub("", _PREFIX.sub("", str(text))).split()).rstrip(".")[:TEXT_MAX] or "no word about it"
     for kind, pattern in KINDS:
         if pattern.search(str(text)):
             return [kind, said]
