@@ -174,6 +174,8 @@ CASES = [
     Case("no kernel", vm(kernel=...), f"{AT}.kernel", "every VM needs it", "is missing"),
     Case("a kernel that is not there", vm(kernel="/no/such/vmlinuz"), f"{AT}.kernel", "give the path of the image",
          "/no/such/vmlinuz is not a file on this machine"),
+    Case("a relative kernel", vm(kernel="images/vmlinuz"), f"{AT}.kernel", '"{{ inventory_dir }}/images/vmlinuz"',
+         "is relative"),
     Case("an initrd that is not there", vm(initrd="/no/such/initrd"), f"{AT}.initrd", "give the path of the image"),
     Case("no MAC", vm(mac=...), f"{AT}.mac", "every VM needs it", "is missing"),
     Case("a multicast MAC", vm(mac="01:00:5e:00:00:01"), f"{AT}.mac", "must be a unicast MAC address"),
@@ -251,6 +253,8 @@ CASES = [
     Case("a source and a size", disk(source=HERE), f"{AT}.disks[0].size_mib", "remove one of the two"),
     Case("a source that is not there", disk(size_mib=..., source="/no/such"), f"{AT}.disks[0].source",
          "give the path of the image", "/no/such is not a file on this machine"),
+    Case("a relative source", disk(size_mib=..., source="demo.img"), f"{AT}.disks[0].source",
+         '"{{ inventory_dir }}/demo.img"', "is relative"),
     Case("a source of another format", disk(size_mib=..., source=HERE, format="qcow2"), f"{AT}.disks[0].format", "correct",
          f"qcow2 is not what {HERE} is"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .known import DISK_CHOICES, DISK_KEYS, DISKS_MAX, close_to
+from .known import DISK_CHOICES, DISK_KEYS, DISKS_MAX, close_to, unplaced
 
 _PATH = re.compile(r"/[\w./ +:@-]{1,400}\Z")
 _SERIAL = re.compile(r"[\w.-]{0,20}\Z")
@@ -49,6 +49,8 @@ def _source(disk, head):
         return []
     if disk.get("size_mib") is not None:
         return ["size_mib: is for a disk without source; remove one of the two"]
+    if isinstance(source, str) and unplaced(source):
+        return [f"source: {unplaced(source)}"]
     start = head(source) if isinstance(source, str) else None
     if start is None:
         return [f"source: {source} is not a file on this machine; give the path of the image"]

@@ -85,6 +85,12 @@ def close_to(word, known):
     return f"did you mean {names[found[0]]}?" if found else ""
 
 
+def unplaced(path):
+    """What is wrong with the path of an image on this machine, if it is relative: plays look for it beside themselves."""
+    return "" if path.startswith(("/", "~")) else (f"{path} is relative, and nobody knows to what; write it as "
+                                                  f'"{{{{ inventory_dir }}}}/{path}", if it lies beside the inventory')
+
+
 def unfit(kind, value):
     """What is wrong with a shared variable's value; empty if nothing is."""
     if isinstance(kind, tuple):

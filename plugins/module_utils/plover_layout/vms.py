@@ -18,6 +18,7 @@ from .known import (
     VM_REQUIRED,
     WITNESSES,
     close_to,
+    unplaced,
 )
 
 KEY_OF = {setting: key for key, setting in SETTING_OF.items()}
@@ -47,8 +48,11 @@ def problems(at, vm, hosts, groups, head):
     out += _settings(at, vm)
     for key in ("kernel", "initrd"):
         there = f"/var/lib/plover/images/{vm.get('name')}/{key}"  # as plover_info exports it: it stays what it is
-        if isinstance(vm.get(key), str) and vm[key] not in ("", there) and head(vm[key]) is None:
-            out.append(f"{at}.{key}: {vm[key]} is not a file on this machine; give the path of the image")
+        if isinstance(vm.get(key), str) and vm[key] not in ("", there):
+            if unplaced(vm[key]):
+                out.append(f"{at}.{key}: {unplaced(vm[key])}")
+            elif head(vm[key]) is None:
+                out.append(f"{at}.{key}: {vm[key]} is not a file on this machine; give the path of the image")
     if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
         out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
     return out + disk_problems(at, vm, head)
