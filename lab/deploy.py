@@ -56,14 +56,18 @@ def write_inventory(disk: bool = False, two: bool = False) -> None:
     INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))
 
 
+def environment() -> dict[str, str]:
+    """In which Ansible finds the collection that `make build` installed."""
+    return {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PIPELINING": "true",
+            "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "3", "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false"}
+
+
 def run_playbook(book: str | Path, inventory: Path, *options: str) -> subprocess.CompletedProcess:
     """ansible-playbook as a user calls it, with the collection that `make build` installed."""
-    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PIPELINING": "true",
-           "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "3", "ANSIBLE_NOCOLOR": "1",
-           "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false"}
     binary = Path(sys.executable).parent / "ansible-playbook"
-    return subprocess.run([str(binary), "-i", str(inventory), str(book), *options], env=env, capture_output=True, text=True,
-                          check=False, stdin=subprocess.DEVNULL, cwd=LAB)
+    return subprocess.run([str(binary), "-i", str(inventory), str(book), *options], env=environment(), capture_output=True,
+                          text=True, check=False, stdin=subprocess.DEVNULL, cwd=LAB)
 
 
 def play(*options: str, playbook: str | Path | None = None) -> tuple[int, str]:
