@@ -69,3 +69,15 @@ def test_modules_that_are_built_in_are_not_loaded(play):
         _, said = play("-e", f'{{"plover_rdma_load_modules": {load}}}')
         assert "not loaded are" not in said
     assert "ib_uverbs" not in witness("cat /var/log/modprobe"), "only the device's own is asked for, by plover-rxe"
+
+
+def test_an_uninstall_takes_away_the_unit_the_script_and_the_list_of_modules(play, tmp_path):
+    uninstall = PLAYBOOK.replace("roles: [plover.vmft.ofed]", "tasks:\n    - ansible.builtin.include_role: "
+                                 "{name: plover.vmft.ofed, tasks_from: uninstall}")
+    (tmp_path / "play.yml").write_text(uninstall)
+    changed, _ = play("--check")
+    assert changed >= 2 and witness(f"ls {UNIT}") == UNIT
+    assert play()[0] >= 2
+    assert witness(f"ls {UNIT} /usr/local/sbin/plover-rxe /etc/modules-load.d/plover-rdma.conf 2>/dev/null") == ""
+    assert witness("systemctl list-unit-files plover-rxe.service --no-legend") == ""
+    assert play()[0] == 0

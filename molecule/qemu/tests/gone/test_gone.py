@@ -18,3 +18,9 @@ def test_there_is_no_bridge_and_the_packages_stay(host):
     assert host.run("ip -j link show type bridge").stdout.strip() in ("[]", "[{}]")
     witness = host.check_output("hostname") == "witness"
     assert host.package("rdma-core" if witness else "qemu-system-x86").is_installed
+
+
+def test_the_overlays_are_gone_and_the_images_stay(host):
+    assert not host.file("/run/plover-disks").exists
+    if host.check_output("hostname") != "witness":
+        assert host.file("/var/lib/lab-images/demo.img").size == 8 << 20

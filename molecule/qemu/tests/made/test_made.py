@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What roles packages, bridge, qemu, native and ofed leave on hosts without a package source: it is used, not only there."""
+"""What roles packages, bridge, qemu, disks, native and ofed leave on hosts without a package source, in use."""
 from __future__ import annotations
 
 import json
@@ -87,3 +87,8 @@ def test_the_native_library_hashes_pages(host, replica):
     pages = scripted(host, f"head -c 8192 /dev/zero >/tmp/lab-pages; {folder}/plover-hash /tmp/lab-pages; rm /tmp/lab-pages")
     assert len(pages.split()) == 2 and len(set(pages.split())) == 1
     scripted(host, f"python3 -c 'import ctypes; ctypes.CDLL(\"{folder}/libplover_native.so\")'")
+
+
+def test_disks_have_their_images_and_the_overlays_a_tmpfs(host, replica):
+    assert host.file("/var/lib/lab-images/demo.img").size == 8 << 20
+    assert host.check_output("findmnt -no FSTYPE,SIZE /run/plover-disks").split() == ["tmpfs", "16M"]
