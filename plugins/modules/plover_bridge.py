@@ -20,9 +20,9 @@ options:
     type: str
     required: true
   member:
-    description: The card.
+    description: The card. Without one the bridge must be there already, and nothing is done to it.
     type: str
-    required: true
+    default: ""
   state:
     description: V(absent) gives the card back what it had, and removes the bridge if this module made it.
     type: str
@@ -91,18 +91,19 @@ def actions(facts, plan, joined):
 def main():
     module = AnsibleModule(argument_spec={
         "name": {"type": "str", "required": True},
-        "member": {"type": "str", "required": True},
+        "member": {"type": "str", "default": ""},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "manager": {"type": "str", "choices": ["auto", *plans.NAMES], "default": "auto"},
         "undo_after_s": {"type": "int", "default": 60}}, supports_check_mode=True)
     name, member, joined = module.params["name"], module.params["member"], module.params["state"] == "present"
-    for key, value in (("plover_bridge_name", name), ("plover_bridge_member", member)):
+    for key, value in (("plover_bridge_name", name), ("plover_bridge_member", member or "none")):
         if not re.match(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$", value):
             module.fail_json(msg=f"{key}: {value!r} is no name of an interface: 1 to 15 letters, digits and ._-")
     if not 10 <= module.params["undo_after_s"] <= 600:
         module.fail_json(msg="plover_bridge_rollback_s: {} must be 10 to 600".format(module.params["undo_after_s"]))
     try:
-        facts = host.look(name, member, armed.noted(name, "made"))
+        made = armed.noted(name, "made")
+        facts = host.look(name, member or made.get("member", ""), made)
         plan = plans.join(facts, module.params["manager"]) if joined else plans.leave(facts)
         if plan is None:
             module.exit_json(changed=False, actions=[], manager="", pending=False)

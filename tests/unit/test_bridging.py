@@ -256,6 +256,12 @@ def test_somebody_elses_bridge_with_the_card_in_it_is_good_as_it_is():
     assert plans.leave(facts(links=in_bridge(), addresses={})) is None
 
 
+def test_without_a_card_the_bridge_must_be_there_already():
+    assert plans.join(model.Facts("br0", "", links=in_bridge())) is None
+    with pytest.raises(model.Refusal, match="plover_bridge_member: is missing, and there is no bridge br0 on this host; name"):
+        plans.join(model.Facts("br0", "", links=LINKS))
+
+
 def test_a_bridge_of_version_0_1_is_taken_over():
     conf = "# Ansible managed\nBRIDGE=br0\nMEMBER=eth0\n"
     plan = plans.join(facts(links=in_bridge(), addresses={}, files={own.CONF: conf}))
@@ -281,6 +287,7 @@ def test_only_the_last_bridge_of_the_unit_disables_it():
     other = own.FOLDER + "br1.json"
     assert own.leave(facts(files={other: "{}"})).start == []
     assert own.leave(facts()).start[0] == ["systemctl", "disable", "plover-bridge.service"]
+    assert own.leave(facts()).back_start == own.join(facts()).start, "an uninstall that is undone makes the bridge again"
 
 
 def test_what_dhcp_gave_is_not_noted_as_the_cards_own():

@@ -7,6 +7,7 @@ import json
 from .model import Plan
 
 NAME, FOLDER, UNIT = "plover", "/etc/plover/bridges.d/", "plover-bridge.service"
+ENABLE = (["systemctl", "enable", UNIT], ["systemctl", "restart", UNIT])
 CONF = "/etc/plover/bridge.conf"  # the bridge that qemu-ifup takes if it is not told one
 
 
@@ -29,12 +30,12 @@ def join(facts):
     kept = {"addresses": [a for a in _of(facts, facts.addresses) if not a.get("dynamic")],
             "routes": [r for r in _of(facts, facts.routes) if r.get("protocol") not in ("dhcp", "ra")]}
     text = json.dumps({"bridge": facts.bridge, "member": facts.member, **kept}, indent=1, sort_keys=True) + "\n"
-    return Plan(NAME, {own_file(facts.bridge): text}, start=[["systemctl", "enable", UNIT], ["systemctl", "restart", UNIT]],
+    return Plan(NAME, {own_file(facts.bridge): text}, start=ENABLE,
                 back_start=_disable(facts))
 
 
 def leave(facts):
-    return Plan(NAME, {own_file(facts.bridge): None}, start=_disable(facts), back_start=[["systemctl", "enable", UNIT]])
+    return Plan(NAME, {own_file(facts.bridge): None}, start=_disable(facts), back_start=ENABLE)
 
 
 def _of(facts, what):

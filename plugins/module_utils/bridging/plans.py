@@ -33,6 +33,11 @@ def stands(facts):
 
 def join(facts, named="auto"):
     """The plan that puts the member into the bridge; None if all is as it should be."""
+    if not facts.member and facts.links.get(facts.bridge, {}).get("bridge"):
+        return None
+    if not facts.member:
+        raise Refusal(f"plover_bridge_member: is missing, and there is no bridge {facts.bridge} on this host; name the card "
+                      "that the VMs' clients are behind")
     if facts.member not in facts.links:
         raise Refusal("plover_bridge_member: there is no card {} on this host; it has {}".format(
             facts.member, ", ".join(sorted(n for n in facts.links if n != "lo" and not facts.links[n].get("bridge")))))
