@@ -258,7 +258,7 @@ def test_somebody_elses_bridge_with_the_card_in_it_is_good_as_it_is():
 
 def test_without_a_card_the_bridge_must_be_there_already():
     assert plans.join(model.Facts("br0", "", links=in_bridge())) is None
-    with pytest.raises(model.Refusal, match="plover_bridge_member: is missing, and there is no bridge br0 on this host; name"):
+    with pytest.raises(model.Refusal, match="_member: is missing, and there is no bridge br0 on this host; name"):
         plans.join(model.Facts("br0", "", links=LINKS))
 
 
