@@ -121,7 +121,7 @@ def test_the_page_is_true(beginner, capsys):
         typed.append(text)
         if "collection install" in text:
             strip(beginner.collection)
-        elif "--check" in text:
+        elif "precheck" in text or "--check" in text:
             assert {host: traces(host) for host in HOSTS} == dict.fromkeys(HOSTS, "")
         elif info == "again":
             assert changed(said) == [0, 0, 0]
@@ -134,7 +134,7 @@ def test_the_page_is_true(beginner, capsys):
             assert leader() == ["primary"]
         elif "reset" in text:
             assert {host: traces(host) for host in HOSTS} == dict.fromkeys(HOSTS, "")
-    assert len(typed) == 8 and "reset" in typed[-1]
+    assert len(typed) == 9 and "reset" in typed[-1]
     assert {p.name for p in beginner.collection.iterdir()} == KEPT
 
 
