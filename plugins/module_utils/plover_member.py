@@ -112,7 +112,7 @@ class Member:
                    enabled=self._is("enabled", out["unit"]) == "enabled",
                    guest_active=bool(out["guest"]) and self._is("active", out["guest"]) == "active")
         out.update(status=None, error=f"{out['unit']} is not running here", pending=[])
-        for _ in range(LOOKS if out["active"] else 0):
+        for _look in range(LOOKS if out["active"] else 0):
             out["status"], out["error"], out["pending"] = status_of(self.name)
             if not self._may_be_linked_soon(out):
                 break
