@@ -87,8 +87,10 @@ def close_to(word, known):
 
 def unplaced(path):
     """What is wrong with the path of an image on this machine, if it is relative: plays look for it beside themselves."""
-    return "" if path.startswith(("/", "~")) else (f"{path} is relative, and nobody knows to what; write it as "
-                                                  f'"{{{{ inventory_dir }}}}/{path}", if it lies beside the inventory')
+    if path.startswith(("/", "~")):
+        return ""
+    return (f"{path} is relative, and nobody knows to what; write it as "
+            f'"{{{{ inventory_dir }}}}/{path}", if it lies beside the inventory')
 
 
 def unfit(kind, value):
