@@ -10,7 +10,7 @@ short_description: This host's replica of a protected VM
 description:
   - Starts, stops, restarts or removes the replica daemon of this host.
   - What would cost the VM its service is refused, with the sentence that says what to do instead.
-version_added: 0.1.0
+version_added: 0.2.0
 extends_documentation_fragment: plover.vmft.member
 options:
   state:

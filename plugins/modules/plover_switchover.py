@@ -11,7 +11,7 @@ description:
   - On the host that leads, waits until the VM is protected, lets the other replica take over, and waits until it serves.
   - On another host it only waits for that outcome, so that it can run on all members at once if O(to) is given.
   - Clients keep their connections.
-version_added: 0.1.0
+version_added: 0.2.0
 extends_documentation_fragment: plover.vmft.member
 options:
   to:

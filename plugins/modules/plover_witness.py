@@ -10,7 +10,7 @@ short_description: This host's witness of a protected VM
 description:
   - Starts, stops, restarts or removes the witness daemon of this host.
   - While the VM is not protected its replicas need the witness's vote, so it is then neither stopped nor restarted.
-version_added: 0.1.0
+version_added: 0.2.0
 extends_documentation_fragment: plover.vmft.member
 options:
   state:
