@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lab import deploy
-from lab.__main__ import execute, up
+from lab.__main__ import execute, up, wait_ssh
 from lab.hosts import HOSTS, Host
 from lab.paths import LAB
 
@@ -39,6 +39,10 @@ def leaders() -> dict[str, str]:
         name = path.split("/")[-1].removesuffix(".json")
         out[name] = json.loads(execute("witness", f"ploverctl --vm {name} status -o json").stdout)["leader"]
     return out
+
+
+def demo_at(host: str) -> dict:
+    return json.loads(execute(host, "ploverctl --vm demo status -o json").stdout)
 
 
 def inventory() -> dict:
@@ -168,3 +172,19 @@ def test_a_host_that_is_gone_is_replaced_by_a_fresh_one_while_the_vm_serves():
     up(["secondary"])
     run("replace_host", plover_host="secondary")
     run("status", plover_status_strict=True)
+
+
+def test_without_a_quorum_the_price_is_shown_and_paid_only_when_confirmed(deployed):
+    deploy.lead("primary", 120)
+    asked = {"plover_vm_name": "demo", "plover_host": "secondary"}
+    assert "secondary will not lead: ploverctl: primary leads" in refused("failover", **asked)
+    for host in ("witness", "primary"):
+        Host(host).power_loss()
+    assert "The price of leading from this host" in refused("failover", **asked)
+    assert demo_at("secondary")["role"] != "leader"
+    run("failover", **asked, plover_confirm="demo")
+    assert demo_at("secondary")["role"] == "leader"
+    for host in ("witness", "primary"):
+        Host(host).power_on()
+        wait_ssh(host)
+    deploy.wait_protected("secondary", 120)
