@@ -114,10 +114,8 @@ $(BENCH_STAMP): $(STAMP) requirements/bench-python.txt
 	@.cache/venv/bin/pip -q install --disable-pip-version-check --use-pep517 -r requirements/bench-python.txt
 	@touch $@
 
-# Two at a time, each with hosts of its own; then what wants the machine for itself.
 test-lab: build
-	$(PYTEST) -n 2 --dist loadfile -m "not quiet" tests/lab
-	$(PYTEST) -m quiet tests/lab
+	$(PYTEST) tests/lab
 
 # All scenarios, two at a time, each in a lab of its own; SCENARIO=NAME runs one. The long ones first.
 SCENARIOS = $(or $(SCENARIO),soft-roce disks default ofed $(filter-out soft-roce disks default ofed,$(notdir $(wildcard molecule/*))))

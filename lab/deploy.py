@@ -41,11 +41,16 @@ def second_vm(first: dict) -> dict:
             "cmdline": guest_image.CMDLINE.format(ip=SECOND_IP, gw=CLIENT_IP)}
 
 
-def write_inventory(disk: bool = False, two: bool = False) -> None:
-    """The example inventory as it is shipped, with one of the lab's guests, or two, and the way to its hosts."""
+def write_inventory(disk: bool = False, two: bool = False, patient: bool = False) -> None:
+    """The example inventory as it is shipped, with one of the lab's guests, or two, and the way to its hosts.
+
+    ``patient``: a busy machine is not to look like a dead host.
+    """
     inventory = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())
     variables = inventory["plover"]["vars"]
     variables["plover_vms"][0].update(guest(disk))
+    if patient:
+        variables["plover_vms"][0]["settings"] = {"failover_budget_ms": 4000}
     if two:
         variables["plover_vms"].append(second_vm(variables["plover_vms"][0]))
     variables["ansible_ssh_common_args"] = f"-F {LAB / 'ssh_config'}"

@@ -12,7 +12,6 @@ from lab.chaos import result, runner, voices
 from lab.hosts import down, ip, sh
 from lab.paths import ROOT
 
-pytestmark = pytest.mark.quiet
 CELLS = [("power-loss", "leader"), ("freeze", "leader"), ("stop-daemon", "leader"), ("kill-daemon", "leader"),
          ("kill-qemu", "leader"), ("mute", "leader"), ("isolate", "secondary"), ("disk-full", "leader"),
          ("power-loss", "witness"), ("two-at-once", "secondary")]

@@ -16,7 +16,6 @@ from lab.__main__ import execute
 from lab.hosts import down
 from lab.paths import BUILD, ROOT
 
-pytestmark = pytest.mark.quiet
 IMAGE = deploy.DISK_PATH
 UNIT = r"run-plover\\x2ddisks.mount"
 

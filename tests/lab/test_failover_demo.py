@@ -7,12 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from lab.hosts import CLIENT, HOSTS, NETNS, cgroup_folders, netns_name
 from lab.paths import BUILD, LAB, ROOT
-
-pytestmark = pytest.mark.quiet
 
 
 def test_the_demo_loses_nothing_and_leaves_nothing():

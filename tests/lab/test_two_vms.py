@@ -16,7 +16,7 @@ VMS = {"demo": ("primary", SERVICE_IP), "second": ("secondary", deploy.SECOND_IP
 def deployed():
     assert down() == []
     up(list(HOSTS))
-    deploy.write_inventory(two=True)
+    deploy.write_inventory(two=True, patient=True)
     deploy.play()
     yield
     assert down() == []
