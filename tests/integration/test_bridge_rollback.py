@@ -97,3 +97,22 @@ except model.Refusal as error:
 def test_an_undo_that_is_late_changes_nothing(network):
     said = network("begin(); armed.run('br0'); armed.undo('br0'); armed.run('br0'); armed.undo('br0'); show()")
     assert json.loads(said[0]) == OLD
+
+
+def test_a_manager_that_is_quicker_with_an_address_is_no_failure(network):
+    """It gave the address between our look and our own attempt: what was looked at is from before."""
+    stands, refused = network("""
+look, stale = host._addresses, []
+host._addresses = lambda: stale.pop() if stale else look()
+wanted = look()["eth0"]
+for words in ("link add br0 type bridge", "addr add 192.0.2.5/24 dev br0"):
+    host.must(["ip", *words.split()])
+stale.append({})
+host.carry("eth0", "br0", wanted, [])
+print(sorted(a["local"] for a in look()["br0"]))
+try:
+    host.carry("eth0", "br0", [{**wanted[0], "local": "999.0.2.5"}], [])
+except host.HostError as error:
+    print(error)
+""")
+    assert stands == str(ADDRESSES) and "999.0.2.5" in refused

@@ -205,13 +205,21 @@ def carry(source, target, addresses, routes):
     on = {device: {(a["local"], a["prefixlen"]) for a in now.get(device, [])} for device in (source, target)}
     for a in addresses:
         if (a["local"], a["prefixlen"]) not in on[target]:
-            must(_address_words("add", a, target))
+            _give_address(a, target)
     for a in now.get(source, []):
         command(_address_words("del", {**a, "dynamic": False}, source))
     for r in _routes().get(source, []):
         command(["ip", r["family"], "route", "del", r["dst"], "dev", source])
     for r in sorted(routes, key=lambda r: "gateway" in r):
         _give_route(r, target)
+
+
+def _give_address(a, device):
+    """A manager that works on after its command has ended may have given it since we looked."""
+    words = _address_words("add", a, device)
+    if command(words)[0] and (a["local"], a["prefixlen"]) not in [
+            (b["local"], b["prefixlen"]) for b in _addresses().get(device, [])]:
+        must(words)
 
 
 def _address_words(verb, a, device):
