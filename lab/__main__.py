@@ -8,10 +8,10 @@ import sys
 import time
 
 from . import base
-from .hosts import CLIENT, HOSTS, NETNS, Host, down, network_up, sh
+from .hosts import ALL_HOSTS, CLIENT, HOSTS, NETNS, Host, down, network_up, sh
 from .paths import LAB
 
-SSH = """Host primary secondary witness 192.168.77.*
+SSH = """Host {hosts} 192.168.77.*
   User root
   IdentityFile {lab}/id
   StrictHostKeyChecking no
@@ -34,8 +34,8 @@ def up(names: list[str]) -> None:
     base.link("wheels", base.wheels())
     if not (LAB / "id").exists():
         sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "plover-lab", "-f", str(LAB / "id"))
-    blocks = "".join(f"Host {h}\n  HostName 192.168.77.{n}\n" for h, n in HOSTS.items())
-    (LAB / "ssh_config").write_text(blocks + SSH.format(lab=LAB, netns=NETNS))
+    blocks = "".join(f"Host {h}\n  HostName 192.168.77.{n}\n" for h, n in ALL_HOSTS.items())
+    (LAB / "ssh_config").write_text(blocks + SSH.format(hosts=" ".join(ALL_HOSTS), lab=LAB, netns=NETNS))
     network_up()
     for name in names:
         host = Host(name)
@@ -64,13 +64,13 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("up", help="make or power on hosts").add_argument("hosts", nargs="*", default=list(HOSTS))
     for verb in ("power-loss", "power-on", "reboot", "off", "freeze", "thaw"):
-        verbs.add_parser(verb).add_argument("host", choices=HOSTS)
+        verbs.add_parser(verb).add_argument("host", choices=ALL_HOSTS)
     for verb in ("cut", "heal"):
         cut = verbs.add_parser(verb)
-        cut.add_argument("host", choices=HOSTS)
+        cut.add_argument("host", choices=ALL_HOSTS)
         cut.add_argument("link", choices=("mgmt", "ft", "svc"))
     run = verbs.add_parser("exec", help="a command on a host, over ssh")
-    run.add_argument("host", choices=HOSTS)
+    run.add_argument("host", choices=ALL_HOSTS)
     run.add_argument("command", nargs=argparse.REMAINDER)
     verbs.add_parser("status")
     verbs.add_parser("down", help="everything gone")
@@ -97,7 +97,7 @@ def main() -> int:
         print(done.stderr, end="", file=sys.stderr)
         return done.returncode
     elif options.verb == "status":
-        for name in HOSTS:
+        for name in (n for n in ALL_HOSTS if n in HOSTS or Host(n).folder.exists()):
             print(f"{name}: {'on' if Host(name).running() else 'off'}")
         print(f"clients: ip netns exec {CLIENT} ...")
     elif options.verb == "down":

@@ -13,13 +13,13 @@ import yaml
 
 from . import disk_guest, guest_image
 from .__main__ import execute
-from .hosts import CLIENT, CLIENT_IP, SERVICE_IP, SERVICE_PORT
+from .hosts import CLIENT, CLIENT_IP, MORE_HOSTS, SERVICE_IP, SERVICE_PORT
 from .paths import LAB, ROOT
 
 COLLECTIONS = ROOT / ".cache" / "collections"
 PLAY = COLLECTIONS / "ansible_collections" / "plover" / "vmft" / "playbooks" / "deploy-plover.yml"
 INVENTORY = LAB / "inventory.yml"
-SECOND_IP = "192.168.79.51"  # of the second VM, if there are two
+SECOND_IP = "192.168.79.51"  # of the second group's VM, if there are two groups
 DISK_PATH = "/var/lib/plover-images/demo.img"
 
 
@@ -33,25 +33,28 @@ def guest(disk: bool) -> dict:
 
 
 def second_vm(first: dict) -> dict:
-    """Another VM on the same hosts, with the replicas' parts swapped; it has the lab's guest in RAM."""
+    """A VM of the second group: replicas of its own, and the same host as witness; it has the lab's guest in RAM."""
     image = guest_image.build()
-    return {**first, "name": "second", "primary": first["secondary"], "secondary": first["primary"], "port": 7440,
+    return {**first, "name": "second", "primary": "third", "secondary": "fourth", "port": 7440,
             "cluster_id": "0b54b2a8-7d0a-4f0e-9b1c-5a3c9a4a7b10", "mac": "52:54:00:70:6c:02", "addresses": [SECOND_IP],
             "tap": "plover1", "memory_mib": 160, "kernel": str(image.kernel), "initrd": str(image.initrd),
             "cmdline": guest_image.CMDLINE.format(ip=SECOND_IP, gw=CLIENT_IP)}
 
 
-def write_inventory(disk: bool = False, two: bool = False, patient: bool = False) -> None:
-    """The example inventory as it is shipped, with one of the lab's guests, or two, and the way to its hosts.
+def write_inventory(disk: bool = False, groups: bool = False, patient: bool = False) -> None:
+    """The example inventory as it is shipped, with one of the lab's guests, and the way to its hosts.
 
-    ``patient``: a busy machine is not to look like a dead host.
+    ``groups``: a second group of hosts, with a VM of its own. ``patient``: a busy machine is not to look like a dead host.
     """
     inventory = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())
     variables = inventory["plover"]["vars"]
     variables["plover_vms"][0].update(guest(disk))
     if patient:
         variables["plover_vms"][0]["settings"] = {"failover_budget_ms": 4000}
-    if two:
+    if groups:
+        inventory["plover"]["children"]["plover_replicas"]["hosts"].update({
+            name: {"ansible_host": f"192.168.77.{number}", "plover_replication_address": f"192.168.78.{number}"}
+            for name, number in MORE_HOSTS.items()})
         variables["plover_vms"].append(second_vm(variables["plover_vms"][0]))
     variables["ansible_ssh_common_args"] = f"-F {LAB / 'ssh_config'}"
     # Ansible names its control sockets by host and port alone, which are the same in every lab.
@@ -64,7 +67,7 @@ def write_inventory(disk: bool = False, two: bool = False, patient: bool = False
 def environment() -> dict[str, str]:
     """In which Ansible finds the collection that `make build` installed."""
     return {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PIPELINING": "true",
-            "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "3", "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "5", "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false"}
 
 

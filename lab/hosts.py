@@ -16,6 +16,8 @@ from .paths import LAB, ROOT, SUFFIX
 NETNS, CLIENT = f"plover-lab{SUFFIX}", f"plover-client{SUFFIX}"
 BRIDGES = {"mgmt": "brmgmt", "ft": "brft", "svc": "brsvc"}
 HOSTS = {"primary": 11, "secondary": 12, "witness": 13}
+MORE_HOSTS = {"third": 14, "fourth": 15}  # replicas too, for a second group; made only when they are asked for
+ALL_HOSTS = {**HOSTS, **MORE_HOSTS}
 CLIENT_IP, SERVICE_IP, SERVICE_PORT = "192.168.79.1", "192.168.79.50", 6379
 CGROUPS = Path("/sys/fs/cgroup")
 STATE_PATH = "/var/lib/plover/demo"
@@ -35,7 +37,7 @@ def ip(netns: str, words: str, check: bool = True) -> str:
 
 def addresses(host: str) -> dict[str, str]:
     """NIC kind -> address; the service NIC has none, and the witness has no service NIC."""
-    out = {"mgmt": f"192.168.77.{HOSTS[host]}/24", "ft": f"192.168.78.{HOSTS[host]}/24"}
+    out = {"mgmt": f"192.168.77.{ALL_HOSTS[host]}/24", "ft": f"192.168.78.{ALL_HOSTS[host]}/24"}
     return out if host == "witness" else {**out, "svc": ""}
 
 
@@ -73,8 +75,8 @@ def cgroup_folders(host: str) -> list[Path]:
 
 class Host:
     def __init__(self, name: str) -> None:
-        if name not in HOSTS:
-            raise SystemExit(f"lab: no host {name!r}; there are {', '.join(HOSTS)}")
+        if name not in ALL_HOSTS:
+            raise SystemExit(f"lab: no host {name!r}; there are {', '.join(ALL_HOSTS)}")
         self.name, self.folder, self.netns = name, LAB / "hosts" / name, netns_name(name)
         self.root, self.pid_file = self.folder / "root", self.folder / "pid"
         self.state_disk = self.folder / "state"  # a small disk of its own for the durable state, if one is mounted here
@@ -221,13 +223,13 @@ def _remove(folder: Path) -> bool:
 
 def down() -> list[str]:
     """Everything gone; returns what is left, which should be nothing."""
-    for name in HOSTS:
+    for name in ALL_HOSTS:
         Host(name).destroy()
     for netns in (NETNS, CLIENT):
         sh("ip", "netns", "del", netns, check=False)
-    left = [str(g) for name in HOSTS for g in cgroup_folders(name) if g.exists()]
-    left += [n for n in (NETNS, CLIENT, *map(netns_name, HOSTS)) if Path(f"/run/netns/{n}").exists()]
-    return left + [str(Host(n).root) for n in HOSTS if os.path.ismount(Host(n).root)]
+    left = [str(g) for name in ALL_HOSTS for g in cgroup_folders(name) if g.exists()]
+    left += [n for n in (NETNS, CLIENT, *map(netns_name, ALL_HOSTS)) if Path(f"/run/netns/{n}").exists()]
+    return left + [str(Host(n).root) for n in ALL_HOSTS if os.path.ismount(Host(n).root)]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import re
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
+from ansible_collections.plover.vmft.plugins.filter import plover_seats
 from ansible_collections.plover.vmft.plugins.module_utils.plover.config import SETTINGS
 from ansible_collections.plover.vmft.plugins.module_utils.plover_layout import inventory as layout
 from ansible_collections.plover.vmft.plugins.module_utils.plover_layout import known, variables
@@ -82,6 +84,43 @@ def test_one_witness_host_serves_two_groups_and_is_a_replica_of_a_third():
     assert problems(inventory) == []
 
 
+def test_the_documented_layout_of_two_groups_is_good(tmp_path):
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (snippet,) = [part.split("```")[0] for part in text.split("```yaml\n")[1:] if "plover_vms" in part.split("```")[0]]
+    (tmp_path / "vmlinuz").write_bytes(b"MZ..")
+    inventory = yaml.safe_load(snippet.replace("/srv/vmlinuz", str(tmp_path / "vmlinuz")))
+    assert problems(inventory) == []
+    inventory["plover"]["vars"]["plover_vms"][1]["port"] = 7420
+    assert ["w" in line for line in problems(inventory)] == [True], "the one host that they share"
+
+
+FILTERS = plover_seats.FilterModule().filters()
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["primary", "7420"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3), max_leaves=8)
+SHOP = {"name": "shop", "primary": "a", "secondary": "b", "witness": "w"}
+MAIL = {"name": "mail", "primary": "w", "secondary": "b", "witness": "c"}
+
+
+@pytest.mark.parametrize(("arguments", "chosen"), [
+    ({}, [SHOP, MAIL]), ({"host": "w"}, [SHOP, MAIL]), ({"host": "w", "seats": ["witness"]}, [SHOP]),
+    ({"host": "w", "seats": ["primary", "secondary"]}, [MAIL]), ({"host": "d"}, []),
+    ({"hosts": ["a", "b", "w", "d"]}, [SHOP]), ({"host": "b", "hosts": ["w", "b", "c"]}, [MAIL]), ({"hosts": []}, []),
+    ({"host": "c", "hosts": ["a", "b", "w"]}, [])])
+def test_seats(arguments, chosen):
+    assert FILTERS["plover_seats"]([SHOP, MAIL], **arguments) == chosen
+
+
+@given(ANYTHING, ANYTHING, ANYTHING)
+def test_seats_of_nonsense_are_a_clear_error_or_none(vms, host, hosts):
+    try:
+        found = FILTERS["plover_seats"](vms, host, None, hosts)
+    except AnsibleFilterError as error:
+        assert str(error).startswith("plover.vmft.plover_seats: ")
+    else:
+        assert all(vm in vms for vm in found)
+
+
 @pytest.mark.parametrize("case", cases.CASES, ids=cases.TITLES)
 def test_one_error_is_one_line_with_the_variable_and_the_remedy(case):
     (line,) = problems(cases.faulty(case))
@@ -103,11 +142,6 @@ def test_all_errors_are_listed_at_once():
     found = problems(inventory)
     for case in apart:
         assert [line for line in found if line.startswith(case.variable) and case.remedy in line], case.title
-
-
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["primary", "7420"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3), max_leaves=8)
 
 
 VMS = st.lists(st.dictionaries(st.sampled_from([*known.VM_KEYS, "odd"]), ANYTHING, max_size=8), max_size=3)

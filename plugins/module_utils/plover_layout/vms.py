@@ -37,6 +37,16 @@ _GOOD = {"name": "vm", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "gu
                      "c": {"address": "192.0.2.3", "kind": "witness"}}}
 
 
+def of_host(vms, host, kinds=None):
+    """Those of ``vms`` that have one of the seats ``kinds`` (None: any) on ``host``."""
+    return [vm for vm in vms if host in [name for seat, name in seats(vm).items() if seat in (kinds or SEATS)]]
+
+
+def whole_within(vms, hosts):
+    """Those of ``vms`` whose hosts are all among ``hosts``."""
+    return [vm for vm in vms if set(seats(vm).values()) <= set(hosts)]
+
+
 def problems(at, vm, hosts, groups, head):
     """What is wrong with ``vm``, whose place in the inventory is ``at``."""
     unknown = {f"{at}.{key}": _unknown_key(at, key) for key in vm if key not in VM_KEYS}

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which VMs a host has a seat in: the shell around module_utils/plover_layout/vms.py."""
+from __future__ import annotations
+
+from ansible_collections.plover.vmft.plugins.module_utils.plover_layout.vms import of_host, whole_within
+from ansible_collections.plover.vmft.plugins.plugin_utils.filters import clear
+
+
+def plover_seats(vms, host=None, seats=None, hosts=None):
+    """``hosts``: those of this run; None: all."""
+    there = list(vms) if hosts is None else whole_within(vms, hosts)
+    return there if host is None else of_host(there, host, seats)
+
+
+class FilterModule:
+    def filters(self):
+        return clear({"plover_seats": plover_seats})
