@@ -49,7 +49,8 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 native: setup
 	@$(MAKE) -s -C native
 
-test: lint test-native test-unit sim sim-mutants test-bench test-integration test-rdma test-lab test-molecule
+test: setup
+	@tools/test_all
 
 test-unit: native
 	$(PYTEST) tests/unit tests/sim

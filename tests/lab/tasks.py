@@ -8,8 +8,11 @@ from pathlib import Path
 import yaml
 
 from lab import deploy
+from lab.__main__ import execute
+from lab.hosts import HOSTS
 from lab.paths import LAB
 
+DAEMONS = "systemctl show -P MainPID 'plover-replica@*' 'plover-witness@*'"
 FOLDER = LAB / "tasks"
 TO = f"{FOLDER}/{{{{ inventory_hostname }}}}.json"
 
@@ -30,3 +33,8 @@ def module(hosts: str, which: str, /, *options: str, **arguments) -> dict[str, d
                 {"ansible.builtin.copy": {"content": "{{ found | to_json }}", "dest": TO}, "delegate_to": "localhost",
                  "check_mode": False}], *options)
     return {path.stem: json.loads(path.read_text()) for path in Path(FOLDER).glob("*.json")}
+
+
+def daemons() -> dict[str, set[str]]:
+    """Host -> the processes of its members. (QEMU's may change on a busy machine, by a failover.)"""
+    return {host: set(execute(host, DAEMONS).stdout.split()) for host in HOSTS}

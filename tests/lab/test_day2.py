@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 import yaml
+from tasks import daemons
 
 from lab import deploy
 from lab.__main__ import execute, up, wait_ssh
@@ -49,10 +50,6 @@ def inventory() -> dict:
     return yaml.safe_load(deploy.INVENTORY.read_text())
 
 
-def daemons(host: str) -> set[str]:
-    return set(execute(host, "systemctl show -P MainPID 'plover-replica@*' 'plover-witness@*'").stdout.split())
-
-
 @pytest.fixture(scope="module")
 def deployed(fresh_hosts):
     deploy.play()
@@ -67,9 +64,10 @@ def two_vms(deployed):
     second = {**first, **SECOND, "cmdline": first["cmdline"].replace("192.168.79.50", "192.168.79.51")}
     wanted["plover"]["vars"]["plover_vms"].append(second)
     deploy.INVENTORY.write_text(yaml.safe_dump(wanted, sort_keys=False))
-    before = {host: daemons(host) for host in HOSTS}
+    before = daemons()
     changed, _ = run("add_vm", plover_vm_name="second")
-    assert changed > 0 and all(before[host] <= daemons(host) for host in HOSTS), "the first VM's members were restarted"
+    assert changed > 0
+    assert all(before[host] <= found for host, found in daemons().items()), "the first VM's members were restarted"
 
 
 def test_a_vm_is_added_beside_the_other_and_all_are_protected(two_vms):
@@ -91,10 +89,10 @@ def test_all_vms_leave_a_host_and_go_back_to_their_preferred_leaders(two_vms):
 
 
 def test_every_member_is_restarted_one_at_a_time_and_only_if_asked_for(two_vms):
-    before = {host: daemons(host) for host in HOSTS}
-    assert run("rolling_restart")[0] == 0 and {host: daemons(host) for host in HOSTS} == before
+    before = daemons()
+    assert run("rolling_restart")[0] == 0 and daemons() == before
     run("rolling_restart", runtime_restart_all=True)
-    assert not any(before[host] & daemons(host) for host in HOSTS)
+    assert not any(before[host] & found for host, found in daemons().items())
     run("status", plover_status_strict=True)
 
 
@@ -122,9 +120,9 @@ def test_an_upgrade_that_does_not_come_back_goes_back(two_vms, broken):
 def test_secrets_are_changed_while_all_runs(two_vms):
     def secrets():
         return {execute(host, "cat /etc/plover/demo.secret").stdout for host in HOSTS}
-    before, members = secrets(), {host: daemons(host) for host in HOSTS}
+    before, members = secrets(), daemons()
     run("rotate_secrets")
-    assert len(secrets()) == 1 and secrets() != before and {host: daemons(host) for host in HOSTS} == members
+    assert len(secrets()) == 1 and secrets() != before and daemons() == members
 
 
 def test_a_backup_comes_back_as_an_inventory_with_which_nothing_is_to_do(two_vms, tmp_path):

@@ -95,6 +95,8 @@ def test_a_host_s_death_moves_its_own_vm_alone_and_the_other_group_goes_on_being
 
     kept = settings("secondary"), settings("witness")
     assert deploy.play(*SECOND_ONLY)[0] == 0
+    another = refused("deploy_plover", *SECOND_ONLY, runtime_version="9.9.9")
+    assert "--limit: version 9.9.9 would become that of demo on witness too" in another
     run("switchover", "--limit", "all:!primary", plover_vm_name="second")
     assert status("witness", "second")["leader"] == "fourth"
     cut = "--limit leaves out primary, secondary, where members of demo are, as on witness"

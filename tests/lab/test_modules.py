@@ -7,7 +7,7 @@ import re
 
 import pytest
 import yaml
-from tasks import FOLDER, module, run
+from tasks import FOLDER, daemons, module, run
 
 from lab import deploy
 from lab.__main__ import execute, up
@@ -19,6 +19,7 @@ WHERE = {"plover_replica": "plover_replicas", "plover_witness": "plover_witnesse
 EXAMPLES = ["plover_vm", "plover_info", "plover_replica", "plover_witness", "plover_switchover"]
 WAYS = ("ansible_host", "ansible_user", "ansible_ssh_common_args", "ansible_control_path_dir", "ansible_python_interpreter",
         "plover_wheel_dir")
+SETTINGS_ONLY = ("--tags", "secrets,witness,vm,report")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,12 +44,6 @@ def examples(name: str) -> list[dict]:
 
 def settings(host: str = "primary") -> dict:
     return yaml.safe_load(execute(host, "cat /etc/plover/demo.json").stdout)
-
-
-def daemons() -> dict[str, str]:
-    """Process numbers; QEMU's may change at any time, as a busy machine may see a failover."""
-    show = "systemctl show -P MainPID plover-replica@demo plover-witness@demo"
-    return {host: execute(host, show).stdout for host in HOSTS}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -117,7 +112,7 @@ def test_changed_settings_restart_all_but_the_leader_and_the_play_says_what_rema
     vms[0]["settings"] = {"failover_budget_ms": 2000}
     changes = FOLDER / "changed.yml"
     changes.write_text(yaml.safe_dump({"plover_vms": vms}))
-    _, said = deploy.play("-e", f"@{changes}")
+    _, said = deploy.play(*SETTINGS_ONLY, "-e", f"@{changes}")
     said = " ".join(said.split())
     assert "which leads: its clients would wait for a failover" in said
     assert "ansible-playbook -i INVENTORY plover.vmft.rolling_restart" in said
@@ -127,8 +122,8 @@ def test_changed_settings_restart_all_but_the_leader_and_the_play_says_what_rema
     assert "failover_budget_ms" in found[leader]["vms"]["demo"]["pending"]
     module(leader, "plover_replica", name="demo", state="restarted", switchover=True)
     assert not any(info["vms"]["demo"]["pending"] for info in module("plover", "plover_info").values())
-    assert deploy.play("-e", f"@{changes}")[0] == 0
-    deploy.play()  # back, so that the tests after this one meet what they expect
+    assert deploy.play(*SETTINGS_ONLY, "-e", f"@{changes}")[0] == 0
+    deploy.play(*SETTINGS_ONLY)  # back, so that the tests after this one meet what they expect
     leader = deploy.wait_protected("primary", 120)["leader"]
     module(leader, "plover_replica", name="demo", state="restarted", switchover=True)
 
@@ -139,11 +134,11 @@ def test_settings_that_all_must_share_restart_nobody():
     vms[0]["memory_mib"] = 320
     (FOLDER / "changed.yml").write_text(yaml.safe_dump({"plover_vms": vms}))
     pids = daemons()
-    _, said = deploy.play("-e", f"@{FOLDER / 'changed.yml'}")
+    _, said = deploy.play(*SETTINGS_ONLY, "-e", f"@{FOLDER / 'changed.yml'}")
     assert "the new guest_memory_mib must come into force on all members at once" in " ".join(said.split())
     assert daemons() == pids
     assert deploy.wait_protected("primary", 60)["service"] == "protected"
-    deploy.play()
+    deploy.play(*SETTINGS_ONLY)
 
 
 def test_the_exported_inventory_is_a_round_trip():

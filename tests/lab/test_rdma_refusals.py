@@ -61,7 +61,7 @@ def test_an_archive_that_is_not_the_right_one_is_refused(tmp_path, archive, chan
 @pytest.mark.parametrize("stack", ["distro", "mlnx"])
 def test_check_mode_with_a_stack_ends_well_and_changes_nothing(tmp_path, stack):
     path, digest = standin.build(tmp_path)
-    changed, said = deploy.play("--check", "--diff", "-e", vm(**RDMA), "-e", json.dumps({
+    changed, said = deploy.play("--tags", "ofed,native", "--check", "--diff", "-e", vm(**RDMA), "-e", json.dumps({
         "plover_rdma_stack": stack, "plover_rdma_load_modules": False, "plover_rdma_mlnx_archive": str(path),
         "plover_rdma_mlnx_sha256": digest, "plover_rdma_mlnx_version": standin.VERSION,
         "plover_rdma_mlnx_options": ["--user-space-only"]}))

@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+from tasks import daemons
 
 from lab import deploy
 from lab.__main__ import execute
@@ -35,11 +36,6 @@ def lines() -> list[list[str]]:
     said = [execute(host, f"stat -c %U:%a {FILE} && grep -v '^#' {FILE}").stdout.split() for host in HOSTS]
     assert [owner for owner, *_ in said] == ["root:600"] * 3
     return [found for _, *found in said]
-
-
-def daemons() -> list[str]:
-    """Their processes. (QEMU's may change on a busy machine, by a failover.)"""
-    return [execute(host, "systemctl show -P MainPID 'plover-replica@*' 'plover-witness@*'").stdout for host in HOSTS]
 
 
 def all_have_proved(seconds: float = 30.0) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the roles runtime, witness and vm leave on each host, read from the host itself."""
+"""What the roles runtime, secrets, witness and vm leave on each host, read from the host itself."""
 from __future__ import annotations
 
 import json
@@ -50,6 +50,16 @@ def test_the_settings_are_this_member_s_and_for_root_only(host):
     settings = json.loads(file.content_string)
     assert (file.user, file.mode, settings["member"]) == ("root", 0o640, host.check_output("hostname"))
     assert {name: member["kind"] for name, member in settings["members"].items()} == SEATS
+
+
+def test_the_secret_is_for_root_only_and_every_link_is_proved_with_it(host):
+    file = host.file("/etc/plover/demo.secret")
+    assert (file.user, file.mode) == ("root", 0o600)
+    assert len([line for line in file.content_string.splitlines() if line and not line.startswith("#")]) == 1
+    def proved():
+        return json.loads(host.run("ploverctl status -o json").stdout or "{}").get("authenticated") or {}
+    others = set(SEATS) - {host.check_output("hostname")}
+    assert eventually(lambda: set(proved()) == others and all(proved().values())), proved()
 
 
 def test_only_replicas_carry_a_guest(host):

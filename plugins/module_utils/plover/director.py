@@ -34,7 +34,7 @@ _SECONDARY_SAYS = (wire.Bitmap, wire.Hashes, wire.BlockHashes, wire.Resend, wire
 class Director:
     def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False) -> None:
         """``adopted``: our daemon restarted, and the QEMU that led before still runs."""
-        self.config, self.memory, self.now = config, memory, now
+        self.config, self.memory, self.now, self.began = config, memory, now, now
         kinds = {m: v["kind"] for m, v in config.members.items()}
         self.consensus = Consensus(config.member, kinds, state, Timing.of(config), now)
         self.chronicle = Chronicle(now)

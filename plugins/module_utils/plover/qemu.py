@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from . import disks, qemu_user
 from .config import Config
 from .errors import QemuError
 
+log = logging.getLogger("plover")
 START_TIMEOUT_S = 20.0
 DEVICE_STATE = "device-state"  # the file in run_path that QEMU writes it to
 
@@ -60,6 +62,9 @@ def prepare(config: Config, incoming: bool) -> None:
     config.ram_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if user:
         user.share_folder(config.run_path)
+    elif os.geteuid() == 0:
+        log.warning("QEMU stays root: %s", "so the setting says" if config.qemu_user == "root" else
+                    f"there is no user {config.qemu_user} here; role 'qemu' makes it")
     disks.prepare(config, incoming)
     for path in (*sockets(config).values(), config.ram_path, config.run_path / "uffd", config.run_path / DEVICE_STATE):
         Path(path).unlink(missing_ok=True)

@@ -126,6 +126,8 @@ def _follower(core: Director) -> tuple[str, str]:
                              "'ploverctl failover')")
     if role.fill:
         return "joining", f"being filled by {cons.leader}"
+    if not heard and core.now - core.began < core.config.peer_timeout_ms / 1000:
+        return "idle", "just started; listening for a leader"
     if not heard and cons.record.version and core.config.member in cons.record.in_sync:
         return "idle", ("the VM's state is lost here and no leader is alive; if no other host holds it, "
                         "'ploverctl cold-start --yes' boots the VM afresh")
