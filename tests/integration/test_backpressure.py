@@ -41,6 +41,7 @@ def test_a_daemon_that_is_held_up_under_heavy_output_copies_a_whole_vm(group):
     assert not errors
     group.wait("primary", service="protected")
     report = group.ctl("primary", "audit")
+    assert report["ok"], report
     assert (report["mismatching"], report["untracked"]) == (0, 0), report
     for member in ("primary", "secondary"):
         console = (group.run_folder(member) / "qemu.log").read_text()

@@ -116,3 +116,10 @@ except host.HostError as error:
     print(error)
 """)
     assert stands == str(ADDRESSES) and "999.0.2.5" in refused
+
+
+def test_a_bridge_that_its_manager_makes_anew_while_it_is_taken_away_is_gone_in_the_end(network):
+    make = "ip link add br0 type bridge"
+    again = f"{make} && ip link set br0 up && (sleep 0.15; {make}) >/dev/null 2>&1 &"
+    said = network(f"plan.back_start = [['sh', '-c', {again!r}]]; begin(); armed.run('br0'); armed.undo('br0'); show()")
+    assert json.loads(said[0]) == OLD

@@ -2,6 +2,7 @@
 """Dirty tracking of a real process's guest memory (ours), guest memory as the core sees it, and the tool plover-hash."""
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import subprocess
@@ -179,6 +180,34 @@ def test_guest_memory_does_what_the_core_asks(monkeypatch, tmp_path):
     memory.unmap()
     with pytest.raises(InvariantViolation, match="tracking is not open"):
         memory.fetch_dirty()
+
+
+def test_a_scan_is_made_before_it_is_asked_for_and_lost_by_nobody(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLOVER_NATIVE_DIR", str(BUILD))
+    new_ram(tmp_path / "ram").close()
+    memory = GuestMemory(PAGES, 2)
+
+    def write(page: int) -> None:
+        memory.ram.map[page * PAGE_BYTES:(page + 1) * PAGE_BYTES] = os.urandom(PAGE_BYTES)
+
+    async def run() -> None:
+        async with memory.fetched():
+            with pytest.raises(InvariantViolation):
+                memory.fetch_dirty()
+        memory.map(tmp_path / "ram")
+        memory.track("scan", os.getpid(), tmp_path / "uffd")
+        write(1)
+        async with memory.fetched():
+            write(2)  # the VM does not; here it shows that nothing is read any more
+            assert memory.pages_of(memory.fetch_dirty()) == array("I", [1])
+        write(3)
+        async with memory.fetched():
+            pass  # the syncvm was given up in the meantime
+        write(4)
+        assert memory.pages_of(memory.fetch_dirty()) == array("I", [2, 3, 4])
+        memory.unmap()
+
+    asyncio.run(run())
 
 
 # --- plover-hash ---

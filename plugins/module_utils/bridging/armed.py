@@ -114,12 +114,15 @@ def _go(note, joined, files, stop, start):
         host.command(words)
     for path, text in files.items():
         host.write(path, text, note["before"][path][1])
+    remove = not joined and not (note["joined"] and note["bridge_existed"])
     if not joined:
-        host.detach(bridge, member, remove=note["joined"] is False or not note["bridge_existed"])
+        host.detach(bridge, member, remove)
     for words in start:
         host.must(words)
     if joined:
         host.wait_standing(bridge, member)
+    elif remove:
+        host.wait_gone(bridge)
     source, target = (member, bridge) if joined else (bridge, member)
     host.carry(source, target, note["addresses"], note["routes"])
 

@@ -12,7 +12,7 @@ import time
 from . import netplan, networkd, networkmanager, own, plans
 from .model import Facts, Refusal
 
-COMMAND_TIMEOUT_S, STAND_TIMEOUT_S, FILE_BYTES_MAX = 30, 15, 1 << 20
+COMMAND_TIMEOUT_S, STAND_TIMEOUT_S, GONE_LOOKS, FILE_BYTES_MAX = 30, 15, 3, 1 << 20
 READ = ("/etc/network/interfaces", "/etc/network/interfaces.d/*", "/etc/netplan/*.yaml", "/run/netplan/*.yaml",
         "/lib/netplan/*.yaml", own.FOLDER + "*.json", own.CONF)
 FOREVER_S = 4294967295
@@ -181,8 +181,8 @@ def make_bridge(bridge, member):
 def detach(bridge, member, remove):
     if _links().get(member, {}).get("master") == bridge:
         must(["ip", "link", "set", "dev", member, "nomaster"])
-    if remove and bridge in _links():
-        must(["ip", "link", "del", "dev", bridge])
+    if remove:
+        command(["ip", "link", "del", "dev", bridge])  # its manager may be deleting it too: see wait_gone
     must(["ip", "link", "set", "dev", member, "up"])
 
 
@@ -195,6 +195,21 @@ def wait_standing(bridge, member):
             return
         if time.monotonic() > end:
             raise HostError(f"{member} is not in {bridge} after {STAND_TIMEOUT_S} s")
+        time.sleep(0.1)
+
+
+def wait_gone(bridge):
+    """Until there is no bridge: a manager that was not told yet that its profile is gone makes a deleted one anew, and one
+    that was told works on after its command has ended."""
+    end, looks = time.monotonic() + STAND_TIMEOUT_S, 0
+    while looks < GONE_LOOKS:
+        if bridge not in _links():
+            looks += 1
+        elif time.monotonic() > end:
+            raise HostError(f"{bridge} is still there after {STAND_TIMEOUT_S} s")
+        else:
+            looks = 0
+            command(["ip", "link", "del", "dev", bridge])
         time.sleep(0.1)
 
 
@@ -263,4 +278,4 @@ def up(text, wait_s=10.0):
 
 
 __all__ = ["HostError", "carry", "command", "detach", "look", "make_bridge", "mode_of", "must", "plans", "read", "up",
-           "wait_standing", "write"]
+           "wait_gone", "wait_standing", "write"]

@@ -2,8 +2,11 @@
 """Guest memory of this host: the core's Memory port on top of the native library."""
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from array import array
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from . import native
@@ -25,7 +28,8 @@ class GuestMemory:
         self._path: Path | None = None
         self._put_back: bytes | None = None
         self.lent = False  # the network card may read guest memory: who maps it says so
-        self._hashing = threading.Lock()  # a hash in a thread must not lose its mapping
+        self._fetched = False  # what the VM wrote is in _put_back, and it stands still since
+        self._hashing = threading.Lock()  # a hash or a scan in a thread must not lose its mapping
 
     def map(self, path: Path) -> None:
         self.unmap()
@@ -52,14 +56,40 @@ class GuestMemory:
         return self._ram
 
     def fetch_dirty(self) -> bytearray:
-        if self._tracker is None:
-            raise InvariantViolation("dirty pages are asked for, but tracking is not open")
-        bitmap = bytearray((self.pages + 63) // 64 * 8)
-        self._tracker.fetch(bitmap)
+        bitmap = bytearray(self._bitmap_bytes) if self._fetched and self._tracker else self._fetch()
         if self._put_back is not None:
             self._native.bitmap_union(bitmap, self._put_back)
             self._put_back = None
         return bitmap
+
+    def _fetch(self) -> bytearray:
+        bitmap = bytearray(self._bitmap_bytes)
+        with self._hashing:
+            if self._tracker is None:
+                raise InvariantViolation("dirty pages are asked for, but tracking is not open")
+            self._tracker.fetch(bitmap)
+        return bitmap
+
+    @contextlib.asynccontextmanager
+    async def fetched(self) -> AsyncIterator[None]:
+        """Within it, nothing may be awaited and the VM stands still: fetch_dirty() takes no time.
+
+        A tracker that compares contents reads all of memory. It does so in a thread before: a loop that waited for it would
+        send no heartbeat, and the other members would take this host for lost. If fetch_dirty() is not called in the end,
+        the next one returns these pages too.
+        """
+        if self._compares:
+            with contextlib.suppress(InvariantViolation):  # QEMU has ended; who asks for the pages is told so
+                self.put_back(await asyncio.to_thread(self._fetch))
+                self._fetched = True
+        try:
+            yield
+        finally:
+            self._fetched = False
+
+    @property
+    def _bitmap_bytes(self) -> int:
+        return (self.pages + 63) // 64 * 8
 
     def put_back(self, bitmap: bytes) -> None:
         bitmap = bytearray(bitmap)
@@ -132,7 +162,8 @@ class GuestMemory:
     def _synced(self, index: array, data: bytes | None) -> None:
         """Tell a tracker that compares contents what both hosts hold now."""
         if self._compares:
-            self._tracker.synced(index, data)
+            with self._hashing:
+                self._tracker.synced(index, data)
 
     @property
     def _compares(self) -> bool:

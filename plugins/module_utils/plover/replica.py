@@ -318,7 +318,8 @@ class Replica(MemberDaemon):
         elif isinstance(action, act.StopVm):
             await vm.stop()
             await self.disk_work.stopped(vm)
-            self.answer("vm_stopped", action.tag)
+            async with self.memory.fetched():
+                self.answer("vm_stopped", action.tag)
         elif isinstance(action, act.ContVm):
             await vm.cont()
         elif isinstance(action, act.SaveDevice):
@@ -331,7 +332,8 @@ class Replica(MemberDaemon):
             self.answer("colo_ready", action.tag)
         elif isinstance(action, act.ColoStop):
             await vm.colo_stop()
-            self.answer("vm_stopped", action.tag)
+            async with self.memory.fetched():
+                self.answer("vm_stopped", action.tag)
         elif isinstance(action, act.ColoLoad):
             await vm.colo_load(action.state, action.runs)
             self.answer("colo_loaded", action.tag)
