@@ -19,6 +19,7 @@ from .paths import LAB, ROOT
 COLLECTIONS = ROOT / ".cache" / "collections"
 PLAY = COLLECTIONS / "ansible_collections" / "plover" / "vmft" / "playbooks" / "deploy-plover.yml"
 INVENTORY = LAB / "inventory.yml"
+PATIENT = {"failover_budget_ms": 10_000}  # settings for which a busy machine does not look like a dead host
 SECOND_IP = "192.168.79.51"  # of the second group's VM, if there are two groups
 DISK_PATH = "/var/lib/plover-images/demo.img"
 
@@ -44,13 +45,13 @@ def second_vm(first: dict) -> dict:
 def write_inventory(disk: bool = False, groups: bool = False, patient: bool = False) -> None:
     """The example inventory as it is shipped, with one of the lab's guests, and the way to its hosts.
 
-    ``groups``: a second group of hosts, with a VM of its own. ``patient``: a busy machine is not to look like a dead host.
+    ``groups``: a second group of hosts, with a VM of its own. ``patient``: with the settings PATIENT.
     """
     inventory = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())
     variables = inventory["plover"]["vars"]
     variables["plover_vms"][0].update(guest(disk))
     if patient:
-        variables["plover_vms"][0]["settings"] = {"failover_budget_ms": 4000}
+        variables["plover_vms"][0]["settings"] = PATIENT
     if groups:
         inventory["plover"]["children"]["plover_replicas"]["hosts"].update({
             name: {"ansible_host": f"192.168.77.{number}", "plover_replication_address": f"192.168.78.{number}"}

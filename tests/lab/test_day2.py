@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("deployed")
 SECOND = {"name": "second", "primary": "secondary", "secondary": "primary",
           "cluster_id": "0b7f0f8e-2ad7-4a6c-9d35-3f3f6d1f7a10", "mac": "52:54:00:70:6c:02", "addresses": ["192.168.79.51"],
           "memory_mib": 160, "port": 7430, "tap": "plover1",
-          "settings": {"failover_budget_ms": 4000}}
+          "settings": deploy.PATIENT}
 
 
 def run(name: str, **variables) -> tuple[int, str]:
