@@ -67,8 +67,10 @@ def test_one_play_protects_both_and_changes_nothing_more():
     changed, said = deploy.play()
     assert changed == 0
     rows = [line.split('"')[1].split() for line in said.splitlines() if line.strip().startswith(('"demo ', '"second '))]
-    assert [row[:3] for row in rows] == [["demo", "protected", SERVICE_IP], ["second", "protected", deploy.SECOND_IP]]
-    assert all(row[3] in GROUPS[row[0]][:2] for row in rows), "led by a host of its own group"
+    leads = {vm: status("witness", vm)["leader"] for vm in GROUPS}
+    assert [row[:4] for row in rows] == [["demo", "protected", SERVICE_IP, leads["demo"]],
+                                         ["second", "protected", deploy.SECOND_IP, leads["second"]]]
+    assert all(leads[vm] in hosts[:2] for vm, hosts in GROUPS.items())
     for vm, hosts in GROUPS.items():
         deploy.wait_service(60, ADDRESSES[vm])
         assert {host: status(host, vm)["service"] for host in hosts} == dict.fromkeys(hosts, "protected")

@@ -109,8 +109,8 @@ def test_nothing_is_restarted_while_it_is_needed_and_a_long_wait_shows_how_far_i
 def test_changed_settings_restart_all_but_the_leader_and_the_play_says_what_remains():
     deploy.lead("primary", 120)
     vms = yaml.safe_load(deploy.INVENTORY.read_text())["plover"]["vars"]["plover_vms"]
-    # Not by much: a leader that waits for its restart sends heartbeats as rarely as its old settings say.
-    vms[0]["settings"] = {"failover_budget_ms": 8000}
+    # Half, not less: a leader that waits for its restart sends heartbeats as rarely as its old settings say.
+    vms[0]["settings"] = {"failover_budget_ms": deploy.PATIENT["failover_budget_ms"] // 2}
     changes = FOLDER / "changed.yml"
     changes.write_text(yaml.safe_dump({"plover_vms": vms}))
     _, said = deploy.play(*SETTINGS_ONLY, "-e", f"@{changes}")
