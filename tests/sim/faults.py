@@ -271,6 +271,11 @@ def with_one_sided(seed: int) -> bool:
     return seed // len(CELLS) % 3 == 1
 
 
+def with_uneven_budgets(seed: int) -> bool:
+    """Have the hosts of this seed different time-outs? Two rounds of the table in five, one with one-sided writes."""
+    return seed // len(CELLS) % 5 in (2, 4)
+
+
 class Plan:
     """The faults of one seed, injected by :meth:`step` as their phases come."""
 

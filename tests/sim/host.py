@@ -23,8 +23,9 @@ from plover.errors import DurableStateError, InvariantViolation, WireError
 from plover.frames import split
 from plover.leader import RUNNING, Leader
 from plover.onesided import OneSided
-from plover.outputs import Persist, Send, Timing
+from plover.outputs import Persist, Send
 from plover.packing import pack_blocks
+from plover.timing import Timing
 
 from .blocks import BLOCKS, FINE, FULL, GONE, SILENT, TORN, Drive
 from .card import SimCard
@@ -178,7 +179,7 @@ class Member(Process):
         if channel == wire.CONTROL:
             if self.one_sided:
                 self.one_sided.connected(other)
-            self.call("connected", other)
+            self.call("connected", other, Timing.of(self.world.hosts[other].config))
 
     def link_down(self, channel: int) -> None:
         pass

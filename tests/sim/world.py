@@ -14,7 +14,7 @@ from lab.linearizable import Undecided, check
 
 from . import guest
 from .clients import Client
-from .faults import with_disks, with_one_sided
+from .faults import with_disks, with_one_sided, with_uneven_budgets
 from .ghost import Ghost, Violation
 from .host import RESTART_S, Host, Member, ReplicaMember, WitnessMember
 from .loop import Loop
@@ -25,14 +25,21 @@ CLIENTS = 3
 follower.RESTART_S = 0.1  # a second of doing nothing after each reset finds no bugs
 
 
-@lru_cache(maxsize=64)
-def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False) -> Config:
+@lru_cache(maxsize=256)
+def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, budget_ms: int = 1000) -> Config:
     members = {n: {"address": f"127.0.0.{i + 1}", "kind": "witness" if n == "witness" else "replica"}
                for i, n in enumerate(NAMES)}
     return Config({"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member,
                    "members": members, "preferred_leader": "primary", "guest_kernel": "/k",
                    "guest_mac": "52:54:00:70:6c:01", "latency_ms_target": hold_ms, "syncvm_interval_ms_max": interval_ms,
-                   "disks": [{"path": "/images/vm"}] if disks else [], "syncvm_timeout_ms": 600, "join_timeout_ms": 1500})
+                   "disks": [{"path": "/images/vm"}] if disks else [], "failover_budget_ms": budget_ms,
+                   "syncvm_timeout_ms": max(600, 2 * budget_ms // 5), "join_timeout_ms": 1500})
+
+
+def budgets(seed: int) -> dict[str, int]:
+    """failover_budget_ms of each host: as in a rolling restart with another, where :func:`with_uneven_budgets` says so."""
+    rng = random.Random(f"budgets {seed}")
+    return {n: rng.choice((300, 1000, 3000)) if with_uneven_budgets(seed) else 1000 for n in NAMES}
 
 
 class World:
@@ -47,7 +54,8 @@ class World:
         self._values = self._connections = 0
         self.mac_at: str | None = None
         hold_ms, interval_ms = self.rng.choice((5, 20, 20, 60)), self.rng.choice((50, 200, 1000))
-        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms, self.disks)) for n in NAMES}
+        budgets_ms = budgets(seed)
+        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms, self.disks, budgets_ms[n])) for n in NAMES}
         self.members: dict[str, Member] = {}
         self.network = Network(self.loop, random.Random(self.rng.getrandbits(64)), self.members, codec=seed % 8 == 0)
         self.network.on_vote = self.ghost.votes

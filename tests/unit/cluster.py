@@ -17,8 +17,9 @@ from plover.consensus import Consensus
 from plover.director import Director
 from plover.durable import Durable
 from plover.frames import split
-from plover.outputs import Persist, Send, Timing
+from plover.outputs import Persist, Send
 from plover.packing import pack_blocks
+from plover.timing import Timing
 
 PAGES = 640
 MEMBERS = {"primary": {"address": "127.0.0.1", "kind": "replica"},

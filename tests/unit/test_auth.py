@@ -28,7 +28,8 @@ class Member:
     def __init__(self, name, port, secret_file):
         self.heard, self.up, self.down = [], [], []
         config = Config(settings(name, port=port, secret_file=str(secret_file)))
-        self.links = PeerLinks(config, lambda *m: self.heard.append(m), lambda *key: self.up.append(key),
+        self.links = PeerLinks(config, lambda *m: self.heard.append(m),
+                               lambda member, channel, timing: self.up.append((member, channel)),
                                lambda *key: self.down.append(key), lambda: None)
 
 

@@ -6,9 +6,10 @@ import pytest
 from cluster import MEMBERS, PAGES, Cluster
 from plover import actions as act
 from plover import wire
-from plover.consensus import Consensus, Send, Timing
+from plover.consensus import Consensus, Send
 from plover.durable import Durable, Record
 from plover.errors import WireError
+from plover.timing import Timing
 
 STEPS = range(1, 40)  # every step of a syncvm, and some after
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from plover.consensus import Consensus
 from plover.durable import Durable, Record, Store
 from plover.errors import DurableStateError
-from plover.outputs import Timing
+from plover.timing import Timing
 
 u64 = st.integers(0, 2**64 - 1)
 names = st.text(max_size=12)
@@ -246,7 +246,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from plover.consensus import Consensus
-from plover.outputs import Timing
+from plover.timing import Timing
 from plover.durable import Durable, Record, Store
 store = Store(Path(sys.argv[2]))
 view = store.load().view

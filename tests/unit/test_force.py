@@ -15,7 +15,8 @@ from plover.durable import Durable
 from plover.errors import InvariantViolation
 from plover.force import force, price, refusal
 from plover.log import INPUT
-from plover.outputs import Persist, Timing
+from plover.outputs import Persist
+from plover.timing import Timing
 from test_core import write
 from test_ctl import Says, folder, host, run_ctl  # noqa: F401
 

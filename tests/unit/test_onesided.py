@@ -9,7 +9,8 @@ from plover.durable import Durable, Record
 from plover.errors import WireError
 from plover.log import INPUT, Entry, last_index, pack
 from plover.onesided import COUNTERS_BYTES, Counters, OneSided
-from plover.outputs import LEADER, Timing
+from plover.outputs import LEADER
+from plover.timing import Timing
 
 MEMBERS = {"primary": "replica", "secondary": "replica", "witness": "witness"}
 STATE = Durable(1, "primary", Record(1, 1, frozenset(("primary", "secondary"))))

@@ -15,6 +15,7 @@ from plover import peers, wire
 from plover.config import Config
 from plover.errors import WireError
 from plover.peers import PeerLinks
+from plover.timing import Timing
 
 CLUSTER = settings("witness")["cluster_id"]
 TAG = wire.cluster_tag(CLUSTER)
@@ -33,9 +34,9 @@ def free_port():
 class Member:
     """The links of one member, and all that they told it."""
 
-    def __init__(self, name, port):
+    def __init__(self, name, port, **more):
         self.heard, self.up, self.down = [], [], []
-        self.links = PeerLinks(Config(settings(name, port=port)), lambda *m: self.heard.append(m),
+        self.links = PeerLinks(Config(settings(name, port=port, **more)), lambda *m: self.heard.append(m),
                                lambda *key: self.up.append(key), lambda *key: self.down.append(key), lambda: None)
 
 
@@ -81,6 +82,9 @@ def hello(**changes):
     return wire.Hello(json.dumps({k: v for k, v in data.items() if v is not ...}).encode())
 
 
+TIMING = {"detection_ms": 1000, "heartbeat_ms": 200, "election_ms": 1500}
+
+
 def sent(message, tag=TAG):
     return b"".join(wire.encode(message, tag))
 
@@ -96,15 +100,16 @@ def check(message, dialled=None, member="witness"):
 @pytest.mark.parametrize("channel", [wire.CONTROL, wire.DATA])
 @pytest.mark.parametrize("member", ["primary", "secondary"])
 def test_a_hello_of_another_member_is_accepted(member, channel):
-    assert check(hello(member=member, channel=channel)) == (member, channel)
-    assert check(hello(member=member, channel=channel), (member, channel)) == (member, channel)
+    assert check(hello(member=member, channel=channel)) == (member, channel, None)
+    assert check(hello(member=member, channel=channel), (member, channel)) == (member, channel, None)
 
 
 def test_our_own_hello_is_accepted_by_every_other_member():
     async def run():
-        ours = Member("primary", 7420).links.hello(wire.DATA)
+        primary = Member("primary", 7420).links
         for other in ("secondary", "witness"):
-            assert Member(other, 7420).links.check_hello(ours, None) == ("primary", wire.DATA)
+            found = Member(other, 7420).links.check_hello(primary.hello(wire.DATA), None)
+            assert found == ("primary", wire.DATA, Timing.of(primary.config))
     asyncio.run(run())
 
 
@@ -122,6 +127,12 @@ def test_our_own_hello_is_accepted_by_every_other_member():
     (hello(channel="0"), "'channel' a number"),
     (hello(channel=[0]), "'channel' a number"),
     (hello(channel=...), "malformed Hello"),
+    (hello(**{**TIMING, "heartbeat_ms": 0}), "'heartbeat_ms' must be a whole number from 2 to 10000"),
+    (hello(**{**TIMING, "heartbeat_ms": 10**400}), "'heartbeat_ms' must be a whole number"),
+    (hello(**{**TIMING, "detection_ms": 60_001}), "'detection_ms' must be a whole number from 20 to 60000"),
+    (hello(**{**TIMING, "detection_ms": 1e3}), "'detection_ms' must be a whole number"),
+    (hello(**{**TIMING, "election_ms": True}), "'election_ms' must be a whole number"),
+    (hello(**{**TIMING, "election_ms": ...}), "'election_ms' must be a whole number"),
     (wire.Hello(b""), "malformed Hello"),
     (wire.Hello(b"{"), "malformed Hello"),
     (wire.Hello(b"[]"), "malformed Hello"),
@@ -145,15 +156,17 @@ def test_the_answer_to_our_dial_must_come_from_whom_we_dialled(message):
 
 @given(json_values | st.fixed_dictionaries({"cluster_id": st.just(CLUSTER) | json_values,
                                             "member": st.sampled_from(["primary", "witness"]) | json_values,
-                                            "channel": st.sampled_from([0, 1]) | json_values}))
+                                            "channel": st.sampled_from([0, 1]) | json_values},
+                                           optional={key: st.just(value) | json_values for key, value in TIMING.items()}))
 @example({"cluster_id": CLUSTER, "member": "primary", "channel": True})
 @example({"cluster_id": CLUSTER, "member": "primary", "channel": 1.0})
 def test_any_json_as_hello_is_a_member_and_a_channel_or_refused(data):
     try:
-        member, channel = check(wire.Hello(json.dumps(data).encode()))
+        member, channel, timing = check(wire.Hello(json.dumps(data).encode()))
     except WireError:
         return
     assert member in ("primary", "secondary") and channel in (wire.CONTROL, wire.DATA) and type(channel) is int
+    assert timing is None or (0.02 <= timing.detection <= 60 and 0.002 <= timing.heartbeat <= 10)
 
 
 # --- over TCP ---
@@ -165,7 +178,7 @@ def test_a_member_that_greets_is_greeted_back_and_heard(channel):
             reader, writer = await dial(member)
             writer.write(sent(hello(channel=channel)) + sent(wire.TransferLeadership(5)))
             await until(lambda: member.heard)
-            assert member.up == [("primary", channel)]
+            assert member.up == [("primary", channel, None)]
             assert member.heard == [("primary", channel, wire.TransferLeadership(5))]
             (back,) = wire.Decoder(TAG).feed(await reader.read(1000))
             assert json.loads(back.payload)["member"] == "witness"
@@ -246,6 +259,21 @@ def test_who_connects_and_says_nothing_is_closed(monkeypatch):
             assert await closed(silent) == await closed(half) == b""
             assert member.up == []
     asyncio.run(run())
+
+
+def test_members_tell_each_other_their_timing_and_say_so_if_it_differs(caplog):
+    async def run():
+        async with listening() as witness:
+            primary = Member("primary", witness.links.config.port, failover_budget_ms=5000)
+            await primary.links.start()
+            await until(lambda: primary.up and witness.up)
+            await primary.links.stop()
+        return primary.up, witness.up
+    told = asyncio.run(run())
+    assert told == ([("witness", wire.CONTROL, Timing(0.1, 0.02, 0.15))],
+                    [("primary", wire.CONTROL, Timing(0.5, 0.1, 0.75))])
+    assert ("primary goes by other time-outs (detection_ms 500, heartbeat_ms 100, election_ms 750; here detection_ms 100, "
+            "heartbeat_ms 20, election_ms 150)") in caplog.text
 
 
 def test_a_new_connection_of_a_member_replaces_its_old_one():

@@ -29,8 +29,8 @@ from .outputs import (
     Persist,
     RecordCommitted,
     Send,
-    Timing,
 )
+from .timing import Timing, Timings
 
 APPEND_BYTES_MAX = 1 << 20
 BEATS_MAX = 1000
@@ -42,7 +42,7 @@ ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 class Consensus(Elections):
     def __init__(self, me: str, members: dict[str, str], state: Durable, timing: Timing, now: float) -> None:
         """``members``: name -> 'replica' | 'witness', three of them."""
-        self.me, self.members, self.timing = me, members, timing
+        self.me, self.members, self.timing, self.timings = me, members, timing, Timings(timing)
         self._order = sorted(members)
         self.others = tuple(m for m in self._order if m != me)
         self.view, self.voted_for, self.record = state
@@ -91,7 +91,7 @@ class Consensus(Elections):
                 self._heartbeat(now)
                 if self.deaf(now):  # let the others elect one who hears them; now and then see whether we do again
                     self._next_heartbeat = now + DEAF_PAUSE * self.timing.detection
-        elif self._may_stand() and now - self._leader_heard > self.timing.detection and now >= self._deadline:
+        elif self._may_stand() and not self.hears_leader(now) and now >= self._deadline:
             self._ask(now, pre=True, transfer=False)
 
     def take_over(self, now: float) -> None:
@@ -162,20 +162,22 @@ class Consensus(Elections):
         Who votes has not heard us for the detection time (paper §3.2). This rests on clocks, so no safety rests on it: it
         only tells a leader that was hung to ask before it speaks.
         """
-        return self.alone or now - self._confirmed_at <= FRESH_SHARE * self.timing.detection
+        return self.alone or now - self._confirmed_at <= FRESH_SHARE * self.timings.shortest_detection
 
     def fresh_until(self, now: float) -> float:
         """What was fresh at ``now`` may be acted on until then: who does so later may have been stopped in between."""
-        return now + (1 - FRESH_SHARE) * self.timing.detection
+        return now + (1 - FRESH_SHARE) * self.timings.shortest_detection
 
     def truncate_to(self, index: int) -> None:
         """Leader: entries up to ``index`` are covered by a syncvm; all members may forget them."""
         self.truncate_index = max(self.truncate_index, min(index, self.commit_index))
         self.log.truncate(self.truncate_index)
 
-    def connected(self, other: str) -> None:
-        """A new connection to ``other``: what was in flight on the old one may be lost."""
+    def connected(self, other: str, timing: Timing | None = None) -> None:
+        """A new connection to ``other``: what was in flight on the old one may be lost. ``timing``: if it told its own."""
         self._sent_index[other] = None
+        if timing:
+            self.timings.told(other, timing)
 
     @property
     def silent_since(self) -> float:
@@ -189,8 +191,13 @@ class Consensus(Elections):
         """Leader: we are heard, perhaps, but hear nobody, so we can commit nothing (check quorum, Raft thesis §6.2)."""
         return not self.hears_quorum(now, DEAF_AFTER * self.timing.detection)
 
-    def hears(self, other: str, now: float) -> bool:
-        return now - self.last_heard[other] < self.timing.detection
+    def hears(self, other: str, now: float, within: float = 0.0) -> bool:
+        """Lately enough for a member with its timing, or ``within`` if that is longer."""
+        return now - self.last_heard[other] < max(within, self.timings.patience(other))
+
+    def hears_leader(self, now: float, within: float = 0.0) -> bool:
+        """As :meth:`hears`, of what it said as the leader, or the last one did."""
+        return now - self._leader_heard < max(within, self.timings.patience(self.leader))
 
     # ---- the members' side ------------------------------------------------------------------------
     def receive(self, now: float, src: str, message: wire.Message) -> None:

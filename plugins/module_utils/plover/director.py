@@ -23,8 +23,9 @@ from .follower import Follower
 from .guard import Guard
 from .late_input import LateInput, checked
 from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
-from .outputs import LEADER, Deposed, Elected, Persist, RecordCommitted, Send, Timing
+from .outputs import LEADER, Deposed, Elected, Persist, RecordCommitted, Send
 from .status import describe, mode_of, reason
+from .timing import Timing
 
 RECENT_MAX = 1024  # syncvms whose figures are kept
 _LEADER_ONLY = (wire.JoinRequest, wire.Leave)
@@ -288,8 +289,8 @@ class Director:
         else:
             raise WireError(f"{type(m).__name__} sent to a secondary")
 
-    def connected(self, other: str) -> None:
-        self.consensus.connected(other)
+    def connected(self, other: str, timing: Timing | None = None) -> None:
+        self.consensus.connected(other, timing)
 
     def data_lost(self) -> None:
         """The data channel broke."""

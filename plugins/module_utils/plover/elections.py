@@ -47,7 +47,7 @@ class Elections:
             return "it is not in the in-sync set"
         if m.view < self.view or (m.view == self.view and self.voted_for != src):
             return "the view is taken"
-        hears = self.role == LEADER or now - self._leader_heard < self.timing.detection
+        hears = self.role == LEADER or self.hears_leader(now)
         if not m.transfer and hears and self.leader != src:
             return "the leader is alive"
         return None

@@ -24,7 +24,7 @@ def refusal(core: Director) -> str | None:
             return "this host leads and another member answers: nothing to force. Planned work: 'ploverctl switchover'"
     else:
         silent_ms = 1000 * (core.now - cons.silent_since)
-        if silent_ms < config.peer_timeout_ms and cons.leader:
+        if cons.leader and cons.hears_leader(core.now, config.peer_timeout_ms / 1000):
             return f"{cons.leader} leads and is heard; to move the VM here run 'ploverctl switchover' there"
         if silent_ms < config.failover_budget_ms:
             return (f"no leader has been heard for {silent_ms:.0f} ms only: an ordinary failover may be under way; wait "
@@ -55,7 +55,7 @@ def _what_is_lost(core: Director) -> str:
         return f"TIME GOES BACK: this host is not in the recorded in-sync set ({', '.join(sorted(in_sync))}). {lost}."
     if cons.role == LEADER or in_sync == {me}:
         return "Nothing that clients were told is lost, as far as this host knows: it led last, or was alone in sync."
-    if any(core.now - at < core.config.peer_timeout_ms / 1000 for at in cons.last_heard.values()):
+    if any(cons.hears(other, core.now, core.config.peer_timeout_ms / 1000) for other in cons.others):
         return ("TIME MAY GO BACK: another member answers and yet does not elect this host, so it most likely knows that "
                 f"the last leader went on without it. {lost} then.")
     silent_s = core.now - cons.silent_since

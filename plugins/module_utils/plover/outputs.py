@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from . import wire
-from .config import Config
 from .durable import Durable, Record
 
 FOLLOWER, CANDIDATE, LEADER = "follower", "candidate", "leader"
@@ -36,15 +35,3 @@ class RecordCommitted(NamedTuple):
 
 
 Output: TypeAlias = "Send | Persist | Elected | Deposed | RecordCommitted"
-
-
-class Timing(NamedTuple):
-    """Seconds. ``detection``: silence of the leader; ``heartbeat``: its interval; ``election``: one try."""
-
-    detection: float
-    heartbeat: float
-    election: float = 0.15
-
-    @classmethod
-    def of(cls, config: Config) -> Timing:
-        return cls(config.detection_ms / 1000, config.heartbeat_ms / 1000, config.election_ms / 1000)

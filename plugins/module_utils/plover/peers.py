@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from . import __version__, auth, wire
 from .config import Config
 from .errors import ConfigError, PloverError, RdmaError, WireError
+from .timing import TOLD, Timing
 
 if TYPE_CHECKING:
     from .rdma_pipe import RdmaPipe
@@ -44,6 +45,7 @@ class Link(asyncio.BufferedProtocol):
     def __init__(self, links: PeerLinks, dialled: tuple[str, int] | None) -> None:
         self.links, self.dialled = links, dialled
         self.member: str | None = None
+        self.timing: Timing | None = None  # the other's, if it tells it
         self.greeted = False
         self.session: auth.Session | None = None
         self._hello = b""  # ours
@@ -160,13 +162,12 @@ class Link(asyncio.BufferedProtocol):
     def _greet(self, message: wire.Message) -> None:
         if not isinstance(message, wire.Hello):
             raise WireError(f"{type(message).__name__} before Hello")
-        member, channel = self.links.check_hello(message, self.dialled)
-        self.member, self.channel = member, channel
+        self.member, self.channel, self.timing = self.links.check_hello(message, self.dialled)
         if not self.dialled:
-            self._say_hello(channel)
+            self._say_hello(self.channel)
         theirs = bytes(message.payload)
         hellos = (self._hello, theirs) if self.dialled else (theirs, self._hello)
-        proof = self.session.greeted(member, json.loads(theirs).get("nonce"), *hellos)
+        proof = self.session.greeted(self.member, json.loads(theirs).get("nonce"), *hellos)
         if proof:
             self._by_tcp(wire.Proof(proof))
         else:
@@ -196,10 +197,12 @@ class Link(asyncio.BufferedProtocol):
 class PeerLinks:
     def __init__(self, config: Config, on_message: Callable, on_up: Callable, on_down: Callable,
                  on_writable: Callable) -> None:
-        """Callbacks: on_message(member, channel, message), on_up/on_down(member, channel), on_writable()."""
+        """Callbacks: on_message(member, channel, message), on_up(member, channel, timing), on_down(member, channel),
+        on_writable()."""
         self.config, self.loop = config, asyncio.get_running_loop()
         self.on_message, self.on_up, self.on_down, self.on_writable = on_message, on_up, on_down, on_writable
         self.tag = wire.cluster_tag(config.cluster_id)
+        self._timing = Timing.of(config)
         self.links: dict[tuple[str, int], Link] = {}
         # With RDMA: what carries a data channel's messages. Control channels may be silent then; TCP finds dead ones itself.
         self.make_pipe: Callable[[Link], RdmaPipe] | None = None
@@ -244,12 +247,13 @@ class PeerLinks:
         return {member: link.session.proven for (member, channel), link in self.links.items() if channel == wire.CONTROL}
 
     def hello(self, channel: int, nonce: str = "") -> wire.Hello:
-        """An older member takes no notice of ``nonce``."""
+        """An older member takes no notice of ``nonce`` and of our timing."""
+        timing = {key: self.config.values[key] for key in TOLD}
         return wire.Hello(json.dumps({"cluster_id": self.config.cluster_id, "member": self.config.member, "channel": channel,
-                                      "version": __version__, **({"nonce": nonce} if nonce else {})}).encode())
+                                      "version": __version__, **timing, **({"nonce": nonce} if nonce else {})}).encode())
 
-    def check_hello(self, message: wire.Hello, dialled: tuple[str, int] | None) -> tuple[str, int]:
-        """(member, channel) of a Hello; raises WireError if it is not one of ours."""
+    def check_hello(self, message: wire.Hello, dialled: tuple[str, int] | None) -> tuple[str, int, Timing | None]:
+        """(member, channel, its timing if it tells it) of a Hello; raises WireError if it is not one of ours."""
         try:
             data = json.loads(message.payload)
             member, channel = data["member"], data["channel"]
@@ -264,7 +268,7 @@ class PeerLinks:
             raise WireError(f"Hello of {member!r}, who is no other member; check 'members' and 'member'")
         if channel not in (wire.CONTROL, wire.DATA) or (dialled and dialled != (member, channel)):
             raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
-        return member, channel
+        return member, channel, Timing.told(data)
 
     def link_up(self, link: Link) -> None:
         old = self.links.get((link.member, link.channel))
@@ -272,7 +276,10 @@ class PeerLinks:
             self.link_down(old)
             old.transport.abort()
         self.links[link.member, link.channel] = link
-        self.on_up(link.member, link.channel)
+        if link.channel == wire.CONTROL and link.timing not in (None, self._timing):
+            log.warning("%s goes by other time-outs (%s; here %s): 'failover_budget_ms' and what follows from it must be "
+                        "equal everywhere; run the rolling_restart play", link.member, link.timing, self._timing)
+        self.on_up(link.member, link.channel, link.timing)
 
     def link_down(self, link: Link) -> None:
         if link.member and self.links.get((link.member, link.channel)) is link:

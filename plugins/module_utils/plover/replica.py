@@ -28,6 +28,7 @@ from .peers import PeerLinks
 from .qmp import check_library
 from .status import DOWN, status_of_syncvm
 from .tap import Tap
+from .timing import Timing
 from .vm import Vm, running_qemu
 from .watchdog import Keeper, Watchdog
 
@@ -181,10 +182,10 @@ class Replica(MemberDaemon):
     def settle(self) -> None:
         self.at().settle()
 
-    def _on_link_up(self, member: str, channel: int) -> None:
+    def _on_link_up(self, member: str, channel: int, timing: Timing | None) -> None:
         if channel == wire.CONTROL:
             self.linked(member)
-            self.at().connected(member)
+            self.at().connected(member, timing)
             self.run()
 
     def _on_link_down(self, member: str, channel: int) -> None:

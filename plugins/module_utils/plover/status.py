@@ -112,7 +112,7 @@ def _leader(core: Director) -> tuple[str, str]:
 def _heard(core: Director) -> bool:
     """Is there a leader that speaks to us?"""
     cons = core.consensus
-    return cons.leader in cons.last_heard and core.now - cons.last_heard[cons.leader] < core.config.peer_timeout_ms / 1000
+    return cons.leader in cons.last_heard and cons.hears(cons.leader, core.now, core.config.peer_timeout_ms / 1000)
 
 
 def _follower(core: Director) -> tuple[str, str]:

@@ -13,9 +13,10 @@ from .ctl_server import ControlServer
 from .daemon import run_daemon
 from .durable import Store
 from .member import MemberDaemon
-from .outputs import Deposed, Persist, Send, Timing
+from .outputs import Deposed, Persist, Send
 from .peers import PeerLinks
 from .status import as_heard, consensus_status, mode, service_of
+from .timing import Timing
 
 log = logging.getLogger("plover")
 TICK_S = 0.02
@@ -58,9 +59,9 @@ class Witness(MemberDaemon):
     def settle(self) -> None:
         """A witness leads nothing."""
 
-    def _on_link_up(self, member: str, channel: int) -> None:
+    def _on_link_up(self, member: str, channel: int, timing: Timing | None) -> None:
         self.linked(member)
-        self.consensus.connected(member)
+        self.consensus.connected(member, timing)
 
     def run(self) -> None:
         for item in self.consensus.take():
@@ -77,8 +78,8 @@ class Witness(MemberDaemon):
 
     def _heard(self) -> bool:
         cons = self.consensus
-        return cons.leader is not None and (
-            self.loop.time() - cons.last_heard[cons.leader] < self.config.peer_timeout_ms / 1000)
+        within_s = self.config.peer_timeout_ms / 1000
+        return cons.leader is not None and cons.hears(cons.leader, self.loop.time(), within_s)
 
     def _service(self) -> str:
         return service_of(self.consensus, self._heard())
