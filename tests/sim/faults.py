@@ -271,6 +271,11 @@ def with_one_sided(seed: int) -> bool:
     return seed // len(CELLS) % 3 == 1
 
 
+def with_scan(seed: int) -> bool:
+    """Are this seed's dirty pages found by hashing all? A seventh of the seeds, each time in other cells."""
+    return seed % 7 == 6
+
+
 def with_uneven_budgets(seed: int) -> bool:
     """Have the hosts of this seed different time-outs? Two rounds of the table in five, one with one-sided writes."""
     return seed // len(CELLS) % 5 in (2, 4)

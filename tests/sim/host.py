@@ -41,8 +41,10 @@ ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)  # as plover.replica does
 RESTART_S = 0.15  # systemd's RestartSec, shortened
 OPERATION_MS = {act.StopVm: (0.3, 2), act.ContVm: (0.1, 0.5), act.SaveDevice: (0.5, 3), act.CaptureStream: (5, 20),
                 act.FeedStream: (5, 20), act.ColoStop: (0.3, 3), act.ColoLoad: (1, 8), act.Promote: (1, 12),
-                act.OpenTracker: (0.1, 0.5), act.AttachDisks: (1, 10), act.DetachDisks: (0.2, 1),
-                act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
+                act.OpenTracker: (0.1, 0.5), act.FetchDirty: (0.0, 0.02), act.AttachDisks: (1, 10),
+                act.DetachDisks: (0.2, 1), act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
+SCAN_MS = (1, 40)  # so much longer with tracking by scan, if dirty pages are asked for in the answer:
+SCANNED = (act.OpenTracker, act.FetchDirty, act.StopVm, act.ColoStop, act.CaptureStream)
 
 
 class Host:
@@ -419,11 +421,13 @@ class ReplicaMember(Member):
                 vm = None
             elif vm is None:
                 continue
-            low, high = OPERATION_MS[type(action)]
+            delay_ms = self.rng.uniform(*OPERATION_MS[type(action)])
+            if self.world.scans and isinstance(action, SCANNED) and getattr(action, "dirty", True):
+                delay_ms += self.rng.uniform(*SCAN_MS)
             self._busy = action
             # A hung QEMU answers late, a killed one never.
             owner = vm if vm is not None and not isinstance(action, act.KillQemu) else self
-            self.world.loop.after(self.rng.uniform(low, high) / 1000, owner, self._done, vm, action)
+            self.world.loop.after(delay_ms / 1000, owner, self._done, vm, action)
             return
         self._busy = None
 
@@ -520,6 +524,9 @@ class ReplicaMember(Member):
     def _track(self, vm: Qemu, action: act.OpenTracker) -> None:
         self.call("tracker_open", action.tag)
 
+    def _fetch(self, vm: Qemu, action: act.FetchDirty) -> None:
+        self.call("dirty_fetched", action.tag)
+
     # ---- disks ----------------------------------------------------------------------------------------
     def _peer_drive(self) -> Drive | None:
         """The other host's disk, if it takes our writes now."""
@@ -571,7 +578,8 @@ class ReplicaMember(Member):
 
     _OPERATIONS = {act.StartQemu: _start, act.KillQemu: _killed, act.StopVm: _stop, act.ColoStop: _stop, act.ContVm: _cont,
                    act.SaveDevice: _save, act.CaptureStream: _capture, act.FeedStream: _load, act.ColoLoad: _load,
-                   act.AttachDisks: _attach, act.DetachDisks: _detached, act.Promote: _promote, act.OpenTracker: _track}
+                   act.AttachDisks: _attach, act.DetachDisks: _detached, act.Promote: _promote, act.OpenTracker: _track,
+                   act.FetchDirty: _fetch}
 
     def _note_holder(self) -> None:
         running = self.vm is not None and isinstance(self.core.role, Leader) and self.core.role.vm == RUNNING

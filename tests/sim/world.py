@@ -14,7 +14,7 @@ from lab.linearizable import Undecided, check
 
 from . import guest
 from .clients import Client
-from .faults import with_disks, with_one_sided, with_uneven_budgets
+from .faults import with_disks, with_one_sided, with_scan, with_uneven_budgets
 from .ghost import Ghost, Violation
 from .host import RESTART_S, Host, Member, ReplicaMember, WitnessMember
 from .loop import Loop
@@ -49,7 +49,7 @@ class World:
         self.loop = Loop()
         self.ghost = Ghost(self)
         self.clients_end = False
-        self.disks, self.one_sided = with_disks(seed), with_one_sided(seed)
+        self.disks, self.one_sided, self.scans = with_disks(seed), with_one_sided(seed), with_scan(seed)
         self._boots = 0
         self._values = self._connections = 0
         self.mac_at: str | None = None

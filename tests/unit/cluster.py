@@ -209,8 +209,8 @@ class Node:
 
 
 ANSWERS = {act.Drain: "drained", act.StopVm: "vm_stopped", act.ColoStop: "vm_stopped", act.ColoLoad: "colo_loaded",
-           act.FeedStream: "colo_ready", act.OpenTracker: "tracker_open", act.Promote: "promoted",
-           act.CopyDisks: "disks_copied", act.AttachDisks: "disks_attached"}
+           act.FeedStream: "colo_ready", act.OpenTracker: "tracker_open", act.FetchDirty: "dirty_fetched",
+           act.Promote: "promoted", act.CopyDisks: "disks_copied", act.AttachDisks: "disks_attached"}
 
 
 class Cluster:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from cluster import MEMBERS, PAGES, Cluster
+from cluster import ANSWERS, MEMBERS, PAGES, Cluster
 from plover import actions as act
 from plover import wire
 from plover.consensus import Consensus, Send
 from plover.durable import Durable, Record
 from plover.errors import WireError
+from plover.fill import LIVE
 from plover.timing import Timing
 
 STEPS = range(1, 40)  # every step of a syncvm, and some after
@@ -41,6 +42,33 @@ def test_boots_fills_and_protects(cluster):
     assert cluster["secondary"].core.status()["role"] == "secondary"
     assert leader.consensus.record.in_sync == {"primary", "secondary"}
     assert cluster["witness"].consensus.record == leader.consensus.record
+
+
+def test_a_fill_waits_for_its_dirty_pages_while_clients_are_served(monkeypatch):
+    """With tracking by scan they take long: hashing all of memory, in each round."""
+    monkeypatch.delitem(ANSWERS, act.FetchDirty)  # it is answered below
+    cluster = Cluster()
+    cluster.run_until(lambda: cluster.leader() and cluster.leader().core.leading.fill)
+    leader, rounds = cluster.leader(), 0
+    while not cluster.protected():
+        fill = leader.core.leading.fill
+        if fill and fill.phase == LIVE and "FetchDirty" in leader.done:
+            sent = fill.pages_sent
+            write(cluster, 100 + rounds)
+            leader.core.at(cluster.now).data_writable()
+            leader.pump()
+            cluster.run(1.0)  # more than the others may be silent for
+            assert (leader.core.leading.fill, fill.pages_sent) == (fill, sent)
+            assert fill.progress == ("live 100 %" if rounds else "live 0 %")
+            assert not {"Drain", "SendData"} & set(leader.done[leader.done.index("FetchDirty"):])
+            leader.done.clear()
+            for tag in (("fill", 0, 0), fill.tag):  # one of an earlier fill is not waited for
+                leader.core.at(cluster.now).dirty_fetched(tag)
+            rounds += 1
+        elif fill:
+            leader.core.at(cluster.now).dirty_fetched(fill.tag)  # nor is one that comes again
+        cluster.step()
+    assert rounds == 2 and cluster["secondary"].memory.ram[100 % PAGES] == 100
 
 
 def test_output_waits_for_the_syncvm(cluster):

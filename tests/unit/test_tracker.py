@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import subprocess
+import threading
 from array import array
 
 import pytest
@@ -143,7 +144,7 @@ def test_a_page_that_changed_while_it_was_sent_and_went_back_is_told(monkeypatch
     memory = GuestMemory(PAGES, 2)
     memory.map(tmp_path / "ram")
     memory.ram.map[:2 * PAGE_BYTES] = b"1" * 2 * PAGE_BYTES
-    memory.track("scan", os.getpid(), tmp_path / "uffd")
+    asyncio.run(memory.track("scan", os.getpid(), tmp_path / "uffd"))
     memory.ram.map[:PAGE_BYTES] = b"2" * PAGE_BYTES
     memory.ram.map[PAGE_BYTES:2 * PAGE_BYTES] = bytes(PAGE_BYTES)
     assert memory.nonzero(array("I", [0, 1])) == array("I", [0])
@@ -163,7 +164,7 @@ def test_guest_memory_does_what_the_core_asks(monkeypatch, tmp_path):
         with pytest.raises(InvariantViolation):
             work()
     memory.map(tmp_path / "ram")
-    memory.track("scan", os.getpid(), tmp_path / "uffd")
+    asyncio.run(memory.track("scan", os.getpid(), tmp_path / "uffd"))
     pages = array("I", [3, 299])
     memory.apply(pages, b"b" * 2 * PAGE_BYTES)
     assert memory.pages_of(memory.fetch_dirty()) == array("I"), "what a syncvm brought is not what this VM wrote"
@@ -195,7 +196,7 @@ def test_a_scan_is_made_before_it_is_asked_for_and_lost_by_nobody(monkeypatch, t
             with pytest.raises(InvariantViolation):
                 memory.fetch_dirty()
         memory.map(tmp_path / "ram")
-        memory.track("scan", os.getpid(), tmp_path / "uffd")
+        await memory.track("scan", os.getpid(), tmp_path / "uffd")
         write(1)
         async with memory.fetched():
             write(2)  # the VM does not; here it shows that nothing is read any more
@@ -205,6 +206,34 @@ def test_a_scan_is_made_before_it_is_asked_for_and_lost_by_nobody(monkeypatch, t
             pass  # the syncvm was given up in the meantime
         write(4)
         assert memory.pages_of(memory.fetch_dirty()) == array("I", [2, 3, 4])
+        memory.unmap()
+
+    asyncio.run(run())
+
+
+def test_what_reads_all_of_memory_holds_nobody_up(monkeypatch, tmp_path):
+    """A daemon whose loop stood still meanwhile would send no heartbeat, and count as lost."""
+    monkeypatch.setenv("PLOVER_NATIVE_DIR", str(BUILD))
+    new_ram(tmp_path / "ram").close()
+    memory = GuestMemory(PAGES, 2)
+    memory.map(tmp_path / "ram")
+    hold = threading.Event()
+
+    def held(work):
+        def held_work(*arguments):
+            assert hold.wait(5.0), "the loop stands still"
+            return work(*arguments)
+        return held_work
+
+    async def run() -> None:
+        monkeypatch.setattr(memory._native, "tracker", held(memory._native.tracker))
+        asyncio.get_running_loop().call_later(0.01, hold.set)
+        await memory.track("scan", os.getpid(), tmp_path / "uffd")
+        hold.clear()
+        monkeypatch.setattr(memory._tracker, "fetch", held(memory._tracker.fetch))
+        asyncio.get_running_loop().call_later(0.01, hold.set)
+        async with memory.fetched():
+            assert memory.pages_of(memory.fetch_dirty()) == array("I")
         memory.unmap()
 
     asyncio.run(run())

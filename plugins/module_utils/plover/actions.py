@@ -47,8 +47,9 @@ class Drain(NamedTuple):
 
 
 class StopVm(NamedTuple):
-    """QMP stop; then take all output it sent -> vm_stopped(tag)."""
+    """QMP stop; then take all output it sent -> vm_stopped(tag). ``dirty``: in which fetch_dirty() takes no time."""
     tag: Tag
+    dirty: bool = False
 
 
 class ContVm(NamedTuple):
@@ -61,7 +62,7 @@ class SaveDevice(NamedTuple):
 
 
 class CaptureStream(NamedTuple):
-    """Migrate the stopped VM's devices to us, no RAM -> stream_captured(tag, stream)."""
+    """Migrate the stopped VM's devices to us, no RAM -> stream_captured(tag, stream); fetch_dirty() takes no time in it."""
     tag: Tag
 
 
@@ -72,7 +73,7 @@ class FeedStream(NamedTuple):
 
 
 class ColoStop(NamedTuple):
-    """-> vm_stopped(tag)."""
+    """-> vm_stopped(tag), in which fetch_dirty() takes no time."""
     tag: Tag
 
 
@@ -152,6 +153,11 @@ class Pack(NamedTuple):
 
 class OpenTracker(NamedTuple):
     """Map guest RAM and start dirty tracking, all clean -> tracker_open(tag)."""
+    tag: Tag
+
+
+class FetchDirty(NamedTuple):
+    """Get ready to tell the dirty pages of a VM that runs -> dirty_fetched(tag), in which fetch_dirty() takes no time."""
     tag: Tag
 
 

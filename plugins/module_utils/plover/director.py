@@ -369,6 +369,11 @@ class Director:
         if work:
             self.emit(*work.tracker_open())
 
+    def dirty_fetched(self, tag: act.Tag) -> None:
+        work = self._work(tag)
+        if work and self.leading:
+            self.leading.fill_progress(work.dirty_fetched())
+
     def copy_progress(self, tag: act.Tag, done: int, total: int) -> None:
         """Of the disks, in bytes."""
         work = self._work(tag)

@@ -35,6 +35,7 @@ class LeaderFill:
         self.stopped_at = 0.0
         self.progress_at = 0.0
         self._pending, self._next = array("I"), 0
+        self._fetching = False  # FetchDirty is under way
         self._round = self.pages_sent = 0
         self._index = 0
 
@@ -56,13 +57,27 @@ class LeaderFill:
 
     def _live(self) -> list:
         self.phase = LIVE
-        self._memory.fetch_dirty()
-        self._pending, self._next = pg.all_pages(self._memory.pages), 0
-        return self.writable()
+        return self._fetch()
+
+    def _fetch(self) -> list:
+        self._fetching = True
+        return [act.FetchDirty(self.tag)]
+
+    def dirty_fetched(self) -> list:
+        """A round begins: the first with all pages, the others with what was written meanwhile."""
+        if not self._fetching:
+            return []
+        self._fetching = False
+        written = self._memory.pages_of(self._memory.fetch_dirty())
+        self._pending, self._next = written if self._round else pg.all_pages(self._memory.pages), 0
+        if not self._round or (len(written) > FEW_PAGES and self._round < ROUNDS_MAX):
+            return [act.Yield()]
+        self.phase = DRAIN  # what is pending now is sent with the last round
+        return [act.Drain(self.tag)]
 
     def writable(self) -> list:
         """Send some pages; the shell calls again when the channel has room."""
-        if self.phase not in (LIVE, FINAL):
+        if self.phase not in (LIVE, FINAL) or self._fetching:
             return []
         out: list = []
         for _turn in range(CHUNKS_PER_TURN):
@@ -95,15 +110,13 @@ class LeaderFill:
         """Progress of the present round."""
         if self.phase == COPY:
             return 100 * self._copied[0] // max(1, self._copied[1])
-        return 100 * self._next // len(self._pending) if self.phase == LIVE and len(self._pending) else 100
+        if self.phase == LIVE and len(self._pending):
+            return 100 * self._next // len(self._pending)
+        return 0 if self._fetching else 100
 
     def _round_done(self) -> list:
         self._round += 1
-        self._pending, self._next = self._memory.pages_of(self._memory.fetch_dirty()), 0
-        if len(self._pending) > FEW_PAGES and self._round < ROUNDS_MAX:
-            return [act.Yield()]
-        self.phase = DRAIN  # what is pending now is sent with the last round
-        return [act.Drain(self.tag)]
+        return self._fetch()
 
     def drained(self, now: float) -> list:
         if self.phase != DRAIN:

@@ -6,7 +6,6 @@ import json
 import re
 
 from . import actions as act
-from . import fill as fl
 from . import wire
 from .errors import WireError
 from .fill import LeaderFill
@@ -32,9 +31,8 @@ class Joining:
         except (ValueError, RecursionError) as error:
             raise WireError(f"malformed join request: {error}") from error
         if self.fill:
-            # It asks until it hears of its fill; while the disks are copied it hears nothing.
-            patient = self.fill.phase == fl.COPY and isinstance(facts, dict) and facts.get("began") == self._joiner
-            if self.fill.phase != fl.OPEN and not patient:
+            # It asks until its first page comes: not while disks are copied, or all of memory is hashed to track it.
+            if not isinstance(facts, dict) or facts.get("began") != self._joiner:
                 self.drop_peer(f"{self.peer} began anew during its fill")
             return
         refusal = differences(self.core.facts, facts)

@@ -28,17 +28,24 @@ class GuestMemory:
         self._path: Path | None = None
         self._put_back: bytes | None = None
         self.lent = False  # the network card may read guest memory: who maps it says so
-        self._fetched = False  # what the VM wrote is in _put_back, and it stands still since
+        self._fetched = False  # what the VM wrote has just been put into _put_back
         self._hashing = threading.Lock()  # a hash or a scan in a thread must not lose its mapping
 
     def map(self, path: Path) -> None:
         self.unmap()
         self._path, self._ram = path, native.GuestRam(str(path), self.pages)
 
-    def track(self, backend: str, pid: int, uffd_file: Path) -> None:
-        """Start tracking, all clean; an open tracker of the same QEMU goes on."""
+    async def track(self, backend: str, pid: int, uffd_file: Path) -> None:
+        """Start tracking, all clean; an open tracker of the same QEMU goes on.
+
+        In a thread, for the same reason as :meth:`fetched`: one that compares contents begins by reading them all.
+        """
         if self._tracker is None:
-            self._tracker = self._native.tracker(backend, pid, str(self._path), self.ram, self.pool, str(uffd_file))
+            await asyncio.to_thread(self._open_tracker, backend, pid, str(uffd_file))
+
+    def _open_tracker(self, backend: str, pid: int, uffd_file: str) -> None:
+        with self._hashing:
+            self._tracker = self._native.tracker(backend, pid, str(self._path), self.ram, self.pool, uffd_file)
 
     def unmap(self) -> None:
         with self._hashing:
@@ -71,14 +78,15 @@ class GuestMemory:
         return bitmap
 
     @contextlib.asynccontextmanager
-    async def fetched(self) -> AsyncIterator[None]:
-        """Within it, nothing may be awaited and the VM stands still: fetch_dirty() takes no time.
+    async def fetched(self, wanted: bool = True) -> AsyncIterator[None]:
+        """Within it, nothing may be awaited: if ``wanted``, fetch_dirty() takes no time. What a VM that runs writes
+        meanwhile is for the next one.
 
         A tracker that compares contents reads all of memory. It does so in a thread before: a loop that waited for it would
         send no heartbeat, and the other members would take this host for lost. If fetch_dirty() is not called in the end,
         the next one returns these pages too.
         """
-        if self._compares:
+        if wanted and self._compares:
             with contextlib.suppress(InvariantViolation):  # QEMU has ended; who asks for the pages is told so
                 self.put_back(await asyncio.to_thread(self._fetch))
                 self._fetched = True

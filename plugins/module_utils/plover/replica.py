@@ -314,19 +314,24 @@ class Replica(MemberDaemon):
             finally:
                 self._reaping = False
         elif isinstance(action, act.OpenTracker):
-            self.memory.track(self.config.syncvm_dirty_tracking, vm.pid, self.config.run_path / "uffd")
+            await self.memory.track(self.config.syncvm_dirty_tracking, vm.pid, self.config.run_path / "uffd")
             self.answer("tracker_open", action.tag)
+        elif isinstance(action, act.FetchDirty):
+            async with self.memory.fetched():
+                self.answer("dirty_fetched", action.tag)
         elif isinstance(action, act.StopVm):
             await vm.stop()
             await self.disk_work.stopped(vm)
-            async with self.memory.fetched():
+            async with self.memory.fetched(action.dirty):
                 self.answer("vm_stopped", action.tag)
         elif isinstance(action, act.ContVm):
             await vm.cont()
         elif isinstance(action, act.SaveDevice):
             self.answer("device_saved", action.tag, await vm.save_device())
         elif isinstance(action, act.CaptureStream):
-            self.answer("stream_captured", action.tag, await vm.capture_stream())
+            stream = await vm.capture_stream()
+            async with self.memory.fetched():
+                self.answer("stream_captured", action.tag, stream)
         elif isinstance(action, act.FeedStream):
             await vm.feed_stream(action.stream)
             self.disk_work.filled(vm)

@@ -76,7 +76,7 @@ class LeaderSyncvm:
         if self.phase != DRAIN:
             return []
         self.phase, self.stopped_at = STOP, now
-        return [act.StopVm(self.tag)]
+        return [act.StopVm(self.tag, dirty=True)]
 
     def vm_stopped(self) -> list:
         self.phase = EXCHANGE
