@@ -40,7 +40,7 @@ def main() -> int:
     options = parse(sys.argv[1:])
     if (status := inside.run("bench.input_path", lambda: guests.guest("memory"))) is not None:
         return status
-    quiet_network()
+    hosts.make()
     try:
         runs, profiles = measure(options)
     except BenchError as error:
@@ -64,14 +64,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if set(options.systems) - set(SYSTEMS) or options.seconds <= 0 or options.rounds < 1:
         parser.error(f"systems are {', '.join(SYSTEMS)}; seconds and rounds must be positive")
     return options
-
-
-def quiet_network() -> None:
-    """The hosts, without the frames that IPv6 sends by itself."""
-    hosts.make()
-    for words in ("", *(f"ip netns exec {host} " for host in hosts.HOSTS)):
-        for name in ("all", "default"):
-            hosts.sh(f"{words}sysctl -qw net.ipv6.conf.{name}.disable_ipv6=1")
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Untouched:
 
 
 class UntouchedMemory(GuestMemory):
-    def track(self, backend: str, pid: int, uffd_file: Path) -> None:
+    async def track(self, backend: str, pid: int, uffd_file: Path) -> None:
         self._tracker = Untouched()
 
 
