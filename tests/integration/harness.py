@@ -115,8 +115,12 @@ class Group:
             if status and all(status.get(k) == v for k, v in wanted.items()):
                 return status
             time.sleep(0.05)
-        logs = "\n".join(f"--- {m}\n{self.log(m)[-3000:]}" for m in ADDRESSES if (self.folder / f"{m}.log").exists())
-        raise AssertionError(f"{member} did not reach {wanted} in {seconds} s: {self.status(member)}\n{logs}")
+        raise AssertionError(f"{member} did not reach {wanted} in {seconds} s: {self.story()}")
+
+    def story(self) -> str:
+        """What each member says of itself now, and the end of its log."""
+        return "\n".join(f"--- {m} says {self.status(m)}\n{self.log(m)[-4000:]}"
+                         for m in ADDRESSES if (self.folder / f"{m}.log").exists())
 
     def wait_for_log(self, member: str, text: str, times: int = 1, seconds: float = 30.0) -> None:
         """Until the member's log has ``text`` so often."""

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon with two additions, for tests only: it writes down digests of all guest memory at the steps
-that matter, and kills its own QEMU at the step named in the file 'fault' of its run folder."""
+"""The replica daemon with three additions, for tests only: it writes down digests of all guest memory at the steps
+that matter, kills its own QEMU at the step named in the file 'fault' of its run folder, and does not end the hashing of
+its images, which it notes in 'hashing', while there is a file 'hold'."""
 from __future__ import annotations
 
 import json
 import os
 import signal
 import sys
+import time
 
 from plover import actions as act
-from plover import patches
+from plover import disk_work, patches
 from plover.daemon import run_daemon
 from plover.pages import all_pages
 from plover.replica import Replica
@@ -54,6 +56,15 @@ class WatchedReplica(Replica):
             self.aborted = None
         super().answer(event, *arguments)
 
+
+def held_hash_blocks(config, digest):
+    (config.run_path / "hashing").touch()
+    while (config.run_path / "hold").exists():
+        time.sleep(0.01)
+    return hash_blocks(config, digest)
+
+
+hash_blocks, disk_work.hash_blocks = disk_work.hash_blocks, held_hash_blocks
 
 if __name__ == "__main__":
     run_daemon(WatchedReplica, "replica")

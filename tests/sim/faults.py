@@ -10,8 +10,10 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from plover.figures import Figures
 from plover.leader import ABSENT, BOOTING, IN_SYNC, LEAVING, PROMOTING
 from plover.outputs import CANDIDATE
+from plover.syncvm import DISKS, DONE, LOAD, WAIT_AUDIT, LeaderSyncvm
 
 from .host import ReplicaMember
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 ROLES = ("leader", "secondary", "witness")
 SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "pack", "wait-staged", "load")
 FILL = ("open", "copy", "live", "drain", "stop", "attach", "capture", "final", "loading", "recording")
-PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit",
+PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit", "audit-disks",
           *(f"syncvm:{p}" for p in SYNCVM), *(f"fill:{p}" for p in FILL))
 SHORTEST = ("syncvm:drain", "fill:drain")  # gone before any wait is over
 ARM_LIMIT_S = 1.5  # a phase that does not come in this time is not waited for
@@ -38,10 +40,16 @@ def phase_of(world: World) -> str:
     if leader.handover_at:
         return "handover"
     if leader.syncvm:
-        return "audit" if leader.syncvm.phase == "wait-audit" else f"syncvm:{leader.syncvm.phase}"
+        return _phase_of_syncvm(leader.syncvm)
     if leader.fill:
         return f"fill:{leader.fill.phase}"
     return "protected" if leader.peer_state == IN_SYNC else "alone" if leader.peer_state in (ABSENT, LEAVING) else "electing"
+
+
+def _phase_of_syncvm(syncvm: LeaderSyncvm) -> str:
+    if syncvm.audit == DISKS and syncvm.phase in (LOAD, DONE):
+        return "audit-disks"
+    return "audit" if syncvm.phase == WAIT_AUDIT else f"syncvm:{syncvm.phase}"
 
 
 def member_of(world: World, role: str) -> str:
@@ -222,15 +230,15 @@ def corrupt(world: World, rng: random.Random, name: str) -> None:
     world.network.corrupt = rng.randrange(1, 3)
 
 
-def _ask(world: World, name: str, what: str) -> None:
+def _ask(world: World, name: str, what: str, answer: Callable[[object], None], *arguments: object) -> None:
     member = world.members[name]
     if isinstance(member, ReplicaMember) and not member.dead and not member.holds:
         world.note(name, f"operator: {what}")
-        member.call(what, lambda result: None)
+        member.call(what, answer, *arguments)
 
 
 def switchover(world: World, rng: random.Random, name: str) -> None:
-    _ask(world, name, "switchover")
+    _ask(world, name, "switchover", lambda error: None)
 
 
 def force(world: World, rng: random.Random, name: str) -> None:
@@ -240,7 +248,12 @@ def force(world: World, rng: random.Random, name: str) -> None:
 
 
 def audit(world: World, rng: random.Random, name: str) -> None:
-    _ask(world, name, "audit")
+    """Of the disk too, if the VM has one. Nothing that it compares may differ."""
+    def answer(result: Figures | str) -> None:
+        if isinstance(result, Figures) and (result.untracked or result.mismatching or result.disk_blocks_mismatching):
+            world.ghost.fail(f"{name}: the audit found that the hosts differ: {result}")
+
+    _ask(world, name, "audit", answer, bool(world.hosts[name].config.disks))
 
 
 ALL, REPLICAS, LEADER, ANY = ROLES, ROLES[:2], ROLES[:1], ROLES[:1]
@@ -257,13 +270,13 @@ ROWS = [(fault, role) for fault, (_, roles) in FAULTS.items() for role in roles]
 CELLS = [(fault, role, phase) for phase in PHASES for fault, role in ROWS]
 # What must happen first, so that a phase comes at all.
 FIRST = {"promoting": ("power-loss", "leader"), "handover": ("switchover", "leader"), "audit": ("audit", "leader"),
-         "alone": ("kill-qemu", "secondary"), "electing": ("power-loss", "leader")}
+         "audit-disks": ("audit", "leader"), "alone": ("kill-qemu", "secondary"), "electing": ("power-loss", "leader")}
 AT_START = ("booting",) + tuple(p for p in PHASES if p.startswith("fill:"))
 
 
 def with_disks(seed: int) -> bool:
     """Has the VM of this seed a disk? A third, and all that aim at a phase that only those have."""
-    return seed % 3 == 2 or CELLS[seed % len(CELLS)][2] in ("fill:copy", "fill:attach")
+    return seed % 3 == 2 or CELLS[seed % len(CELLS)][2] in ("fill:copy", "fill:attach", "audit-disks")
 
 
 def with_one_sided(seed: int) -> bool:

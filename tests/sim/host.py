@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from array import array
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -359,6 +360,8 @@ class ReplicaMember(Member):
         elif kind is act.CopyDisks:
             self._copying = action
             self.world.loop.after(self.rng.uniform(0.005, 0.04), self, self._copied, self.vm, action)
+        elif kind is act.HashDisks:
+            self.world.loop.after(self.rng.uniform(0.001, 0.06), self, self._disks_hashed, action)
         elif kind in OPERATION_MS:
             if kind is act.DetachDisks:
                 self._copying = None
@@ -560,6 +563,9 @@ class ReplicaMember(Member):
         vm.drive.attach(peer)
         vm.drive.reach = lambda: self._reach(qemu)
         self.call("disks_attached", action.tag)
+
+    def _disks_hashed(self, action: act.HashDisks) -> None:
+        self.call("disks_hashed", action.tag, array("Q", self.host.image).tobytes())
 
     def _note_copy(self, vm: Qemu) -> None:
         if vm is self.vm and not vm.drive.promoted:

@@ -353,6 +353,11 @@ def log_conflicts_kept() -> None:
     Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Append: on_append}
 
 
+@mutant("who is elected while it compares the disks waits for a load that is over")
+def waits_for_no_load() -> None:
+    Follower.must_finish_load = property(lambda self: self.syncvm is not None and self.syncvm.holds_new_state)
+
+
 @mutant("with RDMA: who votes leaves the old leader the permission to write")
 def permission_kept() -> None:
     OneSided.seal = lambda self, now: None

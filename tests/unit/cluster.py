@@ -130,9 +130,12 @@ class Node:
         self.memory = FakeMemory()
         self.released: list[bytes] = []
         self.disk_hashes = bytes(range(64))
+        self.hash_disks_s = 0.0
         self.done: list[str] = []  # names of actions
         self.running = self.qemu = False
         self.answers: deque = deque()
+        self.hashed_at: float | None = None  # when its disks' hashes are there
+        self.hashed_tag: act.Tag = ()
         self.reports: list[str] = []
         self.history: list[act.Happened] = []
         self.fenced: list[str] = []  # whom the agent was run against
@@ -188,7 +191,7 @@ class Node:
         elif isinstance(action, act.Pack):
             later(("packed", action.tag, list(map(pack_blocks, action.payloads))))
         elif isinstance(action, act.HashDisks):
-            later(("disks_hashed", action.tag, self.disk_hashes))
+            self.hashed_at, self.hashed_tag = self.cluster.now + self.hash_disks_s, action.tag
         elif isinstance(action, act.SaveDevice):
             later(("device_saved", action.tag, b"device" + str(self.memory.ram[:20]).encode()))
         elif isinstance(action, act.CaptureStream):
@@ -251,6 +254,9 @@ class Cluster:
         for node in self.nodes.values():
             if not node.alive:
                 continue
+            if node.hashed_at is not None and self.now >= node.hashed_at:
+                node.hashed_at = None
+                node.answers.append(("disks_hashed", node.hashed_tag, node.disk_hashes))
             for _ in range(len(node.answers)):
                 event, *arguments = node.answers.popleft()
                 getattr(node.core.at(self.now), event)(*arguments)

@@ -236,6 +236,20 @@ def test_an_audit_compares_the_disks_while_the_vm_stands(cluster, theirs, differ
     assert write(cluster, 5) is cluster["primary"]
 
 
+@pytest.mark.parametrize("hashed_s", [0.02, 5.0])
+def test_a_leader_that_dies_while_the_images_are_compared_is_followed_at_once(cluster, hashed_s):
+    """The VM's state is loaded by then: nothing has to wait for the images, that may be many GiB."""
+    cluster["secondary"].hash_disks_s = hashed_s
+    cluster["primary"].core.at(cluster.now).audit(lambda answer: None, True)
+    cluster["primary"].pump()
+    cluster.run_until(lambda: "HashDisks" in cluster["secondary"].done)
+    cluster.kill("primary")
+    cluster.run_until(lambda: cluster.leader() is cluster["secondary"] and cluster.leader().core.leading.serving, 1.0)
+    assert write(cluster, 5) is cluster["secondary"]
+    cluster.run(hashed_s)
+    assert write(cluster, 6) is cluster["secondary"]
+
+
 # --- which copies the images are ---
 
 def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):

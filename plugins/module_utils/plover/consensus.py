@@ -65,6 +65,7 @@ class Consensus(Elections):
         self.answered_at = dict.fromkeys(self.others, float("-inf"))  # leader: acknowledged something in our view
         self.record_committed = False
         self._sent_index: dict[str, int | None] = dict.fromkeys(self.others)
+        self._agreed = (-1, -1)  # (view, index), see _agreed_index
         self._append_key: tuple[int, int, bool, int] | None = None
         self._append: tuple[wire.Append, int]
         self.alone = False  # leading by force, and nobody else has acknowledged our view yet
@@ -228,7 +229,7 @@ class Consensus(Elections):
             return
         self._store_record(m)
         self.truncate_index = max(self.truncate_index, m.truncate)
-        self.log.truncate(min(m.truncate, self.log.last_index))
+        self.log.truncate(min(m.truncate, self._agreed_index))  # beyond that it may be the tail of an older leader
         self._send(src, wire.HeartbeatAck(self.view, m.seq, self.log.last_index, *self.record.order))
 
     def _on_propose_record(self, now: float, src: str, m: wire.ProposeRecord) -> None:
@@ -264,22 +265,24 @@ class Consensus(Elections):
         entries = unpack(m.payload)
         if entries and entries[0].index != m.prev_index + 1:
             raise WireError(f"entries start at {entries[0].index}, announced after {m.prev_index}")
-        if m.reset:
+        agreed = self._agreed_index
+        ok = m.prev_index <= agreed or self.log.view_at(m.prev_index) == m.prev_view
+        if m.reset and not ok:
             self.log.reset(m.prev_index, m.prev_view)
-        ok = self.log.view_at(m.prev_index) == m.prev_view
-        match = self.log.last_index
+            ok = True
         if ok:
-            match = m.prev_index + len(entries)
-            for entry in entries:
-                held = self.log.view_at(entry.index)
-                if held != entry.view:
-                    if held is not None:
-                        self.log.cut_after(entry.index - 1)
-                    self.log.append(entry)
-            if self.log.view_at(match + 1) not in (None, m.view):
-                self.log.cut_after(match)  # the tail of an older leader: never acknowledged in this view
-            self.commit_index = self.log.last_index
-        self._send(src, wire.AppendAck(self.view, match, ok))
+            self.log.take_in(entries, agreed)
+            agreed = max(agreed, m.prev_index + len(entries))
+            if sum(len(entry.payload) for entry in entries) < APPEND_BYTES_MAX:
+                # That was all its leader had: what we hold beyond is an older one's tail, and was never committed.
+                self.log.cut_after(agreed)
+            self._agreed, self.commit_index = (self.view, agreed), agreed
+        self._send(src, wire.AppendAck(self.view, agreed if ok else self.log.last_index, ok))
+
+    @property
+    def _agreed_index(self) -> int:
+        """Our log up to there is a part of our leader's; -1 if that is not known yet."""
+        return self._agreed[1] if self._agreed[0] == self.view else -1
 
     def _on_append_ack(self, now: float, src: str, m: wire.AppendAck) -> None:
         if m.view > self.view:

@@ -176,4 +176,4 @@ class Follower:
 
     @property
     def must_finish_load(self) -> bool:
-        return self.syncvm is not None and self.syncvm.holds_new_state
+        return self.syncvm is not None and self.syncvm.must_load

@@ -62,6 +62,21 @@ class Log:
         self.last_index = entry.index
         self.bytes += len(entry.payload)
 
+    def take_in(self, entries: list[Entry], agreed: int) -> None:
+        """A leader's entries, into our log that is the leader's up to ``agreed``. WireError if they contradict that.
+
+        Only what conflicts is deleted (Raft §5.3): we acknowledged the rest, so it may be committed, and what comes
+        late or twice must take nothing away.
+        """
+        for entry in entries:
+            held = self.view_at(entry.index)
+            if held == entry.view or entry.index < self.base_index:  # forgotten since: a syncvm covers it
+                continue
+            if entry.index <= agreed:
+                raise WireError(f"entry {entry.index} of view {entry.view}: the same leader told it as one of view {held}")
+            self.cut_after(entry.index - 1)
+            self.append(entry)
+
     def cut_after(self, index: int) -> None:
         """Forget entries with a larger index (a new leader overrules them)."""
         while self.last_index > max(index, self.base_index):

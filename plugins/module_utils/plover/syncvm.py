@@ -27,8 +27,9 @@ from .figures import Figures
 from .packing import pack_bitmap, pack_state, unpack_bitmap
 from .staging import Staging, chain_digest
 
-ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, PACK, WAIT_STAGED, WAIT_AUDIT, LOAD, DONE = (
-    "ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "pack", "wait-staged", "wait-audit", "load", "done")
+ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, PACK, WAIT_STAGED, WAIT_AUDIT, LOAD, HASH_DISKS, DONE = (
+    "ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "pack", "wait-staged", "wait-audit", "load",
+    "hash-disks", "done")
 
 
 MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: both
@@ -399,10 +400,16 @@ class SecondarySyncvm:
     @property
     def holds_new_state(self) -> bool:
         """Everything was staged: the only way is forward, to the end of the load."""
+        return self.must_load or self.phase == HASH_DISKS
+
+    @property
+    def must_load(self) -> bool:
+        """Pages are of the new state, devices not yet: our VM must not run, nor be promoted."""
         return self.phase in (WAIT_AUDIT, LOAD)
 
     def loaded(self) -> list:
         if self._peer is not None and self._peer.audit == DISKS:
+            self.phase = HASH_DISKS  # of an audit; who is elected meanwhile does not wait for it
             return [act.HashDisks(self.tag)]
         self.phase = DONE
         return [act.SendData(wire.Applied(self.view, self.number))]
