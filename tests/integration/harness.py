@@ -56,7 +56,8 @@ class Group:
             "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in ADDRESSES.items()},
             "guest_kernel": str(image.kernel), "guest_initrd": str(image.initrd), "guest_mac": "52:54:00:70:6c:01",
             "guest_cmdline": CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP), "guest_addresses": [GUEST_IP],
-            "qemu_supervisor": "child", **more}
+            # A busy machine is not to look like a dead host here; the lab's demo and chaos have the default.
+            "qemu_supervisor": "child", "failover_budget_ms": 4000, **more}
         self.ifup = self._script("ifup", 'ip link set "$1" master br0 up')
         self.ifdown = self._script("ifdown", 'ip link set "$1" nomaster down')
         for member in ADDRESSES:
