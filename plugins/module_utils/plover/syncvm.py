@@ -399,7 +399,7 @@ class SecondarySyncvm:
 
     @property
     def holds_new_state(self) -> bool:
-        """Everything was staged: the only way is forward, to the end of the load."""
+        """Everything was staged: the only way is forward, to the end of the load, and of an audit."""
         return self.must_load or self.phase == HASH_DISKS
 
     @property
