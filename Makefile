@@ -3,27 +3,17 @@
 # (`make setup` installs it).
 PYTHON = .cache/venv/bin/python
 PYTEST = $(PYTHON) -m pytest -q -o faulthandler_timeout=300
+RUN_TESTS = $(PYTHON) tools/run_tests.py
 STAMP = .cache/setup-$(shell cd requirements && cat debian.txt python.txt target-python.txt | sha256sum | cut -c1-16)
 BENCH_STAMP = $(STAMP)-bench
 LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.txt | sha256sum | cut -c1-16)
 
 help:
-	@echo "make test              all tests"
-	@echo "make test-unit         pure logic, bad input, the paper's claims in the simulator; seconds"
-	@echo "make test-native       the C library, also under ASan and UBSan"
-	@echo "make test-integration  two real QEMUs with a real Redis in a network namespace of their own"
-	@echo "make test-rdma         RDMA for real, in guests with Soft-RoCE: verbs, the log, faults, a VM that fails over"
-	@echo "make test-lab          the play on three systemd hosts: refusals, --check, the demo's failover"
-	@echo "make test-molecule     all scenarios, two at a time: converge, idempotence, testinfra; SCENARIO=default for one"
-	@echo "make test-bench        the benchmarks run, and would notice a system that does not do its work"
-	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
-	@echo "make bench-services    a service without protection, with Plover, checkpoints, COLO: build/bench/services.json; half an hour"
-	@echo "make bench-hash        page hashing beside the cityhash package and the memory's speed; a table, build/bench/hash.json"
-	@echo "make bench-ablation    what each part of a syncvm is worth, and latency_ms_target: build/bench/{ablation,targets}/; 12 minutes"
-	@echo "make bench-scale       a syncvm's cost by guest RAM, dirty pages and vCPUs; build/bench/scale.json, scale.html; 3 minutes"
-	@echo "make bench-input       frames/s and latency of the input and output path, no guest: build/bench/input.json; 2 minutes"
-	@echo "make bench-rdma        commits and page transfer over Soft-RoCE beside perftest, in two guests: build/bench/rdma.json; 2 minutes"
-	@echo "make bench-deploy      the play on three fresh hosts, twice; what takes longest: build/bench/deploy.json; 1 minute"
+	@echo "make test              what is proven, one of each kind, and a slice of the rest: half an hour. T=tests/unit/test_guard.py: one file"
+	@echo "make test-unit         pure logic, bad input, the paper's claims in the simulator: 20 seconds"
+	@echo "make test-lab          the plays on systemd hosts: demo, chaos, refusals, ...; T=day2: one topic"
+	@echo "make test-all          everything; test-native, test-integration, test-rdma, test-molecule, test-bench: one kind, T= one topic"
+	@echo "make test-list         the pieces of all that: what each stage proves, and what it costs"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, docs, changelog, licences"
@@ -32,6 +22,14 @@ help:
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
+	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
+	@echo "make bench-services    a service without protection, with Plover, checkpoints, COLO: build/bench/services.json; half an hour"
+	@echo "make bench-hash        page hashing beside the cityhash package and the memory's speed; a table, build/bench/hash.json"
+	@echo "make bench-ablation    what each part of a syncvm is worth, and latency_ms_target: build/bench/{ablation,targets}/; 12 minutes"
+	@echo "make bench-scale       a syncvm's cost by guest RAM, dirty pages and vCPUs; build/bench/scale.json, scale.html; 3 minutes"
+	@echo "make bench-input       frames/s and latency of the input and output path, no guest: build/bench/input.json; 2 minutes"
+	@echo "make bench-rdma        commits and page transfer over Soft-RoCE beside perftest, in two guests: build/bench/rdma.json; 2 minutes"
+	@echo "make bench-deploy      the play on three fresh hosts, twice; what takes longest: build/bench/deploy.json; 1 minute"
 	@echo "make setup | native | clean"
 
 setup: $(STAMP)
@@ -49,8 +47,27 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 native: setup
 	@$(MAKE) -s -C native
 
-test: setup
-	@tools/test_all
+# What the pieces need is made first, once: they run two at a time.
+ready: native build $(LINT_STAMP)
+	@$(MAKE) -s -C native rdma
+
+ifdef T
+test: native
+	$(PYTEST) $(T)
+else
+test:
+	@began=$$(date +%s) && $(MAKE) -s ready && $(RUN_TESTS) --began $$began
+endif
+
+test-all:
+	@began=$$(date +%s) && $(MAKE) -s ready && $(RUN_TESTS) --began $$began --all
+
+# test-lab, test-molecule, ...: all pieces of one stage, or T="day2 secrets".
+test-%: ready
+	@$(RUN_TESTS) --stage $* --only "$(T)"
+
+test-list: setup
+	@$(RUN_TESTS) --list
 
 test-unit: native
 	$(PYTEST) tests/unit tests/sim
@@ -65,20 +82,6 @@ endif
 
 sim-mutants: setup
 	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim.mutants
-
-test-native: setup
-	@$(MAKE) -s -C native test
-	@$(MAKE) -s -C native sanitize
-
-test-integration: native
-	$(PYTEST) tests/integration
-
-test-rdma: native
-	@$(MAKE) -s -C native rdma
-	$(PYTEST) tests/rdma
-
-test-bench: native
-	$(PYTEST) tests/bench
 
 bench: bench-consensus bench-hash bench-input bench-scale bench-services
 
@@ -114,20 +117,6 @@ bench-hash: native
 $(BENCH_STAMP): $(STAMP) requirements/bench-python.txt
 	@.cache/venv/bin/pip -q install --disable-pip-version-check --use-pep517 -r requirements/bench-python.txt
 	@touch $@
-
-# Each in a lab of its own: those that judge an outage have the machine for themselves; then those that need a VM to stay where
-# it is, one after another, and the rest beside them.
-LAB_ALONE = failover_demo chaos disks
-LAB_VM = groups day2 modules rdma_deploy secrets
-LAB_REST = $(filter-out $(LAB_ALONE) $(LAB_VM),$(patsubst tests/lab/test_%.py,%,$(wildcard tests/lab/test_*.py)))
-test-lab: build
-	@tools/lab_tests "$(LAB_ALONE)"
-	@printf '%s\n' "$(LAB_VM)" "$(LAB_REST)" | xargs -P 2 -d '\n' -n 1 tools/lab_tests
-
-# All scenarios, two at a time, each in a lab of its own; SCENARIO=NAME runs one. The long ones first.
-SCENARIOS = $(or $(SCENARIO),soft-roce disks default ofed $(filter-out soft-roce disks default ofed,$(notdir $(wildcard molecule/*))))
-test-molecule: build
-	@printf '%s\n' $(SCENARIOS) | xargs -P 2 -n 1 tools/molecule_scenario
 
 build: setup
 	@$(PYTHON) tools/build_collection.py
@@ -170,6 +159,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build up demo demo-disk chaos down test sim sim-mutants test-unit test-native test-bench test-integration \
-        test-lab test-molecule bench bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services \
+.PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services \
         lint docs changelog clean

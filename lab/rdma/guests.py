@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 from lab.guest_image import run as sh
-from lab.paths import ROOT
+from lab.paths import ROOT, SUFFIX
 
 from .image import AGENT, Image, build
 
-NETNS = "plover-rdma"
+NETNS = f"plover-rdma{SUFFIX}"
 SUBNET = "192.168.77"
 OUTSIDE_IP = f"{SUBNET}.1"
 CLIENT_IP = "192.168.78.1"  # in the VMs' network

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 from lab.guest_image import CMDLINE, build
+from lab.paths import SUFFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "plugins" / "module_utils"
-NETNS = "plover-test"
+NETNS = f"plover-test{SUFFIX}"
 GUEST_IP, CLIENT_IP = "192.168.79.50", "192.168.79.1"
 ADDRESSES = {"primary": "127.0.1.1", "secondary": "127.0.1.2", "witness": "127.0.1.3"}
 SCRIPT = """#!/bin/sh

@@ -20,8 +20,9 @@ from harness import ROOT, sh
 
 from lab.disk_check import check_file_system, check_image, take_out
 from lab.disk_guest import CMDLINE, build
+from lab.paths import SUFFIX
 
-NETNS, TAP = "plover-disk", "pdisk0"
+NETNS, TAP = f"plover-disk{SUFFIX}", "pdisk0"
 GUEST_IP, CLIENT_IP = "192.168.80.50", "192.168.80.1"
 BOOT_S, LOAD_S = 60.0, 10.0
 CLIENT = [sys.executable, "-m", "lab.pg_client", "--host", GUEST_IP, "--answer-seconds", "5"]

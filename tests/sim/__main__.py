@@ -42,12 +42,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.sim", description=__doc__)
     parser.add_argument("seeds", type=int, nargs="?", default=1000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time (one a core)")
     parser.add_argument("--seed", type=int, help="replay one seed with its trace")
     options = parser.parse_args()
     if options.seed is not None:
         return replay(options.seed)
     began, injected, bad, steps = time.monotonic(), Counter(), [], 0
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
         seeds = range(options.first, options.first + options.seeds)
         for done, result in enumerate(pool.imap_unordered(run, seeds, chunksize=20), 1):
             injected.update(result.injected)

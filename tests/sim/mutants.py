@@ -387,10 +387,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.sim.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *MUTANTS], default=[])
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time (one a core)")
     options = parser.parse_args()
     names = options.names or list(MUTANTS)
     missed = 0
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
         for name, seed, why in pool.imap_unordered(caught, [(n, options.seeds) for n in names], chunksize=1):
             missed += seed < 0
             print(f"{name:28} {'MISSED' if seed < 0 else f'seed {seed}':10} {why[:150]}", flush=True)

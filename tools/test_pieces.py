@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pieces of the test run: what each proves and costs, and which of them a run takes. Pure; run_tests.py runs them."""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+BUDGET_S = 1800  # of `make test`, from its first second
+SPARE_S = 120  # of that, kept back: for what comes after the last piece, and for a piece that takes longer than it should
+LANES = 2
+PYTHON = ".cache/venv/bin/python"
+STAGES = {
+    "gates": "all quality gates: ansible-lint, ansible-test sanity, docs, changelog, licences, ruff",
+    "native": "the C library, its kernels alike to the bit, also under ASan and UBSan",
+    "unit": "pure logic, bad input, the paper's claims in the simulator",
+    "images": "the lab's base image, packages and guests can be made (first run only; cached)",
+    "sim": "the core under simulated faults, seed by seed; the core broken on purpose is caught",
+    "bench": "the benchmarks run, and would notice a system that does not do its work",
+    "integration": "two real QEMUs and three daemons in a network namespace: the main job, disks, operators, bad input",
+    "rdma": "real verbs in guests with Soft-RoCE: the log, faults, a VM that outlives its host",
+    "lab": "the play and the day-2 plays on systemd hosts: demo, chaos, refusals, secrets, groups",
+    "molecule": "each role on hosts of its own: converge, idempotence, reboot, testinfra",
+}
+
+
+class Piece(NamedTuple):
+    """``seconds``: on two quiet cores, with another piece beside it unless ``lanes`` is 2: then it has both cores alone."""
+
+    stage: str
+    name: str
+    command: tuple[str, ...]
+    seconds: int
+    core: bool = False  # a part of each `make test`; the others take turns
+    lanes: int = 1
+
+    @property
+    def title(self) -> str:
+        return f"{self.stage} {self.name}".rstrip()
+
+    @property
+    def slug(self) -> str:
+        return self.title.replace(" ", "-").replace("_", "-")
+
+    @property
+    def lab(self) -> str:
+        """Ends the names of its lab and of its network namespaces; short, as a path of a socket has 107 bytes."""
+        return f"{self.stage[0]}-{self.name}".replace("_", "-")
+
+    @property
+    def needs_images(self) -> bool:
+        return self.stage not in ("native", "unit", "gates", "images", "sim")
+
+    @property
+    def timeout_s(self) -> int:
+        return max(300, min(5 * self.seconds, 1500))
+
+
+def pytest(*paths: str) -> tuple[str, ...]:
+    return (PYTHON, "-m", "pytest", "-q", "-o", "faulthandler_timeout=300", *paths)
+
+
+def _files(stage: str, core: Iterable[str], alone: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
+    return [Piece(stage, name, pytest(f"tests/{stage}/test_{name}.py"), cost, name in core, 2 if name in alone else 1)
+            for name, cost in seconds.items()]
+
+
+def _seeds(name: str, first: int, count: int, seconds: int, core: bool = False) -> Piece:
+    words = ("-m", "tests.sim", str(count), "--first", str(first), "--jobs", "1")
+    return Piece("sim", name, (PYTHON, "-u", *words), seconds, core)
+
+
+def _scenarios(core: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
+    return [Piece("molecule", name, ("tools/molecule_scenario", name), cost, name in core) for name, cost in seconds.items()]
+
+
+# Cheapest first: an error shows early. What judges an outage has the machine for itself.
+PIECES = [
+    Piece("native", "", ("make", "-s", "-C", "native", "test", "sanitize"), 15, True),
+    Piece("unit", "", (*pytest("tests/unit", "tests/sim"),), 40, True),
+    Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
+    Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
+    Piece("sim", "mutants", (PYTHON, "-u", "-m", "tests.sim.mutants", "--jobs", "1"), 80, True),
+    _seeds("seeds-a", 0, 3100, 160, True),
+    _seeds("seeds-b", 3100, 3450, 180),
+    _seeds("seeds-c", 6550, 3450, 180),
+    Piece("bench", "", pytest("tests/bench"), 60),
+    *_files("integration", ("main_job", "disks"), (), {
+        "main_job": 85, "disks": 110, "backpressure": 20, "bad_input": 40, "block_copy": 60, "bridge_rollback": 60,
+        "disk_figures": 30, "disk_guest": 90, "disk_kinds": 40, "operator": 30, "qemu_user": 30, "switchover": 20,
+        "watchdog": 60}),
+    *_files("rdma", ("verbs",), (), {
+        "verbs": 60, "soft_roce": 70, "replication": 100, "end_to_end": 350, "bench": 80}),
+    *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {
+        "failover_demo": 110, "artifacts": 20, "chaos": 260, "client": 5, "day2": 300, "deploy_refusals": 50, "disks": 160,
+        "getting_started": 120, "groups": 240, "mlnx_reboot": 40, "modules": 190, "precheck_hosts": 170,
+        "precheck_inventory": 110, "rdma_deploy": 90, "rdma_refusals": 70, "secrets": 160, "soft_roce_role": 40}),
+    *_scenarios(("default",), {
+        "default": 200, "bridge": 170, "disks": 200, "members": 120, "ofed": 90, "prechecks": 100, "qemu": 70,
+        "soft-roce": 500, "upgrade": 250}),
+]
+
+
+def core() -> list[Piece]:
+    return [piece for piece in PIECES if piece.core]
+
+
+def rest(commit: str) -> list[Piece]:
+    """What is not in the core, as a ring of which each commit begins at a place that its hash tells.
+
+    A piece's chance to be the first is its share of the ring's seconds, so that the long ones have their turn as well.
+    """
+    others = [piece for piece in PIECES if not piece.core]
+    at = int(hashlib.sha256(commit.encode()).hexdigest(), 16) % sum(piece.seconds for piece in others)
+    first = 0
+    while at >= others[first].seconds:
+        at -= others[first].seconds
+        first += 1
+    return others[first:] + others[:first]
+
+
+def chosen(stages: Collection[str], names: Collection[str]) -> list[Piece]:
+    """Pieces of these stages (none given: all), of these names (none given: all)."""
+    return [p for p in PIECES if (not stages or p.stage in stages) and (not names or p.name in names)]
+
+
+def next_piece(queue: list[Piece], running: Collection[Piece], images_made: bool) -> Piece | None:
+    """The first that may start now. One that wants both lanes waits, and what comes after it in the queue waits with it."""
+    free = LANES - sum(piece.lanes for piece in running)
+    for piece in queue:
+        if piece.lanes > free:
+            return None
+        if images_made or not piece.needs_images:
+            return piece
+    return None
+
+
+def fits(piece: Piece, now_s: float, busy_s: float, pace: float) -> bool:
+    """Whether a piece of the rest would end within the budget. ``busy_s``: how long the lanes that it needs are taken yet;
+    ``pace``: how much slower than :attr:`Piece.seconds` this machine was so far."""
+    return now_s + busy_s + piece.seconds * pace <= BUDGET_S - SPARE_S
+
+
+def table() -> str:
+    """docs/testing.md's table of stages."""
+    out = ["| Stage | What it proves | Seconds, in `make test` | Seconds, all of it | Pieces |",
+           "| --- | --- | --- | --- | --- |"]
+    for stage, proves in STAGES.items():
+        pieces = [p for p in PIECES if p.stage == stage]
+        always = [p for p in pieces if p.core]
+        names = ", ".join(f"**{p.name}**" if p.core else p.name for p in pieces if p.name)
+        out.append(f"| {stage} | {proves} | {sum(p.seconds for p in always) or '–'} | {sum(p.seconds for p in pieces)} "
+                   f"| {names or '–'} |")
+    return "\n".join(out) + "\n"
+
+
+def lines(pieces: Iterable[Piece]) -> str:
+    return "\n".join(f"{p.title:28} {p.seconds:4} s{'  in each run' if p.core else ''}" for p in pieces)
