@@ -42,3 +42,10 @@ def test_a_module_in_the_architecture_exists():
     named = sorted({name for cell in files for name in re.findall(r"`([a-z_]+)`", cell)})
     assert len(named) > 50
     assert [n for n in named if not (ROOT / "plugins" / "module_utils" / "plover" / f"{n}.py").is_file()] == []
+
+
+def test_a_document_that_code_names_is_in_the_repository():
+    folders = ("plugins", "native", "roles", "playbooks", "lab", "bench", "tools", "tests/sim", "docs")
+    files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".c", ".h", ".yml", ".j2", ".md"}]
+    named = {name for p in [*files, *ROOT.glob("*.md")] for name in re.findall(r"\bdocs/[\w-]+\.md\b", p.read_text(encoding="utf-8"))}
+    assert len(named) > 6 and [name for name in sorted(named) if not (ROOT / name).is_file()] == []
