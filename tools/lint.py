@@ -47,6 +47,11 @@ def ruff() -> str:
     return run("ruff", "check", "--output-format", "concise", ".")
 
 
+def mypy() -> str:
+    """Strict types, for the files that pyproject.toml lists."""
+    return run("mypy", "--no-error-summary")
+
+
 def licences() -> str:
     return "\n".join(licence.missing())
 
@@ -172,7 +177,7 @@ def environment() -> str:
 
 GATES: dict[str, Callable[[], str]] = {
     "sanity": sanity, "ansible-lint": ansible_lint, "docs": docs_lint, "reference": reference, "changelog": changelog,
-    "environment": environment, "ruff": ruff, "licences": licences}
+    "environment": environment, "ruff": ruff, "mypy": mypy, "licences": licences}
 
 
 def gate(name: str) -> tuple[str, str, float]:

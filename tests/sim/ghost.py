@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an all-seeing onlooker checks after every step: the six invariants of the design, §3."""
+"""What an all-seeing onlooker checks after every step: the invariants of docs/ARCHITECTURE.md, 1 to 6."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ LOGS_LOST_S = 1.0
 
 
 class Violation(Exception):
-    """A promise of the design was broken."""
+    """An invariant was broken."""
 
 
 class Ghost:

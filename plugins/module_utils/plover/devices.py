@@ -13,7 +13,7 @@ KINDS = ("RoCE v2", "IB", "RoCE v1")  # the better ones first: v2 can be routed
 
 
 class Gid(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # tuple has a method of that name; nobody calls it
     text: str  # an IPv6 address; of an IPv4 address its mapped form
     kind: str
     interface: str

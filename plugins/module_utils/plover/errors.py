@@ -5,10 +5,11 @@ PloverError
  ├── ConfigError          a setting is wrong; the text names it and the remedy
  ├── WireError            a peer sent something that is no message of ours
  ├── DurableStateError    the state on disk cannot be trusted or written
- ├── InvariantViolation   a promise of the design would be broken: stop, never go on
+ ├── InvariantViolation   an invariant of docs/ARCHITECTURE.md would be broken: stop, never go on
  ├── QemuError            QEMU refused, vanished or answered nonsense
  ├── NetworkError         a TAP, bridge or script failed
- └── FencingError         the watchdog that the settings ask for does not work
+ ├── FencingError         the watchdog that the settings ask for does not work
+ └── RdmaError            the RDMA library or a card refuses
 """
 from __future__ import annotations
 

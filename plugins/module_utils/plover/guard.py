@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guard: holds all output of the VM until what it rests on is safe (design, invariant 2).
+"""The guard: holds all output of the VM until what it rests on is safe (docs/ARCHITECTURE.md, invariant 2).
 
 Output is held in the order it came. A *mark* says: all that is held now rests on condition N. Conditions are
 met in order; :meth:`release` hands out what a met condition covers, and refuses anything else.

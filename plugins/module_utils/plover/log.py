@@ -21,7 +21,7 @@ NUMBER = struct.Struct("!Q")
 class Entry(NamedTuple):
     """``index`` 1-based, ``view`` of the leader that wrote it, ``payload`` opaque bytes."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # tuple has a method of that name; nobody calls it
     view: int
     kind: int
     payload: bytes

@@ -18,7 +18,7 @@ class PageRun:
     They must not change until then, unless that does not matter.
     """
 
-    def __init__(self, index: array, gather: Callable[[array], bytes]) -> None:
+    def __init__(self, index: array[int], gather: Callable[[array[int]], bytes]) -> None:
         self.index, self._gather = index, gather
 
     def __len__(self) -> int:
@@ -42,18 +42,18 @@ class Parts:
         return sum(map(len, self.buffers))
 
 
-def pack(index: array, data: bytes | PageRun) -> bytes | Parts:
+def pack(index: array[int], data: bytes | PageRun) -> bytes | Parts:
     if isinstance(data, PageRun):
         return Parts(index.tobytes(), data)
     return b"".join((index.tobytes(), data))
 
 
-def digest_of(index: array, hashes: array) -> bytes:
+def digest_of(index: array[int], hashes: array[int]) -> bytes:
     """What stands for whole pages in a syncvm's digest: their numbers and hashes, so that nobody copies them for it."""
     return index.tobytes() + hashes.tobytes()
 
 
-def unpack(count: int, payload: bytes, pages: int) -> tuple[array, memoryview]:
+def unpack(count: int, payload: bytes, pages: int) -> tuple[array[int], memoryview]:
     """(page numbers, their contents); raises WireError unless all fits a guest of ``pages`` pages."""
     if len(payload) != count * (4 + PAGE_BYTES):
         raise WireError(f"{count} pages announced, {len(payload)} bytes came")
@@ -64,7 +64,7 @@ def unpack(count: int, payload: bytes, pages: int) -> tuple[array, memoryview]:
     return index, memoryview(payload)[count * 4:]
 
 
-def all_pages(pages: int) -> array:
+def all_pages(pages: int) -> array[int]:
     return array("I", range(pages))
 
 

@@ -37,7 +37,7 @@ def page_bytes_max() -> int:
     return 8 + 8 + pg.PAGE_BYTES
 
 
-def chosen(bitmap: bytes, index: array, memory: act.Memory) -> array:
+def chosen(bitmap: bytes, index: array[int], memory: act.Memory) -> array[int]:
     """Those of ``index`` whose positions are set in ``bitmap``; raises WireError if it is none of theirs."""
     pg.check_bitmap(bitmap, len(index))
     out = array("I", map(index.__getitem__, memory.bits_of(bitmap, len(index))))
@@ -46,7 +46,7 @@ def chosen(bitmap: bytes, index: array, memory: act.Memory) -> array:
     return out
 
 
-def hashes_of(payload: bytes, pages: int) -> array:
+def hashes_of(payload: bytes, pages: int) -> array[int]:
     """The hashes of all blocks of that many pages; raises WireError."""
     out = array("H")
     if len(payload) != out.itemsize * page_blocks() * pages:
@@ -55,11 +55,11 @@ def hashes_of(payload: bytes, pages: int) -> array:
     return out
 
 
-def pack(masks: array, hashes: array, blocks: bytes) -> bytes:
+def pack(masks: array[int], hashes: array[int], blocks: bytes) -> bytes:
     return b"".join((masks.tobytes(), hashes.tobytes(), blocks))
 
 
-def unpack(count: int, payload: bytes, memory: act.Memory) -> tuple[array, array, memoryview]:
+def unpack(count: int, payload: bytes, memory: act.Memory) -> tuple[array[int], array[int], memoryview]:
     """(masks, hashes of the pages, blocks); raises WireError unless it is exactly that."""
     masks, hashes, head = array("Q"), array("Q"), 8 * count
     if len(payload) < 2 * head:
@@ -74,7 +74,7 @@ def unpack(count: int, payload: bytes, memory: act.Memory) -> tuple[array, array
     return masks, hashes, memoryview(payload)[2 * head:]
 
 
-def without(wrong: array, index: array, data: bytes) -> tuple[array, bytes]:
+def without(wrong: array[int], index: array[int], data: bytes) -> tuple[array[int], bytes]:
     """Of pages and their contents what is not ``wrong``."""
     left_out, view = set(wrong), memoryview(data)
     kept = [n for n, page in enumerate(index) if page not in left_out]
@@ -82,7 +82,7 @@ def without(wrong: array, index: array, data: bytes) -> tuple[array, bytes]:
             b"".join(view[n * pg.PAGE_BYTES:(n + 1) * pg.PAGE_BYTES] for n in kept))
 
 
-def asked_again(payload: bytes, patched: array) -> array:
+def asked_again(payload: bytes, patched: array[int]) -> array[int]:
     """The pages that a secondary asks for whole; raises WireError unless each is one of ``patched``, named once."""
     out = array("I")
     if len(payload) % 4 or len(payload) > 4 * len(patched):

@@ -22,7 +22,7 @@ def sockets(config: Config) -> dict[str, str]:
 
 
 def command_line(config: Config, incoming: bool) -> list[str]:
-    """Arguments for the distribution's QEMU (design §4). No -daemonize: the parent is the supervisor."""
+    """Arguments for the distribution's QEMU (docs/ARCHITECTURE.md, "Driving QEMU"). No -daemonize: the parent is the supervisor."""
     paths = sockets(config)
     out = [
         config.qemu_binary, "-name", config.name,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One syncvm, from stop to loaded, on each side (paper §4.4; design §2, invariant 4). Sans-I/O.
+"""One syncvm, from stop to loaded, on each side (paper §4.4; docs/ARCHITECTURE.md, "syncvm"; invariant 4). Sans-I/O.
 
     leader     drain  stop ──bitmap──▶ hash ◀─hashes── compare ──pages, device state──▶ … ◀─staged── resume … ◀─applied
     secondary  drain  stop ◀─bitmap──▶ hash ──hashes──▶          staging buffer, verify ──staged──▶ apply, load ──applied──▶
@@ -370,7 +370,7 @@ class SecondarySyncvm:
         return [act.SendData(wire.BlockHashes(self.view, self.number, hashes.tobytes()))]
 
     def on_stage_end(self, m: wire.StageEnd) -> list:
-        """All is here and verified: acknowledge, and only then touch guest memory."""
+        """All is here and verified: the pages are applied, then the leader hears of it, then the device state is loaded."""
         if self.phase != STAGE:
             raise WireError(f"end of staging in phase {self.phase}")
         if not self._staging.on_end(m):
