@@ -2,7 +2,7 @@
 # One obvious way to do each thing. Needs a Debian 12 machine, root, and what requirements/debian.txt lists
 # (`make setup` installs it).
 PYTHON = .cache/venv/bin/python
-PYTEST = $(PYTHON) -m pytest -q -o faulthandler_timeout=300
+PYTEST = $(PYTHON) -m pytest -q
 RUN_TESTS = $(PYTHON) tools/run_tests.py
 STAMP = .cache/setup-$(shell cd requirements && cat debian.txt python.txt target-python.txt | sha256sum | cut -c1-16)
 BENCH_STAMP = $(STAMP)-bench
@@ -16,7 +16,7 @@ help:
 	@echo "make test-list         the pieces of all that: what each stage proves, and what it costs"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
-	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, docs, changelog, licences"
+	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, mypy, docs, changelog, licences"
 	@echo "make docs | changelog  docs/reference/ from the documentation in modules and roles; CHANGELOG.rst from its fragments"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
@@ -159,5 +159,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services \
-        lint docs changelog clean
+.PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench \
+        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint docs changelog clean

@@ -11,7 +11,7 @@ SPARE_S = 120  # of that, kept back: for what comes after the last piece, and fo
 LANES = 2
 PYTHON = ".cache/venv/bin/python"
 STAGES = {
-    "gates": "all quality gates: ansible-lint, ansible-test sanity, docs, changelog, licences, ruff",
+    "gates": "all quality gates: ansible-lint, ansible-test sanity, mypy, ruff, docs, changelog, licences",
     "native": "the C library, its kernels alike to the bit, also under ASan and UBSan",
     "unit": "pure logic, bad input, the paper's claims in the simulator",
     "images": "the lab's base image, packages and guests can be made (first run only; cached)",
@@ -57,7 +57,7 @@ class Piece(NamedTuple):
 
 
 def pytest(*paths: str) -> tuple[str, ...]:
-    return (PYTHON, "-m", "pytest", "-q", "-o", "faulthandler_timeout=300", *paths)
+    return (PYTHON, "-m", "pytest", "-q", *paths)
 
 
 def _files(stage: str, core: Iterable[str], alone: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
