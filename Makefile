@@ -69,8 +69,9 @@ test-%: ready
 test-list: setup
 	@$(RUN_TESTS) --list
 
+# On all cores; the files of the simulator take longest, so they begin.
 test-unit: native
-	$(PYTEST) tests/unit tests/sim
+	$(PYTEST) -n auto --dist loadfile --no-loadscope-reorder tests/sim tests/unit
 
 # The core under a seed's faults. PYTHONHASHSEED: a trace is then the same to the letter.
 sim: setup

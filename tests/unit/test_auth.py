@@ -9,11 +9,11 @@ import pytest
 from cluster import MEMBERS, settings
 from hypothesis import given
 from hypothesis import strategies as st
-from plover import auth, wire
+from plover import auth, peers, wire
 from plover.config import Config
 from plover.errors import ConfigError, WireError
 from plover.peers import PeerLinks
-from test_peers import TAG, free_port, hello, sent, until
+from test_peers import TAG, closed, free_port, hello, sent, until
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -43,6 +43,16 @@ async def linked(tmp_path, ours, theirs):
     return primary, witness
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(peers, "RETRY_S", 0.01)
+
+
+async def refused(caplog, times=4):
+    """Wait until links were refused so often: the dialler came back, and fared no better."""
+    await until(lambda: caplog.text.count("refused: ") >= times)
+
+
 async def end(*members):
     for member in members:
         await member.links.stop()
@@ -50,7 +60,7 @@ async def end(*members):
 
 @pytest.mark.parametrize(("ours", "theirs"), [
     ([A], [A]), ([A, B], [B, A]), ([B, A], [A, B]), ([A, B], [A]), ([A], [C, A, B])])
-def test_who_knows_one_anothers_secret_is_linked_and_heard(tmp_path, ours, theirs):
+def test_who_knows_one_anothers_secret_is_linked_and_heard(tmp_path, caplog, ours, theirs):
     async def run():
         primary, witness = await linked(tmp_path, ours, theirs)
         proved_by_each = ours[0] in theirs and theirs[0] in ours
@@ -61,7 +71,7 @@ def test_who_knows_one_anothers_secret_is_linked_and_heard(tmp_path, ours, their
             assert primary.links.authenticated() == {"witness": True}
             assert witness.links.authenticated() == {"primary": True}
         else:
-            await asyncio.sleep(0.3)
+            await refused(caplog)
             assert witness.links.authenticated() == {} or primary.links.authenticated() == {}
         await end(primary, witness)
     asyncio.run(run())
@@ -71,7 +81,7 @@ def test_who_knows_one_anothers_secret_is_linked_and_heard(tmp_path, ours, their
 def test_who_does_not_is_refused_for_good_and_told_why(tmp_path, caplog, ours, theirs):
     async def run():
         primary, witness = await linked(tmp_path, ours, theirs)
-        await asyncio.sleep(0.3)
+        await refused(caplog)
         assert (primary.up, witness.up) == ([], [])
         await end(primary, witness)
     asyncio.run(run())
@@ -96,14 +106,14 @@ def test_a_secret_is_rotated_in_three_rounds_and_every_new_link_succeeds(tmp_pat
     asyncio.run(run())
 
 
-def test_a_member_without_a_secret_is_let_in_only_while_it_is_open(tmp_path):
+def test_a_member_without_a_secret_is_let_in_only_while_it_is_open(tmp_path, caplog):
     async def run():
         port = free_port()
         witness = Member("witness", port, write(tmp_path / "witness", A))
         await witness.links.start()
         primary = PeerLinks(Config(settings("primary", port=port)), *[lambda *_: None] * 4)
         await primary.start()
-        await asyncio.sleep(0.3)
+        await refused(caplog)
         assert witness.up == []
         write(tmp_path / "witness", A, "open")
         await until(lambda: witness.up == [("primary", wire.CONTROL)])
@@ -114,22 +124,18 @@ def test_a_member_without_a_secret_is_let_in_only_while_it_is_open(tmp_path):
 
 
 async def answer(tmp_path, *messages, proof_of=None):
-    """What ``witness`` (secret A) lets happen to one who dials and says this: (its events, its messages)."""
+    """The ``witness`` (secret A) once it let in or closed the connection of one who dials and says this."""
     witness = Member("witness", free_port(), write(tmp_path / "witness", A))
     await witness.links.start()
     reader, writer = await asyncio.open_connection(MEMBERS["witness"]["address"], witness.links.config.port)
     out = b"".join(sent(message) for message in messages)
     writer.write(out)
-    back = b""
-    try:
-        while chunk := await asyncio.wait_for(reader.read(65_536), 1.0):
-            back += chunk
-            if proof_of and len(list(wire.Decoder(TAG).feed(back))) >= 1:
-                theirs = next(iter(wire.Decoder(TAG).feed(back))).payload
-                writer.write(sent(wire.Proof(proof_of(bytes(messages[0].payload), bytes(theirs)))))
-                proof_of = None
-    except (asyncio.TimeoutError, ConnectionResetError):
-        pass
+    if proof_of:
+        theirs = next(iter(wire.Decoder(TAG).feed(await reader.read(65_536)))).payload
+        writer.write(sent(wire.Proof(proof_of(bytes(messages[0].payload), bytes(theirs)))))
+    over = asyncio.ensure_future(closed(reader))
+    await until(lambda: witness.up or over.done())
+    over.cancel()
     writer.close()
     await witness.links.stop()
     return witness
@@ -142,7 +148,8 @@ NONCE = "0" * 32
     [hello()], [hello(nonce=NONCE)], [hello(nonce=NONCE), wire.TransferLeadership(9)], [hello(nonce=NONCE), wire.Proof(b"")],
     [hello(nonce=NONCE), wire.Proof(bytes(32))], [hello(nonce=7)], [hello(nonce="x" * 32)], [hello(nonce=[])],
     [hello(nonce=NONCE), wire.Proof(bytes(100_000))], [hello(nonce=NONCE), wire.PipeReady()]], ids=lambda m: str(len(m)))
-def test_without_a_good_proof_nothing_is_heard(tmp_path, messages):
+def test_without_a_good_proof_nothing_is_heard(tmp_path, monkeypatch, messages):
+    monkeypatch.setattr(peers, "HELLO_TIMEOUT_S", 0.2)  # who never gives a proof is closed then
     witness = asyncio.run(answer(tmp_path, *messages))
     assert (witness.up, witness.heard) == ([], [])
 

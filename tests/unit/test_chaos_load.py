@@ -85,7 +85,7 @@ def test_a_connection_that_breaks_leaves_one_unknown_and_is_made_anew(monkeypatc
 def test_what_is_no_answer_is_never_an_acknowledgement(monkeypatch, nonsense):
     server = Server()
     server.misbehave = lambda words: (nonsense if server.asked % 20 == 0 else None)
-    monkeypatch.setattr(load, "OP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(load, "OP_TIMEOUT_S", 0.05)
     recorder, lost = run(monkeypatch, server)
     seen = recorder.history(lost)
     assert seen.unknown > 3 and losses(seen) == []

@@ -43,6 +43,11 @@ class FakeDaemon:
         self._listener.close()
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(plover_client, "RETRY_S", 0.01)
+
+
 @pytest.fixture
 def daemon():
     """A factory; the folder's name is short, as a UNIX socket's path has at most 107 characters."""
@@ -96,7 +101,7 @@ def test_a_hung_daemon_is_not_waited_for_for_ever(tmp_path):
         listener.bind(f"{run_dir}/demo/ctl.sock")
         listener.listen()
         with pytest.raises(plover_client.ClientError, match="timed out"):
-            plover_client.ask("demo", "status", run_dir=run_dir, timeout_s=0.2)
+            plover_client.ask("demo", "status", run_dir=run_dir, timeout_s=0.1)
 
 
 def wait(fake, timeout_s):
@@ -125,9 +130,9 @@ def test_wait_gives_up_with_the_daemons_own_sentence(daemon):
 
 def test_wait_for_no_daemon_says_so(daemon, tmp_path):
     with pytest.raises(plover_client.NotYet, match="plover-replica@demo or plover-witness@demo running"):
-        plover_client.wait_until("demo", bool, 0.5, "protected", run_dir=str(tmp_path))
+        plover_client.wait_until("demo", bool, 0.1, "protected", run_dir=str(tmp_path))
 
 
 def test_a_daemon_that_says_no_is_quoted(daemon):
     with pytest.raises(plover_client.NotYet, match="8 watch already"):
-        wait(daemon({"ok": False, "error": "8 watch already; end one of them"}), 0.4)
+        wait(daemon({"ok": False, "error": "8 watch already; end one of them"}), 0.1)

@@ -208,22 +208,22 @@ def test_a_command_that_is_refused_or_answered_with_nonsense_is_a_qemu_error(fol
 
 
 def test_a_command_without_an_answer_is_given_up(folder, monkeypatch):
-    monkeypatch.setattr(qmp, "COMMAND_TIMEOUT_S", 0.1)
-    with pytest.raises(QemuError, match="QMP stop: no answer within 0.1 s"):
+    monkeypatch.setattr(qmp, "COMMAND_TIMEOUT_S", 0.05)
+    with pytest.raises(QemuError, match="QMP stop: no answer within 0.05 s"):
         with_qmp(folder, lambda q: q.execute("stop"), answer=lambda c: b"")
     Path(folder, "qmp").unlink()
-    with pytest.raises(QemuError, match="QMP x-colo-lost-heartbeat: no RESUME within 0.1 s"):
+    with pytest.raises(QemuError, match="QMP x-colo-lost-heartbeat: no RESUME within 0.05 s"):
         with_qmp(folder, lambda q: q.execute_and_wait("x-colo-lost-heartbeat", "RESUME"))
 
 
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0\r\n", b"{}\r\n", b"[]\r\n", b'{"QMP": 7}\r\n', b"\xff\r\n", b"7\r\n"])
 def test_who_does_not_greet_like_qemu_is_given_up_with_its_socket_named(folder, greeting):
-    with pytest.raises(QemuError, match=f"QEMU did not answer on {folder}/qmp within 0.1 s"):
-        with_qmp(folder, lambda q: q.execute("stop"), greeting=greeting, timeout_s=0.1)
+    with pytest.raises(QemuError, match=f"QEMU did not answer on {folder}/qmp within 0.05 s"):
+        with_qmp(folder, lambda q: q.execute("stop"), greeting=greeting, timeout_s=0.05)
 
 
 def test_a_socket_where_nobody_listens_is_given_up(folder):
     with pytest.raises(QemuError, match="did not answer"):
-        asyncio.run(Qmp.connect(f"{folder}/none", 0.1))
+        asyncio.run(Qmp.connect(f"{folder}/none", 0.05))
     with pytest.raises(OSError):
         peer_pid(f"{folder}/none")

@@ -93,7 +93,9 @@ def talk(folder, *lines, end=True):
             writer.write(b'{"cmd": "status"}\n')
             assert json.loads(await asyncio.wait_for(reader.readline(), 5.0))["ok"]
             writer.close()
-            await asyncio.sleep(0.01)
+            served = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not served or not (await asyncio.wait(served, timeout=5.0))[1]
+            await asyncio.sleep(0)  # what a task left behind is told a turn later
             assert unexpected == []
             return [json.loads(reply) for reply in out.splitlines()]
     return asyncio.run(run())

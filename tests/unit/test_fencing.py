@@ -6,6 +6,7 @@ The watchdog's adapter on a real device: tests/integration/test_watchdog.py.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -174,11 +175,15 @@ def test_a_child_that_left_the_session_holds_nothing_up(script):
 
 
 def test_it_is_bounded_and_what_it_started_ends_with_it(script, tmp_path):
+    held = tmp_path / "held"  # open for writing as long as anything lives that the agent started
+    os.mkfifo(held)
+    reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
     began = time.monotonic()
-    error = run(script(f"(sleep 3; touch {tmp_path}/late) & sleep 60"), timeout_s=0.3)
+    error = run(script(f"exec 9>{held}; echo two >&9; sleep 20 & sleep 20"), timeout_s=0.3)
     assert error.endswith("agent took longer than 300 ms (fence_timeout_ms)") and time.monotonic() - began < 2
-    time.sleep(3.2 - (time.monotonic() - began))
-    assert not (tmp_path / "late").exists()
+    os.set_blocking(reader, True)
+    with open(reader) as end:
+        assert end.read() == "two\n" and time.monotonic() - began < 10
 
 
 # --- settings ---

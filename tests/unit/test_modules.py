@@ -98,6 +98,8 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE", str(tmp_path))
     monkeypatch.setattr(plover_member, "CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr(plover_member, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(plover_client, "RETRY_S", 0.01)
     monkeypatch.setattr(plover_info, "BRIDGE_CONF", str(tmp_path / "bridge.conf"))
     with tempfile.TemporaryDirectory(prefix="plv") as run_dir:
         monkeypatch.setattr(plover_client, "RUN_DIR", run_dir)

@@ -249,7 +249,7 @@ def test_a_second_hello_closes_the_connection_and_goes_no_further(channel):
 
 
 def test_who_connects_and_says_nothing_is_closed(monkeypatch):
-    monkeypatch.setattr(peers, "HELLO_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(peers, "HELLO_TIMEOUT_S", 0.05)
 
     async def run():
         async with listening() as member:

@@ -33,6 +33,7 @@ class Operator:
 def folder(monkeypatch):
     monkeypatch.setattr(ctl_server, "WATCH_EVERY_S", 0.01)
     monkeypatch.setattr(ctl_server, "ALIVE_S", 0.05)
+    monkeypatch.setattr(plover_client, "RETRY_S", 0.01)
     with tempfile.TemporaryDirectory(prefix="plv") as path:
         yield Path(path)
 
@@ -203,11 +204,13 @@ def daemon(folder):
     out.end()
 
 
-def later(*steps):
-    """Do the steps one after the other, from another thread."""
+def later(operator, *steps):
+    """Do the steps one after the other, from another thread: each once the watcher was told of the one before."""
     def run():
         for step in steps:
-            time.sleep(0.1)
+            asked, end = operator.asked, time.monotonic() + 20.0
+            while operator.asked < asked + 2 and time.monotonic() < end:  # the first may have been asked before the step
+                time.sleep(0.002)
             step()
     thread = threading.Thread(target=run)
     thread.start()
@@ -221,7 +224,7 @@ def wait(folder, timeout_s=20.0, news=lambda status: None):
 
 def test_the_client_hears_of_what_it_waits_for(folder, daemon):
     said = []
-    thread = later(lambda: daemon.operator.status.update(sentence="filling: 40 %"),
+    thread = later(daemon.operator, lambda: daemon.operator.status.update(sentence="filling: 40 %"),
                    lambda: daemon.operator.status.update(service="protected"))
     assert wait(folder, news=lambda status: said.append((status["service"], status["sentence"])))["service"] == "protected"
     thread.join()
@@ -229,19 +232,22 @@ def test_the_client_hears_of_what_it_waits_for(folder, daemon):
 
 
 def test_a_restart_of_the_daemon_meanwhile_is_survived(folder, daemon):
-    thread = later(daemon.end, daemon.start, lambda: daemon.operator.status.update(service="protected"))
+    def restart():
+        daemon.end()
+        daemon.start()
+    thread = later(daemon.operator, restart, lambda: daemon.operator.status.update(service="protected"))
     assert wait(folder)["service"] == "protected"
     thread.join()
 
 
 def test_a_daemon_that_hangs_is_noticed(folder, daemon, monkeypatch):
-    monkeypatch.setattr(plover_client, "SILENCE_S", 0.3)
+    monkeypatch.setattr(plover_client, "SILENCE_S", 0.05)
 
     async def hang(request):
         await asyncio.sleep(60)
     daemon.operator.operator = hang
     with pytest.raises(plover_client.NotYet, match="The daemon says: .*timed out"):
-        wait(folder, timeout_s=1.0)
+        wait(folder, timeout_s=0.3)
 
 
 # --- ploverctl status --watch ---
@@ -254,7 +260,7 @@ def host(folder, daemon, monkeypatch):
 
 
 def test_ploverctl_shows_each_news_and_ends_as_the_service_was_last(host, capsys, monkeypatch):
-    thread = later(lambda: host.operator.status.update(service="protected", sentence="in sync"), host.end)
+    thread = later(host.operator, lambda: host.operator.status.update(service="protected", sentence="in sync"), host.end)
     assert ctl.main(["status", "--watch"]) == 2
     thread.join()
     shown = capsys.readouterr()
@@ -265,7 +271,7 @@ def test_ploverctl_shows_each_news_and_ends_as_the_service_was_last(host, capsys
 
 
 def test_ploverctl_gives_programs_a_line_of_json_for_each_news(host, capsys):
-    thread = later(lambda: host.operator.status.update(service="protected"), host.end)
+    thread = later(host.operator, lambda: host.operator.status.update(service="protected"), host.end)
     assert ctl.main(["status", "--watch", "-o", "json"]) == 2
     thread.join()
     rows = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
