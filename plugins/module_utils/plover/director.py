@@ -34,7 +34,7 @@ _SECONDARY_SAYS = (wire.Bitmap, wire.Hashes, wire.BlockHashes, wire.Resend, wire
 
 class Director:
     def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False) -> None:
-        """``adopted``: our daemon restarted, and the QEMU that led before still runs."""
+        """``adopted``: our daemon restarted, the QEMU that led before is still there, and its VM has been stopped."""
         self.config, self.memory, self.now, self.began = config, memory, now, now
         kinds = {m: v["kind"] for m, v in config.members.items()}
         self.consensus = Consensus(config.member, kinds, state, Timing.of(config), now)
@@ -52,6 +52,7 @@ class Director:
         if adopted:
             self.role = Leader(self, RUNNING, Guard(config.guard_bytes_max), 0)
             self.role.active = False
+            self.role.vm_stopped_by_us = True  # whatever the daemon before us had asked for: elected, we let it go on
             self.note_holder(True)
         else:
             self.role = Follower(self, "just started")
