@@ -240,7 +240,7 @@ class Director:
 
     def data(self, m: wire.Message) -> None:
         """A message on the data channel. Of another view or syncvm: late, and passed over."""
-        if m.view != self.consensus.view:
+        if m.view != self.consensus.view and not self._early(m):
             return
         leader = self.leading
         if isinstance(m, wire.LateInput):
@@ -250,6 +250,11 @@ class Director:
             self._data_to_leader(leader, m)
         elif isinstance(self.role, Follower):
             self._data_to_follower(self.role, m)
+
+    def _early(self, m: wire.Message) -> bool:
+        """A leader's first word may overtake the news that it leads: the two channels are not ordered."""
+        return isinstance(m, wire.Bitmap) and m.view > self.consensus.view and isinstance(self.role, Follower) and \
+            self.role.filled
 
     def _data_to_leader(self, leader: Leader, m: wire.Message) -> None:
         if isinstance(m, wire.FillDone):
