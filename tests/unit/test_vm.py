@@ -37,7 +37,8 @@ def with_vm(fake, work, adopt=False):
     taken, broken, unexpected = [], [], []
 
     async def run():
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unexpected.append(context))  # the daemon's end
+        # What ends a daemon.
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unexpected.append(context))
         machine = Vm(config, taken.append, lambda why: None, broken.append)
         try:
             if adopt:

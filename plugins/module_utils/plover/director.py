@@ -432,6 +432,11 @@ class Director:
         if isinstance(self.role, Follower) and self._work(tag) is self.role.syncvm is not None:
             self.emit(*self.role.syncvm.blocks_hashed(hashes))
 
+    def vm_reset(self, tag: act.Tag) -> None:
+        work = self._work(tag)
+        if work:
+            self.emit(*work.vm_reset())
+
     def colo_loaded(self, tag: act.Tag) -> None:
         if self._work(tag) is None:
             return

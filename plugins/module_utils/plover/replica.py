@@ -343,8 +343,11 @@ class Replica(MemberDaemon):
             await vm.colo_stop()
             async with self.memory.fetched():
                 self.answer("vm_stopped", action.tag)
+        elif isinstance(action, act.ResetVm):
+            await vm.reset()
+            self.answer("vm_reset", action.tag)
         elif isinstance(action, act.ColoLoad):
-            await vm.colo_load(action.state, action.runs)
+            await vm.colo_load(action.state, action.runs, action.reset)
             self.answer("colo_loaded", action.tag)
         elif isinstance(action, act.AttachDisks):
             await vm.block.attach()

@@ -263,13 +263,21 @@ class Vm:
         await self._colo.stop()
         await self._take_last_output(last)
 
-    async def colo_load(self, state: bytes, runs: bool = True) -> None:
-        """Load a device state into the stopped VM; it runs on from there, or not."""
-        # A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this
-        # VM did on its own since the last load would stay: a card disabled while its guest booted was dead after a
-        # failover. The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone.
+    async def reset(self) -> None:
+        """All devices of the stopped VM, as a load needs it.
+
+        A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this VM
+        did on its own since the last load would stay: a card disabled while its guest booted was dead after a failover.
+        The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone, see
+        kernel_image.py.
+        """
         # A reset that the guest asked for just before its stop says RESET too; a load in front of ours would be undone.
         await self.qmp.execute_and_wait("system_reset", "RESET", reason="host-qmp-system-reset")
+
+    async def colo_load(self, state: bytes, runs: bool = True, reset: bool = True) -> None:
+        """Load a device state into the stopped VM; it runs on from there, or not."""
+        if reset:
+            await self.reset()
         self.monitor.disturb()
         await self._colo.load(state)
         if not runs:
