@@ -14,7 +14,6 @@ import json
 import os
 import pstats
 import signal
-import socket
 from pathlib import Path
 
 from plover import replica
@@ -66,15 +65,11 @@ class SocketVm(Vm):
         with open(self.config.ram_path, "wb") as file:
             file.truncate(self.config.guest_pages * 4096)
         self.pid, self.monitor, self.block = os.getpid(), Idle(), NoDisks()
-        self._net = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._net.setblocking(False)
-        self._net.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # as the real one
-        await self._loop.sock_connect(self._net, str(Path(self.config.run_dir).parent / SOCKET))
-        self._loop.add_reader(self._net.fileno(), self.read_output)
+        await self.network.connect(str(Path(self.config.run_dir).parent / SOCKET))
         return {"qemu_version": "none"}
 
     async def stop(self) -> None:
-        self.read_output()
+        self.network.read()
 
     colo_stop = stop
 
@@ -88,7 +83,9 @@ class SocketVm(Vm):
 
     async def feed_stream(self, stream: bytes) -> None: ...
 
-    async def colo_load(self, state: bytes, runs: bool = True) -> None: ...
+    async def reset(self) -> None: ...
+
+    async def colo_load(self, state: bytes, runs: bool = True, reset: bool = True) -> None: ...
 
     async def promote(self) -> None: ...
 

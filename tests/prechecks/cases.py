@@ -5,6 +5,8 @@ exactly one line, with the variable's name and the remedy. The pure function and
 from __future__ import annotations
 
 import copy
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -174,6 +176,8 @@ CASES = [
     Case("no kernel", vm(kernel=...), f"{AT}.kernel", "every VM needs it", "is missing"),
     Case("a kernel that is not there", vm(kernel="/no/such/vmlinuz"), f"{AT}.kernel", "give the path of the image",
          "/no/such/vmlinuz is not a file on this machine"),
+    Case("an uncompressed kernel", vm(kernel=os.path.realpath(sys.executable)), f"{AT}.kernel", "give the compressed kernel",
+         "is an ELF file (vmlinux)"),
     Case("a relative kernel", vm(kernel="images/vmlinuz"), f"{AT}.kernel", '"{{ inventory_dir }}/images/vmlinuz"',
          "is relative"),
     Case("an initrd that is not there", vm(initrd="/no/such/initrd"), f"{AT}.initrd", "give the path of the image"),

@@ -43,7 +43,7 @@ RESTART_S = 0.15  # systemd's RestartSec, shortened
 OPERATION_MS = {act.StopVm: (0.3, 2), act.ContVm: (0.1, 0.5), act.SaveDevice: (0.5, 3), act.CaptureStream: (5, 20),
                 act.FeedStream: (5, 20), act.ColoStop: (0.3, 3), act.ColoLoad: (1, 8), act.Promote: (1, 12),
                 act.OpenTracker: (0.1, 0.5), act.FetchDirty: (0.0, 0.02), act.AttachDisks: (1, 10),
-                act.DetachDisks: (0.2, 1), act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
+                act.ResetVm: (0.3, 2), act.DetachDisks: (0.2, 1), act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
 SCAN_MS = (1, 40)  # so much longer with tracking by scan, if dirty pages are asked for in the answer:
 SCANNED = (act.OpenTracker, act.FetchDirty, act.StopVm, act.ColoStop, act.CaptureStream)
 
@@ -515,6 +515,9 @@ class ReplicaMember(Member):
         self._run_vm(vm)
         self.call("colo_ready" if feed else "colo_loaded", action.tag)
 
+    def _reset(self, vm: Qemu, action: act.ResetVm) -> None:
+        self.call("vm_reset", action.tag)
+
     def _promote(self, vm: Qemu, action: act.Promote) -> None:
         if not vm.running and vm.stopped_as != vm.digest():
             self.world.ghost.fail(f"{self.name}: promoted with pages of two different moments")
@@ -585,7 +588,7 @@ class ReplicaMember(Member):
     _OPERATIONS = {act.StartQemu: _start, act.KillQemu: _killed, act.StopVm: _stop, act.ColoStop: _stop, act.ContVm: _cont,
                    act.SaveDevice: _save, act.CaptureStream: _capture, act.FeedStream: _load, act.ColoLoad: _load,
                    act.AttachDisks: _attach, act.DetachDisks: _detached, act.Promote: _promote, act.OpenTracker: _track,
-                   act.FetchDirty: _fetch}
+                   act.FetchDirty: _fetch, act.ResetVm: _reset}
 
     def _note_holder(self) -> None:
         running = self.vm is not None and isinstance(self.core.role, Leader) and self.core.role.vm == RUNNING

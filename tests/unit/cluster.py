@@ -213,7 +213,8 @@ class Node:
 
 ANSWERS = {act.Drain: "drained", act.StopVm: "vm_stopped", act.ColoStop: "vm_stopped", act.ColoLoad: "colo_loaded",
            act.FeedStream: "colo_ready", act.OpenTracker: "tracker_open", act.FetchDirty: "dirty_fetched",
-           act.Promote: "promoted", act.CopyDisks: "disks_copied", act.AttachDisks: "disks_attached"}
+           act.Promote: "promoted", act.CopyDisks: "disks_copied", act.AttachDisks: "disks_attached",
+           act.ResetVm: "vm_reset"}
 
 
 class Cluster:

@@ -77,11 +77,20 @@ class ColoStop(NamedTuple):
     tag: Tag
 
 
+class ResetVm(NamedTuple):
+    """Reset the devices of a secondary's VM that stands still; a ColoLoad follows -> vm_reset(tag)."""
+    tag: Tag
+
+
 class ColoLoad(NamedTuple):
-    """Load a device state; the VM runs on, or stands still if not ``runs`` -> colo_loaded(tag)."""
+    """Load a device state; the VM runs on, or stands still if not ``runs`` -> colo_loaded(tag).
+
+    ``reset``: its devices first, unless ResetVm has done so.
+    """
     tag: Tag
     state: bytes
     runs: bool = True
+    reset: bool = True
 
 
 class Promote(NamedTuple):

@@ -34,7 +34,7 @@ _SECONDARY_SAYS = (wire.Bitmap, wire.Hashes, wire.BlockHashes, wire.Resend, wire
 
 class Director:
     def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False) -> None:
-        """``adopted``: our daemon restarted, and the QEMU that led before still runs."""
+        """``adopted``: our daemon restarted, the QEMU that led before is still there, and its VM has been stopped."""
         self.config, self.memory, self.now, self.began = config, memory, now, now
         kinds = {m: v["kind"] for m, v in config.members.items()}
         self.consensus = Consensus(config.member, kinds, state, Timing.of(config), now)
@@ -52,6 +52,7 @@ class Director:
         if adopted:
             self.role = Leader(self, RUNNING, Guard(config.guard_bytes_max), 0)
             self.role.active = False
+            self.role.vm_stopped_by_us = True  # whatever the daemon before us had asked for: elected, we let it go on
             self.note_holder(True)
         else:
             self.role = Follower(self, "just started")
@@ -239,7 +240,7 @@ class Director:
 
     def data(self, m: wire.Message) -> None:
         """A message on the data channel. Of another view or syncvm: late, and passed over."""
-        if m.view != self.consensus.view:
+        if m.view != self.consensus.view and not self._early(m):
             return
         leader = self.leading
         if isinstance(m, wire.LateInput):
@@ -249,6 +250,11 @@ class Director:
             self._data_to_leader(leader, m)
         elif isinstance(self.role, Follower):
             self._data_to_follower(self.role, m)
+
+    def _early(self, m: wire.Message) -> bool:
+        """A leader's first word may overtake the news that it leads: the two channels are not ordered."""
+        return isinstance(m, wire.Bitmap) and m.view > self.consensus.view and isinstance(self.role, Follower) and \
+            self.role.filled
 
     def _data_to_leader(self, leader: Leader, m: wire.Message) -> None:
         if isinstance(m, wire.FillDone):
@@ -425,6 +431,11 @@ class Director:
     def blocks_hashed(self, tag: act.Tag, hashes: array) -> None:
         if isinstance(self.role, Follower) and self._work(tag) is self.role.syncvm is not None:
             self.emit(*self.role.syncvm.blocks_hashed(hashes))
+
+    def vm_reset(self, tag: act.Tag) -> None:
+        work = self._work(tag)
+        if work:
+            self.emit(*work.vm_reset())
 
     def colo_loaded(self, tag: act.Tag) -> None:
         if self._work(tag) is None:

@@ -33,6 +33,7 @@ class Follower:
         self.applied = 0
         self.fill: SecondaryFill | None = None
         self.syncvm: SecondarySyncvm | None = None
+        self._early: wire.Bitmap | None = None  # of a syncvm of the next view, while we finish the one before
         self.device = b""  # the last device state that was staged here, to tell what differs in the next
         self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
         self.drain = DrainLimit(self.config.syncvm_drain_ms_max / 1000)
@@ -110,6 +111,7 @@ class Follower:
 
     # ---- running beside the leader ----------------------------------------------------------------
     def advance(self) -> None:
+        self._take_early()
         while self.filled and self.applied < self.cons.commit_index and (
                 self.syncvm is None or self.syncvm.phase == sv.ORDERED):
             if self.applied < self.cons.log.base_index:
@@ -133,10 +135,23 @@ class Follower:
         self.guard.hold(frames, self.core.now)
 
     def on_bitmap(self, m: wire.Bitmap) -> None:
+        """The leader sends its bitmap once. It may come while we still load for the view before, or even have not heard of
+        its view: it is kept then, as without it that syncvm would hang, and cost the protection.
+        """
+        if m.view > self.cons.view or (self.syncvm is not None and m.view > self.syncvm.view):
+            self._early = m
+            return
         if self.syncvm is None and self.filled:
             self.syncvm = self._secondary_syncvm(m.view, m.number)
         if self.of_this_syncvm(m):
             self.core.emit(*self.syncvm.on_bitmap(m))
+
+    def _take_early(self) -> None:
+        """The bitmap that came too early, once its time is there."""
+        if self._early is not None and self.syncvm is None and self._early.view <= self.cons.view:
+            bitmap, self._early = self._early, None
+            if bitmap.view == self.cons.view:
+                self.on_bitmap(bitmap)
 
     def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> None:
         if self.of_this_syncvm(m):

@@ -22,6 +22,11 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def rest_bytes(self) -> int:
+        """Of a frame that has come in part."""
+        return len(self._rest)
+
     def feed(self, data: bytes) -> bytes:
         """All whole frames there are now. Raises QemuError on a length no frame has."""
         data = self._rest + data if self._rest else data

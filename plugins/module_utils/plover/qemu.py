@@ -8,7 +8,7 @@ import logging
 import os
 from pathlib import Path
 
-from . import disks, qemu_user
+from . import disks, kernel_image, qemu_user
 from .config import Config
 from .errors import QemuError
 
@@ -57,6 +57,7 @@ def prepare(config: Config, incoming: bool) -> None:
         path = getattr(config, key)
         if path and not os.access(path, os.R_OK):
             raise QemuError(f"{key}: {path} is missing or not readable on this host; the deploy play copies it")
+    kernel_image.check(config.guest_kernel)
     user = qemu_user.find(config)
     config.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
     config.ram_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

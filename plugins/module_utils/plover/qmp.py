@@ -12,7 +12,7 @@ from typing import Any
 from .errors import QemuError
 
 try:
-    from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
+    from qemu.qmp import ConnectError, EventListener, ExecInterruptedError, QMPClient, QMPError
 except ImportError:
     HAS_LIBRARY = False
 else:
@@ -58,12 +58,16 @@ class Qmp:
         except asyncio.TimeoutError:
             raise QemuError(f"QMP {command}: no answer within {COMMAND_TIMEOUT_S} s") from None
 
-    async def execute_and_wait(self, command: str, event: str) -> None:
-        """``command``, and then QEMU's ``event`` that says it has taken effect."""
+    async def execute_and_wait(self, command: str, event: str, **data: Any) -> None:
+        """``command``, and then QEMU's ``event`` that says it has taken effect: the one with this ``data``."""
+        async def come(listener: EventListener) -> None:
+            while not data.items() <= (await listener.get()).get("data", {}).items():
+                pass  # of something else, e.g. of what the guest did itself
+
         with self._client.listener(event) as listener:
             await self.execute(command)
             try:
-                await asyncio.wait_for(listener.get(), COMMAND_TIMEOUT_S)
+                await asyncio.wait_for(come(listener), COMMAND_TIMEOUT_S)
             except asyncio.TimeoutError:
                 raise QemuError(f"QMP {command}: no {event} within {COMMAND_TIMEOUT_S} s") from None
 

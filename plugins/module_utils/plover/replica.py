@@ -95,14 +95,14 @@ class Replica(MemberDaemon):
         self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted)
         self.go_one_sided(self.core.consensus)
         if adopted:
-            self.vm = Vm(self.config, self._on_output, self._on_vm_exit)
+            self.vm = self._new_vm()
             self.core.facts = await self.vm.adopt()
             self.disk_work.watch(self.vm)
             await self._map_memory()
             log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
             self.watchdog.arm()  # it still is, if the daemon before us armed it
         elif running_qemu(self.config):
-            await Vm(self.config, self._on_output, self._on_vm_exit).kill()
+            await self._new_vm().kill()
         if not adopted:
             self.watchdog.check()
         await self.links.start()
@@ -208,6 +208,9 @@ class Replica(MemberDaemon):
         self.at().output(run)
         self.run()
 
+    def _new_vm(self) -> Vm:
+        return Vm(self.config, self._on_output, self._on_vm_exit, lambda why: self.answer("failed", None, why))
+
     def _on_vm_exit(self, why: str) -> None:
         self.vm = None
         self._unmap_memory()
@@ -280,7 +283,7 @@ class Replica(MemberDaemon):
         while True:
             vm, action = await self._vm_work.get()
             if isinstance(action, act.StartQemu):
-                vm = self.vm = self.vm or Vm(self.config, self._on_output, self._on_vm_exit)
+                vm = self.vm = self.vm or self._new_vm()
             if vm is None:
                 continue
             self._vm_op = self.loop.create_task(self._vm_do(vm, action))
@@ -340,8 +343,11 @@ class Replica(MemberDaemon):
             await vm.colo_stop()
             async with self.memory.fetched():
                 self.answer("vm_stopped", action.tag)
+        elif isinstance(action, act.ResetVm):
+            await vm.reset()
+            self.answer("vm_reset", action.tag)
         elif isinstance(action, act.ColoLoad):
-            await vm.colo_load(action.state, action.runs)
+            await vm.colo_load(action.state, action.runs, action.reset)
             self.answer("colo_loaded", action.tag)
         elif isinstance(action, act.AttachDisks):
             await vm.block.attach()

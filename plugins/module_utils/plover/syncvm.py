@@ -354,7 +354,7 @@ class SecondarySyncvm:
         after = self.phase == WAIT_AUDIT
         out: list = [act.SendData(wire.Hashes(self.view, self.number, after, hashes.tobytes()))]
         if after:
-            return out + self._load()
+            return out + self._load(reset=False)
         self.phase = STAGE
         return out
 
@@ -380,17 +380,21 @@ class SecondarySyncvm:
         self._staging.apply()
         if self._peer is not None and self._peer.audit:
             self.phase = WAIT_AUDIT
-            return out + [act.Hash(self.tag, self._index)]
+            return out + [act.ResetVm(self.tag)]
         return out + self._load()
+
+    def vm_reset(self) -> list:
+        """Of an audit: it looks at what the VM will run with, so also at what the reset in front of a load writes."""
+        return [act.Hash(self.tag, self._index)] if self.phase == WAIT_AUDIT else []
 
     @property
     def device(self) -> bytes:
         """The device state that was staged."""
         return self._staging.device
 
-    def _load(self) -> list:
+    def _load(self, reset: bool = True) -> list:
         self.phase = LOAD
-        return [act.ColoLoad(self.tag, self.device, runs=not self._whole)]
+        return [act.ColoLoad(self.tag, self.device, runs=not self._whole, reset=reset)]
 
     def abandon(self) -> None:
         """Given up before all was here. The VM stands still where it is, until the next syncvm."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,31 +16,32 @@ from .colo import ColoPeer, device_state
 from .config import Config
 from .disk_copy import DiskCopy
 from .errors import QemuError
-from .frames import FrameBuffer
 from .idle import IdleMonitor
 from .joining import DISK_COPY
+from .last_output import LastOutput
 from .qemu import DEVICE_STATE, START_TIMEOUT_S, prepare, sockets, supervisor
 from .qmp import Qmp, peer_pid
+from .vm_network import READ_BYTES, VmNetwork
 
-BACKLOG_BYTES_MAX = 4 << 20
-READ_BYTES = 64 << 10  # a larger read gets fresh memory from the kernel each time: 33 us for a small frame, not 4
-FULL_BYTES = 8 << 10  # a socket with less in it was not full: its buffer takes some 270 of the smallest frames
 STREAM_BYTES_MAX = 48 << 20
 CAPTURE_TIMEOUT_S = 15.0
 KILL_TIMEOUT_S = 10.0
+LAST_OUTPUT_S = 2.0  # a card's queue holds some MB at most, and the VM that fills it stands still
+ACCEPT_TURNS = 3  # of QEMU's main loop, in which it takes a new connection
+OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration that goes on
+EXIT_GRACE_S = 0.2  # a QEMU that ends closes its sockets first
 
 
 class Vm:
-    def __init__(self, config: Config, on_output: Callable[[bytes], None], on_exit: Callable[[str], None]) -> None:
-        self.config, self._on_output, self._on_exit = config, on_output, on_exit
+    def __init__(self, config: Config, on_output: Callable[[bytes], None], on_exit: Callable[[str], None],
+                 on_broken: Callable[[str], None]) -> None:
+        """``on_broken(why)``: QEMU runs, but nothing that it sends can be believed any more."""
+        self.config, self._on_output, self._on_exit, self._on_broken = config, on_output, on_exit, on_broken
         self._supervisor = supervisor(config)
         self._paths = sockets(config)
         self._loop = asyncio.get_running_loop()
-        self._frames = FrameBuffer()
-        self._backlog: deque[bytes] = deque()
-        self._backlog_bytes = self.dropped_bytes = 0
+        self.network = VmNetwork(on_output, self._network_broke)
         self._colo: ColoPeer | None = None
-        self._net: socket.socket | None = None
         self._pidfd = -1
         self.pid = 0
         self.monitor: IdleMonitor | None = None
@@ -55,6 +56,7 @@ class Vm:
         if not incoming:
             await asyncio.to_thread(self.disk_copy.forget)
         await self._supervisor.start()
+        await self._open()
         facts = await self._attach()
         if incoming and self.config.disks:
             facts[DISK_COPY] = {"held": await asyncio.to_thread(self.disk_copy.begin), "next": self.disk_copy.name}
@@ -65,21 +67,28 @@ class Vm:
         return facts
 
     async def adopt(self) -> dict:
-        """Take over a QEMU that ran before this daemon did."""
+        """Take over a QEMU that ran before this daemon did. Its VM stands still afterwards, until :meth:`cont`.
+
+        The daemon before us may have died after any command: the VM runs, or was stopped, or its devices are being captured.
+        """
+        await self._open()
+        await self.block.cut()  # a stop waits for the VM's writes, and they may wait for a secondary
+        await self._end_migration()
+        await self._step_in()
+        await self.qmp.execute("stop")
         return await self._attach()
 
-    async def _attach(self) -> dict:
+    async def _open(self) -> None:
         self.qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
         self.pid = self.qmp.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._exited)
-        self._net = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._net.setblocking(False)
-        self._net.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        await self._loop.sock_connect(self._net, self._paths["net"])
-        self.monitor = IdleMonitor(self.pid, self._net.fileno())
-        self._loop.add_reader(self._net.fileno(), self.read_output)
         self.block = BlockLayer(self.config, self.qmp)
+
+    async def _attach(self) -> dict:
+        """Connect to the VM's network; returns the facts."""
+        await self.network.connect(self._paths["net"])
+        self.monitor = IdleMonitor(self.pid, self.network.fileno())
         version = (await self.qmp.execute("query-version"))["qemu"]
         return {
             "qemu_version": "{major}.{minor}.{micro}".format(**version),
@@ -94,11 +103,7 @@ class Vm:
         self._on_exit("QEMU ended (see its unit's journal)")
 
     def _detach(self) -> None:
-        if self._net:
-            self._loop.remove_reader(self._net.fileno())
-            self._loop.remove_writer(self._net.fileno())
-            self._net.close()
-            self._net = None
+        self.network.close()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -121,75 +126,55 @@ class Vm:
 
     # ---- network ----------------------------------------------------------------------------------------
     def inject(self, payload: bytes) -> None:
-        """Feed wrapped frames; never blocks. What a stuck VM does not take is dropped, bounded, whole entries."""
-        if self._net is None:
-            return
-        self.monitor.disturb()
-        if self._backlog:
-            if self._backlog_bytes + len(payload) > BACKLOG_BYTES_MAX:
-                self.dropped_bytes += len(payload)
-                return
-            self._backlog.append(payload)
-            self._backlog_bytes += len(payload)
-            return
-        rest = self._send(payload)
-        if rest:
-            self._backlog.append(rest)
-            self._backlog_bytes += len(rest)
-            self._loop.add_writer(self._net.fileno(), self._flush_backlog)
+        """Feed wrapped frames; never blocks."""
+        if self.network.fileno() >= 0:
+            self.monitor.disturb()
+        self.network.inject(payload)
 
-    def _send(self, payload: bytes) -> bytes:
-        """Returns what the socket did not take."""
-        try:
-            return payload[self._net.send(payload):]
-        except BlockingIOError:
-            return payload
-        except OSError:
-            return b""  # QEMU is going; its exit is noticed elsewhere
+    def _network_broke(self, why: str) -> None:
+        self._loop.call_later(EXIT_GRACE_S, self._tell_broken, why)
 
-    def _flush_backlog(self) -> None:
-        while self._backlog:
-            head = self._backlog.popleft()
-            self._backlog_bytes -= len(head)
-            rest = self._send(head)
-            if rest:
-                self._backlog.appendleft(rest)
-                self._backlog_bytes += len(rest)
-                return
-        self._loop.remove_writer(self._net.fileno())
+    def _tell_broken(self, why: str) -> None:
+        if self._pidfd >= 0 and self.network.broken:  # else QEMU has ended, or the VM has been let go on with another
+            self._on_broken(why)
 
-    async def _take_last_output(self) -> None:
-        """After a stop: all output, also what QEMU could not write yet.
-
-        A full socket leaves a frame waiting in QEMU, and behind it more in the card's queue. They go out as we read, stopped
-        VM or not, and each changes the queue in guest memory and the device's state (hw/net/virtio-net.c,
-        virtio_net_tx_complete): that must be over before either is copied. A QMP answer tells that QEMU's loop went round.
-        """
-        while self.read_output() >= FULL_BYTES:
+    async def _take_last_output(self, last: LastOutput) -> None:
+        """All output of the VM that has just been stopped, also what QEMU could not write yet."""
+        end = self._loop.time() + LAST_OUTPUT_S
+        self.network.read()
+        await self.qmp.execute("query-status")
+        self.network.read()
+        while not last.over(self.network.taken_bytes):
+            if self._loop.time() > end:
+                raise QemuError(f"QEMU still sends {LAST_OUTPUT_S} s after its VM was stopped: memory is not at rest")
             await self.qmp.execute("query-status")
+            self.network.read()
+        if self.network.half_frame_bytes:
+            self.network.give_up(f"QEMU stopped its VM after {self.network.half_frame_bytes} bytes of a frame and threw the "
+                                 "rest away: its network socket is out of step")
+        if self.network.broken:
+            raise QemuError(self.network.broken)
 
-    def read_output(self) -> int:
-        """Take all output that is there now; how many bytes it was."""
-        taken = 0
-        while self._net is not None:
-            try:
-                data = self._net.recv(READ_BYTES)
-            except BlockingIOError:
-                break
-            except OSError:
-                data = b""
-            if not data:
-                self._loop.remove_reader(self._net.fileno())
-                break
-            taken += len(data)
-            run = self._frames.feed(data)
-            if run:
-                self._on_output(run)
-        return taken
+    async def _step_in(self) -> None:
+        """Make QEMU begin its next connection with a whole frame; what its VM sends meanwhile is lost, as on any wire.
+
+        Of a frame that was sent in part QEMU sends the rest to whoever connects next (net/stream.c: send_index outlives the
+        connection). A write that fails makes it forget. So here is a reader that takes nothing, and a frame for it: the one
+        that waits, if the VM runs and stops, or else an announcement.
+        """
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf, contextlib.suppress(QemuError):
+            deaf.setblocking(False)
+            await self._loop.sock_connect(deaf, self._paths["net"])
+            deaf.shutdown(socket.SHUT_RD)
+            for _turn in range(ACCEPT_TURNS):
+                await self.qmp.execute("query-status")
+            await self.qmp.execute("cont")
+            await self.qmp.execute("announce-self", initial=1, max=1, rounds=1, step=0)
+            await self.qmp.execute("stop")
 
     async def rests(self, limit_s: float) -> bool:
         """Wait, bounded, until the input is consumed and the VM is idle (paper §5.1). True if it is."""
-        return await self.monitor.wait(limit_s) and not self._backlog
+        return await self.monitor.wait(limit_s) and not self.network.has_backlog
 
     async def drain(self, limit_s: float) -> None:
         """The same; at once if it was idle and got no input since."""
@@ -198,10 +183,17 @@ class Vm:
 
     # ---- the ordinary VM ----------------------------------------------------------------------------------
     async def stop(self) -> None:
+        last = LastOutput(self.network.taken_bytes)
         await self.qmp.execute("stop")
-        await self._take_last_output()
+        await self._take_last_output(last)
 
     async def cont(self) -> None:
+        if self.network.broken:  # only the only copy of a VM is asked to go on all the same
+            await self._step_in()
+            self.network = VmNetwork(self._on_output, self._network_broke, self.network.dropped_bytes)
+            await self.network.connect(self._paths["net"])
+            self.monitor.close()
+            self.monitor = IdleMonitor(self.pid, self.network.fileno())
         await self.qmp.execute("cont")
 
     async def save_device(self) -> bytes:
@@ -240,6 +232,17 @@ class Vm:
             raise QemuError(f"device stream over {STREAM_BYTES_MAX} bytes; is guest RAM not shared?")
         return stream
 
+    async def _end_migration(self) -> None:
+        """Of a daemon before us: its end would stop the VM again."""
+        for _try in range(200):
+            stands = (await self.qmp.execute("query-status"))["status"]
+            status = (await self.qmp.execute("query-migrate")).get("status")
+            if stands != "finish-migrate" and (stands == "running" or status not in OUTGOING):
+                return
+            await self.qmp.execute("migrate_cancel")
+            await asyncio.sleep(0.005)
+        raise QemuError("a capture of the VM's devices, begun by the daemon before this one, does not end")
+
     async def _migration_ended(self) -> None:
         for _try in range(200):
             info = await self.qmp.execute("query-migrate")
@@ -256,19 +259,29 @@ class Vm:
         await self._colo.feed(stream)
 
     async def colo_stop(self) -> None:
+        last = LastOutput(self.network.taken_bytes)
         await self._colo.stop()
-        await self._take_last_output()
+        await self._take_last_output(last)
 
-    async def colo_load(self, state: bytes, runs: bool = True) -> None:
+    async def reset(self) -> None:
+        """All devices of the stopped VM, as a load needs it.
+
+        A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this VM
+        did on its own since the last load would stay: a card disabled while its guest booted was dead after a failover.
+        The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone, see
+        kernel_image.py.
+        """
+        # A reset that the guest asked for just before its stop says RESET too; a load in front of ours would be undone.
+        await self.qmp.execute_and_wait("system_reset", "RESET", reason="host-qmp-system-reset")
+
+    async def colo_load(self, state: bytes, runs: bool = True, reset: bool = True) -> None:
         """Load a device state into the stopped VM; it runs on from there, or not."""
-        # A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this
-        # VM did on its own since the last load would stay: a card disabled while its guest booted was dead after a
-        # failover. The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone.
-        await self.qmp.execute_and_wait("system_reset", "RESET")
+        if reset:
+            await self.reset()
         self.monitor.disturb()
         await self._colo.load(state)
         if not runs:
-            await self.qmp.execute("stop")
+            await self.stop()
 
     async def promote(self) -> None:
         """Leave the loop; the VM runs on as an ordinary one."""
@@ -276,7 +289,8 @@ class Vm:
             await self.block.end_export()
             await asyncio.to_thread(self.disk_copy.forget)
         # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
-        # early means the time before. The RESUME of that start is the end of it.
+        # early means the time before. The RESUME of that start is the end of it; one of a load may still be on its way.
+        await self.qmp.execute("query-status")
         await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
         if self._colo:
             self._colo.close()

@@ -6,6 +6,7 @@ import re
 
 from ..plover import config
 from ..plover.errors import ConfigError
+from ..plover.kernel_image import ELF
 from .disks import problems as disk_problems
 from .known import (
     GROUP,
@@ -63,6 +64,9 @@ def problems(at, vm, hosts, groups, head):
                 out.append(f"{at}.{key}: {unplaced(vm[key])}")
             elif head(vm[key]) is None:
                 out.append(f"{at}.{key}: {vm[key]} is not a file on this machine; give the path of the image")
+            elif key == "kernel" and head(vm[key])[:4] == ELF:
+                out.append(f"{at}.{key}: {vm[key]} is an ELF file (vmlinux), parts of which QEMU would write over the VM's "
+                           "memory at each syncvm; give the compressed kernel (vmlinuz, bzImage)")
     if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
         out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
     return out + disk_problems(at, vm, head)
