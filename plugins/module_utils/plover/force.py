@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import cold_start
 from .errors import InvariantViolation
 from .outputs import LEADER
 
@@ -50,7 +51,7 @@ def _what_is_lost(core: Director) -> str:
     cons, me = core.consensus, core.config.member
     in_sync, lost = cons.record.in_sync, "All that clients were told after this host's last syncvm is lost"
     if core.cold and not core.holds_state:
-        return "THE VM IS BOOTED AFRESH: what was in its memory is lost."
+        return " ".join(cold_start.price(core))
     if in_sync and me not in in_sync:
         return f"TIME GOES BACK: this host is not in the recorded in-sync set ({', '.join(sorted(in_sync))}). {lost}."
     if cons.role == LEADER or in_sync == {me}:

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable
 
 from . import actions as act
-from . import force, wire
+from . import cold_start, force, wire
 from .config import Config
 from .ctl_server import ControlServer
 from .daemon import run_daemon
@@ -92,12 +92,14 @@ class Replica(MemberDaemon):
 
     async def setup(self) -> None:
         adopted = self.holder.alive(running_qemu(self.config))
-        self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted)
+        marks = self.disk_work.marks.read()
+        self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted, marks)
         self.go_one_sided(self.core.consensus)
         if adopted:
-            self.vm = Vm(self.config, self._on_output, self._on_vm_exit)
+            self.vm = Vm(self.config, self._on_output, self._on_vm_exit, self.disk_work.marks)
             self.core.facts = await self.vm.adopt()
             self.disk_work.watch(self.vm)
+            self.disk_work.adopted(self.vm)
             await self._map_memory()
             log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
             self.watchdog.arm()  # it still is, if the daemon before us armed it
@@ -210,6 +212,7 @@ class Replica(MemberDaemon):
 
     def _on_vm_exit(self, why: str) -> None:
         self.vm = None
+        self.disk_work.close()
         self._unmap_memory()
         self._note_holder()
         self.at().qemu_exited(why)
@@ -264,6 +267,7 @@ class Replica(MemberDaemon):
 
     def _kill_qemu(self, action: act.KillQemu) -> None:
         vm, self.vm = self.vm, None
+        self.disk_work.close()
         self._note_holder()
         if self._vm_op and not self._reaping:
             self._vm_op.cancel()
@@ -280,7 +284,7 @@ class Replica(MemberDaemon):
         while True:
             vm, action = await self._vm_work.get()
             if isinstance(action, act.StartQemu):
-                vm = self.vm = self.vm or Vm(self.config, self._on_output, self._on_vm_exit)
+                vm = self.vm = self.vm or Vm(self.config, self._on_output, self._on_vm_exit, self.disk_work.marks)
             if vm is None:
                 continue
             self._vm_op = self.loop.create_task(self._vm_do(vm, action))
@@ -295,10 +299,13 @@ class Replica(MemberDaemon):
                 log.error("%s: %s", type(action).__name__, error)
                 self.answer("failed", getattr(action, "tag", None), str(error))
             self._note_holder()
+            self.disk_work.tell_marks()
 
     async def _vm_do(self, vm: Vm, action: object) -> None:
         if isinstance(action, act.StartQemu):
-            facts = await vm.start(action.incoming)
+            facts = await vm.start(action.incoming, self.core.consensus.view)
+            if action.incoming:
+                await self.disk_work.wait_for_copy(vm)
             await self._map_memory()
             self.disk_work.watch(vm)
             self.answer("qemu_ready", facts)
@@ -349,7 +356,8 @@ class Replica(MemberDaemon):
         elif isinstance(action, act.DetachDisks):
             await vm.block.detach()
         elif isinstance(action, act.Promote):
-            await vm.promote()
+            await vm.promote(self.core.consensus.view)
+            self.disk_work.promoted(vm)
             self.answer("promoted")
         else:
             raise QemuError(f"no way to do {type(action).__name__}")
@@ -436,8 +444,11 @@ class Replica(MemberDaemon):
             return await self._wait_for(command)
         if command in ("failover-price", "failover-force"):
             return self._force(command)
+        if command == "cold-start-price":
+            error = cold_start.refusal(self.at(), forced=True)
+            return {"error": error} if error else {"price": cold_start.price(self.core)}
         if command == "cold-start":
-            error = self.at().cold_start()
+            error = self.at().cold_start(request.get("force") is True)
             self.run()
             return {"error": error} if error else {"started": True}
         return {"error": f"unknown command {command!r}"}

@@ -15,6 +15,7 @@ from .block import BlockLayer
 from .colo import ColoPeer, device_state
 from .config import Config
 from .disk_copy import DiskCopy
+from .disk_marks import DiskMarks
 from .errors import QemuError
 from .frames import FrameBuffer
 from .idle import IdleMonitor
@@ -31,7 +32,8 @@ KILL_TIMEOUT_S = 10.0
 
 
 class Vm:
-    def __init__(self, config: Config, on_output: Callable[[bytes], None], on_exit: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, on_output: Callable[[bytes], None], on_exit: Callable[[str], None],
+                 marks: DiskMarks | None = None) -> None:
         self.config, self._on_output, self._on_exit = config, on_output, on_exit
         self._supervisor = supervisor(config)
         self._paths = sockets(config)
@@ -46,19 +48,21 @@ class Vm:
         self.monitor: IdleMonitor | None = None
         self.qmp: Qmp | None = None
         self.block: BlockLayer | None = None
-        self.disk_copy = DiskCopy(config)
+        self.disk_copy = DiskCopy(config, marks=marks)
 
     # ---- life -----------------------------------------------------------------------------------------
-    async def start(self, incoming: bool) -> dict:
-        """Start QEMU; returns the facts that must be equal on both replicas."""
+    async def start(self, incoming: bool, view: int = 0) -> dict:
+        """Start QEMU in ``view``; returns the facts that must be equal on both replicas.
+
+        A secondary's images are not exported yet: see disk_work.py.
+        """
         await asyncio.to_thread(prepare, self.config, incoming)
         if not incoming:
-            await asyncio.to_thread(self.disk_copy.forget)
+            await asyncio.to_thread(self.disk_copy.booted, view)
         await self._supervisor.start()
         facts = await self._attach()
         if incoming and self.config.disks:
             facts[DISK_COPY] = {"held": await asyncio.to_thread(self.disk_copy.begin), "next": self.disk_copy.name}
-            await self.block.export()
         if incoming:
             await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
             await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
@@ -66,7 +70,9 @@ class Vm:
 
     async def adopt(self) -> dict:
         """Take over a QEMU that ran before this daemon did."""
-        return await self._attach()
+        facts = await self._attach()
+        await asyncio.to_thread(self.disk_copy.hold)
+        return facts
 
     async def _attach(self) -> dict:
         self.qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
@@ -108,6 +114,7 @@ class Vm:
             self._colo = None
         if self.monitor:
             self.monitor.close()
+        self.disk_copy.close()
 
     async def kill(self) -> None:
         """End QEMU now, whoever started it, and wait until it is gone."""
@@ -270,11 +277,11 @@ class Vm:
         if not runs:
             await self.qmp.execute("stop")
 
-    async def promote(self) -> None:
-        """Leave the loop; the VM runs on as an ordinary one."""
+    async def promote(self, view: int = 0) -> None:
+        """Leave the loop; the VM runs on as an ordinary one, and its overlays are merged into its images."""
         if self.config.disks:
             await self.block.end_export()
-            await asyncio.to_thread(self.disk_copy.forget)
+            await asyncio.to_thread(self.disk_copy.promoted, view)
         # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
         # early means the time before. The RESUME of that start is the end of it.
         await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
