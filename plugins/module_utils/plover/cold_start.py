@@ -48,7 +48,8 @@ def price(core: Director) -> list[str]:
         out.append(f"THE DISK IS DAMAGED, unless you have restored it since: {torn}. The guest may find its file systems or "
                    "its data broken, at once or later. The other replica's disk is overwritten with it as soon as it joins.")
     if core.marks and not torn:
-        out += [f"disks[{n}] here is {mark}." for n, mark in enumerate(core.marks)]
+        out += [f"disks[{n}] here is {mark}. A higher view in the other replica's status means a newer disk."
+                for n, mark in enumerate(core.marks)]
     if _older(core):
         out.append(f"TIME GOES BACK: the last state was on {', '.join(in_sync)}. What was written to disk there since this "
                    "host was last in sync is lost: its disk is overwritten as soon as it joins. Run 'ploverctl failover "

@@ -73,10 +73,10 @@ async def knock(address: str, port: int, name: str) -> None:
     """The leader's side: returns once the secondary takes the copy ``name``. Raises QemuError."""
     try:
         await asyncio.wait_for(_knock(address, port, name), KNOCK_S_MAX)
+    except asyncio.TimeoutError:  # an OSError in some versions of Python
+        raise QemuError(f"disk_port {port} of {address}: no answer within {KNOCK_S_MAX:.0f} s") from None
     except (OSError, EOFError) as error:
         raise QemuError(f"disk_port {port} of {address}: no copy can begin there: {error}") from error
-    except asyncio.TimeoutError:
-        raise QemuError(f"disk_port {port} of {address}: no answer within {KNOCK_S_MAX:.0f} s") from None
 
 
 async def _knock(address: str, port: int, name: str) -> None:

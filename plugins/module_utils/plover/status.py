@@ -133,6 +133,9 @@ def _follower(core: Director) -> tuple[str, str]:
     if not heard and core.now - core.began < core.config.peer_timeout_ms / 1000:
         return "idle", "just started; listening for a leader"
     torn = why_torn(core.marks)
+    if not heard and core.cold:
+        return "idle", ("asked to boot the VM afresh, and not elected yet: another member must be up and agree. If one is "
+                        "up, another host was in sync last: boot it there; if you cannot, see 'ploverctl failover --force'")
     if not heard and torn and (core.config.member in cons.record.in_sync or not cons.record.version):
         return "idle", (f"no leader is alive, and the VM must not be booted from here: {torn}. If no host holds its state, "
                         "boot it from another disk, or restore this one; 'ploverctl cold-start --force' says the price")
