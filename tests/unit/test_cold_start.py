@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cluster import Cluster
+from plover import actions as act
 from plover import ctl
 from plover.cold_start import price
 from plover.director import Director
@@ -152,7 +153,7 @@ def test_a_secondary_whose_disk_loses_the_copy_starts_over_less_and_less_often()
     for _ in range(4):
         cluster.run_until(cluster.protected, 30.0)
         node.done.clear()
-        node.core.at(cluster.now).copy_lost("Input/output error")
+        node.core.at(cluster.now).copy_lost(None, "Input/output error")
         node.pump()
         cluster.run(0.1)
         assert "this host's disks lost what was copied to them" in cluster["primary"].core.status()["sentence"]
@@ -166,9 +167,25 @@ def test_a_secondary_whose_disk_loses_the_copy_starts_over_less_and_less_often()
 def test_a_promoted_vm_whose_disk_lost_the_copy_hands_over_or_says_so():
     cluster = Cluster(disks=[DISK])
     cluster.run_until(cluster.protected)
-    cluster["primary"].core.at(cluster.now).copy_lost("Input/output error")
+    cluster["primary"].core.at(cluster.now).copy_lost(None, "Input/output error")
     cluster["primary"].pump()
     assert any("this host's image fails (disk: Input/output error" in text for text in cluster["primary"].reports)
+
+
+def test_a_host_whose_disk_lost_something_before_does_not_boot_the_vm():
+    cluster = Cluster(disks=[DISK])
+    node = cluster["primary"]
+
+    def do(action, good=node.do):
+        good(action)
+        if isinstance(action, act.StartQemu):
+            node.core.marks = (Mark(MISSED, 1),)
+            node.answers.clear()
+            node.answers.append(("copy_lost", None, "Input/output error"))
+    node.do = do
+    cluster.run(3.0)
+    assert cluster.leader() is None and node.done.count("StartQemu") == 1
+    assert "the VM must not be booted from here: disks[0] is torn: it missed a write" in sentence(cluster, "primary")
 
 
 # --- status and ploverctl ---

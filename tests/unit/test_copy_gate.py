@@ -57,7 +57,8 @@ def test_a_copy_begins_when_the_leader_knocks_and_is_let_in_when_all_is_ready():
     assert played(play, seconds=0.1) == ["begins", "ready"]
 
 
-@pytest.mark.parametrize("said", [b"b" * 32 + b"\n", b"x" * 10_000, NAME.encode() + b"x\n", b"\n", b"\0\0\0\3IHAVEOPT" + b"\0" * 9])
+@pytest.mark.parametrize("said", [b"b" * 32 + b"\n", b"x" * 10_000, NAME.encode() + b"x\n", b"\n",
+                                  b"\0\0\0\3IHAVEOPT" + b"\0" * 9])
 def test_who_does_not_know_the_copys_name_begins_nothing(said):
     async def play(port: int) -> None:
         reader, writer = await asyncio.open_connection(HOST, port)
@@ -137,6 +138,6 @@ def test_a_secondary_that_does_not_answer_is_not_waited_for_long(monkeypatch):
 
 def test_a_port_that_is_taken_is_told():
     async def run() -> None:
-        with socket.create_server((HOST, 0)) as taken, pytest.raises(QemuError, match="disk_port: cannot listen at 127.0.0.1"):
+        with socket.create_server((HOST, 0)) as taken, pytest.raises(QemuError, match="disk_port: cannot listen at"):
             await CopyGate(NAME, lambda: None).open(HOST, taken.getsockname()[1])
     asyncio.run(run())

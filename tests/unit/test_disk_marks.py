@@ -137,7 +137,7 @@ def filled(host: Host) -> None:
     """A secondary's image becomes the leader's of view 7."""
     marks = host.marks
     copy = DiskCopy(CONFIG, "boot", marks, host)
-    copy.begin()
+    copy.begin(7)
     copy.torn(7)
     host.tear()
     copy.write(7)

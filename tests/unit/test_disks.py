@@ -255,7 +255,7 @@ def test_a_leader_that_dies_while_the_images_are_compared_is_followed_at_once(cl
 def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
     config = config_of(tmp_path, 512, 512)
     copy = DiskCopy(config)
-    assert copy.begin() == []
+    assert copy.begin(7) == []
     copy.write(7)
     assert DiskCopy(config).read() == [copy.name]
     copy.booted(8)
@@ -271,8 +271,8 @@ def test_a_copy_that_was_under_way_counts_until_the_host_boots(tmp_path):
     config = config_of(tmp_path, 512)
     whole, broken, last = DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1")
     whole.write(7)
-    assert broken.begin() == [whole.name]
-    assert last.begin() == [whole.name, broken.name]
+    assert broken.begin(7) == [whole.name]
+    assert last.begin(7) == [whole.name, broken.name]
     assert DiskCopy(config, "boot-2").read() == [whole.name]
     last.write(7)
     assert DiskCopy(config, "boot-1").read() == [last.name]
@@ -282,7 +282,7 @@ def test_names_of_copies_do_not_pile_up(tmp_path):
     config = config_of(tmp_path, 512)
     made = [DiskCopy(config, "boot") for _ in range(9)]
     for copy in made:
-        copy.begin()
+        copy.begin(7)
     assert DiskCopy(config, "boot").read() == [copy.name for copy in made[-NAMES_MAX:]]
 
 
@@ -291,7 +291,7 @@ def test_what_qemu_keeps_in_memory_is_no_copy(tmp_path):
     config = Config(settings("primary", disks=[{"path": config.disk_list[0].path, "format": "qcow2"}],
                              state_dir=str(tmp_path / "state")))
     copy = DiskCopy(config)
-    copy.begin()
+    copy.begin(7)
     assert DiskCopy(config).read() == []
     copy.write(7)
     assert DiskCopy(config).read() == [copy.name]

@@ -172,8 +172,8 @@ def cold_start(config: Config, options: argparse.Namespace) -> int:
         complain("ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host "
                  "holds its state any more.")
         return 1
-    deed = {"cmd": "cold-start", **({"force": True} if options.force else {})}
-    reply = ask(config.run_path / "ctl.sock", deed if options.yes else {"cmd": "cold-start-price"})
+    deed = "cold-start-price" if not options.yes else "cold-start-force" if options.force else "cold-start"
+    reply = ask(config.run_path / "ctl.sock", {"cmd": deed})
     if not reply["ok"]:
         complain(f"ploverctl: {reply['error']}")
     elif options.yes:

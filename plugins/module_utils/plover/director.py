@@ -413,11 +413,13 @@ class Director:
         elif self.leading:
             self.leading.disk_failed(node, error)
 
-    def copy_lost(self, error: str) -> None:
-        """What was copied to our images did not get to the disk."""
+    def copy_lost(self, tag: act.Tag, error: str) -> None:
+        """Something that was written to our images did not get to the disk."""
         self.copies_failed += 1
         if isinstance(self.role, Follower):
             self.role.copy_lost(error)
+        elif self.role.vm == BOOTING:
+            self.failed(tag, error)
         elif self.leading:
             self.leading.disk_failed("disk", error)
 

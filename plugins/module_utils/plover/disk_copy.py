@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .config import Config
 from .disk_marks import INCOMPLETE, LIVE, MERGING, UNMARKED, WHOLE, DiskMarks
+from .errors import LostWritesError
 from .image_files import ImageFiles
 
 ATTRIBUTE = "user.plover.copy"  # on the file: another file that is put in its place has none
@@ -35,9 +36,14 @@ class DiskCopy:
         self._lock, self._over = threading.Lock(), False
         self.name = uuid.uuid4().hex
 
-    def hold(self) -> None:
-        """From now on no lost write is missed, whoever else asks for it."""
-        self._images.hold(disk.path for disk in self._disks)
+    def hold(self, view: int) -> None:
+        """From now on no lost write is missed, whoever else asks for it. Raises LostWritesError if one was, under the QEMU
+        before this one."""
+        try:
+            self._images.hold(disk.path for disk in self._disks)
+        except OSError as error:
+            self.spoiled(view)
+            raise LostWritesError(f"something that was written to the disks before this QEMU is lost: {error}") from error
 
     def read(self) -> list[str]:
         """Names of the copies that all images are."""
@@ -50,13 +56,13 @@ class DiskCopy:
             return []
         return self._images.get(path, ATTRIBUTE).split()
 
-    def begin(self) -> list[str]:
+    def begin(self, view: int) -> list[str]:
         """A copy may begin from now on. Returns what :meth:`read` does.
 
         An image that cannot carry a name (a block device) has none. One of qcow2 gets this one only at its end: what QEMU
         keeps of it in memory dies with QEMU.
         """
-        self.hold()
+        self.hold(view)
         held = self.read()
         for disk in self._disks:
             words = self._words(disk.path) + ([f"{self.name}@{self._boot}"] if disk.format == "raw" else [])
@@ -94,7 +100,7 @@ class DiskCopy:
 
     def booted(self, view: int) -> None:
         """Our own VM writes to the images from now on. Raises OSError."""
-        self.hold()
+        self.hold(view)
         with self._lock:
             self._over = True
             self._drop_names()
@@ -125,7 +131,3 @@ class DiskCopy:
         for disk in self._disks:
             with contextlib.suppress(OSError):  # the mark says that they do not count
                 self._images.drop(disk.path, ATTRIBUTE)
-
-    def close(self) -> None:
-        """QEMU is gone."""
-        self._images.release()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from . import actions as act
 from .copy_gate import CopyGate
+from .disk_copy import DiskCopy
 from .disk_marks import MERGING, DiskMarks
 from .disks import Disk, hash_blocks
 from .errors import QemuError
+from .image_files import ImageFiles
 from .joining import IN_SYNC
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ ERRORS = ("QUORUM_REPORT_BAD", "BLOCK_IO_ERROR")
 class DiskWork:
     def __init__(self, replica: Replica) -> None:
         self._replica, self._config = replica, replica.config
-        self.marks = DiskMarks(self._config)
+        self.marks, self._images = DiskMarks(self._config), ImageFiles()
         self._gate: CopyGate | None = None
         self._copying: asyncio.Task | None = None
         self._told_at = self._began = 0.0
@@ -38,6 +40,10 @@ class DiskWork:
         if self._config.disks:
             self._replica.spawn(self._watch(vm))
             self._replica.spawn(self._look_at_pressure(vm))
+
+    def new_copy(self) -> DiskCopy:
+        """For a new QEMU. What happened to the images under the one before it is known."""
+        return DiskCopy(self._config, marks=self.marks, images=self._images)
 
     # ---- a secondary's images ------------------------------------------------------------------------------------
     async def wait_for_copy(self, vm: Vm) -> None:
@@ -133,7 +139,7 @@ class DiskWork:
         except (QemuError, OSError) as error:
             if vm is self._replica.vm:
                 log.error("what was copied to this host's disks is lost, so all of it will be copied again: %s", error)
-                self._replica.answer("copy_lost", str(error))
+                self._replica.answer("copy_lost", None, str(error))
         finally:
             self.tell_marks()
 

@@ -20,9 +20,15 @@ class ImageFiles:
         self._held: dict[str, int] = {}
 
     def hold(self, paths: Iterable[str]) -> None:
-        self.release()
-        for path in paths:
-            self._held[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """What was held before is asked first. Raises OSError, and holds them anew then as well."""
+        paths = list(paths)
+        try:
+            for path in paths:
+                self.sync(path)
+        finally:
+            self.release()
+            for path in paths:
+                self._held[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def release(self) -> None:
         while self._held:

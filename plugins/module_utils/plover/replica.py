@@ -15,7 +15,7 @@ from .daemon import run_daemon
 from .director import Director
 from .disk_work import DiskWork
 from .durable import Store
-from .errors import InvariantViolation, NetworkError, PloverError, QemuError, RdmaError
+from .errors import InvariantViolation, LostWritesError, NetworkError, PloverError, QemuError, RdmaError
 from .fence_agent import fence, words
 from .frames import announcements, wrap
 from .holder import HolderNote
@@ -96,7 +96,7 @@ class Replica(MemberDaemon):
         self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted, marks)
         self.go_one_sided(self.core.consensus)
         if adopted:
-            self.vm = Vm(self.config, self._on_output, self._on_vm_exit, self.disk_work.marks)
+            self.vm = Vm(self.config, self._on_output, self._on_vm_exit, self.disk_work.new_copy())
             self.core.facts = await self.vm.adopt()
             self.disk_work.watch(self.vm)
             self.disk_work.adopted(self.vm)
@@ -284,7 +284,7 @@ class Replica(MemberDaemon):
         while True:
             vm, action = await self._vm_work.get()
             if isinstance(action, act.StartQemu):
-                vm = self.vm = self.vm or Vm(self.config, self._on_output, self._on_vm_exit, self.disk_work.marks)
+                vm = self.vm = self.vm or Vm(self.config, self._on_output, self._on_vm_exit, self.disk_work.new_copy())
             if vm is None:
                 continue
             self._vm_op = self.loop.create_task(self._vm_do(vm, action))
@@ -297,7 +297,8 @@ class Replica(MemberDaemon):
                 raise error
             if error is not None and (vm is self.vm or isinstance(action, act.StartQemu)):
                 log.error("%s: %s", type(action).__name__, error)
-                self.answer("failed", getattr(action, "tag", None), str(error))
+                event = "copy_lost" if isinstance(error, LostWritesError) else "failed"
+                self.answer(event, getattr(action, "tag", None), str(error))
             self._note_holder()
             self.disk_work.tell_marks()
 
@@ -447,8 +448,8 @@ class Replica(MemberDaemon):
         if command == "cold-start-price":
             error = cold_start.refusal(self.at(), forced=True)
             return {"error": error} if error else {"price": cold_start.price(self.core)}
-        if command == "cold-start":
-            error = self.at().cold_start(request.get("force") is True)
+        if command in ("cold-start", "cold-start-force"):
+            error = self.at().cold_start(command == "cold-start-force")
             self.run()
             return {"error": error} if error else {"started": True}
         return {"error": f"unknown command {command!r}"}

@@ -15,7 +15,6 @@ from .block import BlockLayer
 from .colo import ColoPeer, device_state
 from .config import Config
 from .disk_copy import DiskCopy
-from .disk_marks import DiskMarks
 from .errors import QemuError
 from .frames import FrameBuffer
 from .idle import IdleMonitor
@@ -33,7 +32,7 @@ KILL_TIMEOUT_S = 10.0
 
 class Vm:
     def __init__(self, config: Config, on_output: Callable[[bytes], None], on_exit: Callable[[str], None],
-                 marks: DiskMarks | None = None) -> None:
+                 disk_copy: DiskCopy | None = None) -> None:
         self.config, self._on_output, self._on_exit = config, on_output, on_exit
         self._supervisor = supervisor(config)
         self._paths = sockets(config)
@@ -48,7 +47,7 @@ class Vm:
         self.monitor: IdleMonitor | None = None
         self.qmp: Qmp | None = None
         self.block: BlockLayer | None = None
-        self.disk_copy = DiskCopy(config, marks=marks)
+        self.disk_copy = disk_copy or DiskCopy(config)
 
     # ---- life -----------------------------------------------------------------------------------------
     async def start(self, incoming: bool, view: int = 0) -> dict:
@@ -57,12 +56,11 @@ class Vm:
         A secondary's images are not exported yet: see disk_work.py.
         """
         await asyncio.to_thread(prepare, self.config, incoming)
-        if not incoming:
-            await asyncio.to_thread(self.disk_copy.booted, view)
+        held = await asyncio.to_thread(self.disk_copy.begin if incoming else self.disk_copy.booted, view)
         await self._supervisor.start()
         facts = await self._attach()
         if incoming and self.config.disks:
-            facts[DISK_COPY] = {"held": await asyncio.to_thread(self.disk_copy.begin), "next": self.disk_copy.name}
+            facts[DISK_COPY] = {"held": held, "next": self.disk_copy.name}
         if incoming:
             await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
             await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
@@ -70,9 +68,7 @@ class Vm:
 
     async def adopt(self) -> dict:
         """Take over a QEMU that ran before this daemon did."""
-        facts = await self._attach()
-        await asyncio.to_thread(self.disk_copy.hold)
-        return facts
+        return await self._attach()
 
     async def _attach(self) -> dict:
         self.qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
@@ -114,7 +110,6 @@ class Vm:
             self._colo = None
         if self.monitor:
             self.monitor.close()
-        self.disk_copy.close()
 
     async def kill(self) -> None:
         """End QEMU now, whoever started it, and wait until it is gone."""
