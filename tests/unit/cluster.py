@@ -15,6 +15,7 @@ from plover import wire
 from plover.config import Config
 from plover.consensus import Consensus
 from plover.director import Director
+from plover.disk_marks import LIVE, Mark
 from plover.durable import Durable
 from plover.frames import split
 from plover.outputs import Persist, Send
@@ -178,6 +179,8 @@ class Node:
         elif isinstance(action, act.StartQemu):
             self.memory.__init__()
             self.qemu, self.running = True, not action.incoming
+            if self.running:
+                self.core.marks = tuple(Mark(LIVE, self.consensus.view) for _mark in self.core.marks)
             later(("qemu_ready", self.cluster.facts))
         elif isinstance(action, act.KillQemu):
             self.qemu = False

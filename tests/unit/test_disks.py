@@ -81,7 +81,7 @@ def config_of(folder: Path, *sizes: int) -> Config:
     for n, size in enumerate(sizes):
         (folder / f"{n}.img").write_bytes(bytes(size))
     return Config(settings("primary", disks=[{"path": str(folder / f"{n}.img")} for n in range(len(sizes))],
-                           disk_overlay_dir=str(folder)))
+                           disk_overlay_dir=str(folder), state_dir=str(folder / "state")))
 
 
 def test_overlays_are_made_anew_and_as_long_as_the_image(tmp_path):
@@ -255,26 +255,26 @@ def test_a_leader_that_dies_while_the_images_are_compared_is_followed_at_once(cl
 def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
     config = config_of(tmp_path, 512, 512)
     copy = DiskCopy(config)
-    assert copy.begin() == []
-    copy.write()
+    assert copy.begin(7) == []
+    copy.write(7)
     assert DiskCopy(config).read() == [copy.name]
-    copy.forget()
+    copy.booted(8)
     assert DiskCopy(config).read() == []
-    copy.write()  # a thread that was still flushing the images
+    copy.write(7)  # a thread that was still flushing the images
     assert DiskCopy(config).read() == []
     other = DiskCopy(config)
-    other.write()
+    other.write(7)
     assert DiskCopy(config).read() == [other.name]
 
 
 def test_a_copy_that_was_under_way_counts_until_the_host_boots(tmp_path):
     config = config_of(tmp_path, 512)
     whole, broken, last = DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1")
-    whole.write()
-    assert broken.begin() == [whole.name]
-    assert last.begin() == [whole.name, broken.name]
+    whole.write(7)
+    assert broken.begin(7) == [whole.name]
+    assert last.begin(7) == [whole.name, broken.name]
     assert DiskCopy(config, "boot-2").read() == [whole.name]
-    last.write()
+    last.write(7)
     assert DiskCopy(config, "boot-1").read() == [last.name]
 
 
@@ -282,24 +282,25 @@ def test_names_of_copies_do_not_pile_up(tmp_path):
     config = config_of(tmp_path, 512)
     made = [DiskCopy(config, "boot") for _ in range(9)]
     for copy in made:
-        copy.begin()
+        copy.begin(7)
     assert DiskCopy(config, "boot").read() == [copy.name for copy in made[-NAMES_MAX:]]
 
 
 def test_what_qemu_keeps_in_memory_is_no_copy(tmp_path):
     config = config_of(tmp_path, 512)
-    config = Config(settings("primary", disks=[{"path": config.disk_list[0].path, "format": "qcow2"}]))
+    config = Config(settings("primary", disks=[{"path": config.disk_list[0].path, "format": "qcow2"}],
+                             state_dir=str(tmp_path / "state")))
     copy = DiskCopy(config)
-    copy.begin()
+    copy.begin(7)
     assert DiskCopy(config).read() == []
-    copy.write()
+    copy.write(7)
     assert DiskCopy(config).read() == [copy.name]
 
 
 def test_an_image_that_was_put_in_place_of_a_copy_is_none(tmp_path):
     config = config_of(tmp_path, 512, 512)
     copy = DiskCopy(config)
-    copy.write()
+    copy.write(7)
     (tmp_path / "1.img").unlink()
     assert DiskCopy(config).read() == []
     (tmp_path / "1.img").write_bytes(bytes(512))

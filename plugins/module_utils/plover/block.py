@@ -11,6 +11,7 @@ import asyncio
 from .block_copy import LOOK_S, BlockCopy, Progress
 from .block_graph import BlockGraph
 from .config import Config
+from .copy_gate import knock
 from .disks import Disk, overlay_path
 from .errors import QemuError
 from .qmp import Qmp
@@ -51,6 +52,11 @@ class BlockLayer:
         if answer.strip():
             raise QemuError(f"disk {disk.number} cannot be flushed: {answer.strip()[:200]}")
 
+    async def merging(self) -> bool:
+        """After a failover QEMU merges the overlays into the images by a job of its own: has it still to end?"""
+        overlays = {(disk.node("repl"), disk.node("active")) for disk in self._disks}
+        return bool(overlays & set(await self._graph.edges()))
+
     # ---- the leader ---------------------------------------------------------------------------------------------
     async def copy(self, address: str, held: tuple[str, ...], name: str, progress: Progress) -> None:
         """Make the images at ``address`` nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes.
@@ -59,6 +65,7 @@ class BlockLayer:
         """
         await self._own_overlays_gone(progress)
         await self.detach()
+        await knock(address, self._config.disk_port, name)
         for disk in self._disks:
             await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
                                     server={"type": "inet", **_endpoint(address, self._config.disk_port)},
@@ -113,9 +120,8 @@ class BlockLayer:
                     await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
 
     async def _own_overlays_gone(self, progress: Progress) -> None:
-        """After a failover QEMU merges the overlays into the image by a job of its own; it must have ended."""
-        overlays = {(disk.node("repl"), disk.node("active")) for disk in self._disks}
-        while overlays & set(await self._graph.edges()):
+        """What a failover began must have ended."""
+        while await self.merging():
             progress(0, 1)
             await asyncio.sleep(LOOK_S)
         nodes = await self._graph.names()

@@ -85,6 +85,9 @@ def show_status(reply: dict) -> None:
     say(f"  {reply['service']} for {history.duration(reply['since'])}{because}")
     if set(reply.get("fencing", {}).values()) - {"always", "off"}:
         say("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
+    for disk in reply.get("disks", []):
+        if disk["torn"]:
+            say(f"  {disk['path']} must not be booted: it is {disk['mark']}")
     rdma = reply.get("rdma")
     if rdma:
         whom = [f"{what} {', '.join(rdma[key])}" for what, key in (("writes to", "writes_to"), ("written by", "written_by"))
@@ -156,8 +159,28 @@ def failover(config: Config, options: argparse.Namespace) -> int:
         say(f"failover: this host leads view {reply['view']}, alone until another member acknowledges it")
         return 0
     else:
-        complain("\n".join(["The price of leading from this host:", *(f" - {text}" for text in reply["price"]),
-                            "Add --yes to pay it."]))
+        show_price("leading from this host", reply)
+    return 1
+
+
+def show_price(deed: str, reply: dict) -> None:
+    complain("\n".join([f"The price of {deed}:", *(f" - {text}" for text in reply["price"]), "Add --yes to pay it."]))
+
+
+def cold_start(config: Config, options: argparse.Namespace) -> int:
+    if not options.yes and not options.force:
+        complain("ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host "
+                 "holds its state any more.")
+        return 1
+    deed = "cold-start-price" if not options.yes else "cold-start-force" if options.force else "cold-start"
+    reply = ask(config.run_path / "ctl.sock", {"cmd": deed})
+    if not reply["ok"]:
+        complain(f"ploverctl: {reply['error']}")
+    elif options.yes:
+        say("cold-start: done")
+        return 0
+    else:
+        show_price("booting the VM afresh from this host's disks", reply)
     return 1
 
 
@@ -216,6 +239,7 @@ def parser() -> argparse.ArgumentParser:
                       help='with --address: settings rdma_*, as {"rdma_device": "mlx5_0"}, in place of the defaults')
     rdma.add_argument("-o", choices=("text", "json"), default="text", dest="format")
     cold = commands.add_parser("cold-start", help="boot the VM afresh after its state was lost on all hosts")
+    cold.add_argument("--force", action="store_true", help="although this host's disk is torn or older; tells the price")
     cold.add_argument("--yes", action="store_true", help="I know that the VM's memory is lost")
     cold.set_defaults(format="text")
     return out
@@ -230,10 +254,8 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         complain(f"ploverctl: {error}")
         return EXIT[DOWN]
-    if options.command == "cold-start" and not options.yes:
-        complain("ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host "
-                 "holds its state any more.")
-        return 1
+    if options.command == "cold-start":
+        return cold_start(config, options)
     if options.command == "history":
         return show_history(config, max(1, options.count), options.format == "json")
     if options.command == "failover":

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable
 
 from . import actions as act
-from . import wire
+from . import cold_start, wire
 from .chronicle import FAILOVER, FORCED, HANDED_OVER, SWITCHOVER, Chronicle, note_election
 from .config import Config
 from .consensus import Consensus
+from .disk_marks import Mark, why_torn
 from .durable import Durable
 from .errors import InvariantViolation, WireError
 from .fencing import Fencing
@@ -33,8 +34,10 @@ _SECONDARY_SAYS = (wire.Bitmap, wire.Hashes, wire.BlockHashes, wire.Resend, wire
 
 
 class Director:
-    def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False) -> None:
-        """``adopted``: our daemon restarted, the QEMU that led before is still there, and its VM has been stopped."""
+    def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False,
+                 marks: tuple[Mark, ...] = ()) -> None:
+        """``adopted``: our daemon restarted, the QEMU that led before is still there, and its VM has been stopped.
+        ``marks``: of this host's images."""
         self.config, self.memory, self.now, self.began = config, memory, now, now
         kinds = {m: v["kind"] for m, v in config.members.items()}
         self.consensus = Consensus(config.member, kinds, state, Timing.of(config), now)
@@ -45,6 +48,8 @@ class Director:
         self.recent: deque[tuple[float, Figures]] = deque(maxlen=RECENT_MAX)
         self.totals = dict.fromkeys(("syncvms", "dirty_pages", "divergent_pages", "bytes"), 0)
         self.cold = False
+        self.marks = marks
+        self.copies_failed = 0  # to our images, one after the other
         self._number = 0
         self._out: list = []
         self._stopped_for: act.Tag | None = None  # the last StopVm that no ContVm followed
@@ -103,7 +108,8 @@ class Director:
             self.totals[key] += getattr(figures, key)
 
     def _set_eligible(self) -> None:
-        first_boot = self.consensus.record.version == 0 and self.config.member == self.config.preferred_leader
+        first_boot = (self.consensus.record.version == 0 and self.config.member == self.config.preferred_leader
+                      and not why_torn(self.marks))
         self.consensus.eligible = self._holds_state or first_boot or self.cold
 
     @property
@@ -156,9 +162,9 @@ class Director:
             if self.role.finishing is not None:
                 return  # nothing is recorded until it is loaded: who handed over keeps its copy that long
             self.emit(act.Promote(("promote", self.consensus.view)))
-        elif self.consensus.record.version and not self.cold:
+        elif not self.cold and (self.consensus.record.version or why_torn(self.marks)):
             raise InvariantViolation(f"elected in view {self.consensus.view} without the VM's state, and nobody asked for a "
-                                     "cold start")
+                                     f"cold start. {why_torn(self.marks)}")
         else:
             self.report(f"elected in view {self.consensus.view} without a VM: booting it")
             self.cold = False
@@ -414,6 +420,16 @@ class Director:
         elif self.leading:
             self.leading.disk_failed(node, error)
 
+    def copy_lost(self, tag: act.Tag, error: str) -> None:
+        """Something that was written to our images did not get to the disk."""
+        self.copies_failed += 1
+        if isinstance(self.role, Follower):
+            self.role.copy_lost(error)
+        elif self.role.vm == BOOTING:
+            self.failed(tag, error)
+        elif self.leading:
+            self.leading.disk_failed("disk", error)
+
     def colo_ready(self, tag: act.Tag) -> None:
         if self._work(tag) and isinstance(self.role, Follower):
             self.role.colo_ready()
@@ -525,15 +541,11 @@ class Director:
             leader.audit_disks = leader.audit_disks or disks
             leader.maybe_syncvm()
 
-    def cold_start(self) -> str | None:
+    def cold_start(self, forced: bool = False) -> str | None:
         """The VM's state is lost on all hosts: boot it afresh. Returns why not, if so."""
-        if self.consensus.leader or self._holds_state:
-            return "refused: a leader or a copy of the VM's state exists"
-        if self.consensus.record.version and self.config.member not in self.consensus.record.in_sync:
-            return f"refused: the last state was on {sorted(self.consensus.record.in_sync)}; run this there"
-        self.cold = True
+        why_not = cold_start.start(self, forced)
         self._set_eligible()
-        return None
+        return why_not
 
     def status(self) -> dict:
         return describe(self)

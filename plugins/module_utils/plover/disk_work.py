@@ -8,8 +8,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from . import actions as act
-from .disks import hash_blocks
+from .copy_gate import CopyGate
+from .disk_copy import DiskCopy
+from .disk_marks import MERGING, DiskMarks
+from .disks import Disk, hash_blocks
 from .errors import QemuError
+from .image_files import ImageFiles
 from .joining import IN_SYNC
 
 if TYPE_CHECKING:
@@ -19,12 +23,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("plover")
 REPORT_S = 5.0
 PRESSURE_LOOK_S = 0.1
+MERGE_LOOK_S = 0.2
 ERRORS = ("QUORUM_REPORT_BAD", "BLOCK_IO_ERROR")
 
 
 class DiskWork:
     def __init__(self, replica: Replica) -> None:
         self._replica, self._config = replica, replica.config
+        self.marks, self._images = DiskMarks(self._config), ImageFiles()
+        self._gate: CopyGate | None = None
         self._copying: asyncio.Task | None = None
         self._told_at = self._began = 0.0
 
@@ -33,6 +40,63 @@ class DiskWork:
         if self._config.disks:
             self._replica.spawn(self._watch(vm))
             self._replica.spawn(self._look_at_pressure(vm))
+
+    def new_copy(self) -> DiskCopy:
+        """For a new QEMU. What happened to the images under the one before it is known."""
+        return DiskCopy(self._config, marks=self.marks, images=self._images)
+
+    # ---- a secondary's images ------------------------------------------------------------------------------------
+    async def wait_for_copy(self, vm: Vm) -> None:
+        """An empty secondary: its images are the leader's to write once it begins, and not before."""
+        if self._config.disks:
+            self.close()
+            self._gate = CopyGate(vm.disk_copy.name, lambda: self._take_copy(vm))
+            await self._gate.open(self._config.members[self._config.member]["address"], self._config.disk_port)
+
+    async def _take_copy(self, vm: Vm) -> None:
+        if vm is not self._replica.vm:
+            return
+        try:
+            await asyncio.to_thread(vm.disk_copy.torn, self._replica.core.consensus.view)
+            self.tell_marks()
+            await vm.block.export()
+        except (QemuError, OSError) as error:
+            self._replica.answer("disk_failed", "disk", f"no copy can begin: {error}")
+            raise
+
+    def promoted(self, vm: Vm) -> None:
+        """Until the overlays are merged into the images, these are of two moments."""
+        if self._config.disks:
+            self.tell_marks()
+            self._replica.spawn(self._merged(vm))
+
+    def adopted(self, vm: Vm) -> None:
+        """The daemon before us may have promoted it."""
+        if any(mark.state == MERGING for mark in self.marks.now):
+            self.promoted(vm)
+
+    async def _merged(self, vm: Vm) -> None:
+        view = self._replica.core.consensus.view
+        try:
+            while await vm.block.merging():
+                await asyncio.sleep(MERGE_LOOK_S)
+            for disk in self._config.disk_list:
+                await self._flush(vm, disk, view)
+            if await asyncio.to_thread(vm.disk_copy.merged, view):
+                log.info("disks: what was in the overlays is in the images, and on the disk")
+        except (QemuError, OSError) as error:
+            if vm is self._replica.vm:
+                log.error("disks: whether this host's images are whole is not known: %s", error)
+        finally:
+            self.tell_marks()
+
+    def close(self) -> None:
+        """QEMU is gone."""
+        if self._gate:
+            self._gate.close()
+
+    def tell_marks(self) -> None:
+        self._replica.core.marks = self.marks.now
 
     # ---- the copy ---------------------------------------------------------------------------------------------
     def copy(self, action: act.CopyDisks) -> None:
@@ -63,13 +127,29 @@ class DiskWork:
             self._replica.spawn(self._note_copy(vm))
 
     async def _note_copy(self, vm: Vm) -> None:
+        view = self._replica.core.consensus.view
         try:
             for disk in self._config.disk_list:
                 if disk.format != "raw":
-                    await vm.block.flush(disk)
-            await asyncio.to_thread(vm.disk_copy.write)
+                    await self._flush(vm, disk, view)
+            if not await asyncio.to_thread(vm.disk_copy.write, view):
+                log.warning("the copy of the disks is not noted, so it will be made anew next time: not all images are on "
+                            "file systems with extended attributes (user.plover.copy)")
+            self._replica.core.copies_failed = 0
         except (QemuError, OSError) as error:
-            log.warning("the copy of the disks is not noted, so it will be made anew next time: %s", error)
+            if vm is self._replica.vm:
+                log.error("what was copied to this host's disks is lost, so all of it will be copied again: %s", error)
+                self._replica.answer("copy_lost", None, str(error))
+        finally:
+            self.tell_marks()
+
+    async def _flush(self, vm: Vm, disk: Disk, view: int) -> None:
+        try:
+            await vm.block.flush(disk)
+        except QemuError:
+            if vm is self._replica.vm:  # else QEMU has ended, which is no error of the disk's
+                await asyncio.to_thread(vm.disk_copy.spoiled, view)
+            raise
 
     def _stop_copying(self) -> None:
         if self._copying:

@@ -7,6 +7,7 @@ PloverError
  ├── DurableStateError    the state on disk cannot be trusted or written
  ├── InvariantViolation   an invariant of docs/ARCHITECTURE.md would be broken: stop, never go on
  ├── QemuError            QEMU refused, vanished or answered nonsense
+ │    └── LostWritesError something that was written to this host's images did not get to the disk
  ├── NetworkError         a TAP, bridge or script failed
  ├── FencingError         the watchdog that the settings ask for does not work
  └── RdmaError            the RDMA library or a card refuses
@@ -36,6 +37,10 @@ class InvariantViolation(PloverError):
 
 class QemuError(PloverError):
     """QEMU refused a command, vanished or answered nonsense."""
+
+
+class LostWritesError(QemuError):
+    """What QEMU wrote to an image is lost, whatever later writes and flushes say."""
 
 
 class NetworkError(PloverError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .director import Director
 
 JOIN_RETRY_S = 0.3
-RESTART_S = 1.0
+RESTART_S, RESTART_S_MAX = 1.0, 60.0
 
 
 class Follower:
@@ -85,6 +85,11 @@ class Follower:
         self.core.emit(act.KillQemu(why))
         self.core.become_follower(why)
         self.core.role._start_at = self.core.now + RESTART_S
+
+    def copy_lost(self, error: str) -> None:
+        """The next one is of all blocks, so not at once where the last ones failed as well."""
+        self.reset(f"this host's disks lost what was copied to them: {error}", tell=True)
+        self.core.role._start_at = self.core.now + min(RESTART_S_MAX, RESTART_S * 2 ** min(self.core.copies_failed, 16))
 
     # ---- fill ---------------------------------------------------------------------------------------
     def qemu_ready(self) -> None:

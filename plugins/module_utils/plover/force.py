@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import cold_start
 from .errors import InvariantViolation
 from .outputs import LEADER
 
@@ -49,13 +50,16 @@ def price(core: Director) -> list[str]:
 def _what_is_lost(core: Director) -> str:
     cons, me = core.consensus, core.config.member
     in_sync, lost = cons.record.in_sync, "All that clients were told after this host's last syncvm is lost"
+    answers = any(cons.hears(other, core.now, core.config.peer_timeout_ms / 1000) for other in cons.others)
     if core.cold and not core.holds_state:
-        return "THE VM IS BOOTED AFRESH: what was in its memory is lost."
+        doubt = ("TIME MAY GO BACK: another member answers and yet does not elect this host, so another host's disk is most "
+                 "likely newer.")
+        return " ".join([*cold_start.price(core), *([doubt] if answers and me in in_sync else [])])
     if in_sync and me not in in_sync:
         return f"TIME GOES BACK: this host is not in the recorded in-sync set ({', '.join(sorted(in_sync))}). {lost}."
     if cons.role == LEADER or in_sync == {me}:
         return "Nothing that clients were told is lost, as far as this host knows: it led last, or was alone in sync."
-    if any(cons.hears(other, core.now, core.config.peer_timeout_ms / 1000) for other in cons.others):
+    if answers:
         return ("TIME MAY GO BACK: another member answers and yet does not elect this host, so it most likely knows that "
                 f"the last leader went on without it. {lost} then.")
     silent_s = core.now - cons.silent_since

@@ -7,6 +7,7 @@ import re
 
 from . import actions as act
 from . import wire
+from .disk_marks import why_no_source
 from .errors import WireError
 from .fill import LeaderFill
 
@@ -35,7 +36,7 @@ class Joining:
             if not isinstance(facts, dict) or facts.get("began") != self._joiner:
                 self.drop_peer(f"{self.peer} began anew during its fill")
             return
-        refusal = differences(self.core.facts, facts)
+        refusal = differences(self.core.facts, facts) or self._no_source()
         if refusal:
             self.peer_note = f"{self.peer} cannot join: {refusal}"
             self.core.report(self.peer_note)
@@ -48,6 +49,12 @@ class Joining:
         self.fill.held, self.fill.copy = copies(facts.get(DISK_COPY)) or (self.fill.held, self.fill.copy)
         self.core.report(f"re-protecting: filling {self.peer} while clients are served")
         self.core.emit(*self.fill.start(self.core.now))
+
+    def _no_source(self) -> str:
+        """Why nobody can be filled from here: it would overwrite blocks that are better than ours."""
+        why = why_no_source(self.core.marks)
+        return why and (f"{why}. Such a disk is never copied to another host. Shut the guest down and boot the VM from "
+                        "another disk: see 'Cold start' in docs/operations.md")
 
     def fill_stopped(self) -> None:
         self.vm_stopped_by_us = True

@@ -8,14 +8,14 @@ from array import array
 from collections.abc import Callable
 
 from . import actions as act
-from . import force, wire
+from . import cold_start, force, wire
 from .config import Config
 from .ctl_server import ControlServer
 from .daemon import run_daemon
 from .director import Director
 from .disk_work import DiskWork
 from .durable import Store
-from .errors import InvariantViolation, NetworkError, PloverError, QemuError, RdmaError
+from .errors import InvariantViolation, LostWritesError, NetworkError, PloverError, QemuError, RdmaError
 from .fence_agent import fence, words
 from .frames import announcements, wrap
 from .holder import HolderNote
@@ -92,12 +92,14 @@ class Replica(MemberDaemon):
 
     async def setup(self) -> None:
         adopted = self.holder.alive(running_qemu(self.config))
-        self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted)
+        marks = self.disk_work.marks.read()
+        self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted, marks)
         self.go_one_sided(self.core.consensus)
         if adopted:
             self.vm = self._new_vm()
             self.core.facts = await self.vm.adopt()
             self.disk_work.watch(self.vm)
+            self.disk_work.adopted(self.vm)
             await self._map_memory()
             log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
             self.watchdog.arm()  # it still is, if the daemon before us armed it
@@ -209,10 +211,12 @@ class Replica(MemberDaemon):
         self.run()
 
     def _new_vm(self) -> Vm:
-        return Vm(self.config, self._on_output, self._on_vm_exit, lambda why: self.answer("failed", None, why))
+        return Vm(self.config, self._on_output, self._on_vm_exit, lambda why: self.answer("failed", None, why),
+                  self.disk_work.new_copy())
 
     def _on_vm_exit(self, why: str) -> None:
         self.vm = None
+        self.disk_work.close()
         self._unmap_memory()
         self._note_holder()
         self.at().qemu_exited(why)
@@ -267,6 +271,7 @@ class Replica(MemberDaemon):
 
     def _kill_qemu(self, action: act.KillQemu) -> None:
         vm, self.vm = self.vm, None
+        self.disk_work.close()
         self._note_holder()
         if self._vm_op and not self._reaping:
             self._vm_op.cancel()
@@ -296,12 +301,16 @@ class Replica(MemberDaemon):
                 raise error
             if error is not None and (vm is self.vm or isinstance(action, act.StartQemu)):
                 log.error("%s: %s", type(action).__name__, error)
-                self.answer("failed", getattr(action, "tag", None), str(error))
+                event = "copy_lost" if isinstance(error, LostWritesError) else "failed"
+                self.answer(event, getattr(action, "tag", None), str(error))
             self._note_holder()
+            self.disk_work.tell_marks()
 
     async def _vm_do(self, vm: Vm, action: object) -> None:
         if isinstance(action, act.StartQemu):
-            facts = await vm.start(action.incoming)
+            facts = await vm.start(action.incoming, self.core.consensus.view)
+            if action.incoming:
+                await self.disk_work.wait_for_copy(vm)
             await self._map_memory()
             self.disk_work.watch(vm)
             self.answer("qemu_ready", facts)
@@ -355,7 +364,8 @@ class Replica(MemberDaemon):
         elif isinstance(action, act.DetachDisks):
             await vm.block.detach()
         elif isinstance(action, act.Promote):
-            await vm.promote()
+            await vm.promote(self.core.consensus.view)
+            self.disk_work.promoted(vm)
             self.answer("promoted")
         else:
             raise QemuError(f"no way to do {type(action).__name__}")
@@ -442,8 +452,11 @@ class Replica(MemberDaemon):
             return await self._wait_for(command)
         if command in ("failover-price", "failover-force"):
             return self._force(command)
-        if command == "cold-start":
-            error = self.at().cold_start()
+        if command == "cold-start-price":
+            error = cold_start.refusal(self.at(), forced=True)
+            return {"error": error} if error else {"price": cold_start.price(self.core)}
+        if command in ("cold-start", "cold-start-force"):
+            error = self.at().cold_start(command == "cold-start-force")
             self.run()
             return {"error": error} if error else {"started": True}
         return {"error": f"unknown command {command!r}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .disk_marks import why_torn
 from .figures import Figures
 from .leader import BOOTING, FILLING, IN_SYNC, PROMOTING, RUNNING, Leader
 
@@ -76,6 +77,9 @@ def describe(core: Director) -> dict[str, Any]:
                dirty_tracking=core.config.syncvm_dirty_tracking,
                budget=core.config.budget._asdict(), fencing={"views": "always", "agent": _agent(core)},
                versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
+    if core.marks:
+        out["disks"] = [{"path": disk.path, "state": mark.state, "view": mark.view, "torn": mark.torn, "mark": str(mark)}
+                        for disk, mark in zip(core.config.disk_list, core.marks)]
     if state != PROTECTED:
         out["reason"] = reason(core)  # of this moment: it may have changed since the mode did
     return out
@@ -128,6 +132,13 @@ def _follower(core: Director) -> tuple[str, str]:
         return "joining", f"being filled by {cons.leader}"
     if not heard and core.now - core.began < core.config.peer_timeout_ms / 1000:
         return "idle", "just started; listening for a leader"
+    torn = why_torn(core.marks)
+    if not heard and core.cold:
+        return "idle", ("asked to boot the VM afresh, and not elected yet: another member must be up and agree. If one is "
+                        "up, another host was in sync last: boot it there; if you cannot, see 'ploverctl failover --force'")
+    if not heard and torn and (core.config.member in cons.record.in_sync or not cons.record.version):
+        return "idle", (f"no leader is alive, and the VM must not be booted from here: {torn}. If no host holds its state, "
+                        "boot it from another disk, or restore this one; 'ploverctl cold-start --force' says the price")
     if not heard and cons.record.version and core.config.member in cons.record.in_sync:
         return "idle", ("the VM's state is lost here and no leader is alive; if no other host holds it, "
                         "'ploverctl cold-start --yes' boots the VM afresh")

@@ -34,7 +34,7 @@ EXIT_GRACE_S = 0.2  # a QEMU that ends closes its sockets first
 
 class Vm:
     def __init__(self, config: Config, on_output: Callable[[bytes], None], on_exit: Callable[[str], None],
-                 on_broken: Callable[[str], None]) -> None:
+                 on_broken: Callable[[str], None], disk_copy: DiskCopy | None = None) -> None:
         """``on_broken(why)``: QEMU runs, but nothing that it sends can be believed any more."""
         self.config, self._on_output, self._on_exit, self._on_broken = config, on_output, on_exit, on_broken
         self._supervisor = supervisor(config)
@@ -47,20 +47,21 @@ class Vm:
         self.monitor: IdleMonitor | None = None
         self.qmp: Qmp | None = None
         self.block: BlockLayer | None = None
-        self.disk_copy = DiskCopy(config)
+        self.disk_copy = disk_copy or DiskCopy(config)
 
     # ---- life -----------------------------------------------------------------------------------------
-    async def start(self, incoming: bool) -> dict:
-        """Start QEMU; returns the facts that must be equal on both replicas."""
+    async def start(self, incoming: bool, view: int = 0) -> dict:
+        """Start QEMU in ``view``; returns the facts that must be equal on both replicas.
+
+        A secondary's images are not exported yet: see disk_work.py.
+        """
         await asyncio.to_thread(prepare, self.config, incoming)
-        if not incoming:
-            await asyncio.to_thread(self.disk_copy.forget)
+        held = await asyncio.to_thread(self.disk_copy.begin if incoming else self.disk_copy.booted, view)
         await self._supervisor.start()
         await self._open()
         facts = await self._attach()
         if incoming and self.config.disks:
-            facts[DISK_COPY] = {"held": await asyncio.to_thread(self.disk_copy.begin), "next": self.disk_copy.name}
-            await self.block.export()
+            facts[DISK_COPY] = {"held": held, "next": self.disk_copy.name}
         if incoming:
             await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
             await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
@@ -283,11 +284,11 @@ class Vm:
         if not runs:
             await self.stop()
 
-    async def promote(self) -> None:
-        """Leave the loop; the VM runs on as an ordinary one."""
+    async def promote(self, view: int = 0) -> None:
+        """Leave the loop; the VM runs on as an ordinary one, and its overlays are merged into its images."""
         if self.config.disks:
             await self.block.end_export()
-            await asyncio.to_thread(self.disk_copy.forget)
+            await asyncio.to_thread(self.disk_copy.promoted, view)
         # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
         # early means the time before. The RESUME of that start is the end of it; one of a load may still be on its way.
         await self.qmp.execute("query-status")

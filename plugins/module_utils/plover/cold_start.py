@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ploverctl cold-start``: the VM's memory is lost on all hosts, and the operator has it booted afresh here. Pure.
+
+It is refused where that would take a torn image, or one that is older than another host's, for the VM's. ``--force`` tells
+the price of doing it all the same.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .disk_marks import why_torn
+
+if TYPE_CHECKING:
+    from .director import Director
+
+
+def refusal(core: Director, forced: bool = False) -> str | None:
+    """Why the VM must not be booted from this host now, with the remedy; None if it may."""
+    cons, torn = core.consensus, why_torn(core.marks)
+    if cons.leader or core.holds_state:
+        return "refused: a leader or a copy of the VM's state exists"
+    if forced:
+        return None
+    if _older(core):
+        return (f"refused: the last state was on {sorted(cons.record.in_sync)}; run this there. If that host is gone for "
+                "good, or its disk is torn: 'ploverctl cold-start --force' says what it costs here")
+    if torn:
+        return f"refused: {torn}. {_instead(core)}"
+    return None
+
+
+def _older(core: Director) -> bool:
+    return bool(core.consensus.record.version) and core.config.member not in core.consensus.record.in_sync
+
+
+def _instead(core: Director) -> str:
+    other = next(m for m in core.config.replicas if m != core.config.member)
+    return (f"Boot the VM on {other}, unless its status says that its disk is torn too: 'ploverctl cold-start --yes' there; "
+            "if that is refused, 'ploverctl cold-start --force' there says the price. If no disk is whole, restore this one "
+            "from a backup; 'ploverctl cold-start --force' here says what it costs to boot it as it is")
+
+
+def price(core: Director) -> list[str]:
+    """What a forced cold start costs on this host, one sentence each."""
+    torn, in_sync = why_torn(core.marks), sorted(core.consensus.record.in_sync)
+    out = ["THE VM IS BOOTED AFRESH from this host's disks: what was in its memory is lost."]
+    if torn:
+        out.append(f"THE DISK IS DAMAGED, unless you have restored it since: {torn}. The guest may find its file systems or "
+                   "its data broken, at once or later. The other replica's disk is overwritten with it as soon as it joins.")
+    if core.marks and not torn:
+        out += [f"disks[{n}] here is {mark}. A higher view in the other replica's status means a newer disk."
+                for n, mark in enumerate(core.marks)]
+    if _older(core):
+        out.append(f"TIME GOES BACK: the last state was on {', '.join(in_sync)}. What was written to disk there since this "
+                   "host was last in sync is lost: its disk is overwritten as soon as it joins. Run 'ploverctl failover "
+                   "--force --yes' here as well, after this: no quorum elects a host that was not in sync.")
+    return out
+
+
+def start(core: Director, forced: bool = False) -> str | None:
+    """Boot the VM once this host is elected. Returns why not, if so."""
+    why_not = refusal(core, forced)
+    if why_not is None:
+        core.cold = True
+        by_force = f", by force: {' '.join(price(core))}" if forced else ""
+        core.report(f"the operator has the VM booted afresh here{by_force}")
+    return why_not
