@@ -11,6 +11,7 @@ two rows a transaction to `/data/rows.db`, about every 50 ms. To look at the dis
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -155,6 +156,7 @@ def fill(tree: Path, out: Path) -> None:
     make_disk(tree, out / "disk.img")
 
 
+@functools.cache
 def build() -> DiskGuest:
     """The guest for today's Debian packages, from the cache if it is there."""
     packages = [kernel_package(), *PACKAGES]

@@ -9,6 +9,7 @@ each request.
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -139,6 +140,7 @@ def make(target: Path, packages: list[str], fill: Callable[[Path, Path], None] =
         out.rename(target)
 
 
+@functools.cache
 def build() -> Image:
     """The image for today's Debian packages, from the cache if it is there."""
     packages = [kernel_package(), *PACKAGES]
