@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from lab.guest_image import CMDLINE, build
+from lab.netns import socket_in
 from lab.paths import SUFFIX
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,22 +187,8 @@ class Redis:
 
 
 def socket_in_netns() -> socket.socket:
-    """A TCP socket that belongs to the test's namespace, made by a thread that went there."""
-    import ctypes
-    import threading
-    libc = ctypes.CDLL(None, use_errno=True)
-    made: list[socket.socket] = []
-
-    def make() -> None:
-        with open(f"/run/netns/{NETNS}", "rb") as netns:
-            if libc.setns(netns.fileno(), 0x40000000):
-                raise OSError(ctypes.get_errno(), "setns")
-            made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    return made[0]
+    """A TCP socket that belongs to the test's namespace."""
+    return socket_in(NETNS)
 
 
 def connect(seconds: float = 40.0) -> Redis:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +12,8 @@ import qemu.qmp
 
 from lab.guest_image import CMDLINE
 from lab.guest_image import build as vm_image
-from lab.rdma.guests import CLIENT_IP, Guests, in_netns
+from lab.netns import socket_in
+from lab.rdma.guests import CLIENT_IP, NETNS, Guests
 
 from .conftest import ENV, NAMES
 from .snapshot import LAUNCHER, snapshot
@@ -31,28 +30,21 @@ SETTINGS = {
     # QEMU in QEMU without KVM: what takes a millisecond elsewhere takes fifty here.
     "failover_budget_ms": 40_000, "detection_ms": 4000, "heartbeat_ms": 200, "peer_timeout_ms": 30_000,
     "syncvm_timeout_ms": 60_000, "join_timeout_ms": 240_000, "latency_ms_target": 400}
-CLIENT = """
-import json, socket, sys
-sock = socket.create_connection((sys.argv[1], 6379), float(sys.argv[2]))
-sock.settimeout(float(sys.argv[2]))
-file = sock.makefile("rb")
-out = []
-for words in json.loads(sys.argv[3]):
-    sock.sendall(b"*%d\\r\\n" % len(words) + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(w), w.encode()) for w in words))
-    line = file.readline()
-    if line[:1] == b"$" and line[1:2] != b"-":
-        line = file.read(int(line[1:]) + 2)
-    out.append(line.decode().strip())
-print(json.dumps(out))
-"""
 
 
 def redis(*commands: list[str], timeout_s: float = 20) -> list[str]:
-    done = subprocess.run(in_netns(sys.executable, "-c", CLIENT, VM_IP, str(timeout_s), json.dumps(commands)),
-                          capture_output=True, text=True, timeout=timeout_s * (len(commands) + 1), check=False)
-    if done.returncode:
-        raise OSError(done.stderr[-300:])
-    return json.loads(done.stdout)
+    out = []
+    with socket_in(NETNS) as sock:
+        sock.settimeout(timeout_s)
+        sock.connect((VM_IP, 6379))
+        file = sock.makefile("rb")
+        for words in commands:
+            sock.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+            line = file.readline()
+            if line[:1] == b"$" and line[1:2] != b"-":
+                line = file.read(int(line[1:]) + 2)
+            out.append(line.decode().strip())
+    return out
 
 
 def prepare(guests: Guests) -> None:
@@ -81,8 +73,7 @@ def start(guests: Guests) -> None:
 
 
 def ctl(guests: Guests, name: str, **request: object) -> dict:
-    words = ("python3", "/plover/tests/rdma/inside/ctl.py", "/run/plover/demo/ctl.sock", json.dumps(request))
-    return json.loads(guests[name].run(*words, **ENV)["out"])
+    return guests[name].say("/run/plover/demo/ctl.sock", request)
 
 
 def wait(guests: Guests, what: str, condition, limit_s: float) -> None:
@@ -115,8 +106,7 @@ def test_a_vm_is_protected_over_rdma_and_outlives_its_host(hosts):
     status = ctl(guests, "primary", cmd="status")
     assert status["rdma"]["writes_to"] == ["secondary", "witness"] and status["transport"] == "rdma"
     assert status["rdma"]["guest_memory"] == "pinned", "pages are sent without a copy"
-    for n in range(10):
-        assert redis(["SET", f"k{n}", f"v{n}"]) == ["+OK"]
+    assert redis(*[["SET", f"k{n}", f"v{n}"] for n in range(10)]) == ["+OK"] * 10
     audit = ctl(guests, "primary", cmd="audit")
     assert audit["pages"] == 128 * 256 and audit["mismatching"] == audit["untracked"] == 0, audit
     guests["primary"].power_off()
