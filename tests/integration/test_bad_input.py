@@ -2,6 +2,7 @@
 """What is wrong is refused with its name and a remedy, and the VM that runs does not notice."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -108,14 +109,19 @@ def test_messages_of_strangers_are_refused_and_the_running_vm_is_not_harmed(grou
     assert client.ask("SET", "k", "v") == b"+OK"
     before = {m: group.status(m) for m in ADDRESSES}
     pids = {m: group.qemu_pid(m) for m in ("primary", "secondary")}
-    for member in ADDRESSES:
-        for what, data in messages().items():
-            with socket_in_netns() as sock:
+    with contextlib.ExitStack() as stack:
+        sent = []
+        for member in ADDRESSES:
+            for what, data in messages().items():
+                sock = stack.enter_context(socket_in_netns())
                 sock.connect((ADDRESSES[member], PORT))
                 sock.sendall(data)
                 if "truncated" in what:
                     sock.shutdown(socket.SHUT_WR)
-                assert closed(sock, 6.0), f"{member} keeps a connection open that sent {what}"
+                sent.append((member, what, sock))
+            assert client.ask("GET", "k") == b"v"
+        for member, what, sock in sent:
+            assert closed(sock, 6.0), f"{member} keeps a connection open that sent {what}"
         assert client.ask("GET", "k") == b"v"
     time.sleep(0.5)
     for member, status in before.items():

@@ -12,6 +12,7 @@ from harness import connect
 from test_operator import past, views
 
 ROUNDS = 6
+WRITES = 50  # before and after each switchover
 
 
 class Writer(threading.Thread):
@@ -31,6 +32,13 @@ class Writer(threading.Thread):
                 self.answers.append(time.monotonic())
         except Exception as error:  # handed to the test's thread
             self.error = error
+
+    def writes(self, more: int) -> None:
+        """Until so many more were answered."""
+        wanted, end = len(self.answers) + more, time.monotonic() + 20.0
+        while len(self.answers) < wanted:
+            assert self.is_alive() and time.monotonic() < end, (self.error, len(self.answers), wanted)
+            time.sleep(0.01)
 
     def gap_ms(self, at: float) -> tuple[float, float]:
         """(time between the answer before ``at`` and the one after it, when it began)."""
@@ -53,11 +61,11 @@ def test_switchovers_break_no_connection_and_lose_nothing(new_group):
     writer.start()
     leader, outages, known = "primary", [], []
     for n in range(ROUNDS):
-        time.sleep(1.0)
+        writer.writes(WRITES)
         target = "secondary" if leader == "primary" else "primary"
         reply = group.ctl(leader, "switchover")
         assert reply["ok"], (reply, group.log(leader)[-2000:], group.log(target)[-2000:])
-        time.sleep(1.0)
+        writer.writes(WRITES)
         gap_ms, began = writer.gap_ms(elected(group, target))
         outages.append(gap_ms)
         if n == ROUNDS - 1:

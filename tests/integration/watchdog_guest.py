@@ -33,6 +33,8 @@ import time
 from plover.errors import FencingError
 from plover.watchdog import Keeper, Watchdog
 
+WAIT_S = 3.5  # the device fires after 2 s
+
 
 def failing(text, device):
     try:
@@ -48,26 +50,26 @@ keeper.check()
 print("MARK", "checked", device.armed)
 keeper.arm()
 print("MARK", "armed", keeper.describe())
-end = time.monotonic() + 5
+end = time.monotonic() + WAIT_S
 while time.monotonic() < end:
     keeper.progress(time.monotonic())
     time.sleep(0.1)
 print("MARK", "fed")
 failing("second", Watchdog("/dev/watchdog0", 2))
-time.sleep(5)
+time.sleep(WAIT_S)
 print("MARK", "starved")
 keeper.qemu_gone()
 keeper.arm()
 keeper.qemu_gone()
-time.sleep(5)
+time.sleep(WAIT_S)
 print("MARK", "disarmed")
 keeper.arm()
 device.abandon()
-time.sleep(5)
+time.sleep(WAIT_S)
 print("MARK", "abandoned")
 failing("taken up", device)
 device.disarm()
-time.sleep(5)
+time.sleep(WAIT_S)
 print("MARK", "released")
 failing("nowayout", Watchdog("/dev/watchdog1", 2))
 failing("missing", Watchdog("/dev/watchdog7", 2))
