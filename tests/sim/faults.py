@@ -145,6 +145,21 @@ def failed_command(world: World, rng: random.Random, name: str) -> None:
         member.fail_next = True
 
 
+def die_between_commands(world: World, rng: random.Random, name: str) -> None:
+    """The daemon dies when QEMU has done what it was asked, and before it learns of that."""
+    member = world.members[name]
+    if isinstance(member, ReplicaMember):
+        member.dies_after = rng.choice((0, 0, 0, 1, 2))
+
+
+def full_socket(world: World, rng: random.Random, name: str) -> None:
+    """The daemon reads late: QEMU's network socket is full, and more waits behind it, through stops too."""
+    qemu = world.hosts[name].qemu
+    if qemu is not None:
+        qemu.read_late_s = rng.uniform(0.001, 0.006)
+        world.loop.after(_duration(rng), None, setattr, qemu, "read_late_s", 0.0)
+
+
 def _cut(world: World, rng: random.Random, pairs: list[tuple[str, str]], seconds: float) -> None:
     for src, dst in pairs:
         world.network.cut(src, dst)
@@ -265,7 +280,8 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "cut-link": (one_link, ALL), "cut-all": (all_links, ANY), "mute": (mute, ALL), "deaf": (deaf, ALL),
     "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER), "lost-candidacy": (lost_candidacy, LEADER),
     "break-link": (break_link, ALL), "lossy": (lossy, ANY), "corrupt": (corrupt, ANY), "switchover": (switchover, LEADER),
-    "force": (force, REPLICAS), "audit": (audit, LEADER)}
+    "force": (force, REPLICAS), "audit": (audit, LEADER),
+    "die-between-commands": (die_between_commands, REPLICAS), "full-socket": (full_socket, REPLICAS)}
 ROWS = [(fault, role) for fault, (_, roles) in FAULTS.items() for role in roles]
 CELLS = [(fault, role, phase) for phase in PHASES for fault, role in ROWS]
 # What must happen first, so that a phase comes at all.
@@ -362,6 +378,6 @@ def clear(world: World) -> None:
                 process.go_on()
         world.power_on(name)
         if isinstance(world.members[name], ReplicaMember):
-            world.members[name].fail_next = False
+            world.members[name].fail_next, world.members[name].dies_after = False, None
 
 

@@ -23,6 +23,7 @@ from .loop import Loop, Process
 PAGES = 64
 KEYS, CONNECTIONS = 3, 36
 COUNTER, KEY0, CONNECTION0, DISK0, NOISE0 = 0, 1, 8, 44, 56  # DISK0: what the VM last wrote to each block
+RING0 = PAGES - 4  # of the noise: the card's queue, which changes as QEMU sends what waited
 REQUEST = struct.Struct("!HIBBII")  # connection, operation, kind, key, value, expected
 REPLY = struct.Struct("!HIBI")  # connection, operation, hit, value
 READ, WRITE, CAS = 1, 2, 3
@@ -58,6 +59,9 @@ class Qemu(Process):
         self.inbox: deque[bytes] = deque()
         self.outbox: list[bytes] = []
         self.on_output = None
+        self.unsent: deque[bytes] = deque()  # what the socket did not take
+        self.read_late_s = 0.0  # a fault: the daemon comes to read so late that the socket is full with one frame
+        self._used = 0
         self._working = False
         self.drive: Drive | None = None
         self.copy = ""  # name of the copy of a leader's disk that its image becomes
@@ -84,9 +88,36 @@ class Qemu(Process):
             return self.wake()  # a write waits for the secondary
         answer = self.serve(self.inbox.popleft())
         if answer and self.on_output is not None:
-            self.outbox.append(wrap(answer))
-            self._loop.after(0.0001, self, self.on_output)
+            self._send(wrap(answer))
         self.wake()
+
+    def _send(self, frame: bytes) -> None:
+        if self.outbox and self.read_late_s or self.unsent:
+            self.unsent.append(frame)
+        else:
+            self.outbox.append(frame)
+            self._loop.after(max(0.0001, self.read_late_s), self, self.on_output)
+
+    def take_output(self) -> bytes:
+        """The daemon reads all that is there. Then there is room for what waits, whether the VM runs or not."""
+        out, self.outbox = b"".join(self.outbox), []
+        if self.unsent:
+            self._loop.after(0.00005, self, self._send_unsent)
+        return out
+
+    def _send_unsent(self) -> None:
+        if self.unsent and not self.outbox and self.on_output is not None:
+            self.outbox.append(self.unsent.popleft())
+            self._used += 1
+            self.write(RING0 + self._used % 4, self.rng.getrandbits(60))
+            self._loop.after(max(0.0001, self.read_late_s), self, self.on_output)
+
+    def disconnect(self) -> None:
+        """The daemon has died: what was on its way to it or from it is gone."""
+        self.on_output = None
+        self.inbox.clear()
+        self.unsent.clear()
+        self.outbox = []
 
     def serve(self, frame: bytes) -> bytes | None:
         self.frames += 1

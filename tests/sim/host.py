@@ -22,6 +22,7 @@ from plover.director import Director
 from plover.durable import Store
 from plover.errors import DurableStateError, InvariantViolation, WireError
 from plover.frames import split
+from plover.last_output import LastOutput
 from plover.leader import RUNNING, Leader
 from plover.onesided import OneSided
 from plover.outputs import Persist, Send
@@ -45,6 +46,7 @@ OPERATION_MS = {act.StopVm: (0.3, 2), act.ContVm: (0.1, 0.5), act.SaveDevice: (0
                 act.OpenTracker: (0.1, 0.5), act.FetchDirty: (0.0, 0.02), act.AttachDisks: (1, 10),
                 act.ResetVm: (0.3, 2), act.DetachDisks: (0.2, 1), act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
 SCAN_MS = (1, 40)  # so much longer with tracking by scan, if dirty pages are asked for in the answer:
+ROUND_MS = (0.1, 0.3)  # a question to QEMU and its answer; of a VM with little to say they are in the time of its stop
 SCANNED = (act.OpenTracker, act.FetchDirty, act.StopVm, act.ColoStop, act.CaptureStream)
 
 
@@ -234,6 +236,9 @@ class ReplicaMember(Member):
         self._executing = False
         self._idle_asked = False
         self.fail_next = False
+        self.dies_after: int | None = None  # a fault: so many operations of QEMU from now, before it learns of the last
+        self._dying = False
+        self.taken_bytes = 0
         self._copying: act.CopyDisks | None = None
         self.stop_at_emit: Callable[[], None] | None = None  # a fault: called when it has decided to speak
         self._rest: list = []
@@ -243,7 +248,7 @@ class ReplicaMember(Member):
         adopted = left is not None and not left.dead and host.holder is left
         if adopted:
             self._own(left)
-            self.memory.qemu = left
+            self._adopt(left)
         elif left is not None:
             left.dead = True
         self.core = Director(self.config, state, self.memory, host.clock(), adopted)
@@ -253,7 +258,16 @@ class ReplicaMember(Member):
             self.core.facts = {"qemu_version": "7.2.22"}
         self._note_holder()
 
+    def _adopt(self, vm: Qemu) -> None:
+        """As plover.vm: whatever its VM did, it stands still now."""
+        self.memory.qemu = vm
+        vm.running, vm.stopped_as = False, vm.digest()
+
     # ---- events -----------------------------------------------------------------------------------
+    def call(self, event: str | Callable, *arguments: object) -> None:
+        if not self._dying:
+            super().call(event, *arguments)
+
     def event(self, event: str | Callable[[Director], object], *arguments: object) -> None:
         core = self.core.at(self.host.clock())
         if callable(event):
@@ -281,7 +295,8 @@ class ReplicaMember(Member):
     def output(self) -> None:
         """All output that is at the socket now."""
         if self.vm is not None and self.vm.outbox:
-            frames, self.vm.outbox = b"".join(self.vm.outbox), []
+            frames = self.vm.take_output()
+            self.taken_bytes += len(frames)
             self.call("output", frames)
 
     def client_frame(self, frame: bytes) -> None:
@@ -306,6 +321,14 @@ class ReplicaMember(Member):
         finally:
             self._executing = False
         self._watch_idle()
+        self._check_that_it_runs()
+
+    def _check_that_it_runs(self) -> None:
+        """Clients are served, nothing is asked of QEMU and nothing will be: then its VM must not stand still."""
+        leader, busy = self.core.leading, self._busy is not None or self._work or self._rest
+        if leader and leader.serving and leader.tap_up and not (busy or leader._input_paused or leader.vm_stopped_by_us or
+                                                                leader._retry_at) and self.vm and not self.vm.running:
+            self.world.ghost.fail(f"{self.name} serves, but its VM stands still, and nobody will let it go on")
 
     def _stop_before(self, rest: list) -> None:
         """A stop that hits between the core's decision and the wire: ``rest`` is done when the daemon goes on."""
@@ -443,16 +466,29 @@ class ReplicaMember(Member):
         if vm is not None and vm.dead and not isinstance(action, act.KillQemu):
             return self._next()
         failed, self.fail_next = self.fail_next and not isinstance(action, act.KillQemu), False
+        goes_on = None
         try:
+            self._count_down(action)
             if failed:
                 self.call("failed", getattr(action, "tag", None), "QMP: injected error")
             else:
-                self._OPERATIONS[type(action)](self, vm, action)
+                goes_on = self._OPERATIONS[type(action)](self, vm, action)
         finally:
-            if not self.dead:
-                self._note_holder()
-                if self._busy is action:
-                    self._next()
+            if self._dying:
+                self.world.kill_daemon(self.name)
+            elif not goes_on:
+                self._operation_ended(action)
+
+    def _operation_ended(self, action: object) -> None:
+        if not self.dead:
+            self._note_holder()
+            if self._busy is action:
+                self._next()
+
+    def _count_down(self, action: object) -> None:
+        if self.dies_after is not None and not isinstance(action, (act.StartQemu, act.KillQemu)):
+            self.dies_after -= 1
+            self._dying = self.dies_after < 0
 
     def _start(self, vm: None, action: act.StartQemu) -> None:
         if self.host.qemu is not None:
@@ -476,13 +512,33 @@ class ReplicaMember(Member):
         if self.host.qemu is vm:
             self.host.qemu = None
 
-    def _stop(self, vm: Qemu, action: act.StopVm | act.ColoStop) -> None:
+    def _stop(self, vm: Qemu, action: act.StopVm | act.ColoStop) -> bool:
+        """True: it goes on."""
         if vm.drive is not None and vm.drive.stuck:  # QEMU's stop waits for the writes under way
             self.world.loop.after(0.001, vm, self._done, vm, action)
-            return
+            return True
+        last = LastOutput(self.taken_bytes)
         vm.running = False
-        vm.stopped_as = vm.digest()
         self.output()
+        self._ask(vm, action, last)
+        return True
+
+    def _ask(self, vm: Qemu, action: act.StopVm | act.ColoStop, last: LastOutput) -> None:
+        delay_ms = self.rng.uniform(*ROUND_MS) if vm.unsent or vm.read_late_s else 0.0
+        self.world.loop.after(delay_ms / 1000, vm, self.world.loop.after, 0.0, self, self._answered, vm, action, last)
+
+    def _answered(self, vm: Qemu, action: act.StopVm | act.ColoStop, last: LastOutput) -> None:
+        """A round of plover.vm's after a stop: QEMU has answered, and what it sent is read."""
+        if self._busy is not action or vm is not self.vm or vm.dead:
+            return
+        self.output()
+        if not last.over(self.taken_bytes):
+            return self._ask(vm, action, last)
+        self._stopped(vm, action)
+        self._operation_ended(action)
+
+    def _stopped(self, vm: Qemu, action: act.StopVm | act.ColoStop) -> None:
+        vm.stopped_as = vm.digest()
         if vm.drive is not None and vm.drive.peer_failed:
             self.call("disk_failed", "peer", "Input/output error")
         self.call("vm_stopped", action.tag)

@@ -19,6 +19,7 @@ from plover.durable import Record, Store
 from plover.fill import LeaderFill
 from plover.follower import Follower
 from plover.guard import Guard
+from plover.last_output import LastOutput
 from plover.leader import IN_SYNC, Leader
 from plover.log import unpack
 from plover.onesided import OneSided
@@ -369,6 +370,23 @@ def landed_not_read() -> None:
         if self.grants.pop(leader, None):
             self.card.revoke(leader)
     OneSided._end_grant = end_grant
+
+
+@mutant("a stop is taken for over when QEMU has answered it, though it goes on sending")
+def stop_not_over() -> None:
+    LastOutput.over = lambda self, taken_bytes: True
+
+
+@mutant("who adopts a VM leaves it as it was, running or not")
+def adopted_as_it_was() -> None:
+    good = Director.__init__
+
+    def init(self, *arguments):
+        good(self, *arguments)
+        if isinstance(self.role, Leader):
+            self.role.vm_stopped_by_us = False
+    Director.__init__ = init
+    ReplicaMember._adopt = lambda self, vm: setattr(self.memory, "qemu", vm)
 
 
 def caught(name_and_seeds: tuple[str, int]) -> tuple[str, int, str]:

@@ -87,9 +87,7 @@ class World:
         self.note(name, "daemon dies")
         member.dead = True
         if isinstance(member, ReplicaMember) and member.vm is not None:
-            member.vm.on_output = None
-            member.vm.inbox.clear()
-            member.vm.outbox = []
+            member.vm.disconnect()
         for other in NAMES:
             for channel in (0, 1):
                 if (name, other, channel) in self.network.connections:
