@@ -33,6 +33,7 @@ from .blocks import BLOCKS, FINE, FULL, GONE, SILENT, TORN, Drive
 from .card import SimCard
 from .disk import PowerLoss, SimDisk
 from .guest import DISK0, MAC, Qemu, SimMemory
+from .images import MERGE_S, Images
 from .loop import Process
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Host:
         # Which copies of a leader's disk the image is: on the disk, and as long as there is no power loss.
         self.copies: list[str] = []
         self.copies_begun: list[str] = []
+        self.images = Images(self)
         self.on = True
         self.frozen = 0
 
@@ -74,6 +76,7 @@ class Host:
             if self.rng.random() < 0.5:
                 self.image[block] = TORN
         self.unsynced.clear()
+        self.images.power_loss()
         self.copies_begun = []
 
     def clock(self) -> float:
@@ -251,7 +254,8 @@ class ReplicaMember(Member):
             self._adopt(left)
         elif left is not None:
             left.dead = True
-        self.core = Director(self.config, state, self.memory, host.clock(), adopted)
+        host.images.new_daemon()
+        self.core = Director(self.config, state, self.memory, host.clock(), adopted, host.images.marks.now)
         self.consensus = self.core.consensus
         self._go_one_sided()
         if adopted:
@@ -473,6 +477,10 @@ class ReplicaMember(Member):
                 self.call("failed", getattr(action, "tag", None), "QMP: injected error")
             else:
                 goes_on = self._OPERATIONS[type(action)](self, vm, action)
+        except OSError as error:
+            self.call("failed", getattr(action, "tag", None), str(error))
+        except PowerLoss:
+            self.world.power_loss(self.name)
         finally:
             if self._dying:
                 self.world.kill_daemon(self.name)
@@ -493,11 +501,13 @@ class ReplicaMember(Member):
     def _start(self, vm: None, action: act.StartQemu) -> None:
         if self.host.qemu is not None:
             self.host.qemu.dead = True
+        self.host.images.new_qemu()
         qemu = Qemu(self.world.loop, random.Random(self.rng.getrandbits(64)), action.incoming)
         if self.config.disks:
             qemu.drive = Drive(self.host.image, self.host.unsynced)
             qemu.drive.exported = action.incoming
             if not action.incoming:
+                self._mark(self.host.images.boots, self.world.torn_accepted == self.name)
                 self._forget_copies()
                 qemu.ram[DISK0:DISK0 + BLOCKS] = self.host.image  # a guest that boots reads its disk
         self._own(qemu)
@@ -578,8 +588,10 @@ class ReplicaMember(Member):
         if not vm.running and vm.stopped_as != vm.digest():
             self.world.ghost.fail(f"{self.name}: promoted with pages of two different moments")
         if vm.drive is not None:
+            self._mark(self.host.images.promoted)
             self._forget_copies()
             vm.drive.promote()
+            self.world.loop.after(self.host.images.rng.uniform(*MERGE_S), self, self._merged, vm)
         self._run_vm(vm)
         self.call("promoted")
 
@@ -610,7 +622,7 @@ class ReplicaMember(Member):
         peer = self._peer_drive()
         if peer is None:
             self.call("failed", action.tag, "NBD: no answer")
-        else:
+        elif self._peer_marked():
             vm.drive.copy_to(peer, action.held, action.name, self.rng)
             self.call("disks_copied", action.tag)
 
@@ -626,9 +638,43 @@ class ReplicaMember(Member):
     def _disks_hashed(self, action: act.HashDisks) -> None:
         self.call("disks_hashed", action.tag, array("Q", self.host.image).tobytes())
 
+    def _mark(self, step: Callable[..., None], *more: object) -> None:
+        """Of our image; the core learns what the disk says now."""
+        try:
+            step(self.consensus.view, *more)
+        finally:
+            self.core.marks = self.host.images.marks.now
+
+    def _peer_marked(self) -> bool:
+        """The leader knocks: the other host marks its image before the first block comes, see plover.copy_gate."""
+        peer = self.world.members[self.other]
+        try:
+            if not peer.dead and not peer.holds:
+                peer._mark(self.host.world.hosts[self.other].images.copy_begins)
+                return True
+        except OSError as error:
+            peer.call("disk_failed", "disk", str(error))
+        except PowerLoss:
+            self.world.power_loss(self.other)
+        self.call("failed", self._copying.tag, "no answer to the knock") if self._copying else None
+        return False
+
+    def _merged(self, vm: Qemu) -> None:
+        """Flushed and synced as well."""
+        if vm is self.vm and not vm.dead:
+            self._mark_quietly(self.host.images.merged)
+
+    def _mark_quietly(self, step: Callable[..., None]) -> None:
+        try:
+            self._mark(step)
+        except OSError as error:
+            self.world.note(self.name, f"the mark stays as it is: {error}")
+        except PowerLoss:
+            self.world.power_loss(self.name)
+
     def _note_copy(self, vm: Qemu) -> None:
         if vm is self.vm and not vm.drive.promoted:
-            self.host.unsynced.clear()
+            self._mark_quietly(self.host.images.copied)
             self.host.copies, self.host.copies_begun = [vm.copy], []
 
     def _forget_copies(self) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from plover import actions as act
-from plover import wire
+from plover import cold_start, director, wire
 from plover.consensus import Consensus
 from plover.director import Director
+from plover.disk_copy import DiskCopy
 from plover.durable import Record, Store
 from plover.fill import LeaderFill
 from plover.follower import Follower
@@ -320,6 +321,21 @@ def begun_copy_outlives_power_loss() -> None:
         good(self)
         self.copies_begun = begun
     Host.lose_unsynced = lose_unsynced
+
+
+@mutant("a cold start does not look at the marks of this host's disks")
+def torn_image_booted() -> None:
+    cold_start.why_torn = director.why_torn = lambda marks: ""
+
+
+@mutant("an image into which overlays are merged is not marked")
+def merge_not_marked() -> None:
+    DiskCopy.promoted = lambda self, view: None
+
+
+@mutant("an image to which a copy has begun is not marked")
+def copy_not_marked() -> None:
+    DiskCopy.torn = lambda self, view: None
 
 
 @mutant("output leaves when all was sent to the secondary, not when it has it")

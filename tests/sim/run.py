@@ -5,10 +5,12 @@ from __future__ import annotations
 import traceback
 from typing import NamedTuple
 
+from plover.disk_marks import why_torn
 from plover.leader import Leader
 
 from .faults import Plan, clear
 from .ghost import Violation
+from .host import ReplicaMember
 from .world import World
 
 FAULTS_S_MAX = 6.0
@@ -76,12 +78,28 @@ def _state_lost(world: World) -> bool:
 
 
 def _cold_start(world: World) -> None:
-    """What an operator does when both replicas have lost the VM: boot it afresh, where the last state was."""
-    for member in world.members.values():
-        if member.core and not isinstance(member.core.role, Leader) and not member.core._holds_state:
+    """What an operator does when both replicas have lost the VM: boot it afresh, where the last state was. If that host
+    refuses, as its disk is torn, by force where a disk is whole; if none is, where the newest was."""
+    asked = False
+    lost = [m for m in world.members.values() if m.core and not isinstance(m.core.role, Leader) and not m.core._holds_state]
+    for member in lost:
+        if not member.core.cold:
             world.note(member.name, "operator: cold-start")
             world.ghost.forgotten = True
             world.check_history()  # up to here nothing may have been lost
             for client in world.clients:
                 client.history.clear()
             member.call("cold_start")
+            asked = asked or member.core.cold
+    if not asked and any(why_torn(m.core.marks) for m in lost):
+        _force_cold_start(world, lost)
+
+
+def _force_cold_start(world: World, lost: list[ReplicaMember]) -> None:
+    whole = [m for m in lost if not why_torn(m.core.marks)]
+    member = max(whole or lost, key=lambda m: m.core.marks[0].view)
+    if member.core.cold:
+        return world.force(member.name)
+    world.note(member.name, "operator: cold-start --force")
+    world.torn_accepted = member.name
+    member.call("cold_start", True)

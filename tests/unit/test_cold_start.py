@@ -99,6 +99,27 @@ def test_a_host_that_does_not_know_that_it_is_older_is_not_elected_and_says_so()
     assert "TIME MAY GO BACK" in " ".join(price_of_force(cluster["primary"].core))
 
 
+def test_a_leader_that_lost_the_vm_is_none_to_wait_for():
+    """Found by the simulator: its disk is torn, so it refuses; the other replica still believed that it led, and refused."""
+    cluster = Cluster(disks=[DISK])
+    cluster.run_until(cluster.protected)
+    primary, secondary = cluster["primary"], cluster["secondary"]
+    secondary.core.at(cluster.now).qemu_exited("killed")
+    primary.core.at(cluster.now).qemu_exited("killed")
+    secondary.core.marks = (Mark(WHOLE, 1),)
+    for node in (primary, secondary):
+        node.answers.clear()
+        node.qemu = False
+        node.pump()
+    cluster.run(0.05)
+    assert secondary.core.at(cluster.now).cold_start() == "refused: a leader or a copy of the VM's state exists"
+    cluster.run(1.0)
+    assert cluster.leader() is None and secondary.consensus.leader == "primary"
+    assert secondary.core.at(cluster.now).cold_start() is None
+    cluster.run_until(cluster.protected)
+    assert cluster.leader() is secondary
+
+
 @pytest.mark.parametrize("state", TORN)
 def test_a_new_group_does_not_boot_a_torn_image(state):
     """Its state folders are lost, and the image still knows."""

@@ -26,6 +26,8 @@ from plover.disk_marks import (
     why_torn,
     worse,
 )
+from plover.errors import LostWritesError
+from plover.image_files import ImageFiles
 
 PATH = "/images/a.img"
 CONFIG = Config(settings("primary", disks=[{"path": PATH}]))
@@ -95,7 +97,7 @@ class Host:
 
     # ---- the image ----
     def hold(self, paths) -> None:
-        pass
+        self._step("hold")
 
     def release(self) -> None:
         pass
@@ -211,6 +213,83 @@ def test_without_a_durable_warning_nothing_is_marked():
     with pytest.raises(OSError, match="No space left"):
         marks.set(MERGING, 3)
     assert marks.now == (Mark(),)
+
+
+# --- a disk that loses what was written to it ---
+
+def copy_of(host: Host) -> DiskCopy:
+    return DiskCopy(CONFIG, "boot", host.marks, host)
+
+
+@pytest.mark.parametrize("failing", ["sync image", "put"])
+def test_a_copy_whose_sync_fails_is_none_and_the_next_one_is_whole(failing):
+    """What Linux has thrown away stays lost, also where the next fsync succeeds."""
+    host = Host()
+    copy_of(host).write(6)
+    broken = copy_of(host)
+    assert len(broken.begin(7)) == 1
+    broken.torn(7)
+    host.failing = {failing: errno.EIO}
+    with pytest.raises(OSError, match="Input/output error"):
+        broken.write(7)
+    host.failing = {}
+    assert host.marks.now == (Mark(MISSED, 7),)
+    after = copy_of(host)
+    assert after.begin(8) == [] and after.read() == []
+    after.torn(8)
+    assert after.read() == [after.name]  # and of those before it none
+    assert after.write(8) and host.marks.now == (Mark(WHOLE, 8),) and copy_of(host).read() == [after.name]
+
+
+def test_what_was_lost_under_the_qemu_before_is_told_to_the_next_one():
+    """QEMU's own flush had the error, or nobody yet: a copy that goes on would never send those blocks again."""
+    host = Host()
+    first = copy_of(host)
+    first.begin(7)
+    first.torn(7)
+    assert copy_of(host).read() == [first.name]
+    second, host.failing = copy_of(host), {"hold": errno.EIO}
+    with pytest.raises(LostWritesError, match="written to the disks before this QEMU is lost: .*Input/output error"):
+        second.begin(7)
+    host.failing = {}
+    assert host.marks.now == (Mark(MISSED, 7),) and copy_of(host).begin(7) == []
+
+
+def test_a_merge_whose_sync_fails_never_ends_well():
+    host = Host()
+    copy, marks = copy_of(host), host.marks
+    copy.promoted(8)
+    host.failing = {"sync image": errno.EIO}
+    with pytest.raises(OSError, match="Input/output error"):
+        copy.merged(8)
+    host.failing = {}
+    assert copy.merged(8) is False and host.marks.now == (Mark(MISSED, 8),) and marks.now == (Mark(),)
+
+
+def test_a_copy_that_ends_after_a_promotion_changes_nothing():
+    host = Host()
+    copy = copy_of(host)
+    copy.begin(7)
+    copy.torn(7)
+    copy.promoted(8)
+    assert copy.write(8) and host.marks.now == (Mark(MERGING, 8),) and copy_of(host).read() == []
+    assert copy.merged(8) and host.marks.now == (Mark(LIVE, 8),) and copy_of(host).read() == []
+
+
+def test_an_image_is_asked_through_the_descriptor_that_was_open_before(tmp_path):
+    """Linux tells only that one of what was lost meanwhile, once somebody else has been told."""
+    image = tmp_path / "a.img"
+    image.write_bytes(b"x")
+    files = ImageFiles()
+    files.hold([str(image)])
+    held = files._held[str(image)]
+    assert os.fstat(held).st_ino == image.stat().st_ino
+    files.sync(str(image))
+    files.hold([str(image)])
+    assert list(files._held) == [str(image)]
+    os.close(files._held[str(image)])  # a descriptor that fails
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        files.sync(str(image))
 
 
 def test_the_worse_of_two_marks_counts():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def refusal(core: Director, forced: bool = False) -> str | None:
     """Why the VM must not be booted from this host now, with the remedy; None if it may."""
     cons, torn = core.consensus, why_torn(core.marks)
-    if cons.leader or core.holds_state:
+    if core.leading or core.holds_state or hears_leader(core):
         return "refused: a leader or a copy of the VM's state exists"
     if forced:
         return None
@@ -27,6 +27,12 @@ def refusal(core: Director, forced: bool = False) -> str | None:
     if torn:
         return f"refused: {torn}. {_instead(core)}"
     return None
+
+
+def hears_leader(core: Director) -> bool:
+    """Does another member lead? One that was elected last may have lost the VM since, and lead nothing."""
+    cons = core.consensus
+    return cons.leader in cons.others and cons.hears_leader(core.now, core.config.peer_timeout_ms / 1000)
 
 
 def _older(core: Director) -> bool:

@@ -188,7 +188,7 @@ class Director:
             self.role.abandon_syncvm()
 
     def tick(self) -> None:
-        if self.consensus.leader in self.consensus.others:
+        if self.cold and cold_start.hears_leader(self):
             self.cold = False  # somebody leads: what a cold start was asked for is over
         self._set_eligible()
         self.consensus.tick(self.now)

@@ -86,7 +86,8 @@ class DiskWork:
                 log.info("disks: what was in the overlays is in the images, and on the disk")
         except (QemuError, OSError) as error:
             if vm is self._replica.vm:
-                log.error("disks: whether this host's images are whole is not known: %s", error)
+                log.error("disks: what was in the overlays did not all get into this host's images: %s", error)
+                self._replica.answer("copy_lost", None, str(error))
         finally:
             self.tell_marks()
 
