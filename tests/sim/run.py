@@ -64,6 +64,8 @@ def _recover(world: World) -> None:
             return
         if world.leader() is None and _state_lost(world):
             _cold_start(world)
+        if world.leader() is None:
+            _force_past_amnesia(world)
     states = {m.name: m.core.status()["sentence"] if m.core else m.consensus.record for m in world.members.values()}
     raise Violation(f"not protected {RECOVERY_S_MAX:.0f} s after the last fault: {states}")
 
@@ -73,6 +75,18 @@ def _state_lost(world: World) -> bool:
     newest = max((m.consensus.record for m in world.members.values()), key=lambda record: record.order)
     return not any(m.core and m.core._holds_state and m.vm is not None and m.name in newest.in_sync
                    for m in world.members.values())
+
+
+def _force_past_amnesia(world: World) -> None:
+    """What an operator does when the replica that could lead has forgotten what it promised: `failover --force`, there if it
+    still holds the VM, else on the other one."""
+    lost = _state_lost(world)
+    replicas = [m for m in world.members.values() if m.core]
+    if any(m.consensus.amnesia for m in replicas):
+        for member in replicas:
+            forgetful = member.consensus.amnesia is not None
+            if (forgetful and member.core._holds_state) or (not forgetful and lost):
+                world.force(member.name)
 
 
 def _cold_start(world: World) -> None:

@@ -3,6 +3,9 @@
 
 :class:`Durable` is the pure value; :class:`Store` keeps it in one file, replaced atomically and fsynced
 (file and folder) before ``save`` returns, and refuses a damaged file instead of starting from nothing.
+
+Without a file a member has forgotten what it promised, and takes part in nothing until it has recovered (amnesia.py). Only
+the play that makes a VM anew says otherwise, by an empty file ``first-boot`` beside it.
 """
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import DurableStateError
+
+FIRST_BOOT = "first-boot"
 
 
 class Record(NamedTuple):
@@ -62,20 +67,48 @@ class Files:
     def replace(self, source: Path, target: Path) -> None:
         os.replace(source, target)
 
+    def exists(self, path: Path) -> bool:
+        return os.path.lexists(path)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
 
 class Store:
     def __init__(self, folder: Path, files: Files | None = None) -> None:
-        self._path, self._files = folder / "state.json", files or Files()
+        self._path, self._mark, self._files = folder / "state.json", folder / FIRST_BOOT, files or Files()
         try:
             self._files.make_folder(folder)
         except OSError as error:
             raise DurableStateError(f"state_dir: cannot create {folder}: {error.strerror}") from error
 
-    def load(self) -> Durable:
+    def begin(self) -> Durable | None:
+        """At a daemon's start, before it says anything: what it must not forget; None: it has forgotten all.
+
+        What was read is written anew: after an fsync that failed, a file reads well from the page cache, yet a power loss
+        takes it away.
+        """
+        state = self.load()
+        try:
+            if state is None and self._files.exists(self._mark):
+                state = Durable()
+            if state is None:
+                return None
+            self.save(state)
+            if self._files.exists(self._mark):  # it holds once, or a state that is lost later would pass for a new one
+                self._files.remove(self._mark)
+                self._files.sync(self._mark.parent)
+        except OSError as error:
+            raise DurableStateError(f"state_dir: {self._mark}: {error.strerror}; see to it, the member stops until then") \
+                from error
+        return state
+
+    def load(self) -> Durable | None:
+        """None: there is no file."""
         try:
             text = self._files.read(self._path)
         except FileNotFoundError:
-            return Durable()
+            return None
         except (OSError, UnicodeDecodeError) as error:
             raise DurableStateError(f"{self._path}: cannot be read: {error}") from error
         try:
@@ -94,7 +127,8 @@ class Store:
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DurableStateError(
                 f"{self._path}: is damaged ({error}). A member that forgets its vote could let two leaders live, "
-                "so it stays out. Restore the file, or rebuild this member with the deploy play") from error
+                "so it stays out. Move the file away, never restore an older one: without it the member takes part again "
+                "once both others have told it what it missed") from error
 
     def save(self, state: Durable) -> None:
         body = _body(state)
