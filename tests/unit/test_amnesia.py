@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from cluster import Cluster
 from hypothesis import given
 from hypothesis import strategies as st
-from plover import elections, wire
+from plover import elections, force, wire
 from plover.amnesia import QUESTION, Amnesia
 from plover.consensus import ERA, Consensus
 from plover.durable import Durable, Record
@@ -175,3 +176,40 @@ def test_what_is_missing_is_told_in_order():
     assert amnesia.missing == ["primary", "secondary"] and amnesia.newest == 0
     amnesia.heard("secondary", refusal(0))
     assert amnesia.missing == ["primary"]
+
+
+def forget(cluster: Cluster, name: str) -> None:
+    """Its host was installed anew."""
+    cluster.kill(name)
+    cluster.nodes[name].state = None
+    cluster.restart(name)
+
+
+def test_a_leader_that_forgot_that_it_led_is_taken_for_lost_at_once():
+    cluster = Cluster()
+    cluster.run_until(cluster.protected)
+    forget(cluster, "primary")
+    cluster.run_until(lambda: cluster["secondary"].core.leading and cluster["primary"].consensus.amnesia is None)
+    cluster.run_until(cluster.protected)
+    assert cluster.leader().name == "secondary"
+
+
+def test_if_the_only_host_in_sync_forgot_all_the_vm_is_booted_afresh_on_the_other_by_an_operator_alone():
+    cluster = Cluster()
+    cluster.run_until(cluster.protected)
+    cluster.kill("secondary")
+    cluster.run_until(lambda: cluster["witness"].consensus.record.in_sync == ALONE)
+    cluster.restart("secondary")
+    cluster.run_until(lambda: cluster["secondary"].consensus.record.in_sync == ALONE)
+    secondary = cluster["secondary"].core
+    assert secondary.cold_start() is not None
+    forget(cluster, "primary")
+    cluster.run(3.0)
+    assert cluster.leader() is None and cluster["primary"].core.cold_start().startswith("refused: this host has forgotten")
+    assert "has forgotten" in cluster["primary"].core.status()["sentence"]
+    assert secondary.cold_start() is None
+    cluster.run(3.0)
+    assert cluster.leader() is None
+    assert force.force(secondary.at(cluster.now)) is None
+    cluster.run_until(cluster.protected)
+    assert cluster.leader().name == "secondary" and cluster["primary"].consensus.amnesia is None

@@ -88,6 +88,17 @@ def test_the_mark_goes_once_the_state_is_on_the_disk(store, monkeypatch):
     assert there == [True, True, False]  # the file, its name, and that the mark is gone
 
 
+def test_a_folder_that_was_copied_from_another_member_is_refused(store):
+    folder = path_of(store).parent
+    assert Store(folder, member="witness").begin() == OLD  # of an older version: nothing is noted yet
+    assert (folder / "member").read_text() == "witness\n"
+    assert Store(folder, member="witness").begin() == OLD
+    for content in (b"witness\n", b"\xff"):
+        (folder / "member").write_bytes(content)
+        with pytest.raises(DurableStateError, match="state folder is of member .* it was copied. Empty it"):
+            Store(folder, member="secondary").begin()
+
+
 class _NoFsyncOfNames(SimDisk):
     """Fails the next sync of a folder: what was renamed reads well, and is not on the disk."""
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .errors import DurableStateError
 
-FIRST_BOOT = "first-boot"
+FIRST_BOOT, MEMBER = "first-boot", "member"
 
 
 class Record(NamedTuple):
@@ -75,7 +75,9 @@ class Files:
 
 
 class Store:
-    def __init__(self, folder: Path, files: Files | None = None) -> None:
+    def __init__(self, folder: Path, files: Files | None = None, member: str = "") -> None:
+        """``member``: whose folder it must be, as a copied one is of another; empty: anyone's."""
+        self._member, self._whose = member, folder / MEMBER
         self._path, self._mark, self._files = folder / "state.json", folder / FIRST_BOOT, files or Files()
         try:
             self._files.make_folder(folder)
@@ -90,18 +92,35 @@ class Store:
         """
         state = self.load()
         try:
+            noted = self._noted_member()
             if state is None and self._files.exists(self._mark):
                 state = Durable()
             if state is None:
                 return None
             self.save(state)
+            if self._member and not noted:
+                self._write(self._whose, f"{self._member}\n")
             if self._files.exists(self._mark):  # it holds once, or a state that is lost later would pass for a new one
                 self._files.remove(self._mark)
                 self._files.sync(self._mark.parent)
         except OSError as error:
-            raise DurableStateError(f"state_dir: {self._mark}: {error.strerror}; see to it, the member stops until then") \
-                from error
+            raise DurableStateError(f"state_dir: {self._path.parent}: {error.strerror}; see to it, the member stops until "
+                                    "then") from error
         return state
+
+    def _noted_member(self) -> str:
+        """Whose folder this is; empty: that is not noted, by a version before this one. Raises DurableStateError."""
+        if not self._member or not self._files.exists(self._whose):
+            return ""
+        try:
+            noted = self._files.read(self._whose).strip()
+        except UnicodeDecodeError:
+            noted = "nobody"
+        if noted != self._member:
+            raise DurableStateError(f"{self._whose.parent}: this state folder is of member {noted!r}, and this is "
+                                    f"{self._member!r}: it was copied. Empty it; the member then asks the others what it "
+                                    "missed")
+        return noted
 
     def load(self) -> Durable | None:
         """None: there is no file."""
@@ -132,13 +151,15 @@ class Store:
 
     def save(self, state: Durable) -> None:
         body = _body(state)
-        text = f"{body}\n{zlib.crc32(body.encode()):08x}\n"
-        temporary = self._path.with_suffix(".new")
         try:
-            self._files.write(temporary, text)
-            self._files.sync(temporary)
-            self._files.replace(temporary, self._path)
-            self._files.sync(self._path.parent)
+            self._write(self._path, f"{body}\n{zlib.crc32(body.encode()):08x}\n")
         except OSError as error:
             raise DurableStateError(f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, "
                                     "the member stops until then") from error
+
+    def _write(self, path: Path, text: str) -> None:
+        temporary = path.with_suffix(".new")
+        self._files.write(temporary, text)
+        self._files.sync(temporary)
+        self._files.replace(temporary, path)
+        self._files.sync(path.parent)

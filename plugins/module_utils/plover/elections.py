@@ -85,6 +85,8 @@ class Elections:
     def _on_vote_request(self, now: float, src: str, m: wire.VoteRequest) -> None:
         if is_question(m):
             self.forgetful[src] = now
+            if self.leader == src:
+                self.leader = None  # no more: it does not know that it led
             self._send(src, wire.VoteReply(self.view, True, False, self.alone, 0, 0))
             return
         granted = self._refusal(now, src, m) is None

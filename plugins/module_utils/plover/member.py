@@ -25,7 +25,7 @@ class MemberDaemon(Daemon):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.store = Store(config.state_path)
+        self.store = Store(config.state_path, member=config.member)
 
     def remembered(self) -> Durable | None:
         """What this member must not forget; None, with a word in the log, if it has."""
