@@ -41,11 +41,11 @@ def test_an_empty_state_folder_elects_no_stale_replica_and_is_filled_by_who_was_
     group.power_off("primary")
     group.start("witness")
     heal()
+    time.sleep(5.0)  # many elections long
+    status = group.status("secondary")
+    assert (status["role"], status["in_sync"]) == ("candidate", ["primary", "secondary"]), "it knows no better, so it asks"
     said = group.wait("witness", leader=None, service="down")["sentence"]
     assert "has forgotten what it promised" in said and "primary" in said
-    time.sleep(3.0)  # many elections long
-    status = group.status("secondary")
-    assert (status["role"], status["in_sync"]) == ("candidate", ["primary", "secondary"]), "it knows no better: it must ask"
     assert not (group.folder / "witness/state/demo/state.json").exists()
     # The primary is gone for good: the VM is lost, and only an operator may go on from the old state.
     assert group.ctl("secondary", "failover-force")["view"] >= 1_000_000

@@ -79,17 +79,19 @@ def _state_lost(world: World) -> bool:
 
 def _force_past_amnesia(world: World) -> None:
     """What an operator does when the replica that could lead has forgotten what it promised: `failover --force`, there if it
-    still holds the VM, else on the other one."""
+    still holds the VM, else on the other one, from what that has or afresh."""
     lost = _state_lost(world)
     replicas = [m for m in world.members.values() if m.core]
     if any(m.consensus.amnesia for m in replicas):
+        if lost:
+            _cold_start(world, forced=True)
         for member in replicas:
             forgetful = member.consensus.amnesia is not None
             if (forgetful and member.core._holds_state) or (not forgetful and lost):
                 world.force(member.name)
 
 
-def _cold_start(world: World) -> None:
+def _cold_start(world: World, forced: bool = False) -> None:
     """What an operator does when both replicas have lost the VM: boot it afresh, where the last state was."""
     for member in world.members.values():
         if member.core and not isinstance(member.core.role, Leader) and not member.core._holds_state:
@@ -98,4 +100,4 @@ def _cold_start(world: World) -> None:
             world.check_history()  # up to here nothing may have been lost
             for client in world.clients:
                 client.history.clear()
-            member.call("cold_start")
+            member.call("cold_start", forced)
