@@ -23,6 +23,7 @@ from plover.config import Config
 from plover.ctl import ask
 from plover.qemu import command_line, prepare
 
+from lab.first_boot import mark_first_boot
 from lab.paths import ROOT
 
 from .colo import Colo
@@ -103,8 +104,9 @@ class Group:
 
     def _start_protected(self) -> None:
         for member in HOSTS:
-            path = self.folder / f"{member}.json"
-            path.write_text(json.dumps(self._member(member)))
+            path, values = self.folder / f"{member}.json", self._member(member)
+            path.write_text(json.dumps(values))
+            mark_first_boot(values)
             module = ["plover.witness"] if member == "witness" else self._replica
             self._spawn(member, [sys.executable, "-m", *module, str(path)], PYTHONPATH=str(ROOT / "plugins/module_utils"),
                         PLOVER_NATIVE_DIR=str(ROOT / "native/build"))

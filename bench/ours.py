@@ -23,6 +23,8 @@ from plover.outputs import LEADER
 from plover.tap import BATCH_FRAMES_MAX
 from plover.witness import Witness
 
+from lab.first_boot import mark_first_boot
+
 from . import processes
 from .load import BenchError, ClosedLoop, Figures, Load, command_of
 
@@ -72,12 +74,14 @@ class Member(Witness):
 
     def __init__(self, spec: dict) -> None:
         folder = spec["folder"]
-        super().__init__(Config({
+        settings = {
             "name": "bench", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": spec["member"],
             "members": MEMBERS, "preferred_leader": LEADS, "guest_mac": "52:54:00:00:00:01", "guest_kernel": "/none",
             "run_dir": f"{folder}/run-{spec['member']}", "state_dir": f"{folder}/state-{spec['member']}",
             # As patient as etcd is by default, on a machine that is full.
-            "detection_ms": 1000, "peer_timeout_ms": 2000, "failover_budget_ms": 5000}))
+            "detection_ms": 1000, "peer_timeout_ms": 2000, "failover_budget_ms": 5000}
+        mark_first_boot(settings)
+        super().__init__(Config(settings))
         self.loads = processes.unpack_loads(spec["loads"])
         self.consensus.eligible = bool(self.loads)
         self.figures: list[Figures] = []

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from lab.first_boot import mark_first_boot
 from lab.guest_image import CMDLINE, build
 from lab.netns import socket_in
 from lab.paths import SUFFIX
@@ -63,7 +64,7 @@ class Group:
         self.ifup = self._script("ifup", 'ip link set "$1" master br0 up')
         self.ifdown = self._script("ifdown", 'ip link set "$1" nomaster down')
         for member in ADDRESSES:
-            self.write_settings(member)
+            mark_first_boot(json.loads(self.write_settings(member).read_text()))
 
     def _script(self, name: str, text: str) -> str:
         path = self.folder / name

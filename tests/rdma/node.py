@@ -14,16 +14,20 @@ from plover.log import INPUT
 from plover.outputs import LEADER
 from plover.witness import Witness
 
+from lab.first_boot import mark_first_boot
+
 TRUNCATE_AFTER = 200
 
 
 class Node(Witness):
     def __init__(self, spec: dict) -> None:
-        super().__init__(Config({
+        settings = {
             "name": "node", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": spec["member"],
             "members": spec["members"], "preferred_leader": spec["preferred"], "guest_mac": "52:54:00:00:00:01",
             "guest_kernel": "/none",
-            "run_dir": f"{spec['folder']}/run", "state_dir": f"{spec['folder']}/state", **spec["settings"]}))
+            "run_dir": f"{spec['folder']}/run", "state_dir": f"{spec['folder']}/state", **spec["settings"]}
+        mark_first_boot(settings)
+        super().__init__(Config(settings))
         self.preferred = spec["member"] == spec["preferred"]
         self.entry_bytes = spec.get("entry_bytes", 100)
         self.index = self.number = 0

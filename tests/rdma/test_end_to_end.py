@@ -30,6 +30,11 @@ SETTINGS = {
     # QEMU in QEMU without KVM: what takes a millisecond elsewhere takes fifty here.
     "failover_budget_ms": 40_000, "detection_ms": 4000, "heartbeat_ms": 200, "peer_timeout_ms": 30_000,
     "syncvm_timeout_ms": 60_000, "join_timeout_ms": 240_000, "latency_ms_target": 400}
+MARK = """
+import json
+from lab.first_boot import mark_first_boot
+mark_first_boot(json.load(open("/shared/settings.json")))
+"""
 
 
 def redis(*commands: list[str], timeout_s: float = 20) -> list[str]:
@@ -69,6 +74,7 @@ def start(guests: Guests) -> None:
     env = {**ENV, "PYTHONPATH": ENV["PYTHONPATH"] + ":/shared/site"}
     for name in NAMES:
         module = "plover.witness" if name == "witness" else "plover.replica"
+        guests[name].run("python3", "-c", MARK, **env)
         guests[name].spawn("python3", "-m", module, "/shared/settings.json", log="/shared/daemon.txt", **env)
 
 

@@ -22,6 +22,7 @@ class SimDisk(Files):
         self._kept: dict[str, str] = {}
         self._unsynced: set[str] = set()
         self._renames: list[tuple[str, str]] = []
+        self._removed: set[str] = set()
         self.full = False
         self.steps_to_power_loss: int | None = None
 
@@ -58,6 +59,9 @@ class SimDisk(Files):
             for source, target in self._renames:
                 self._rename_kept(source, target)
             self._renames = []
+            for name in self._removed:
+                self._kept.pop(name, None)
+            self._removed = set()
         self._step()
 
     def replace(self, source: Path, target: Path) -> None:
@@ -69,6 +73,27 @@ class SimDisk(Files):
             self._kept[source.name] = self._torn(self._seen[target.name])
         self._renames.append((source.name, target.name))
         self._step()
+
+    def exists(self, path: Path) -> bool:
+        return path.name in self._seen
+
+    def remove(self, path: Path) -> None:
+        self._step()
+        self._seen.pop(path.name, None)
+        self._removed.add(path.name)
+        self._step()
+
+    def mark(self, name: str) -> None:
+        """An empty file, as a play leaves it."""
+        self._seen[name] = self._kept[name] = ""
+
+    @property
+    def empty(self) -> bool:
+        return not self._seen
+
+    def wipe(self) -> None:
+        """A new disk, or a folder that somebody cleaned up."""
+        self._seen, self._kept, self._unsynced, self._renames, self._removed = {}, {}, set(), [], set()
 
     def _rename_kept(self, source: str, target: str) -> None:
         if source in self._kept:
@@ -82,6 +107,9 @@ class SimDisk(Files):
         for source, target in self._renames:
             if self._rng.random() < 0.5:
                 self._rename_kept(source, target)
-        self._renames, self._unsynced = [], set()
+        for name in sorted(self._removed):
+            if self._rng.random() < 0.5:
+                self._kept.pop(name, None)
+        self._renames, self._unsynced, self._removed = [], set(), set()
         self._kept.pop("state.new", None)
         self._seen = dict(self._kept)

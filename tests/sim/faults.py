@@ -71,6 +71,36 @@ def power_loss(world: World, rng: random.Random, name: str) -> None:
         world.power_loss(name)
 
 
+def amnesia(world: World, rng: random.Random, name: str) -> None:
+    """It comes back without its state file: a new disk, or a daemon whose folder somebody cleaned up."""
+    if rng.random() < 0.6:
+        world.loop.after(rng.uniform(0.05, 0.9), None, world.power_on, name)
+        world.power_loss(name)
+    else:
+        world.kill_daemon(name)
+    world.forget(name)
+
+
+def forgotten_record(world: World, rng: random.Random, name: str) -> None:
+    """The leader goes on without the secondary. The witness stored that, and forgets it. Then the leader hangs, and the
+    secondary, which is stale, is back."""
+    other = "secondary" if name == "primary" else "primary"
+    _cut(world, rng, [p for o in _others(other) for p in ((other, o), (o, other))], rng.uniform(0.8, 1.0))
+    world.loop.after(rng.uniform(0.55, 0.7), None, amnesia, world, rng, "witness")
+    world.loop.after(0.75, None, world.freeze, name)
+    world.loop.after(rng.uniform(1.6, 2.2), None, world.thaw, name)
+
+
+def forgotten_vote(world: World, rng: random.Random, name: str) -> None:
+    """The secondary is elected while the leader is cut off. The witness forgets that it voted for it, and now hears the old
+    leader alone."""
+    other = "secondary" if name == "primary" else "primary"
+    _cut(world, rng, [(name, other), (other, name)], rng.uniform(1.4, 1.8))
+    _cut(world, rng, [(name, "witness"), ("witness", name)], 0.4)
+    world.loop.after(0.39, None, amnesia, world, rng, "witness")
+    world.loop.after(0.39, None, _cut, world, rng, [(other, "witness"), ("witness", other)], rng.uniform(0.8, 1.1))
+
+
 def kill_daemon(world: World, rng: random.Random, name: str) -> None:
     world.kill_daemon(name)
 
@@ -276,6 +306,7 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "power-loss": (power_loss, ALL), "kill-daemon": (kill_daemon, ALL), "kill-qemu": (kill_qemu, REPLICAS),
     "stop-daemon": (stop_daemon, ALL), "stop-mid-event": (stop_mid_event, LEADER), "stop-qemu": (stop_qemu, REPLICAS),
     "freeze-host": (freeze_host, ALL), "slow-host": (slow_host, ALL), "clock-jump": (clock_jump, ALL),
+    "amnesia": (amnesia, ALL), "forgotten-record": (forgotten_record, LEADER), "forgotten-vote": (forgotten_vote, LEADER),
     "full-disk": (full_disk, ALL), "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL),
     "cut-link": (one_link, ALL), "cut-all": (all_links, ANY), "mute": (mute, ALL), "deaf": (deaf, ALL),
     "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER), "lost-candidacy": (lost_candidacy, LEADER),

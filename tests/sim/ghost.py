@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from plover import wire
 from plover.consensus import Consensus
-from plover.durable import Durable
+from plover.durable import Durable, Record
 from plover.outputs import LEADER
 
 from . import guest
@@ -33,6 +33,7 @@ class Ghost:
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[int, str], str | None] = {}
         self._durable: dict[str, Durable] = {}
+        self._promised: dict[str, Record] = {}  # the newest that each member ever stored, forgotten since or not
         self._entries: dict[tuple[int, int], tuple] = {}
         self._logs: dict[str, tuple] = {}
         self._voices: dict[int, str] = {}
@@ -66,10 +67,19 @@ class Ghost:
             if self._votes.setdefault((state.view, name), state.voted_for) != state.voted_for:
                 self.fail(f"{name} voted for {self._votes[state.view, name]} and {state.voted_for} in view {state.view}")
         self._durable[name] = state
+        self._promised[name] = max(state.record, self._promised.get(name, Record()), key=lambda record: record.order)
 
-    def started(self, name: str, state: Durable) -> None:
+    def forgets(self, name: str) -> None:
+        """Its disk is emptied. What others know of it still binds it; what nobody else ever heard of binds nobody."""
+        self._durable.pop(name, None)
+        known = max(state.view for state in self._durable.values())
+        self._votes = {key: to for key, to in self._votes.items() if key[0] <= known or key[1] != name or to != name}
+        self._entries = {key: entry for key, entry in self._entries.items() if key[0] <= known}
+
+    def started(self, name: str, state: Durable | None) -> None:
         """A daemon starts with ``state``: what it did before must be in it."""
-        self._check_durable(name, state)
+        if state is not None:
+            self._check_durable(name, state)
         self._started_at = self.world.loop.now
         self._committed = None  # until the leader commits more: what this member held is gone, logs are in memory
 
@@ -155,9 +165,9 @@ class Ghost:
         """Could ``other`` lead next, from the state it has?"""
         if other.dead or other.vm is None or other.memory.qemu is None or not other.consensus.eligible:
             return False
-        witness = self._durable.get("witness", Durable())
+        promised = self._promised.get("witness", Record())
         record = other.consensus.record
-        return other.name in record.in_sync and record.order >= witness.record.order
+        return other.name in record.in_sync and record.order >= promised.order
 
     # ---- invariant 5: who serves has everything that was answered --------------------------------------
     def serves(self, member: ReplicaMember) -> None:

@@ -19,7 +19,7 @@ from plover import wire
 from plover.config import Config
 from plover.consensus import Consensus
 from plover.director import Director
-from plover.durable import Store
+from plover.durable import FIRST_BOOT, Durable, Store
 from plover.errors import DurableStateError, InvariantViolation, WireError
 from plover.frames import split
 from plover.last_output import LastOutput
@@ -58,6 +58,7 @@ class Host:
         self.world, self.name, self.config = world, name, config
         self.rng = random.Random(world.rng.getrandbits(64))
         self.disk = SimDisk(self.rng)
+        self.disk.mark(FIRST_BOOT)
         self.clock_offset_s, self.clock_rate = self.rng.uniform(0, 1000), 1 + self.rng.uniform(-1e-4, 1e-4)
         self.qemu: Qemu | None = None
         self.holder: Qemu | None = None
@@ -94,6 +95,12 @@ class Member(Process):
         self.holds = host.frozen
         self.store = Store(Path("/state"), host.disk)
         self.one_sided: OneSided | None = None
+
+    def _remembered(self) -> Durable | None:
+        state = self.store.begin()
+        if state is None:
+            self.world.note(self.name, "has forgotten what it promised")
+        return state
 
     def _go_one_sided(self) -> None:
         """As with `transport: rdma`: what a leader says is written into our memory."""
@@ -199,7 +206,7 @@ class WitnessMember(Member):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         kinds = {m: v["kind"] for m, v in self.config.members.items()}
-        self.consensus = Consensus(self.name, kinds, self.store.load(), Timing.of(self.config), host.clock())
+        self.consensus = Consensus(self.name, kinds, self._remembered(), Timing.of(self.config), host.clock())
         self._go_one_sided()
 
     def _wrote(self, leader: str, message: wire.Message) -> None:
@@ -246,7 +253,7 @@ class ReplicaMember(Member):
         self.stop_at_emit: Callable[[], None] | None = None  # a fault: called when it has decided to speak
         self._rest: list = []
         self._speak_until: float | None = None  # of what is in _rest
-        state = self.store.load()
+        state = self._remembered()
         left, host.qemu = host.qemu, None
         adopted = left is not None and not left.dead and host.holder is left
         if adopted:

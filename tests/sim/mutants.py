@@ -13,10 +13,11 @@ from dataclasses import replace
 
 from plover import actions as act
 from plover import cold_start, director, wire
+from plover.amnesia import Amnesia
 from plover.consensus import Consensus
 from plover.director import Director
 from plover.disk_copy import DiskCopy
-from plover.durable import Record, Store
+from plover.durable import Durable, Record, Store
 from plover.fill import LeaderFill
 from plover.follower import Follower
 from plover.guard import Guard
@@ -130,6 +131,17 @@ def stale_member_elected() -> None:
         return None if why in ("its in-sync record is older than mine", "it is not in the in-sync set") else why
     Consensus._refusal = refusal
     Consensus._may_stand = lambda self: self.members[self.me] == "replica" and self.eligible
+
+
+@mutant("a member whose state folder is empty takes part as a new one would")
+def empty_folder_votes() -> None:
+    good = Store.begin
+    Store.begin = lambda self: good(self) or Durable()
+
+
+@mutant("a member that has forgotten all believes the first leader that it hears")
+def forgets_and_believes() -> None:
+    Amnesia.heard = lambda self, src, m: isinstance(m, wire.Heartbeat) and m.view > 0
 
 
 @mutant("a leader that lost its secondary goes on alone without recording the smaller in-sync set")

@@ -66,6 +66,8 @@ def _recover(world: World) -> None:
             return
         if world.leader() is None and _state_lost(world):
             _cold_start(world)
+        if world.leader() is None:
+            _force_past_amnesia(world)
     states = {m.name: m.core.status()["sentence"] if m.core else m.consensus.record for m in world.members.values()}
     raise Violation(f"not protected {RECOVERY_S_MAX:.0f} s after the last fault: {states}")
 
@@ -77,19 +79,35 @@ def _state_lost(world: World) -> bool:
                    for m in world.members.values())
 
 
-def _cold_start(world: World) -> None:
+def _force_past_amnesia(world: World) -> None:
+    """What an operator does when the replica that could lead has forgotten what it promised: `failover --force`, there if it
+    still holds the VM, else on the other one, from what that has or afresh."""
+    lost = _state_lost(world)
+    replicas = [m for m in world.members.values() if m.core]
+    if any(m.consensus.amnesia for m in replicas):
+        if lost:
+            _cold_start(world, forced=True)
+        for member in replicas:
+            forgetful = member.consensus.amnesia is not None
+            if (forgetful and member.core._holds_state) or (not forgetful and lost):
+                world.force(member.name)
+
+
+def _cold_start(world: World, forced: bool = False) -> None:
     """What an operator does when both replicas have lost the VM: boot it afresh, where the last state was. If that host
     refuses, as its disk is torn, by force where a disk is whole; if none is, where the newest was."""
     asked = False
     lost = [m for m in world.members.values() if m.core and not isinstance(m.core.role, Leader) and not m.core._holds_state]
     for member in lost:
         if not member.core.cold:
-            world.note(member.name, "operator: cold-start")
+            world.note(member.name, f"operator: cold-start{' --force' if forced else ''}")
             world.ghost.forgotten = True
             world.check_history()  # up to here nothing may have been lost
             for client in world.clients:
                 client.history.clear()
-            member.call("cold_start")
+            if forced and not member.consensus.amnesia:
+                world.torn_accepted = member.name
+            member.call("cold_start", forced)
             asked = asked or member.core.cold
     if not asked and any(why_torn(m.core.marks) for m in lost):
         _force_cold_start(world, lost)

@@ -7,6 +7,7 @@
     put K V | get K | cas K V NEW       one operation of a client, and wait for the answer
     ask put K V ... | answer            the same in two steps
     power-loss | power-on | kill-daemon | start-daemon | kill-qemu | freeze | thaw | isolate | rejoin | cold-start NAME
+    forget NAME                         the state folder of a dead daemon is emptied
     cut A B | heal A B                  both ways
     switchover NAME | price NAME | force NAME      what the operator asks NAME for
     status | views                      of all members, of all time
@@ -191,7 +192,8 @@ class Script:
                 yield f"{name:9}  its daemon is {'dead' if member.dead else 'hung'}"
             else:
                 member.core and member.core.at(member.host.clock())
-                yield f"{name:9}  " + (_replica(member.core.status()) if member.core else _witness(member.consensus))
+                witness = member.core is None and _witness(member.consensus, member.host.clock())
+                yield f"{name:9}  {witness or _replica(member.core.status())}"
 
     def _views(self) -> Iterator[str]:
         told = {}
@@ -219,9 +221,10 @@ def _replica(status: dict) -> str:
             f"           {status['sentence']}")
 
 
-def _witness(cons) -> str:
+def _witness(cons, now: float) -> str:
     status = consensus_status(cons)
-    return f"view {status['view']}, witness, in sync: {', '.join(status['in_sync'])}"
+    text = f"view {status['view']}, witness, in sync: {', '.join(status['in_sync'])}"
+    return f"{text}\n           {cons.forgotten(now)}" if cons.amnesia else text
 
 
 def replay(text: str) -> str:

@@ -14,6 +14,7 @@ from lab.linearizable import Undecided, check
 
 from . import guest
 from .clients import Client
+from .disk import PowerLoss
 from .faults import with_disks, with_one_sided, with_scan, with_uneven_budgets
 from .ghost import Ghost, Violation
 from .host import RESTART_S, Host, Member, ReplicaMember, WitnessMember
@@ -75,6 +76,8 @@ class World:
             member = (WitnessMember if name == "witness" else ReplicaMember)(host)
         except DurableStateError as error:
             raise Violation(f"{name} cannot start: {error}") from error
+        except PowerLoss:
+            return self.power_loss(name)
         self.members[name] = member
         self.ghost.started(name, member.store.load())
         member.start()
@@ -124,8 +127,21 @@ class World:
         if not host.on:
             self.note(name, "power is back")
             host.on = True
-            self.start_daemon(name)
+            self.restart_daemon(name)
             self.network.host_back(name)
+
+    def forget(self, name: str) -> bool:
+        """A dead daemon's state folder is empty from now on; not if another member has forgotten all already."""
+        if any(self.forgetful(other) for other in NAMES if other != name):
+            return False
+        self.note(name, "ITS STATE FOLDER IS EMPTIED")
+        self.hosts[name].disk.wipe()
+        self.ghost.forgets(name)
+        return True
+
+    def forgetful(self, name: str) -> bool:
+        member = self.members[name]
+        return self.hosts[name].disk.empty or (not member.dead and member.consensus.amnesia is not None)
 
     def freeze(self, name: str) -> None:
         host = self.hosts[name]

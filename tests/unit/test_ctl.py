@@ -19,6 +19,8 @@ from plover.config import Config
 from plover.ctl_server import LINE_BYTES_MAX, ControlServer
 from plover.witness import Witness
 
+from lab.first_boot import mark_first_boot
+
 BOTH, ALONE = 0b011, 0b001  # who is in sync: bits of the members in the order of their names
 
 
@@ -44,6 +46,7 @@ def of(member, folder):
 @asynccontextmanager
 async def daemon(folder, operator=None):
     """A witness (or another ``operator``) behind its control socket; yields (witness, server, unexpected errors)."""
+    mark_first_boot(of("witness", folder))
     witness, unexpected = Witness(Config(of("witness", folder))), []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: unexpected.append(context))
     server = ControlServer(folder / "demo" / "ctl.sock", operator or witness)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
 import sys
 import zlib
+from pathlib import PurePath
 
 import pytest
 from cluster import MEMBERS
@@ -16,9 +18,11 @@ from conftest import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plover.consensus import Consensus
-from plover.durable import Durable, Record, Store
+from plover.durable import FIRST_BOOT, Durable, Record, Store
 from plover.errors import DurableStateError
 from plover.timing import Timing
+
+from tests.sim.disk import SimDisk
 
 u64 = st.integers(0, 2**64 - 1)
 names = st.text(max_size=12)
@@ -26,7 +30,7 @@ records = st.builds(Record, u64, u64, st.frozensets(names, max_size=3))
 states = st.builds(Durable, u64, st.none() | names, records)
 OLD = Durable(7, "primary", Record(5, 2, frozenset({"primary"})))
 NEW = Durable(8, "secondary", Record(8, 3, frozenset({"primary", "secondary"})))
-REMEDY = "is damaged .*stays out. Restore the file, or rebuild this member"
+REMEDY = "is damaged .*stays out. Move the file away, never restore an older one"
 
 
 @pytest.fixture
@@ -51,8 +55,72 @@ def with_checksum(body):
     return b"%s\n%08x\n" % (body, zlib.crc32(body))
 
 
-def test_a_new_member_starts_from_nothing(tmp_path):
-    assert Store(tmp_path / "new" / "demo").load() == Durable(0, None, Record(0, 0, frozenset()))
+def test_without_a_file_a_member_has_forgotten_what_it_promised(tmp_path):
+    store = Store(tmp_path / "new" / "demo")
+    assert store.load() is None and store.begin() is None
+    assert list((tmp_path / "new" / "demo").iterdir()) == []  # and it is so at the next start too
+
+
+def test_a_new_member_starts_from_nothing_once(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / FIRST_BOOT).touch()
+    assert store.begin() == Durable(0, None, Record(0, 0, frozenset()))
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+    assert store.begin() == Durable()
+    path_of(store).unlink()
+    assert store.begin() is None
+
+
+def test_a_mark_that_was_left_counts_for_nothing_and_goes(store):
+    mark = path_of(store).with_name(FIRST_BOOT)
+    mark.touch()
+    assert store.begin() == OLD and not mark.exists()
+
+
+def test_the_mark_goes_once_the_state_is_on_the_disk(store, monkeypatch):
+    path_of(store).unlink()
+    mark = path_of(store).with_name(FIRST_BOOT)
+    mark.touch()
+    there = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (there.append(mark.exists()), fsync(fd)))
+    store.begin()
+    assert there == [True, True, False]  # the file, its name, and that the mark is gone
+
+
+def test_a_folder_that_was_copied_from_another_member_is_refused(store):
+    folder = path_of(store).parent
+    assert Store(folder, member="witness").begin() == OLD  # of an older version: nothing is noted yet
+    assert (folder / "member").read_text() == "witness\n"
+    assert Store(folder, member="witness").begin() == OLD
+    for content in (b"witness\n", b"\xff"):
+        (folder / "member").write_bytes(content)
+        with pytest.raises(DurableStateError, match="state folder is of member .* it was copied. Empty it"):
+            Store(folder, member="secondary").begin()
+
+
+class _NoFsyncOfNames(SimDisk):
+    """Fails the next sync of a folder: what was renamed reads well, and is not on the disk."""
+
+    fails = False
+
+    def sync(self, path):
+        if self.fails and not path.suffix:
+            self.fails = False
+            raise OSError(5, "Input/output error")
+        super().sync(path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_was_read_is_on_the_disk_before_it_is_acted_on(seed):
+    disk = _NoFsyncOfNames(random.Random(seed))
+    Store(PurePath("/state"), disk).save(OLD)
+    disk.fails = True
+    with pytest.raises(DurableStateError):
+        Store(PurePath("/state"), disk).save(NEW)
+    begun = Store(PurePath("/state"), disk).begin()  # the daemon's next start: it speaks of what it read
+    disk.power_loss()
+    assert Store(PurePath("/state"), disk).load() == begun == NEW
 
 
 def test_the_folder_is_for_root_only(tmp_path):
@@ -249,7 +317,7 @@ from plover.consensus import Consensus
 from plover.timing import Timing
 from plover.durable import Durable, Record, Store
 store = Store(Path(sys.argv[2]))
-view = store.load().view
+view = (store.load() or Durable()).view
 while True:
     view += 1
     store.save(Durable(view, "primary" * (view % 50), Record(view, view, frozenset({"primary"}))))

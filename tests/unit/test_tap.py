@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 from cluster import Cluster
+from plover import clock
 from plover.frames import wrap
 from plover.tap import Tap
 
@@ -25,14 +25,21 @@ def tap():
 
 
 def test_frames_leave_in_order(tap):
-    tap.write(RUN, time.monotonic() + 5)
+    tap.write(RUN, clock.now() + 5)
     assert (os.read(tap.reader, 99), tap.dropped) == (b"onetwothree", 0)
 
 
 def test_nothing_leaves_once_its_time_is_over(tap):
-    tap.write(RUN, time.monotonic() - 0.001)
+    tap.write(RUN, clock.now() - 0.001)
     with pytest.raises(BlockingIOError):
         os.read(tap.reader, 99)
+    assert tap.dropped == 3
+
+
+def test_nothing_leaves_after_a_suspend_that_came_between(tap, monkeypatch):
+    decided_until = clock.now() + 5
+    monkeypatch.setattr(clock, "now", lambda now=clock.now: now() + 60)
+    tap.write(RUN, decided_until)
     assert tap.dropped == 3
 
 

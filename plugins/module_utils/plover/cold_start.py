@@ -19,6 +19,8 @@ def refusal(core: Director, forced: bool = False) -> str | None:
     cons, torn = core.consensus, why_torn(core.marks)
     if core.leading or core.holds_state or hears_leader(core):
         return "refused: a leader or a copy of the VM's state exists"
+    if cons.amnesia:
+        return f"refused: {cons.forgotten(core.now)}"
     if forced:
         return None
     if _older(core):

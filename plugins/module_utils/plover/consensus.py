@@ -7,6 +7,7 @@ Sans-I/O: events in through methods, what must be done out through :meth:`Consen
 Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in sync is the only next leader):
  * A member votes for a candidate only if the candidate's in-sync record is not older than its own and the
    candidate is in it (invariant 5). Records are ordered by (view, version) and stored on a quorum.
+ * A member without its state file takes part in nothing before it has recovered (amnesia.py).
  * Nobody votes while it hears the leader, so a cut between two members deposes nobody. This is politeness,
    never safety: safety is the view that every acknowledgement carries.
  * A follower counts an entry as committed when it holds it: leader + follower are a quorum of three.
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 
 from . import wire
+from .amnesia import Amnesia
 from .durable import Durable, Record
 from .elections import Elections
 from .errors import DurableStateError, InvariantViolation, WireError
@@ -40,12 +42,14 @@ ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 
 
 class Consensus(Elections):
-    def __init__(self, me: str, members: dict[str, str], state: Durable, timing: Timing, now: float) -> None:
-        """``members``: name -> 'replica' | 'witness', three of them."""
+    def __init__(self, me: str, members: dict[str, str], state: Durable | None, timing: Timing, now: float) -> None:
+        """``members``: name -> 'replica' | 'witness', three of them. ``state``: None if this member has forgotten it."""
         self.me, self.members, self.timing, self.timings = me, members, timing, Timings(timing)
         self._order = sorted(members)
         self.others = tuple(m for m in self._order if m != me)
-        self.view, self.voted_for, self.record = state
+        self.view, self.voted_for, self.record = state or Durable()
+        self.amnesia = Amnesia(self.others) if state is None else None
+        self.forgetful: dict[str, float] = {}  # others that have forgotten all, and when they said so last
         strangers = (self.record.in_sync | {self.voted_for}) - {None, *members}
         if strangers:
             raise DurableStateError(f"the durable state names {sorted(strangers)}, who are not among 'members' "
@@ -87,7 +91,9 @@ class Consensus(Elections):
         return out
 
     def tick(self, now: float) -> None:
-        if self.role == LEADER:
+        if self.amnesia:
+            self._ask_what_we_forgot(now)
+        elif self.role == LEADER:
             if now >= self._next_heartbeat:
                 self._heartbeat(now)
                 if self.deaf(now):  # let the others elect one who hears them; now and then see whether we do again
@@ -115,10 +121,11 @@ class Consensus(Elections):
         if self.members[self.me] != "replica":
             raise InvariantViolation("the witness never leads")
         self.seal(now)
-        place, era = self._order.index(self.me), self.view // ERA + 1
+        known = max(self.view, self.amnesia.newest if self.amnesia else 0)
+        place, era = self._order.index(self.me), known // ERA + 1
         if self.role == LEADER:
             self._out.append(Deposed(self.view, None, True))  # the old view ends as if another member had ended it
-        self.view, self.voted_for = (era + (place - era) % len(self._order)) * ERA, self.me
+        self.view, self.voted_for, self.amnesia = (era + (place - era) % len(self._order)) * ERA, self.me, None
         self.record = Record(self.view, self.record.version + 1, frozenset({self.me}))
         self._persist()
         self._win(now)
@@ -209,7 +216,8 @@ class Consensus(Elections):
         if handler is None:
             raise WireError(f"{type(message).__name__} is no consensus message")
         self.last_heard[src] = now
-        handler(self, now, src, message)
+        if self.amnesia is None or self._recovers(now, src, message):
+            handler(self, now, src, message)
 
     def _on_leader_message(self, now: float, src: str, view: int) -> bool:
         """True if ``src`` leads ``view`` and we follow it."""

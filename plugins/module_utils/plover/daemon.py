@@ -11,7 +11,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from . import __version__
+from . import __version__, clock
 from .config import CONFIG_DIR, Config
 from .errors import PloverError
 from .history import History
@@ -120,6 +120,7 @@ def run_daemon(kind: type[Daemon], seat: str) -> None:
     path = sys.argv[1] if "/" in sys.argv[1] else CONFIG_DIR / f"{sys.argv[1]}.json"
 
     async def main() -> int:
+        asyncio.get_running_loop().time = clock.now  # before the first timer
         config = Config.load(path)
         if config.kind != seat:
             raise PloverError(f"{path}: member {config.member!r} is a {config.kind}; start plover-{config.kind} here")

@@ -34,10 +34,10 @@ _SECONDARY_SAYS = (wire.Bitmap, wire.Hashes, wire.BlockHashes, wire.Resend, wire
 
 
 class Director:
-    def __init__(self, config: Config, state: Durable, memory: act.Memory, now: float, adopted: bool = False,
+    def __init__(self, config: Config, state: Durable | None, memory: act.Memory, now: float, adopted: bool = False,
                  marks: tuple[Mark, ...] = ()) -> None:
-        """``adopted``: our daemon restarted, the QEMU that led before is still there, and its VM has been stopped.
-        ``marks``: of this host's images."""
+        """``state``: None if this host has forgotten it. ``adopted``: our daemon restarted, the QEMU that led before is still
+        there, and its VM has been stopped. ``marks``: of this host's images."""
         self.config, self.memory, self.now, self.began = config, memory, now, now
         kinds = {m: v["kind"] for m, v in config.members.items()}
         self.consensus = Consensus(config.member, kinds, state, Timing.of(config), now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import wire
+from .amnesia import LATELY_S, QUESTION, is_question
 from .durable import Record
 from .errors import WireError
 from .log import pack, unpack
@@ -13,7 +14,7 @@ class Elections:
     """Votes asked for, given and counted, over the state of Consensus."""
 
     def _may_stand(self) -> bool:
-        if self.members[self.me] != "replica" or not self.eligible:
+        if self.members[self.me] != "replica" or not self.eligible or self.amnesia:
             return False
         return self.me in self.record.in_sync or self.record.version == 0
 
@@ -36,6 +37,35 @@ class Elections:
             self._send(other, wire.VoteRequest(view, pre, transfer, *self._record_fields(),
                                                self.log.last_view, self.log.last_index))
 
+    # ---- without memory (amnesia.py) --------------------------------------------------------------------
+    def _ask_what_we_forgot(self, now: float) -> None:
+        if now >= self._deadline:
+            self._deadline = now + self.timing.heartbeat
+            for other in self.others:
+                self._send(other, QUESTION)
+
+    def _recovers(self, now: float, src: str, m: wire.Message) -> bool:
+        """Whether ``m`` ends our amnesia. Until then nothing is answered: nothing of ours may count."""
+        if isinstance(m, wire.VoteRequest) and is_question(m):
+            self.forgetful[src] = now
+        if isinstance(m, wire.Heartbeat):
+            self._leader_heard = now
+        if not self.amnesia.heard(src, m):
+            return False
+        self.record = Record(m.record_view, m.record_version, self._set_of(m.record_in_sync))
+        self.amnesia = None
+        self._adopt(now, m.view, src)
+        return True
+
+    def forgot(self, now: float) -> list[str]:
+        """Others that said lately that they have forgotten all."""
+        return [other for other in self.others if now - self.forgetful.get(other, float("-inf")) < LATELY_S]
+
+    def forgotten(self, now: float) -> str:
+        """What a person is told of our amnesia; empty without one."""
+        return self.amnesia.describe(self.forgot(now)) if self.amnesia else ""
+
+    # ---- votes ------------------------------------------------------------------------------------------
     def _refusal(self, now: float, src: str, m: wire.VoteRequest) -> str | None:
         """Why ``src`` does not get this vote; None if it does."""
         candidate = Record(m.record_view, m.record_version, self._set_of(m.record_in_sync))
@@ -53,6 +83,12 @@ class Elections:
         return None
 
     def _on_vote_request(self, now: float, src: str, m: wire.VoteRequest) -> None:
+        if is_question(m):
+            self.forgetful[src] = now
+            if self.leader == src:
+                self.leader = None  # no more: it does not know that it led
+            self._send(src, wire.VoteReply(self.view, True, False, self.alone, 0, 0))
+            return
         granted = self._refusal(now, src, m) is None
         if granted and not m.pre:
             self.seal(now)

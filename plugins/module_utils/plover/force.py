@@ -39,7 +39,10 @@ def refusal(core: Director) -> str | None:
 def price(core: Director) -> list[str]:
     """What forcing this host costs or may cost, one sentence each, from what this host knows."""
     heard = "; ".join(_heard(core, other) for other in core.consensus.others)
-    return [f"Two voices: {heard}. If one of them leads and is only cut off from here, the VM runs and answers twice, until "
+    forgotten = ["This host has forgotten what it promised: its state folder was empty. It may have voted for a leader that "
+                 "it does not know any more."] if core.consensus.amnesia else []
+    return [*forgotten,
+            f"Two voices: {heard}. If one of them leads and is only cut off from here, the VM runs and answers twice, until "
             "they hear each other. Then that copy is thrown away, with all that its clients were told since. Make sure "
             "that both hosts are off.",
             _what_is_lost(core),

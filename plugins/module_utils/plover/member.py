@@ -2,22 +2,38 @@
 """A daemon that takes part in the consensus: how what its consensus says travels, by messages or by RDMA."""
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from . import wire
 from .config import CONFIG_DIR, Config
 from .consensus import Consensus
 from .daemon import Daemon
+from .durable import Durable, Store
 from .errors import ConfigError
 from .peers import PeerLinks
 
 if TYPE_CHECKING:
     from .rings import Rings
 
+log = logging.getLogger("plover")
+
 
 class MemberDaemon(Daemon):
     links: PeerLinks
     rings: Rings | None = None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.store = Store(config.state_path, member=config.member)
+
+    def remembered(self) -> Durable | None:
+        """What this member must not forget; None, with a word in the log, if it has."""
+        state = self.store.begin()
+        if state is None:
+            log.warning("%s: there is no state.json, so this member has forgotten what it promised; it takes no part until "
+                        "both others have told it what it missed", self.config.state_path)
+        return state
 
     def receive(self, member: str, message: wire.Message) -> None:
         """``message`` is for the consensus; what follows is done by :meth:`run`."""

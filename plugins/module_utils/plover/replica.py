@@ -14,7 +14,6 @@ from .ctl_server import ControlServer
 from .daemon import run_daemon
 from .director import Director
 from .disk_work import DiskWork
-from .durable import Store
 from .errors import InvariantViolation, LostWritesError, NetworkError, PloverError, QemuError, RdmaError
 from .fence_agent import fence, words
 from .frames import announcements, wrap
@@ -46,7 +45,7 @@ class Replica(MemberDaemon):
     def __init__(self, config: Config) -> None:
         check_library()
         super().__init__(config)
-        self.store, self.holder = Store(config.state_path), HolderNote(config.run_path)
+        self.holder = HolderNote(config.run_path)
         self.memory = GuestMemory(config.guest_pages, config.syncvm_hash_threads)
         self.tap = Tap(config.network_tap, config.network_bridge, config.network_ifup, config.network_ifdown)
         self.peer = next(m for m in config.replicas if m != config.member)
@@ -93,7 +92,7 @@ class Replica(MemberDaemon):
     async def setup(self) -> None:
         adopted = self.holder.alive(running_qemu(self.config))
         marks = self.disk_work.marks.read()
-        self.core = Director(self.config, self.store.load(), self.memory, self.loop.time(), adopted, marks)
+        self.core = Director(self.config, self.remembered(), self.memory, self.loop.time(), adopted, marks)
         self.go_one_sided(self.core.consensus)
         if adopted:
             self.vm = self._new_vm()

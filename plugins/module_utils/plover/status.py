@@ -121,6 +121,8 @@ def _heard(core: Director) -> bool:
 
 def _follower(core: Director) -> tuple[str, str]:
     cons, role, heard = core.consensus, core.role, _heard(core)
+    if cons.amnesia:
+        return "idle", cons.forgotten(core.now)
     if isinstance(role, Leader):
         return "candidate", "deposed, keeping the VM stopped until a new leader's record is here"
     if role.filled and heard:

@@ -6,9 +6,9 @@ import asyncio
 import fcntl
 import os
 import struct
-import time
 from pathlib import Path
 
+from . import clock
 from .errors import NetworkError
 from .frames import split, wrap
 
@@ -69,11 +69,11 @@ class Tap:
     def write(self, run: bytes, until: float) -> None:
         """Send a run of wrapped frames; what the TAP cannot take is dropped, as on any wire.
 
-        So is what is still here after ``until`` (time.monotonic): a daemon that was stopped between its decision and this
+        So is what is still here after ``until`` (clock.now): a daemon that was stopped between its decision and this
         line must not speak when it goes on, as another may lead by then. TCP sends it again if need be.
         """
         for frame in split(run):
-            if time.monotonic() > until:
+            if clock.now() > until:
                 self.dropped += 1
                 continue
             try:

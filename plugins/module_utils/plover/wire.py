@@ -90,7 +90,10 @@ class AppendAck(Message):
 
 @dataclass(frozen=True)
 class VoteRequest(Message):
-    """``pre``: a question only, nothing is recorded. ``transfer``: the leader itself asked for it."""
+    """``pre``: a question only, nothing is recorded; of view 0: its sender has forgotten all (amnesia.py).
+
+    ``transfer``: the leader itself asked for it.
+    """
     TYPE, FMT = 6, "!Q??QQBQQ"
     view: int
     pre: bool
@@ -104,7 +107,10 @@ class VoteRequest(Message):
 
 @dataclass(frozen=True)
 class VoteReply(Message):
-    """``ahead``: the voter's log is longer; its entries after ``from_index`` (of ``from_view``) are the payload."""
+    """``ahead``: the voter's log is longer; its entries after ``from_index`` (of ``from_view``) are the payload.
+
+    In the refusal of a question of view 0: it leads by force, and nobody has acknowledged that yet.
+    """
     TYPE, FMT = 7, "!Q???QQ"
     view: int
     pre: bool

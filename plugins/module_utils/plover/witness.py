@@ -11,7 +11,6 @@ from .config import Config
 from .consensus import Consensus
 from .ctl_server import ControlServer
 from .daemon import run_daemon
-from .durable import Store
 from .member import MemberDaemon
 from .outputs import Deposed, Persist, Send
 from .peers import PeerLinks
@@ -25,9 +24,8 @@ TICK_S = 0.02
 class Witness(MemberDaemon):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.store = Store(config.state_path)
         kinds = {m: v["kind"] for m, v in config.members.items()}
-        self.consensus = Consensus(config.member, kinds, self.store.load(), Timing.of(config), self.loop.time())
+        self.consensus = Consensus(config.member, kinds, self.remembered(), Timing.of(config), self.loop.time())
         self.chronicle = Chronicle(self.loop.time())
         self.links = PeerLinks(config, self._on_message, self._on_link_up, lambda *a: None, lambda: None)
 
@@ -41,6 +39,8 @@ class Witness(MemberDaemon):
     async def _ticker(self) -> None:
         while True:
             self.look()
+            self.consensus.tick(self.loop.time())
+            self.run()
             self.tick_rings()
             self.alive()
             why = as_heard(self.consensus, self._service(), self._sentence())
@@ -85,6 +85,8 @@ class Witness(MemberDaemon):
         return service_of(self.consensus, self._heard())
 
     def _sentence(self) -> str:
+        if self.consensus.amnesia:
+            return self.consensus.forgotten(self.loop.time())
         return f"voting; {self.consensus.leader} leads" if self._heard() else "voting; no leader is heard"
 
     async def operator(self, request: dict) -> dict:

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mark of a VM that is made anew, where no play runs: its members start from nothing then, once."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from plover.durable import FIRST_BOOT
+
+
+def mark_first_boot(settings: dict) -> None:
+    """In the state folder of the member with these settings, as role `witness` and `vm` do."""
+    folder = Path(settings["state_dir"]) / settings["name"]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / FIRST_BOOT).touch()
