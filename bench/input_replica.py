@@ -43,7 +43,7 @@ class Untouched:
 
     backend = "none"
 
-    def fetch(self, bitmap: bytearray) -> int:
+    def fetch(self, bitmap: bytearray, stopped: bool = False) -> int:
         return 0
 
     def close(self) -> None: ...

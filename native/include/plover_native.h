@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLOVER_ABI 5u
+#define PLOVER_ABI 6u
 #define PLOVER_PAGE 4096u
 #define PLOVER_BLOCK 64u
 #define PLOVER_BLOCKS (PLOVER_PAGE / PLOVER_BLOCK) /* in a page; a mask of blocks is a uint64_t, block i its bit i */
@@ -88,18 +88,26 @@ PLOVER_API int plover_wait_idle(int pid, int socket, const volatile uint32_t *di
 /* Dirty tracking of a range of another process (QEMU's guest RAM).
  * backend: "uffd-wp"    asynchronous userfaultfd write protection + PAGEMAP_SCAN (Linux >= 6.7); uffd must be a
  *                       descriptor that the process itself opened (the preload library does)
- *          "soft-dirty" /proc/PID/clear_refs and pagemap bit 55 (CONFIG_MEM_SOFT_DIRTY)
+ *          "soft-dirty" /proc/PID/clear_refs and pagemap bit 55 (CONFIG_MEM_SOFT_DIRTY). The kernel drops the bit of a page of
+ *                       shared memory that it reclaims, so `base` is locked in memory (mlock) until the tracker is closed
  *          "scan"       hashes of all pages at `base`, our own mapping of the same memory
  * address: start of the range in the process; page-aligned. All pages count as clean after opening.
  * On failure returns a negative errno and writes a sentence with a remedy to err. Never another backend instead. */
 PLOVER_API int plover_tracker_open(const char *backend, int pid, uint64_t address, const void *base, size_t pages,
                                    int uffd, plover_pool *pool, plover_tracker **out, char *err, size_t errlen);
-/* OR the pages written since the last fetch into bitmap and count them as clean again, atomically per page.
- * Returns how many were written, or a negative errno. words must be (pages + 63) / 64. */
+/* OR the pages written since the last fetch into bitmap and count them as clean again. The process may write meanwhile: what
+ * it writes after the call began is told by this call or by the next one, with every back end.
+ * Returns how many pages it told, or a negative errno. words must be (pages + 63) / 64.
+ *
+ * "soft-dirty" cannot read and clear in one step, so here it clears nothing: it tells each page that was written since the last
+ * plover_tracker_fetch_stopped, but for those whose content is what plover_tracker_synced said last. */
 PLOVER_API int64_t plover_tracker_fetch(plover_tracker *tracker, uint64_t *bitmap, size_t words);
+/* The same of a process that stands still: nobody writes from before this call until it has returned. */
+PLOVER_API int64_t plover_tracker_fetch_stopped(plover_tracker *tracker, uint64_t *bitmap, size_t words);
 /* Both hosts now hold `data` (NULL: zeros) for these n pages, as it was sent or applied: that is their clean content.
- * "scan" must know, as it compares contents, and a page may go back to what it was at the last fetch; the others track
- * writes and ignore it. 0 or a negative errno. */
+ * "scan" must know, as it compares contents, and a page may go back to what it was at the last fetch. "soft-dirty" must know
+ * from a plover_tracker_fetch until the next plover_tracker_fetch_stopped. At other times, and with "uffd-wp", it does
+ * nothing. 0 or a negative errno. */
 PLOVER_API int plover_tracker_synced(plover_tracker *tracker, const uint32_t *index, size_t n, const void *data);
 PLOVER_API void plover_tracker_close(plover_tracker *tracker);
 

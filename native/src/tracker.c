@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static const uint64_t ZERO_PAGE_HASH = 0x06c5df0488653d58u;
@@ -36,19 +37,25 @@ int plover_tracker_open(const char *backend, int pid, uint64_t address, const vo
     return -EINVAL;
 }
 
-int64_t plover_tracker_fetch(plover_tracker *t, uint64_t *bitmap, size_t words)
+static int64_t fetch(plover_tracker *t, uint64_t *bitmap, size_t words, int stopped)
 {
     if (!t || !bitmap || words != (t->pages + 63) / 64) return -EINVAL;
-    return t->backend->fetch(t, bitmap);
+    return t->backend->fetch(t, bitmap, stopped);
 }
+
+int64_t plover_tracker_fetch(plover_tracker *t, uint64_t *bitmap, size_t words) { return fetch(t, bitmap, words, 0); }
+
+int64_t plover_tracker_fetch_stopped(plover_tracker *t, uint64_t *bitmap, size_t words) { return fetch(t, bitmap, words, 1); }
 
 int plover_tracker_synced(plover_tracker *t, const uint32_t *index, size_t n, const void *data)
 {
     if (!t || (n && !index)) return -EINVAL;
-    if (!t->hashes) return 0;
+    if (!t->hashes || (t->known && !t->growing)) return 0;
     if (in_range(index, n, t->pages)) return -ERANGE;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         t->hashes[index[i]] = data ? plover_cityhash64((const char *)data + i * PLOVER_PAGE, PLOVER_PAGE) : ZERO_PAGE_HASH;
+        if (t->known) tracker_mark(t->known, index[i]);
+    }
     return 0;
 }
 
@@ -61,6 +68,8 @@ void plover_tracker_close(plover_tracker *t)
     free(t->hashes);
     free(t->scratch);
     free(t->all);
+    free(t->known);
+    if (t->locked) munlock(t->base, t->pages * PLOVER_PAGE);
     free(t);
 }
 
@@ -79,8 +88,9 @@ static int scan_open(plover_tracker *t, char *err, size_t errlen)
     return plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->hashes, NULL);
 }
 
-static int64_t scan_fetch(plover_tracker *t, uint64_t *bitmap)
+static int64_t scan_fetch(plover_tracker *t, uint64_t *bitmap, int stopped)
 {
+    (void)stopped;
     int64_t written = 0;
     int rc = plover_hash_pages(t->pool, t->base, t->pages, t->all, t->pages, t->scratch, NULL);
     if (rc) return rc;

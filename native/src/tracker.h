@@ -14,15 +14,19 @@ struct plover_tracker {
     const void *base;
     size_t pages;
     plover_pool *pool;
-    uint64_t *hashes, *scratch; /* scan */
-    uint32_t *all;
+    uint64_t *hashes;  /* of the contents that were synced: scan; soft-dirty, of the pages in `known` */
+    uint64_t *scratch; /* scan */
+    uint32_t *all;     /* scan */
+    uint64_t *known;   /* soft-dirty: bitmap */
+    int growing;       /* soft-dirty: fetched while the process ran, and not cleared since */
+    int locked;        /* base is */
 };
 
-/* open: 0, or a negative errno with a sentence in err. fetch: as plover_tracker_fetch. */
+/* open: 0, or a negative errno with a sentence in err. fetch: as plover_tracker_fetch; stopped: as ..._fetch_stopped. */
 struct tracker_backend {
     const char *name;
     int (*open)(plover_tracker *t, char *err, size_t errlen);
-    int64_t (*fetch)(plover_tracker *t, uint64_t *bitmap);
+    int64_t (*fetch)(plover_tracker *t, uint64_t *bitmap, int stopped);
 };
 
 extern const struct tracker_backend plover_uffd_wp, plover_soft_dirty, plover_scan;

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* soft-dirty: /proc/PID/clear_refs and bit 55 of /proc/PID/pagemap (Linux Documentation/admin-guide/mm/soft-dirty.rst).
- * Reading and clearing are two steps, so the process must be stopped between them: at a syncvm its VM is. */
+ *
+ * Reading and clearing are two steps, and clearing is for the whole process: what is written in between would be forgotten.
+ * So bits are cleared only while the process stands still. While it runs, the set of written pages just grows. A page in it
+ * is told until what was sent of it is what it holds: a hash tells that, taken after its bit was read, so a later write sets
+ * the bit for the next fetch. */
 #include "tracker.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,6 +33,20 @@ static int kernel_has_it(void)
 
 static int clear(plover_tracker *t) { return pwrite(t->clear_refs, "4", 1, 0) == 1 ? 0 : -errno; }
 
+/* A page of shared memory that the kernel reclaims leaves no trace in pagemap: not even the bit. Locked pages stay. */
+static int lock(plover_tracker *t, char *err, size_t errlen)
+{
+    if (mlock(t->base, t->pages * PLOVER_PAGE)) {
+        int rc = -errno;
+        snprintf(err, errlen, "soft-dirty: cannot lock %zu MiB of guest memory: %s; raise the daemon's LimitMEMLOCK, free "
+                              "memory, or set syncvm_dirty_tracking: uffd-wp (Linux >= 6.7) or scan",
+                 t->pages * PLOVER_PAGE >> 20, strerror(-rc));
+        return rc;
+    }
+    t->locked = 1;
+    return 0;
+}
+
 static int soft_open(plover_tracker *t, char *err, size_t errlen)
 {
     char path[64];
@@ -45,22 +64,56 @@ static int soft_open(plover_tracker *t, char *err, size_t errlen)
         snprintf(err, errlen, "soft-dirty: %s: %s; the daemon needs CAP_SYS_PTRACE", path, strerror(-rc));
         return rc;
     }
-    return clear(t);
+    t->hashes = malloc(t->pages * sizeof *t->hashes);
+    t->known = calloc((t->pages + 63) / 64, sizeof *t->known);
+    if (!t->hashes || !t->known) {
+        snprintf(err, errlen, "soft-dirty: no memory for the hashes of %zu pages", t->pages);
+        return -ENOMEM;
+    }
+    int rc = lock(t, err, errlen);
+    return rc ? rc : clear(t);
 }
 
-static int64_t soft_fetch(plover_tracker *t, uint64_t *bitmap)
+/* Marks those of n pages whose content is not known to be synced; how many. */
+static int64_t tell(plover_tracker *t, uint64_t *bitmap, const uint32_t *index, size_t n)
+{
+    uint64_t hashes[ENTRIES];
+    uint32_t known[ENTRIES];
+    size_t count = 0;
+    int64_t told = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (t->known[index[i] / 64] >> index[i] % 64 & 1)
+            known[count++] = index[i];
+        else
+            told += tracker_mark(bitmap, index[i]);
+    }
+    int rc = plover_hash_pages(t->pool, t->base, t->pages, known, count, hashes, NULL);
+    if (rc) return rc;
+    for (size_t i = 0; i < count; i++)
+        if (hashes[i] != t->hashes[known[i]]) told += tracker_mark(bitmap, known[i]);
+    return told;
+}
+
+static int64_t soft_fetch(plover_tracker *t, uint64_t *bitmap, int stopped)
 {
     uint64_t entries[ENTRIES];
-    int64_t written = 0;
+    uint32_t written[ENTRIES];
+    int64_t told = 0;
     for (size_t page = 0; page < t->pages; page += ENTRIES) {
-        size_t n = t->pages - page < ENTRIES ? t->pages - page : ENTRIES;
+        size_t n = t->pages - page < ENTRIES ? t->pages - page : ENTRIES, count = 0;
         off_t at = (off_t)((t->address / PLOVER_PAGE + page) * sizeof *entries);
         if (pread(t->pagemap, entries, n * sizeof *entries, at) != (ssize_t)(n * sizeof *entries)) return -EIO;
         for (size_t i = 0; i < n; i++)
-            if (entries[i] & SOFT_DIRTY) written += tracker_mark(bitmap, page + i);
+            if (entries[i] & SOFT_DIRTY) written[count++] = (uint32_t)(page + i);
+        int64_t rc = tell(t, bitmap, written, count);
+        if (rc < 0) return rc;
+        told += rc;
     }
+    t->growing = !stopped;
+    if (!stopped) return told;
+    memset(t->known, 0, (t->pages + 63) / 64 * sizeof *t->known);
     int rc = clear(t);
-    return rc ? rc : written;
+    return rc ? rc : told;
 }
 
 const struct tracker_backend plover_soft_dirty = {"soft-dirty", soft_open, soft_fetch};

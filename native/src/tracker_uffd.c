@@ -74,6 +74,10 @@ static int uffd_open(plover_tracker *t, char *err, size_t errlen)
     return 0;
 }
 
-static int64_t uffd_fetch(plover_tracker *t, uint64_t *bitmap) { return scan_and_protect(t, bitmap); }
+static int64_t uffd_fetch(plover_tracker *t, uint64_t *bitmap, int stopped)
+{
+    (void)stopped;
+    return scan_and_protect(t, bitmap);
+}
 
 const struct tracker_backend plover_uffd_wp = {"uffd-wp", uffd_open, uffd_fetch};

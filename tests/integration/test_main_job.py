@@ -55,6 +55,7 @@ def test_writes_survive_the_leader_and_memory_is_equal(group):
         write(client, acked, f"a{n}", str(n) * 20)
     status = group.status("primary")
     assert status["syncvms"] >= 60 and status["last_syncvm"]["dirty_pages"] > 0
+    assert status["fill_pages_mismatching"] == 0
     report = audit(group, "primary")
     assert (report["pages"], report["mismatching"], report["untracked"]) == (65536, 0, 0)
     group.power_off("primary")
@@ -67,6 +68,7 @@ def test_writes_survive_the_leader_and_memory_is_equal(group):
         write(client, acked, f"b{n}", str(n))
     report = audit(group, "secondary")
     assert (report["mismatching"], report["untracked"]) == (0, 0)
+    assert group.status("secondary")["fill_pages_mismatching"] == 0
     assert lost(client, acked) == []
 
 
@@ -88,6 +90,7 @@ def test_a_secondary_filled_while_the_guest_boots_takes_over(new_group):
     group = new_group(syncvm_interval_ms_max=100)
     group.start()
     group.wait("primary", service="protected")
+    assert group.status("primary")["fill_pages_mismatching"] == 0
     client, acked = connect(), {}
     write(client, acked, "a", "1")
     group.power_off("primary")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROLES = ("leader", "secondary", "witness")
 SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "pack", "wait-staged", "load")
-FILL = ("open", "copy", "live", "drain", "stop", "attach", "capture", "final", "loading", "recording")
+FILL = ("open", "copy", "live", "drain", "stop", "attach", "capture", "final", "check", "loading", "recording")
 PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit", "audit-disks",
           *(f"syncvm:{p}" for p in SYNCVM), *(f"fill:{p}" for p in FILL))
 SHORTEST = ("syncvm:drain", "fill:drain")  # gone before any wait is over
@@ -190,6 +190,13 @@ def full_socket(world: World, rng: random.Random, name: str) -> None:
         world.loop.after(_duration(rng), None, setattr, qemu, "read_late_s", 0.0)
 
 
+def forgetful_tracker(world: World, rng: random.Random, name: str) -> None:
+    """The next fetch of dirty pages while the VM runs, in an initial sync, loses half of them."""
+    qemu = world.hosts[name].qemu
+    if qemu is not None:
+        qemu.forgets = True
+
+
 def _cut(world: World, rng: random.Random, pairs: list[tuple[str, str]], seconds: float) -> None:
     for src, dst in pairs:
         world.network.cut(src, dst)
@@ -311,7 +318,7 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "cut-link": (one_link, ALL), "cut-all": (all_links, ANY), "mute": (mute, ALL), "deaf": (deaf, ALL),
     "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER), "lost-candidacy": (lost_candidacy, LEADER),
     "break-link": (break_link, ALL), "lossy": (lossy, ANY), "corrupt": (corrupt, ANY), "switchover": (switchover, LEADER),
-    "force": (force, REPLICAS), "audit": (audit, LEADER),
+    "force": (force, REPLICAS), "audit": (audit, LEADER), "forgetful-tracker": (forgetful_tracker, LEADER),
     "die-between-commands": (die_between_commands, REPLICAS), "full-socket": (full_socket, REPLICAS)}
 ROWS = [(fault, role) for fault, (_, roles) in FAULTS.items() for role in roles]
 CELLS = [(fault, role, phase) for phase in PHASES for fault, role in ROWS]

@@ -12,7 +12,7 @@ import zlib
 from array import array
 from collections import deque
 
-from plover import fill
+from plover import fill, fill_check
 from plover import pages as pg
 from plover import patches as pt
 from plover.errors import InvariantViolation
@@ -37,6 +37,7 @@ _DEVICE = struct.Struct("!QI")
 pg.PAGE_BYTES, pg.BLOCK_BYTES, pg.CHUNK_PAGES = BYTES, 1, 1
 pt.PAGES_MIN = 2
 fill.CHUNKS_PER_TURN, fill.FEW_PAGES = 1, 12
+fill_check.PART_PAGES = 24
 
 MAC = bytes.fromhex("525400706c01")  # of the VM, in front of what is sent to it
 
@@ -53,6 +54,7 @@ class Qemu(Process):
         self.rng = rng
         self.ram = [0] * PAGES
         self.dirty: set[int] = set()
+        self.forgets = False  # a fault: the next fetch while the VM runs forgets what was written, half of it
         self.frames = 0  # device state: must always fit the counter in memory
         self.running = not incoming
         self.stopped_as = 0  # digest of the memory when the VM was stopped
@@ -183,9 +185,12 @@ class SimMemory:
             raise InvariantViolation("guest memory is used, but no QEMU is mapped")
         return self.qemu.ram
 
-    def fetch_dirty(self) -> bytearray:
+    def fetch_dirty(self, vm_runs: bool = False) -> bytearray:
         if self.qemu is None:
             raise InvariantViolation("dirty pages are asked for, but tracking is not open")
+        if self.qemu.forgets and vm_runs:
+            self.qemu.dirty = {page for page in self.qemu.dirty if self.qemu.rng.random() < 0.5}
+            self.qemu.forgets = False
         out = 0
         for page in self.qemu.dirty:
             out |= 1 << page

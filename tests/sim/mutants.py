@@ -8,6 +8,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from plover.director import Director
 from plover.disk_copy import DiskCopy
 from plover.durable import Durable, Record, Store
 from plover.fill import LeaderFill
+from plover.fill_check import LeaderCheck
 from plover.follower import Follower
 from plover.guard import Guard
 from plover.last_output import LastOutput
@@ -415,6 +417,11 @@ def adopted_as_it_was() -> None:
             self.role.vm_stopped_by_us = False
     Director.__init__ = init
     ReplicaMember._adopt = lambda self, vm: setattr(self.memory, "qemu", vm)
+
+
+@mutant("an initial sync ends without a comparison of all of memory")
+def fill_not_compared() -> None:
+    LeaderCheck.differing = lambda self: array("I")
 
 
 def caught(name_and_seeds: tuple[str, int]) -> tuple[str, int, str]:

@@ -83,7 +83,7 @@ def _payload(m: wire.Message) -> list[str]:
         pages = array("I")
         pages.frombytes(m.payload[:4 * m.count])
         return [f"pages={_numbers(pages)}"]
-    if isinstance(m, wire.Hashes):
+    if isinstance(m, (wire.Hashes, wire.FillHashes)):
         return [f"hashes={len(m.payload) // 8}"]
     if isinstance(m, wire.StageEnd):
         return ["and what differs in the device state" if m.base else "and the device state"]

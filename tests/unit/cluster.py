@@ -45,7 +45,7 @@ class FakeMemory:
         self.ram[page] = value
         self.dirty.add(page)
 
-    def fetch_dirty(self) -> bytearray:
+    def fetch_dirty(self, vm_runs: bool = False) -> bytearray:
         out = bytearray(PAGES // 8)
         for page in self.dirty:
             out[page // 8] |= 1 << page % 8

@@ -220,9 +220,9 @@ def test_what_reads_all_of_memory_holds_nobody_up(monkeypatch, tmp_path):
     hold = threading.Event()
 
     def held(work):
-        def held_work(*arguments):
+        def held_work(*arguments, **options):
             assert hold.wait(5.0), "the loop stands still"
-            return work(*arguments)
+            return work(*arguments, **options)
         return held_work
 
     async def run() -> None:

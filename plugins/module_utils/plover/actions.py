@@ -195,8 +195,9 @@ class Memory(Protocol):
 
     pages: int
 
-    def fetch_dirty(self) -> bytearray:
-        """Bitmap of the pages written since the last call; clears."""
+    def fetch_dirty(self, vm_runs: bool = False) -> bytearray:
+        """Bitmap of the pages written since the last call; clears. What a VM that runs writes meanwhile is told
+        now or by the next call. ``vm_runs`` must be true then: some trackers cannot clear while somebody writes."""
 
     def put_back(self, bitmap: bytes) -> None:
         """A syncvm was abandoned: the next fetch_dirty() returns these pages too."""

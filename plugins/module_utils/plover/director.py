@@ -47,6 +47,7 @@ class Director:
         self.role: Leader | Follower
         self.recent: deque[tuple[float, Figures]] = deque(maxlen=RECENT_MAX)
         self.totals = dict.fromkeys(("syncvms", "dirty_pages", "divergent_pages", "bytes"), 0)
+        self.fill_pages_mismatching = 0  # found at the end of initial syncs, since this daemon began
         self.cold = False
         self.marks = marks
         self.copies_failed = 0  # to our images, one after the other
@@ -267,6 +268,10 @@ class Director:
             if leader.fill and m.join == leader.fill.join:
                 leader.fill_done()
             return
+        if isinstance(m, wire.FillHashes):
+            if leader.fill and m.join == leader.fill.join:
+                leader.fill_hashed(leader.fill.on_hashes(m))
+            return
         if not isinstance(m, _SECONDARY_SAYS):
             raise WireError(f"{type(m).__name__} sent to a leader")
         if not leader.syncvm or m.number != leader.syncvm.number:
@@ -289,6 +294,8 @@ class Director:
     def _data_to_follower(self, role: Follower, m: wire.Message) -> None:
         if isinstance(m, wire.FillPages):
             role.on_fill_pages(m)
+        elif isinstance(m, wire.FillCheck):
+            role.on_fill_check(m)
         elif isinstance(m, wire.FillState):
             role.on_fill_state(m)
         elif isinstance(m, wire.Bitmap):
@@ -436,7 +443,9 @@ class Director:
 
     def hashed(self, tag: act.Tag, hashes: array) -> None:
         work = self._work(tag)
-        if work:
+        if work and self.leading and work is self.leading.fill:
+            self.leading.fill_hashed(work.hashed(hashes))
+        elif work:
             self._carry_on(work.hashed(hashes))
 
     def packed(self, tag: act.Tag, payloads: list[bytes]) -> None:

@@ -49,7 +49,7 @@ class Follower:
             self.core.emit(act.StartQemu(incoming=True))
         if self.ready and not self.fill and self.cons.leader and now >= self._ask_at:
             self._ask_at = now + JOIN_RETRY_S
-            facts = json.dumps({**self.core.facts, "began": self._began}).encode()
+            facts = json.dumps({**self.core.facts, "began": self._began, "checks": True}).encode()
             self.core.send(self.cons.leader, wire.JoinRequest(self.cons.view, facts))
         if self.filled:
             self._check_record()
@@ -103,7 +103,11 @@ class Follower:
         if self._of_this_fill(m):
             self.core.emit(*self.fill.on_state(m))
 
-    def _of_this_fill(self, m: wire.FillPages | wire.FillState) -> bool:
+    def on_fill_check(self, m: wire.FillCheck) -> None:
+        if self._of_this_fill(m):
+            self.core.emit(*self.fill.on_check(m))
+
+    def _of_this_fill(self, m: wire.FillPages | wire.FillCheck | wire.FillState) -> bool:
         if self.fill is None and self.ready:
             self.fill = SecondaryFill(m.view, m.join, self.core.memory)
         return self.fill is not None and (m.view, m.join) == (self.fill.view, self.fill.join)

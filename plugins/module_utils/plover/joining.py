@@ -9,7 +9,7 @@ from . import actions as act
 from . import wire
 from .disk_marks import why_no_source
 from .errors import WireError
-from .fill import LeaderFill
+from .fill import CHECKS_MAX, LeaderFill
 
 DISK_COPY = "disk_copy"  # what a joiner says of its images, see disk_copy.py
 FILL_PAUSE_S, FILL_PAUSE_S_MAX = 0.25, 30.0
@@ -43,9 +43,11 @@ class Joining:
             self.core.send(self.peer, wire.JoinRefused(self.cons.view, refusal.encode()))
             return
         self.joins += 1
+        self.pages_mended = 0
         self._joiner = facts.get("began")
         self.peer_state, self.peer_note = FILLING, f"{self.peer} is being filled"
-        self.fill = LeaderFill(self.cons.view, self.joins, self.core.memory, self.disks)
+        self.fill = LeaderFill(self.cons.view, self.joins, self.core.memory, self.disks,
+                               facts.get("checks") is True)
         self.fill.held, self.fill.copy = copies(facts.get(DISK_COPY)) or (self.fill.held, self.fill.copy)
         self.core.report(f"re-protecting: filling {self.peer} while clients are served")
         self.core.emit(*self.fill.start(self.core.now))
@@ -64,12 +66,26 @@ class Joining:
         """Carry ``actions`` of the fill out; once the last pages are on their way, run on."""
         self.fill.progress_at = self.core.now
         self.core.emit(*actions)
+        if self.fill.never_equal:
+            return self.fill_failed(f"guest memory still differs after {CHECKS_MAX} looks; set "
+                                    "syncvm_dirty_tracking to scan, and see whether the hosts' memory is sound")
         if self.fill.final_done:
             self.core.emit(*self.fill.end(self.stream))
             self.stream = b""
             if not self.disks:
                 self._cont()
                 self.advance()
+
+    def fill_hashed(self, actions: list) -> None:
+        """One side of the comparison at the end came further."""
+        self.fill.waits_since = self.core.now
+        found, self.pages_mended = self.fill.pages_mismatching - self.pages_mended, self.fill.pages_mismatching
+        if found:
+            self.core.fill_pages_mismatching += found
+            self.core.report(f"FAULT: the initial sync of {self.peer} found {found} pages that differ though they were sent "
+                             "and no write was reported since; sending them again (dirty tracking: "
+                             f"{self.config.syncvm_dirty_tracking})")
+        self.fill_progress(actions)
 
     def fill_failed(self, error: str) -> None:
         """Try again, but not at once: what went wrong is often still so, and a copy costs the VM its speed."""

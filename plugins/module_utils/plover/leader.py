@@ -49,6 +49,7 @@ class Leader(Joining):
         self.stream = b""
         self.joins = 0
         self._fills_failed, self._join_again_at = 0, 0.0
+        self.pages_mended = 0  # at the end of the last initial sync: they differed although nobody had reported a write
         self._joiner: object = None  # what tells the QEMU that is filled from its successors
         self.vm_stopped_by_us = False
         self.handover: Callable[[str | None], None] | None = None
@@ -192,7 +193,7 @@ class Leader(Joining):
             self._limit_syncvm(self.syncvm, now - self.syncvm.started)
         if self.fill and now - self.fill.progress_at > ms.join_timeout_ms / 1000:
             self.drop_peer(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
-        if self.fill and self.fill.holds_output and now - self.fill.stopped_at > ms.syncvm_timeout_ms / 1000:
+        if self.fill and self.fill.holds_output and now - self.fill.waits_since > ms.syncvm_timeout_ms / 1000:
             self.drop_peer(f"the last step of the fill took longer than {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
         if self.handover_at and now > self.handover_at + ms.failover_budget_ms / 1000:
             # It may still do so, asked as it was, unless the record no longer names it.

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from . import native
+from . import huge_pages, native
 from .errors import InvariantViolation
 from .pages import PageRun
 
@@ -28,12 +28,23 @@ class GuestMemory:
         self._path: Path | None = None
         self._put_back: bytes | None = None
         self.lent = False  # the network card may read guest memory: who maps it says so
+        self._growing = False  # the last fetch was of a VM that ran: see plover_tracker_fetch
         self._fetched = False  # what the VM wrote has just been put into _put_back
         self._hashing = threading.Lock()  # a hash or a scan in a thread must not lose its mapping
 
     def map(self, path: Path) -> None:
         self.unmap()
         self._path, self._ram = path, native.GuestRam(str(path), self.pages)
+
+    async def prepare(self, backend: str) -> None:
+        """Lock memory, if ``backend`` will want it locked: the kernel clears each page for that, which takes its time, and a
+        tracker is opened while clients wait. If it cannot be locked, :meth:`track` says so."""
+        if backend == "soft-dirty":
+            await asyncio.to_thread(self._lock)
+
+    def _lock(self) -> None:
+        with self._hashing, contextlib.suppress(InvariantViolation):  # QEMU has ended
+            self.ram.lock()
 
     async def track(self, backend: str, pid: int, uffd_file: Path) -> None:
         """Start tracking, all clean; an open tracker of the same QEMU goes on.
@@ -44,6 +55,8 @@ class GuestMemory:
             await asyncio.to_thread(self._open_tracker, backend, pid, str(uffd_file))
 
     def _open_tracker(self, backend: str, pid: int, uffd_file: str) -> None:
+        if backend == "soft-dirty" and (why := huge_pages.why_possible(self._path)):
+            raise native.NativeError(f"soft-dirty: writes to huge pages are not all tracked, and {why}")
         with self._hashing:
             self._tracker = self._native.tracker(backend, pid, str(self._path), self.ram, self.pool, uffd_file)
 
@@ -54,7 +67,7 @@ class GuestMemory:
             if self._ram:
                 self._ram.close()
             self._tracker = self._ram = self._put_back = None
-            self.lent = False
+            self.lent = self._growing = False
 
     @property
     def ram(self) -> native.GuestRam:
@@ -62,23 +75,24 @@ class GuestMemory:
             raise InvariantViolation("guest memory is used, but no QEMU is mapped")
         return self._ram
 
-    def fetch_dirty(self) -> bytearray:
-        bitmap = bytearray(self._bitmap_bytes) if self._fetched and self._tracker else self._fetch()
+    def fetch_dirty(self, vm_runs: bool = False) -> bytearray:
+        bitmap = bytearray(self._bitmap_bytes) if self._fetched and self._tracker else self._fetch(vm_runs)
         if self._put_back is not None:
             self._native.bitmap_union(bitmap, self._put_back)
             self._put_back = None
         return bitmap
 
-    def _fetch(self) -> bytearray:
+    def _fetch(self, vm_runs: bool) -> bytearray:
         bitmap = bytearray(self._bitmap_bytes)
         with self._hashing:
             if self._tracker is None:
                 raise InvariantViolation("dirty pages are asked for, but tracking is not open")
-            self._tracker.fetch(bitmap)
+            self._tracker.fetch(bitmap, stopped=not vm_runs)
+            self._growing = vm_runs
         return bitmap
 
     @contextlib.asynccontextmanager
-    async def fetched(self, wanted: bool = True) -> AsyncIterator[None]:
+    async def fetched(self, wanted: bool = True, vm_runs: bool = False) -> AsyncIterator[None]:
         """Within it, nothing may be awaited: if ``wanted``, fetch_dirty() takes no time. What a VM that runs writes
         meanwhile is for the next one.
 
@@ -88,7 +102,7 @@ class GuestMemory:
         """
         if wanted and self._compares:
             with contextlib.suppress(InvariantViolation):  # QEMU has ended; who asks for the pages is told so
-                self.put_back(await asyncio.to_thread(self._fetch))
+                self.put_back(await asyncio.to_thread(self._fetch, vm_runs))
                 self._fetched = True
         try:
             yield
@@ -175,7 +189,9 @@ class GuestMemory:
 
     @property
     def _compares(self) -> bool:
-        return self._tracker is not None and self._tracker.backend == "scan"
+        """The tracker compares contents, now: it must know what was sent, and a fetch takes its time."""
+        backend = self._tracker.backend if self._tracker is not None else ""
+        return backend == "scan" or (backend == "soft-dirty" and self._growing)
 
     def digest(self, data: bytes) -> int:
         return self._native.cityhash64(data)

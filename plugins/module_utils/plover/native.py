@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .errors import PloverError
 
-ABI = 5
+ABI = 6
 PAGE_BYTES = 4096
 BLOCK_BYTES = 64
 _PAGE_BLOCKS = PAGE_BYTES // BLOCK_BYTES
@@ -94,6 +94,10 @@ class GuestRam:
     def address(self) -> int:
         return _address(self.map, True)
 
+    def lock(self) -> bool:
+        """Keep it in memory, as long as it is mapped here or a tracker that wants that is open."""
+        return c.CDLL(None).mlock(c.c_void_p(self.address), c.c_size_t(self.pages * PAGE_BYTES)) == 0
+
     def close(self) -> None:
         try:
             self.map.close()
@@ -118,12 +122,13 @@ class Tracker:
     def __init__(self, lib: c.CDLL, handle: int, backend: str, pages: int, keep: tuple) -> None:
         self._lib, self._handle, self.backend, self._pages, self._keep = lib, handle, backend, pages, keep
 
-    def fetch(self, bitmap: bytearray) -> int:
-        """OR the pages written since the last call into ``bitmap``; returns how many."""
+    def fetch(self, bitmap: bytearray, stopped: bool = False) -> int:
+        """OR the pages written since the last call into ``bitmap``; returns how many. ``stopped``: nobody writes now."""
         words = (self._pages + 63) // 64
         if len(bitmap) != 8 * words:
             raise NativeError(f"dirty bitmap of {len(bitmap)} bytes, need {8 * words}")
-        return _checked(self._lib.plover_tracker_fetch(self._handle, _address(bitmap, True), words), "dirty tracking")
+        fetch = self._lib.plover_tracker_fetch_stopped if stopped else self._lib.plover_tracker_fetch
+        return _checked(fetch(self._handle, _address(bitmap, True), words), "dirty tracking")
 
     def synced(self, index: array, data) -> None:
         """Both hosts now hold ``data`` (4096 bytes a page; None: zeros) in the pages of ``index`` (array "I"): their clean
@@ -175,7 +180,8 @@ class Native:
                 ("wait_idle", c.c_int, [c.c_int, c.c_int, void, c.c_uint, big, c.c_double, big]),
                 ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
                                            c.POINTER(void), c.c_char_p, size]),
-                ("tracker_fetch", big, [void, void, size]), ("tracker_synced", c.c_int, [void, void, size, void]),
+                ("tracker_fetch", big, [void, void, size]), ("tracker_fetch_stopped", big, [void, void, size]),
+                ("tracker_synced", c.c_int, [void, void, size, void]),
                 ("tracker_close", None, [void])):
             function = getattr(lib, "plover_" + name)
             function.restype, function.argtypes = result, arguments

@@ -328,7 +328,7 @@ class Replica(MemberDaemon):
             await self.memory.track(self.config.syncvm_dirty_tracking, vm.pid, self.config.run_path / "uffd")
             self.answer("tracker_open", action.tag)
         elif isinstance(action, act.FetchDirty):
-            async with self.memory.fetched():
+            async with self.memory.fetched(vm_runs=True):
                 self.answer("dirty_fetched", action.tag)
         elif isinstance(action, act.StopVm):
             await vm.stop()
@@ -371,6 +371,7 @@ class Replica(MemberDaemon):
 
     async def _map_memory(self) -> None:
         self.memory.map(self.config.ram_path)
+        await self.memory.prepare(self.config.syncvm_dirty_tracking)
         if self.rings:
             try:
                 await self.rings.lend(self.memory)

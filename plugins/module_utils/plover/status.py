@@ -74,7 +74,7 @@ def describe(core: Director) -> dict[str, Any]:
     out.update(name=core.config.name, role=role, service=state, sentence=sentence,
                **mode(core.chronicle, core.now), syncvms=core.totals["syncvms"],
                totals=dict(core.totals), last_syncvm=core.figures and status_of_syncvm(core.figures),
-               dirty_tracking=core.config.syncvm_dirty_tracking,
+               dirty_tracking=core.config.syncvm_dirty_tracking, fill_pages_mismatching=core.fill_pages_mismatching,
                budget=core.config.budget._asdict(), fencing={"views": "always", "agent": _agent(core)},
                versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
     if core.marks:
@@ -107,7 +107,8 @@ def _leader(core: Director) -> tuple[str, str]:
     if service(core) == DOWN:
         return "leader", "leading, but no other member answers: output is held until one does"
     if leader.peer_state == IN_SYNC:
-        return "leader", f"leading; {peer} is in sync and can take over at any moment"
+        mended = f"; its initial sync found and mended {leader.pages_mended} pages that differed"
+        return "leader", f"leading; {peer} is in sync and can take over at any moment{mended if leader.pages_mended else ''}"
     if leader.peer_state == FILLING and leader.fill:
         return "leader", f"leading without protection; filling {peer}: {leader.fill.progress}"
     return "leader", f"leading without protection: {leader.peer_note}"

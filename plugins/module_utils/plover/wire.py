@@ -182,6 +182,27 @@ class FillDone(Message):
 
 
 @dataclass(frozen=True)
+class FillCheck(Message):
+    """Leader -> joining: our VM stands still and ``pages_sent`` pages are on their way: hash all of guest memory.
+
+    Only to a joiner whose JoinRequest says "checks".
+    """
+    TYPE, FMT = 27, "!QQQ"
+    view: int
+    join: int
+    pages_sent: int
+
+
+@dataclass(frozen=True)
+class FillHashes(Message):
+    """Joining -> leader: CityHash64 of each page, ascending, as many messages as it takes."""
+    TYPE, FMT = 28, "!QQ"
+    view: int
+    join: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
 class Bitmap(Message):
     """Dirty bitmap of one side at syncvm ``number``, packed if that is shorter.
 
