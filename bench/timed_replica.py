@@ -43,10 +43,10 @@ class TimedReplica(Replica):
 
     def _timed(self, name: str, work: Callable) -> Callable:
         @functools.wraps(work)
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **options: Any) -> Any:
             began = time.perf_counter()
             try:
-                return work(*arguments)
+                return work(*arguments, **options)
             finally:
                 self._ms[name] += 1000 * (time.perf_counter() - began)
         return timed

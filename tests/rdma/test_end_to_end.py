@@ -112,6 +112,7 @@ def test_a_vm_is_protected_over_rdma_and_outlives_its_host(hosts):
     status = ctl(guests, "primary", cmd="status")
     assert status["rdma"]["writes_to"] == ["secondary", "witness"] and status["transport"] == "rdma"
     assert status["rdma"]["guest_memory"] == "pinned", "pages are sent without a copy"
+    assert status["fill_pages_mismatching"] == 0 and status["dirty_tracking"] == "soft-dirty"
     assert redis(*[["SET", f"k{n}", f"v{n}"] for n in range(10)]) == ["+OK"] * 10
     audit = ctl(guests, "primary", cmd="audit")
     assert audit["pages"] == 128 * 256 and audit["mismatching"] == audit["untracked"] == 0, audit
