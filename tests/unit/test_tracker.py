@@ -154,6 +154,48 @@ def test_a_page_that_changed_while_it_was_sent_and_went_back_is_told(monkeypatch
     memory.unmap()
 
 
+class SoftDirty:
+    """Says what a tracker that cannot clear while the VM runs is asked; the real one: tests/integration/test_trackers.py."""
+
+    backend = "soft-dirty"
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def fetch(self, bitmap: bytearray, stopped: bool) -> int:
+        self.asked.append("stopped" if stopped else "runs")
+        return 0
+
+    def synced(self, index: array, data: bytes | None) -> None:
+        self.asked.append((list(index), data is None))
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_tracker_is_told_when_the_vm_stands_still_and_what_was_sent_while_it_ran(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLOVER_NATIVE_DIR", str(BUILD))
+    new_ram(tmp_path / "ram").close()
+    memory = GuestMemory(PAGES, 2)
+    memory.map(tmp_path / "ram")
+    memory.ram.map[:PAGE_BYTES] = bytes(PAGE_BYTES)
+    memory._tracker = tracker = SoftDirty()
+    memory.lent = True
+
+    async def initial_sync() -> None:
+        async with memory.fetched(vm_runs=True):
+            memory.fetch_dirty(vm_runs=True)
+        assert memory.nonzero(array("I", [0, 1])) == array("I", [1])
+        assert memory.gather(array("I", [1])) == memory.lend(array("I", [1])), "not lent: it must know what was sent"
+        async with memory.fetched():  # the VM was stopped
+            memory.fetch_dirty()
+        memory.gather(array("I", [2]))
+
+    asyncio.run(initial_sync())
+    assert tracker.asked == ["runs", ([0], True), ([1], False), ([1], False), "stopped"]
+    memory.unmap()
+
+
 # --- guest memory, as the core sees it ---
 
 def test_guest_memory_does_what_the_core_asks(monkeypatch, tmp_path):
