@@ -41,8 +41,9 @@ def test_a_vm_that_was_left_stopped_goes_on_with_the_next_daemon(group, left, tm
         hangs.bind(str(tmp_path / "hangs"))
         hangs.listen()
         tell_qemu(str(group.run_folder("primary") / "qmp.sock"), str(tmp_path / "hangs"), *LEFT[left])
-        group.start("primary")
-        assert client.ask("GET", "kept") == b"1"
+    group.start("primary")
+    group.wait("primary", service="degraded")
+    assert client.ask("GET", "kept") == b"1"
     assert group.qemu_pid("primary") == qemu
     group.start("secondary")
     group.wait("primary", service="protected")

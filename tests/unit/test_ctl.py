@@ -149,6 +149,17 @@ def test_rdma_check_without_a_device_fails_with_the_remedy(host, capsys, monkeyp
     assert not reply["ok"] and reply["chosen"] is None and reply["address"] == reply["address"].strip()
 
 
+@pytest.mark.parametrize("counts, told", [
+    ({"output_bytes": 0, "output_frames": 0, "input_bytes": 0}, ""),
+    ({"output_bytes": 1500, "output_frames": 0, "input_bytes": 7},
+     "  dropped, as on a full wire: 1500 bytes of output, 7 bytes of input\n")])
+def test_status_tells_what_was_dropped(host, capsys, monkeypatch, counts, told):
+    monkeypatch.setattr(Witness, "transport", lambda self: {"transport": "tcp", "dropped": counts})
+    run_ctl(host, "status", in_sync=BOTH)
+    out = capsys.readouterr().out
+    assert told in out and bool(told) == ("dropped" in out)
+
+
 def test_status_without_a_daemon_is_down_and_names_the_units(host, capsys):
     assert ctl.main(["status"]) == 2
     error = capsys.readouterr().err

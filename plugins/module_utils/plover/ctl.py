@@ -85,6 +85,9 @@ def show_status(reply: dict) -> None:
     say(f"  {reply['service']} for {history.duration(reply['since'])}{because}")
     if set(reply.get("fencing", {}).values()) - {"always", "off"}:
         say("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
+    dropped = [f"{count} {what.split('_')[1]} of {what.split('_')[0]}" for what, count in reply.get("dropped", {}).items() if count]
+    if dropped:
+        say(f"  dropped, as on a full wire: {', '.join(dropped)}")
     for disk in reply.get("disks", []):
         if disk["torn"]:
             say(f"  {disk['path']} must not be booted: it is {disk['mark']}")

@@ -436,6 +436,8 @@ class Replica(MemberDaemon):
         if command == "status":
             status = self.at().status()
             status["fencing"]["watchdog"] = self.watchdog.describe()
+            status["dropped"] = {"output_bytes": self.core.role.guard.dropped_bytes, "output_frames": self.tap.dropped,
+                                 "input_bytes": self.vm.network.dropped_bytes if self.vm else 0}
             status.update(self.transport())
             if self.tap_error:
                 status.update(service=DOWN, sentence=f"leading, but clients cannot reach the VM: {self.tap_error}")
