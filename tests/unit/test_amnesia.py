@@ -213,3 +213,17 @@ def test_if_the_only_host_in_sync_forgot_all_the_vm_is_booted_afresh_on_the_othe
     assert force.force(secondary.at(cluster.now)) is None
     cluster.run_until(cluster.protected)
     assert cluster.leader().name == "secondary" and cluster["primary"].consensus.amnesia is None
+
+
+def test_if_both_others_forgot_the_leader_is_forced_and_they_follow():
+    cluster = Cluster()
+    cluster.run_until(cluster.protected)
+    for name in ("secondary", "witness"):
+        forget(cluster, name)
+    primary = cluster["primary"].core
+    cluster.run(2.0)
+    assert primary.status()["service"] == "down" and "failover --force" in primary.status()["sentence"]
+    assert cluster["witness"].consensus.amnesia and cluster["secondary"].consensus.amnesia
+    assert force.force(primary.at(cluster.now)) is None
+    cluster.run_until(cluster.protected)
+    assert cluster.leader().name == "primary" and not primary.consensus.alone

@@ -105,6 +105,10 @@ def _leader(core: Director) -> tuple[str, str]:
         return "leader", (f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
                           "back, with its own state or none")
     if service(core) == DOWN:
+        forgetful = core.consensus.forgot(core.now)
+        if len(forgetful) == len(core.consensus.others):
+            return "leader", (f"leading, but {' and '.join(forgetful)} have forgotten what they promised, so output is held; "
+                              "'ploverctl failover --force' here lets them follow")
         return "leader", "leading, but no other member answers: output is held until one does"
     if leader.peer_state == IN_SYNC:
         mended = f"; its initial sync found and mended {leader.pages_mended} pages that differed"
