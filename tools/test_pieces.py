@@ -86,9 +86,10 @@ PIECES = [
     _seeds("seeds-c", 6550, 3450, 180),
     Piece("bench", "", pytest("tests/bench"), 60),
     *_files("integration", ("main_job", "disks"), (), {
-        "main_job": 85, "disks": 110, "adoption": 20, "amnesia": 30, "backpressure": 20, "bad_input": 40, "block_copy": 60,
-        "bridge_rollback": 60, "disk_figures": 30, "disk_guest": 90, "disk_kinds": 40, "disk_marks": 60, "elf_kernel": 20,
-        "operator": 30, "qemu_user": 30, "switchover": 20, "trackers": 35, "watchdog": 60}),
+        "main_job": 85, "disks": 110, "adoption": 20, "amnesia": 30, "backpressure": 20, "bad_input": 40,
+        "block_copy": 60, "block_merge": 20, "bridge_rollback": 60, "disk_errors": 40, "disk_figures": 30,
+        "disk_guest": 90, "disk_kinds": 40, "disk_marks": 60, "elf_kernel": 20, "operator": 30, "qemu_user": 30,
+        "switchover": 20, "trackers": 35, "watchdog": 60}),
     *_files("rdma", ("verbs",), (), {
         "verbs": 60, "soft_roce": 70, "replication": 100, "end_to_end": 350, "bench": 80}),
     *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {

@@ -3,12 +3,15 @@
 
 A leader writes to its image and, once attached, to the secondary's. There, what a write of the leader overwrites is put
 into ``hidden``, and the secondary's own VM writes into ``active``, so that its VM sees the disk as its own writes made it
-since the last checkpoint. A write waits for a secondary that does not answer, until it is detached.
+since the last checkpoint. A write waits for a secondary that does not answer, until it is detached. After a promotion both
+overlays are merged into the image; until that is over the VM writes into ``active``.
 """
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+
+from plover.errors import InvariantViolation
 
 BLOCKS = 12
 TORN = 1 << 40  # no guest ever wrote that
@@ -24,7 +27,10 @@ class Drive:
         self.exported = False
         self.peer: Drive | None = None
         self.bitmap, self.bitmap_name = set(range(BLOCKS)), ""  # blocks written since the copy of this name
-        self.promoted = False
+        self.promoted = self.merging = False
+        self.fails: Callable[[], bool] = lambda: False  # does the image take no writes?
+        self.lost = False  # a write that the VM took for done is on the peer's image only
+        self.on_lost: Callable[[], None] = lambda: None
         self.reach: Callable[[], str] = lambda: GONE  # how the peer answers
         self.peer_failed = False  # it lacks a write since it was attached
 
@@ -36,10 +42,14 @@ class Drive:
         return self.peer is not None and self.reach() == SILENT
 
     def write(self, block: int, value: int) -> None:
-        if self.secondary:
+        if self.secondary or self.merging:
             self.active[block] = value
             return
-        self._store(block, value)
+        if self.peer is not None and self.fails():  # without a peer, the guest is told
+            self.lost = True
+            self.on_lost()
+        else:
+            self._store(block, value)
         self.bitmap.add(block)
         if self.peer is not None:
             if self.reach() == FINE and self.peer.exported:
@@ -59,6 +69,8 @@ class Drive:
     # ---- the copy to a secondary ------------------------------------------------------------------
     def copy_to(self, peer: Drive, held: tuple[str, ...], name: str, rng: random.Random) -> None:
         """Some of it: the bitmap has the rest, of which nothing is right yet."""
+        if self.lost or self.merging:
+            raise InvariantViolation(f"a disk is copied that {'lost a write' if self.lost else 'is not merged yet'}")
         if self.bitmap_name not in held:
             self.bitmap = set(range(BLOCKS))
         self.bitmap_name = name
@@ -78,9 +90,11 @@ class Drive:
         self.hidden.clear()
 
     def promote(self) -> None:
-        self.exported, self.promoted = False, True
+        self.exported, self.promoted, self.secondary, self.merging = False, True, False, True
+
+    def merge(self) -> None:
         for block, value in {**self.hidden, **self.active}.items():
             self._store(block, value)
             self.bitmap.add(block)
         self.checkpoint()
-        self.secondary = False
+        self.merging = False

@@ -168,6 +168,21 @@ def full_disk(world: World, rng: random.Random, name: str) -> None:
     world.loop.after(_duration(rng), None, setattr, disk, "full", False)
 
 
+def failed_image(world: World, rng: random.Random, name: str) -> None:
+    """The disk takes no writes of this host's own VM. Beside a secondary, QEMU tells the VM that they are done."""
+    host = world.hosts[name]
+    host.image_fails = True
+    world.loop.after(_duration(rng), None, setattr, host, "image_fails", False)
+
+
+def failed_merge(world: World, rng: random.Random, name: str) -> None:
+    """A failover to this host, whose disk then has no room for what its VM wrote before."""
+    host = world.hosts[name]
+    host.merge_fails = True
+    kill_qemu(world, rng, "secondary" if name == "primary" else "primary")
+    world.loop.after(2 * _duration(rng), None, setattr, host, "merge_fails", False)
+
+
 def failed_command(world: World, rng: random.Random, name: str) -> None:
     """QEMU refuses its next operation."""
     member = world.members[name]
@@ -314,7 +329,8 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "stop-daemon": (stop_daemon, ALL), "stop-mid-event": (stop_mid_event, LEADER), "stop-qemu": (stop_qemu, REPLICAS),
     "freeze-host": (freeze_host, ALL), "slow-host": (slow_host, ALL), "clock-jump": (clock_jump, ALL),
     "amnesia": (amnesia, ALL), "forgotten-record": (forgotten_record, LEADER), "forgotten-vote": (forgotten_vote, LEADER),
-    "full-disk": (full_disk, ALL), "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL),
+    "full-disk": (full_disk, ALL), "failed-image": (failed_image, REPLICAS), "failed-merge": (failed_merge, REPLICAS),
+    "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL),
     "cut-link": (one_link, ALL), "cut-all": (all_links, ANY), "mute": (mute, ALL), "deaf": (deaf, ALL),
     "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER), "lost-candidacy": (lost_candidacy, LEADER),
     "break-link": (break_link, ALL), "lossy": (lossy, ANY), "corrupt": (corrupt, ANY), "switchover": (switchover, LEADER),
@@ -409,6 +425,7 @@ def clear(world: World) -> None:
         network.heal(src, dst)
     for name, host in world.hosts.items():
         host.disk.full, host.disk.steps_to_power_loss = False, None
+        host.image_fails = host.merge_fails = False
         while host.frozen:
             world.thaw(name)
         for process in (world.members[name], host.qemu):

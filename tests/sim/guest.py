@@ -124,7 +124,8 @@ class Qemu(Process):
     def serve(self, frame: bytes) -> bytes | None:
         self.frames += 1
         self.write(COUNTER, self.frames)
-        if self.drive is not None and (wrong := self.foreign_blocks()):
+        # Once a write is lost, the VM reads what it did not write: its state must go nowhere, see Host._save.
+        if self.drive is not None and not self.drive.lost and (wrong := self.foreign_blocks()):
             raise InvariantViolation(f"the VM finds blocks {wrong} of its disk as it did not leave them")
         if self.rng.random() < 0.5:
             self.write(NOISE0 + self.rng.randrange(PAGES - NOISE0), self.rng.getrandbits(60))
@@ -165,7 +166,8 @@ class Qemu(Process):
 
     def torn(self) -> bool:
         """The VM would run with memory, devices and disk of different moments."""
-        return self.frames != self.ram[COUNTER] or (self.drive is not None and bool(self.foreign_blocks()))
+        disk = self.drive is not None and not self.drive.lost and bool(self.foreign_blocks())
+        return self.frames != self.ram[COUNTER] or disk
 
     def foreign_blocks(self) -> list[int]:
         return [block for block in range(BLOCKS) if self.drive.read(block) != self.ram[DISK0 + block]]

@@ -45,7 +45,8 @@ RESTART_S = 0.15  # systemd's RestartSec, shortened
 OPERATION_MS = {act.StopVm: (0.3, 2), act.ContVm: (0.1, 0.5), act.SaveDevice: (0.5, 3), act.CaptureStream: (5, 20),
                 act.FeedStream: (5, 20), act.ColoStop: (0.3, 3), act.ColoLoad: (1, 8), act.Promote: (1, 12),
                 act.OpenTracker: (0.1, 0.5), act.FetchDirty: (0.0, 0.02), act.AttachDisks: (1, 10),
-                act.ResetVm: (0.3, 2), act.DetachDisks: (0.2, 1), act.StartQemu: (20, 50), act.KillQemu: (1, 10)}
+                act.ResetVm: (0.3, 2), act.DetachDisks: (0.2, 1), act.MergeDisks: (1, 10), act.StartQemu: (20, 50),
+                act.KillQemu: (1, 10)}
 SCAN_MS = (1, 40)  # so much longer with tracking by scan, if dirty pages are asked for in the answer:
 ROUND_MS = (0.1, 0.3)  # a question to QEMU and its answer; of a VM with little to say they are in the time of its stop
 SCANNED = (act.OpenTracker, act.FetchDirty, act.StopVm, act.ColoStop, act.CaptureStream)
@@ -68,6 +69,7 @@ class Host:
         self.copies: list[str] = []
         self.copies_begun: list[str] = []
         self.images = Images(self)
+        self.image_fails = self.merge_fails = False
         self.on = True
         self.frozen = 0
 
@@ -267,6 +269,7 @@ class ReplicaMember(Member):
         self._go_one_sided()
         if adopted:
             self.core.facts = {"qemu_version": "7.2.22"}
+            self._watch_merge(self.vm)
         self._note_holder()
 
     def _adopt(self, vm: Qemu) -> None:
@@ -512,7 +515,7 @@ class ReplicaMember(Member):
         qemu = Qemu(self.world.loop, random.Random(self.rng.getrandbits(64)), action.incoming)
         if self.config.disks:
             qemu.drive = Drive(self.host.image, self.host.unsynced)
-            qemu.drive.exported = action.incoming
+            qemu.drive.exported, qemu.drive.fails = action.incoming, lambda: self.host.image_fails
             if not action.incoming:
                 self._mark(self.host.images.boots, self.world.torn_accepted == self.name)
                 self._forget_copies()
@@ -558,7 +561,10 @@ class ReplicaMember(Member):
         vm.stopped_as = vm.digest()
         if vm.drive is not None and vm.drive.peer_failed:
             self.call("disk_failed", "peer", "Input/output error")
-        self.call("vm_stopped", action.tag)
+        if vm.drive is not None and vm.drive.lost:
+            self._lost_write(vm)
+        if self.vm is vm:
+            self.call("vm_stopped", action.tag)
 
     def _cont(self, vm: Qemu, action: act.ContVm) -> None:
         self._run_vm(vm)
@@ -570,9 +576,15 @@ class ReplicaMember(Member):
         vm.wake()
 
     def _save(self, vm: Qemu, action: act.SaveDevice) -> None:
+        self._check_not_lost(vm)
         self.call("device_saved", action.tag, vm.save())
 
+    def _check_not_lost(self, vm: Qemu) -> None:
+        if vm.drive is not None and vm.drive.lost:
+            self.world.ghost.fail(f"{self.name}: the state is taken of a VM that reads an old block from its disk")
+
     def _capture(self, vm: Qemu, action: act.CaptureStream) -> None:
+        self._check_not_lost(vm)
         self.call("stream_captured", action.tag, vm.save())
 
     def _load(self, vm: Qemu, action: act.FeedStream | act.ColoLoad) -> None:
@@ -598,9 +610,9 @@ class ReplicaMember(Member):
             self._mark(self.host.images.promoted)
             self._forget_copies()
             vm.drive.promote()
-            self.world.loop.after(self.host.images.rng.uniform(*MERGE_S), self, self._merged, vm)
         self._run_vm(vm)
         self.call("promoted")
+        self._watch_merge(vm)
 
     def _track(self, vm: Qemu, action: act.OpenTracker) -> None:
         self.call("tracker_open", action.tag)
@@ -639,8 +651,29 @@ class ReplicaMember(Member):
             return self.call("failed", action.tag, "NBD: no answer")
         qemu = self.world.hosts[self.other].qemu
         vm.drive.attach(peer)
+        vm.drive.on_lost = lambda: self.dead or self.world.loop.after(0.001 * self.rng.random(), self, self._lost_write, vm)
         vm.drive.reach = lambda: self._reach(qemu)
         self.call("disks_attached", action.tag)
+
+    def _lost_write(self, vm: Qemu) -> None:
+        """As QEMU tells it, by an event."""
+        if self.vm is vm:
+            self.call("disk_failed", "image0", "Input/output error", True)
+
+    def _watch_merge(self, vm: Qemu, action: act.MergeDisks | None = None) -> None:
+        if vm.drive is not None:
+            self.world.loop.after(self.host.images.rng.uniform(*MERGE_S), self, self._merge, vm)
+
+    def _merge(self, vm: Qemu) -> None:
+        if vm is not self.vm or vm.dead:
+            return
+        if vm.drive.merging and self.host.merge_fails:
+            return self.call("disks_unmerged", "no room")
+        if vm.drive.merging:
+            vm.drive.merge()
+        self._merged(vm)
+        if not self.dead:
+            self.call("disks_merged")
 
     def _disks_hashed(self, action: act.HashDisks) -> None:
         self.call("disks_hashed", action.tag, array("Q", self.host.image).tobytes())
@@ -696,8 +729,8 @@ class ReplicaMember(Member):
 
     _OPERATIONS = {act.StartQemu: _start, act.KillQemu: _killed, act.StopVm: _stop, act.ColoStop: _stop, act.ContVm: _cont,
                    act.SaveDevice: _save, act.CaptureStream: _capture, act.FeedStream: _load, act.ColoLoad: _load,
-                   act.AttachDisks: _attach, act.DetachDisks: _detached, act.Promote: _promote, act.OpenTracker: _track,
-                   act.FetchDirty: _fetch, act.ResetVm: _reset}
+                   act.AttachDisks: _attach, act.DetachDisks: _detached, act.MergeDisks: _watch_merge,
+                   act.Promote: _promote, act.OpenTracker: _track, act.FetchDirty: _fetch, act.ResetVm: _reset}
 
     def _note_holder(self) -> None:
         running = self.vm is not None and isinstance(self.core.role, Leader) and self.core.role.vm == RUNNING

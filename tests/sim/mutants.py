@@ -28,6 +28,7 @@ from plover.leader import IN_SYNC, Leader
 from plover.log import unpack
 from plover.onesided import OneSided
 from plover.outputs import LEADER, Persist
+from plover.own_disks import OwnDisks
 from plover.packing import unpack_state
 from plover.staging import Staging, chain_digest
 from plover.syncvm import LeaderSyncvm, SecondarySyncvm
@@ -323,7 +324,29 @@ def copy_not_forgotten() -> None:
 
 @mutant("nobody asks whether the secondary's disk took the writes")
 def disk_errors_not_asked() -> None:
-    Director.disk_failed = lambda self, node, error: None
+    Director.disk_failed = lambda self, node, error, lost=False: None
+
+
+@mutant("a leader whose own image lost a write hands over with one more syncvm")
+def lost_write_handed_over() -> None:
+    good = Leader.disk_failed
+
+    def disk_failed(self, node, error, lost=False):
+        if self.peer_state != IN_SYNC or node.startswith("peer"):
+            return good(self, node, error, lost)
+        self.handover = self.handover or (lambda error: None)
+        self.maybe_syncvm()
+    Leader.disk_failed = disk_failed
+
+
+@mutant("a secondary is filled though the disks are not merged after the failover")
+def filled_before_merged() -> None:
+    OwnDisks.merging = property(lambda self: False, lambda self, value: None)
+
+
+@mutant("a merge that failed is not begun again")
+def merge_given_up() -> None:
+    OwnDisks.merge_again = lambda self, now: False
 
 
 @mutant("a copy that was under way counts after a power loss as well")

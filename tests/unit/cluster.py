@@ -132,6 +132,7 @@ class Node:
         self.released: list[bytes] = []
         self.disk_hashes = bytes(range(64))
         self.hash_disks_s = 0.0
+        self.merges = True  # its disks, by themselves, after a failover
         self.done: list[str] = []  # names of actions
         self.running = self.qemu = False
         self.answers: deque = deque()
@@ -199,8 +200,12 @@ class Node:
             later(("device_saved", action.tag, b"device" + str(self.memory.ram[:20]).encode()))
         elif isinstance(action, act.CaptureStream):
             later(("stream_captured", action.tag, b"stream"))
+        elif isinstance(action, act.Promote):
+            later(("promoted",))
+            if self.merges:
+                later(("disks_merged",))
         elif type(action) in ANSWERS:
-            later((ANSWERS[type(action)], *([action.tag] if type(action) is not act.Promote else [])))
+            later((ANSWERS[type(action)], action.tag))
         elif isinstance(action, act.CloseData):
             self.cluster.close_data()
         elif isinstance(action, act.TapUp):
@@ -216,8 +221,7 @@ class Node:
 
 ANSWERS = {act.Drain: "drained", act.StopVm: "vm_stopped", act.ColoStop: "vm_stopped", act.ColoLoad: "colo_loaded",
            act.FeedStream: "colo_ready", act.OpenTracker: "tracker_open", act.FetchDirty: "dirty_fetched",
-           act.Promote: "promoted", act.CopyDisks: "disks_copied", act.AttachDisks: "disks_attached",
-           act.ResetVm: "vm_reset"}
+           act.CopyDisks: "disks_copied", act.AttachDisks: "disks_attached", act.ResetVm: "vm_reset"}
 
 
 class Cluster:

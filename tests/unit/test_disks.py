@@ -199,7 +199,7 @@ def test_an_error_of_the_leaders_own_image_moves_the_vm(cluster):
     cluster["primary"].core.at(cluster.now).disk_failed("disk0", "Input/output error")
     cluster["primary"].pump()
     cluster.run_until(lambda: cluster.leader() is cluster["secondary"])
-    assert any("switching over to secondary" in text for text in cluster["primary"].reports)
+    assert any("secondary has it all; handing the VM to secondary" in text for text in cluster["primary"].reports)
 
 
 def test_full_overlays_make_a_secondary_start_over(cluster):

@@ -94,7 +94,10 @@ class ColoLoad(NamedTuple):
 
 
 class Promote(NamedTuple):
-    """Leave the COLO loop, run as an ordinary VM -> promoted(tag)."""
+    """Leave the COLO loop, run as an ordinary VM -> promoted(); with disks, disks_merged() or disks_unmerged(error) follow.
+
+    It may be asked for again after an error, wherever that was.
+    """
     tag: Tag
 
 
@@ -116,6 +119,10 @@ class AttachDisks(NamedTuple):
 
 class DetachDisks(NamedTuple):
     """Give up what CopyDisks and AttachDisks did; nothing if there is nothing. Works beside a dead secondary."""
+
+
+class MergeDisks(NamedTuple):
+    """The merge after a failover has stopped at an error: let it go on -> disks_merged() or disks_unmerged(error)."""
 
 
 class HashDisks(NamedTuple):

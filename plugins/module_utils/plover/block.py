@@ -6,15 +6,16 @@ that comes back with that copy differs in those blocks at most, however it ended
 """
 from __future__ import annotations
 
-import asyncio
-
-from .block_copy import LOOK_S, BlockCopy, Progress
+from .block_copy import BlockCopy, Progress
 from .block_graph import BlockGraph
+from .block_merge import BlockMerge
 from .config import Config
 from .copy_gate import knock
-from .disks import Disk, overlay_path
+from .disks import Disk
 from .errors import QemuError
 from .qmp import Qmp
+
+CLUSTER_BYTES = 65_536  # of an overlay: a small write takes as much of it, as what surrounds it is copied
 
 
 class BlockLayer:
@@ -23,14 +24,18 @@ class BlockLayer:
         self._disks = config.disk_list
         self._graph = BlockGraph(config, qmp)
         self._copy = BlockCopy(config, qmp, self._graph)
+        self.merge = BlockMerge(config, qmp, self._graph)
+        # While the secondary's image is beside ours, QEMU tells the guest that a write is done which only one of them took.
+        self.hides_errors = False
 
     async def sizes(self) -> list[int]:
         """Bytes of each disk, as the guest sees them."""
         return await self._graph.sizes()
 
-    async def written_bytes(self) -> int:
-        """By the guest, since QEMU's start."""
-        return sum(device["stats"]["wr_bytes"] for device in await self._qmp.execute("query-blockstats"))
+    async def overlay_bytes(self) -> int:
+        """What the guest's writes since QEMU's start take of an overlay at most, if each goes to a place of its own."""
+        stats = [device["stats"] for device in await self._qmp.execute("query-blockstats")]
+        return sum(each["wr_bytes"] + CLUSTER_BYTES * each["wr_operations"] for each in stats)
 
     # ---- the secondary ----------------------------------------------------------------------------------------------
     async def export(self) -> None:
@@ -43,8 +48,12 @@ class BlockLayer:
                                     writable=True, **{"node-name": disk.node("disk")})
 
     async def end_export(self) -> None:
-        """Nobody writes to the images from outside any more; then the VM's own writes may go to them."""
-        await self._qmp.execute("nbd-server-stop")
+        """Nobody writes to the images from outside any more; then the VM's own writes may go to them. Does nothing if so."""
+        try:
+            await self._qmp.execute("nbd-server-stop")
+        except QemuError:
+            if await self._qmp.execute("query-block-exports"):
+                raise  # else it was stopped before: there is no server without an export (see export)
 
     async def flush(self, disk: Disk) -> None:
         """What QEMU itself still keeps of an image goes to its file. (An error of the file is seen when that is synced.)"""
@@ -53,9 +62,8 @@ class BlockLayer:
             raise QemuError(f"disk {disk.number} cannot be flushed: {answer.strip()[:200]}")
 
     async def merging(self) -> bool:
-        """After a failover QEMU merges the overlays into the images by a job of its own: has it still to end?"""
-        overlays = {(disk.node("repl"), disk.node("active")) for disk in self._disks}
-        return bool(overlays & set(await self._graph.edges()))
+        """After a failover the overlays are merged into the images: has that still to end?"""
+        return not (await self.merge.look()).over
 
     # ---- the leader ---------------------------------------------------------------------------------------------
     async def copy(self, address: str, held: tuple[str, ...], name: str, progress: Progress) -> None:
@@ -63,7 +71,9 @@ class BlockLayer:
 
         ``held``: names of the copies that they are by now; ``name``: of the one that they become.
         """
-        await self._own_overlays_gone(progress)
+        merge = await self.merge.look()
+        if not merge.over:
+            raise QemuError("this host's disks are not merged yet after the failover: " + (merge.error or "that goes on"))
         await self.detach()
         await knock(address, self._config.disk_port, name)
         for disk in self._disks:
@@ -80,6 +90,7 @@ class BlockLayer:
     async def attach(self) -> None:
         """The VM stands still: send what is left, then let each write go to both images from here on."""
         await self._copy.finish()
+        self.hides_errors = True
         for disk in self._disks:
             await self._qmp.execute("blockdev-add", driver="replication", mode="primary", file=disk.node("nbd"),
                                     **{"node-name": disk.node("peer")})
@@ -118,18 +129,7 @@ class BlockLayer:
             for kind in ("peer", "nbd"):
                 if disk.node(kind) in nodes:
                     await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
-
-    async def _own_overlays_gone(self, progress: Progress) -> None:
-        """What a failover began must have ended."""
-        while await self.merging():
-            progress(0, 1)
-            await asyncio.sleep(LOOK_S)
-        nodes = await self._graph.names()
-        for disk in self._disks:
-            for kind in ("active", "hidden"):
-                if disk.node(kind) in nodes:
-                    await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
-                    overlay_path(self._config, disk, kind).unlink(missing_ok=True)
+        self.hides_errors = False
 
 
 def _endpoint(host: str, port: int) -> dict[str, str]:

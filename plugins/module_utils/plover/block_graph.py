@@ -34,6 +34,16 @@ class BlockGraph:
         """The node below ``node``."""
         return next(child for (parent, child), name in (await self.edges()).items() if (parent, name) == (node, "file"))
 
+    async def below(self, node: str) -> set[str]:
+        """The nodes directly below ``node``."""
+        return {child for parent, child in await self.edges() if parent == node}
+
+    async def view(self) -> dict[str, str | None]:
+        """Each node -> the one below it that is its "file" (None: it has none)."""
+        out: dict[str, str | None] = dict.fromkeys(await self.names())
+        out.update({parent: child for (parent, child), name in (await self.edges()).items() if name == "file"})
+        return out
+
     async def bitmaps(self, node: str) -> dict[str, int]:
         """Name of each bitmap of ``node`` -> bytes that are dirty in it."""
         return {bitmap["name"]: bitmap["count"] for found in await self._nodes() if found["node-name"] == node

@@ -183,6 +183,8 @@ class Director:
             if self.role.vm == BOOTING:  # it holds nothing, and nothing rests on it
                 self.emit(act.KillQemu("deposed while the VM booted"))
                 self.become_follower("deposed while the VM booted")
+            elif self.role.own.lost:
+                self.give_up_qemu(f"this host's image lacks a write ({self.role.own.lost})")
         elif isinstance(self.role, Follower) and self.role.fill and not self.role.recorded_in_sync:
             self.role.reset("the leader changed during our fill")
         elif isinstance(self.role, Follower):
@@ -356,6 +358,8 @@ class Director:
 
     def vm_stopped(self, tag: act.Tag) -> None:
         work, leader = self._work(tag), self.leading
+        if leader and leader.own.lost:
+            return  # it must not run on, nor be copied
         if leader and work is None and leader.active:
             # What asked for it was given up in the meantime. If it was asked for again since, the VM must stand still for
             # that: a ContVm now would come after the second stop, and memory would be copied while the VM runs.
@@ -415,17 +419,36 @@ class Director:
             self.role.disks_hashed(hashes)
 
     def disk_pressure(self, written: int) -> None:
-        """The guest wrote so many bytes since the last syncvm that one is due."""
+        """What the guest wrote since the last syncvm may take so many bytes of the secondary's overlays that one is due."""
         if self.leading:
             self.leading.disk_pressure = True
             self.leading.maybe_syncvm()
 
-    def disk_failed(self, node: str, error: str) -> None:
-        """QEMU could not read or write a node of its block graph (named in disks.py)."""
+    def disk_failed(self, node: str, error: str, lost: bool = False) -> None:
+        """QEMU could not read or write a node of its block graph (named in disks.py).
+
+        ``lost``: it may have told the guest that the write is done.
+        """
         if isinstance(self.role, Follower):
             self.role.reset(f"{node}: {error}", tell=True)
-        elif self.leading:
-            self.leading.disk_failed(node, error)
+        else:
+            self.role.disk_failed(node, error, lost)
+
+    def vm_waits_for_disk(self, error: str) -> None:
+        """QEMU has stopped the VM at an error of its disk, instead of telling the guest."""
+        if isinstance(self.role, Leader):
+            self.role.vm_waits_for_disk(error)
+
+    def disks_merged(self) -> None:
+        """What the VM wrote before a failover is in the images, or there was no failover."""
+        if isinstance(self.role, Leader):
+            self.role.disks_merged()
+
+    def disks_unmerged(self, error: str) -> None:
+        """The merge does not go on, until MergeDisks."""
+        if isinstance(self.role, Leader):
+            self.report(f"the disks are not merged after the failover, and no secondary can be filled: {error}")
+            self.role.own.merge_failed(self.now, error)
 
     def copy_lost(self, tag: act.Tag, error: str) -> None:
         """Something that was written to our images did not get to the disk."""

@@ -15,6 +15,7 @@ from .disks import Disk, hash_blocks
 from .errors import QemuError
 from .image_files import ImageFiles
 from .joining import IN_SYNC
+from .merge_watch import MergeWatch
 
 if TYPE_CHECKING:
     from .replica import Replica
@@ -24,7 +25,7 @@ log = logging.getLogger("plover")
 REPORT_S = 5.0
 PRESSURE_LOOK_S = 0.1
 MERGE_LOOK_S = 0.2
-ERRORS = ("QUORUM_REPORT_BAD", "BLOCK_IO_ERROR")
+MISSED, TOLD = "QUORUM_REPORT_BAD", "BLOCK_IO_ERROR"  # QEMU's events: an image has an error; the guest's device has
 
 
 class DiskWork:
@@ -34,6 +35,7 @@ class DiskWork:
         self._gate: CopyGate | None = None
         self._copying: asyncio.Task | None = None
         self._told_at = self._began = 0.0
+        self.merge = MergeWatch(replica)
 
     def watch(self, vm: Vm) -> None:
         """Errors of ``vm``'s disks, and how much it writes."""
@@ -69,11 +71,14 @@ class DiskWork:
         if self._config.disks:
             self.tell_marks()
             self._replica.spawn(self._merged(vm))
+            self.merge.begin(vm)
 
     def adopted(self, vm: Vm) -> None:
         """The daemon before us may have promoted it."""
         if any(mark.state == MERGING for mark in self.marks.now):
             self.promoted(vm)
+        elif self._config.disks:
+            self.merge.begin(vm)
 
     async def _merged(self, vm: Vm) -> None:
         view = self._replica.core.consensus.view
@@ -158,7 +163,10 @@ class DiskWork:
             self._copying = None
 
     async def stopped(self, vm: Vm) -> None:
-        """The leader's VM stands still. If the secondary's image lacks a write of it, no syncvm may count on that image."""
+        """The leader's VM stands still. If the secondary's image lacks a write of it, no syncvm may count on that image.
+
+        If our own lacks one, QEMU has told so by an event before its stop was over, and that is heard before this answer.
+        """
         error = await vm.block.peer_error()
         if error:
             self._replica.answer("disk_failed", "peer", error)
@@ -186,26 +194,49 @@ class DiskWork:
 
     # ---- what QEMU says -----------------------------------------------------------------------------------------
     async def _watch(self, vm: Vm) -> None:
-        await vm.qmp.watch(ERRORS, lambda name, data: self._error(vm, name, data))
+        await vm.qmp.watch((MISSED, TOLD), lambda name, data: self._error(vm, name, data))
 
     def _error(self, vm: Vm, name: str, data: dict) -> None:
-        if vm is self._replica.vm:
-            text = data.get("error") or data.get("reason") or f"{data.get('operation', data.get('type', 'I/O'))} failed"
-            self._replica.answer("disk_failed", str(data.get("node-name", "disk"))[:40], str(text)[:200])
+        if vm is not self._replica.vm:
+            return
+        what = data.get("operation", data.get("type", "I/O"))
+        text = str(data.get("error") or data.get("reason") or f"{what} failed")[:200]
+        lost = name == MISSED and data.get("type") != "read" and vm.block.hides_errors
+        if lost:
+            self._replica.spawn(self._mark_lost(vm, self._replica.core.consensus.view))
+        self._replica.answer("disk_failed", str(data.get("node-name", "disk"))[:40], text, lost)
+        if name == TOLD and data.get("action") == "stop" and vm is self._replica.vm:
+            self._replica.answer("vm_waits_for_disk", text)
+
+    async def _mark_lost(self, vm: Vm, view: int) -> None:
+        """Neither a cold start nor a copy may begin from an image that lacks a write."""
+        try:
+            await asyncio.to_thread(vm.disk_copy.spoiled, view)
+        except OSError as error:
+            log.error("disks: that this host's image lacks a write cannot be marked on it: %s", error)
+        self.tell_marks()
 
     async def _look_at_pressure(self, vm: Vm) -> None:
         """A secondary's overlays hold what was written since the last syncvm; that must not fill their file system."""
-        limit, number, base = self._config.disk_overlay_mib << 19, 0, 0
+        limit, since = self._config.disk_overlay_mib << 19, SinceSyncvm()
         while vm is self._replica.vm:
             leader = self._replica.core.leading
             if leader and leader.peer_state == IN_SYNC:
-                try:
-                    written = await vm.block.written_bytes()
-                except QemuError:
-                    return  # it is going; its exit is noticed elsewhere
-                done = self._replica.core.totals["syncvms"]
-                if done != number:
-                    number, base = done, written
-                elif written - base > limit and not leader.disk_pressure:
-                    self._replica.answer("disk_pressure", written - base)
+                with contextlib.suppress(QemuError):  # it hangs for a while; or it is going: its exit is noticed elsewhere
+                    taken = since.look(self._replica.core.totals["syncvms"], await vm.block.overlay_bytes())
+                    if taken > limit and vm is self._replica.vm and not leader.disk_pressure:
+                        self._replica.answer("disk_pressure", taken)
             await asyncio.sleep(PRESSURE_LOOK_S)
+
+
+class SinceSyncvm:
+    """How much a growing number has grown since the last syncvm; more rather than less."""
+
+    def __init__(self) -> None:
+        self._syncvms = self._base = self._last = 0
+
+    def look(self, syncvms: int, now: int) -> int:
+        if syncvms != self._syncvms:  # it was some time after the last look
+            self._syncvms, self._base = syncvms, self._last
+        self._last = now
+        return now - self._base

@@ -4,7 +4,8 @@
 Names in the graph, for disk N: ``diskN`` the image, ``topN`` the quorum the guest's device sits on,
 ``imageN`` between them the place where a snapshot is put in while the disk is copied (block_copy.py). On a secondary,
 ``activeN`` and ``hiddenN`` are its overlays and ``replN`` is the filter that switches them (QEMU's
-docs/block-replication.txt); on a leader beside one, ``nbdN`` is the secondary's image and ``peerN`` the filter over it.
+docs/block-replication.txt; after a failover see block_merge.py). On a leader beside one, ``nbdN`` is the secondary's
+image and ``peerN`` the filter over it.
 """
 from __future__ import annotations
 
@@ -49,6 +50,11 @@ class Disk(NamedTuple):
 
     def node(self, kind: str) -> str:
         return f"{kind}{self.number}"
+
+    @property
+    def device(self) -> str:
+        """What QEMU knows the guest's disk by."""
+        return f"/machine/peripheral/drive{self.number}" + ("/virtio-backend" if self.bus == "virtio-blk" else "")
 
 
 def parse(values: list[dict[str, Any]]) -> tuple[Disk, ...]:

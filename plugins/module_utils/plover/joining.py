@@ -13,6 +13,8 @@ from .fill import CHECKS_MAX, LeaderFill
 
 DISK_COPY = "disk_copy"  # what a joiner says of its images, see disk_copy.py
 FILL_PAUSE_S, FILL_PAUSE_S_MAX = 0.25, 30.0
+OWN_RETRY_S = 1.0
+OWN_ERROR_S = 2.0  # QEMU tells of errors of one image once a second at most: after one, no secondary is attached for longer
 NAMES_MAX = 16
 _NAME = re.compile(r"[0-9a-f]{32}\Z")  # as QEMU's bitmaps are called
 ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
@@ -22,7 +24,7 @@ class Joining:
     """Over the state of Leader."""
 
     def join_requested(self, m: wire.JoinRequest) -> None:
-        if not self.serving or self.peer_state == LEAVING or self.core.now < self._join_again_at:
+        if not self.serving or self.peer_state == LEAVING or self.core.now < self._join_again_at or self.own.merging:
             return  # it asks again
         if self.peer_state == IN_SYNC:
             self.drop_peer(f"{self.peer} restarted without the VM's state")
@@ -101,22 +103,53 @@ class Joining:
             self.advance()
         self.cons.propose_record(frozenset(self.config.replicas))
 
-    def disk_failed(self, node: str, error: str) -> None:
-        """A write or read went wrong; the other image has it, so the VM goes on."""
+    def disk_failed(self, node: str, error: str, lost: bool = False) -> None:
+        """A write or read went wrong. ``lost``: QEMU may have told the guest that a write of it is done.
+
+        Then the guest reads the old block from now on: nothing that the VM has done since may go anywhere. The secondary
+        goes on from the last syncvm, before which no write was lost, or its stop would have told.
+        """
+        what = f"this host's image fails ({node}: {error})"
         if node.startswith(("peer", "nbd")):
             self.drop_peer(f"{self.peer} does not take our writes to its disks ({node}: {error})")
-        elif self.peer_state == IN_SYNC and not self.handover:
-            self.core.report(f"this host's image fails ({node}: {error}); switching over to {self.peer}, which has it all")
-            self.handover = lambda error: None
-            self.maybe_syncvm()
+        elif self.peer_state == IN_SYNC:
+            self.own.lost = error if lost else ""
+            self.core.give_up_qemu(f"{what}; {self.peer} has it all")
+        elif lost and self.fill is not None and self.active:
+            self._stop_for_good(error)
+            self.core.report(f"{what} beside a secondary that is not recorded yet; the VM stands still until it is")
+        elif lost:
+            self.own.lost = error
+            self.core.give_up_qemu(f"{what}, no other host is in sync, and the guest was told that the write is done")
         else:
-            self.core.report(f"this host's image fails ({node}: {error}), and no other host is in sync; see to it now")
+            self.core.report(f"{what}, and no other host is in sync; see to it now")
+            if self.fill:
+                self.fill_failed(what)
+            self._join_again_at = max(self._join_again_at, self.core.now + OWN_ERROR_S)
+
+    def _stop_for_good(self, error: str) -> None:
+        self.own.lost = error
+        if not self.vm_stopped_by_us:
+            self.vm_stopped_by_us = True
+            self.core.emit(act.StopVm(("lost write", self.cons.view)))
+
+    def disks_merged(self) -> None:
+        if self.own.merging:
+            self.core.report("the disks are whole: what the VM wrote before the failover is in them")
+        self.own.merged()
+
+    def vm_waits_for_disk(self, error: str) -> None:
+        self.core.report(f"QEMU has stopped the VM at an error of its disk ({error}); trying again in {OWN_RETRY_S:.0f} s")
+        self.own.vm_waits(self.core.now, error)
+        self._retry_at = self.core.now + OWN_RETRY_S
 
     def drop_peer(self, why: str) -> None:
         """Go on without the secondary: stop what waits for it, record the smaller in-sync set."""
         self._kept = False
         if self.peer_state in (ABSENT, LEAVING):
             return
+        if self.own.lost:
+            return self.core.give_up_qemu(f"{why}, and this host's image lacks a write ({self.own.lost})")
         self.peer_note = why
         self.core.report(f"degraded: {why}")
         self._abort_work(why)

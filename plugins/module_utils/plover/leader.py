@@ -20,6 +20,7 @@ from .figures import Figures
 from .guard import Guard
 from .joining import ABSENT, FILLING, IN_SYNC, LEAVING, Joining
 from .log import AUDIT, INPUT, NUMBER, SYNCVM
+from .own_disks import OwnDisks
 from .pace import Pace
 from .syncvm import LeaderSyncvm
 
@@ -38,6 +39,7 @@ class Leader(Joining):
         self.core, self.config, self.cons = core, core.config, core.consensus
         self.vm, self.guard, self.applied = vm, guard, applied
         self.disks = bool(core.config.disks)
+        self.own = OwnDisks(merging=self.disks and vm != BOOTING)
         self.disk_pressure = False  # what was written since the last syncvm may fill the secondary's overlays
         self.active = True
         self.peer = next(m for m in self.config.replicas if m != self.config.member)
@@ -126,6 +128,8 @@ class Leader(Joining):
             self.fill, self.peer_state, self._fills_failed = None, IN_SYNC, 0
             self.last_syncvm_at = self.core.now
             self.core.report(f"protected: {self.peer} holds the VM's state; in-sync set {sorted(in_sync)}")
+            if self.own.lost:
+                return self.core.give_up_qemu(f"this host's image lacks a write ({self.own.lost}); {self.peer} has it all")
         elif self.peer_state == LEAVING:
             self.peer_state = ABSENT
         self._serve()
@@ -176,6 +180,10 @@ class Leader(Joining):
             self.cons.truncate_to(self.applied)
         if self.fencing:
             self.core.emit(*self.fencing.tick(now))
+        if self.own.merge_again(now):
+            self.core.emit(act.MergeDisks())
+        if self.own.calm(now):
+            self.core.report("the VM goes on: no more errors of its disk")
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._ask_qemu_again()
@@ -407,5 +415,7 @@ class Leader(Joining):
             self.core.emit(act.DetachDisks())
 
     def _cont(self) -> None:
+        if self.own.lost:
+            return
         self.vm_stopped_by_us = False
         self.core.emit(act.ContVm())

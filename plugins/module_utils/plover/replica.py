@@ -362,6 +362,8 @@ class Replica(MemberDaemon):
             self.answer("disks_attached", action.tag)
         elif isinstance(action, act.DetachDisks):
             await vm.block.detach()
+        elif isinstance(action, act.MergeDisks):
+            await self.disk_work.merge.again(vm)
         elif isinstance(action, act.Promote):
             await vm.promote(self.core.consensus.view)
             self.disk_work.promoted(vm)

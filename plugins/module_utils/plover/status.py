@@ -39,6 +39,8 @@ def service(core: Director) -> str:
     # tap_up, not serving: while a new in-sync record is on its way to the others, clients only wait a moment.
     if leader.vm != RUNNING or not leader.tap_up or not cons.hears_quorum(core.now, core.config.peer_timeout_ms / 1000):
         return DOWN
+    if leader.own.waits or leader.own.lost:
+        return DOWN
     return PROTECTED if leader.peer_state == IN_SYNC else DEGRADED
 
 
@@ -50,7 +52,7 @@ def mode_of(core: Director) -> str:
 def reason(core: Director) -> str:
     """Why the service is what it is."""
     if core.leading and service(core) == DEGRADED and not core.consensus.alone:
-        return core.leading.peer_note
+        return core.leading.own.sentence or core.leading.peer_note
     if core.leading:
         return _leader(core)[1]
     return as_heard(core.consensus, service(core), _follower(core)[1])
@@ -80,6 +82,8 @@ def describe(core: Director) -> dict[str, Any]:
     if core.marks:
         out["disks"] = [{"path": disk.path, "state": mark.state, "view": mark.view, "torn": mark.torn, "mark": str(mark)}
                         for disk, mark in zip(core.config.disk_list, core.marks)]
+    if core.leading and core.config.disks:
+        out["disk_state"] = core.leading.own.describe()
     if state != PROTECTED:
         out["reason"] = reason(core)  # of this moment: it may have changed since the mode did
     return out
@@ -104,6 +108,9 @@ def _leader(core: Director) -> tuple[str, str]:
     if core.consensus.alone:
         return "leader", (f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
                           "back, with its own state or none")
+    if leader.own.waits or leader.own.lost:
+        error = leader.own.waits or leader.own.lost
+        return "leader", f"leading, but the VM stands still: its disk has an error on this host: {error}"
     if service(core) == DOWN:
         forgetful = core.consensus.forgot(core.now)
         if len(forgetful) == len(core.consensus.others):
@@ -115,7 +122,7 @@ def _leader(core: Director) -> tuple[str, str]:
         return "leader", f"leading; {peer} is in sync and can take over at any moment{mended if leader.pages_mended else ''}"
     if leader.peer_state == FILLING and leader.fill:
         return "leader", f"leading without protection; filling {peer}: {leader.fill.progress}"
-    return "leader", f"leading without protection: {leader.peer_note}"
+    return "leader", f"leading without protection: {leader.own.sentence or leader.peer_note}"
 
 
 def _heard(core: Director) -> bool:

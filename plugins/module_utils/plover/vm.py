@@ -77,6 +77,8 @@ class Vm:
         await self._end_migration()
         await self._step_in()
         await self.qmp.execute("stop")
+        await self.block.merge.mend()
+        self.block.hides_errors = bool(self.config.disks)  # until its leader has detached what may be attached
         return await self._attach()
 
     async def _open(self) -> None:
@@ -285,17 +287,25 @@ class Vm:
             await self.stop()
 
     async def promote(self, view: int = 0) -> None:
-        """Leave the loop; the VM runs on as an ordinary one, and its overlays are merged into its images."""
+        """Leave the loop; the VM runs on as an ordinary one, and its overlays are merged into its images.
+
+        After an error it is asked again; each step is done once.
+        """
         if self.config.disks:
             await self.block.end_export()
             await asyncio.to_thread(self.disk_copy.promoted, view)
-        # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
-        # early means the time before. The RESUME of that start is the end of it; one of a load may still be on its way.
-        await self.qmp.execute("query-status")
-        await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
+        if await self._in_colo():
+            # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
+            # early means the time before. The RESUME of that start is the end of it; one of a load was told by now.
+            await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
+        elif not (await self.qmp.execute("query-status"))["running"]:
+            await self.cont()  # it left the loop when it was asked before
         if self._colo:
             self._colo.close()
             self._colo = None
+
+    async def _in_colo(self) -> bool:
+        return (await self.qmp.execute("query-colo-status"))["mode"] == "secondary"
 
 
 def running_qemu(config: Config) -> int:
