@@ -105,8 +105,8 @@ def _cold_start(world: World, forced: bool = False) -> None:
             world.check_history()  # up to here nothing may have been lost
             for client in world.clients:
                 client.history.clear()
-            if forced and not member.consensus.amnesia:
-                world.torn_accepted = member.name
+            if forced:
+                world.torn_accepted.add(member.name)
             member.call("cold_start", forced)
             asked = asked or member.core.cold
     if not asked and any(why_torn(m.core.marks) for m in lost):
@@ -114,10 +114,11 @@ def _cold_start(world: World, forced: bool = False) -> None:
 
 
 def _force_cold_start(world: World, lost: list[ReplicaMember]) -> None:
+    lost = [m for m in lost if not m.consensus.amnesia] or lost
     whole = [m for m in lost if not why_torn(m.core.marks)]
     member = max(whole or lost, key=lambda m: m.core.marks[0].view)
     if member.core.cold:
         return world.force(member.name)
     world.note(member.name, "operator: cold-start --force")
-    world.torn_accepted = member.name
+    world.torn_accepted.add(member.name)
     member.call("cold_start", True)

@@ -62,7 +62,7 @@ class World:
         self.network.on_vote = self.ghost.votes
         for name in NAMES:
             self.start_daemon(name)
-        self.torn_accepted = ""  # where the operator has a torn image booted
+        self.torn_accepted: set[str] = set()  # where the operator has a torn image booted
         self.clients = [Client(self, n) for n in range(CLIENTS)]
 
     def note(self, who: str, text: str) -> None:
