@@ -206,7 +206,7 @@ def full_socket(world: World, rng: random.Random, name: str) -> None:
 
 
 def forgetful_tracker(world: World, rng: random.Random, name: str) -> None:
-    """The next fetch of dirty pages while the VM runs, in an initial sync, loses half of them."""
+    """From now on each fetch of dirty pages while the VM runs, in an initial sync, loses half of them."""
     qemu = world.hosts[name].qemu
     if qemu is not None:
         qemu.forgets = True

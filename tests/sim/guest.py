@@ -54,7 +54,7 @@ class Qemu(Process):
         self.rng = rng
         self.ram = [0] * PAGES
         self.dirty: set[int] = set()
-        self.forgets = False  # a fault: the next fetch while the VM runs forgets what was written, half of it
+        self.forgets = False  # a fault: each fetch while the VM runs forgets half of what was written
         self.frames = 0  # device state: must always fit the counter in memory
         self.running = not incoming
         self.stopped_as = 0  # digest of the memory when the VM was stopped
@@ -192,7 +192,6 @@ class SimMemory:
             raise InvariantViolation("dirty pages are asked for, but tracking is not open")
         if self.qemu.forgets and vm_runs:
             self.qemu.dirty = {page for page in self.qemu.dirty if self.qemu.rng.random() < 0.5}
-            self.qemu.forgets = False
         out = 0
         for page in self.qemu.dirty:
             out |= 1 << page

@@ -341,7 +341,7 @@ class ReplicaMember(Member):
         """Clients are served, nothing is asked of QEMU and nothing will be: then its VM must not stand still."""
         leader, busy = self.core.leading, self._busy is not None or self._work or self._rest
         if leader and leader.serving and leader.tap_up and not (busy or leader._input_paused or leader.vm_stopped_by_us or
-                                                                leader._retry_at) and self.vm and not (self.vm.dead or self.vm.running):
+                                                                leader._retry_at) and self.vm and not (self.vm.running or self.vm.dead):
             self.world.ghost.fail(f"{self.name} serves, but its VM stands still, and nobody will let it go on")
 
     def _stop_before(self, rest: list) -> None:
