@@ -340,8 +340,8 @@ class ReplicaMember(Member):
     def _check_that_it_runs(self) -> None:
         """Clients are served, nothing is asked of QEMU and nothing will be: then its VM must not stand still."""
         leader, busy = self.core.leading, self._busy is not None or self._work or self._rest
-        if leader and leader.serving and leader.tap_up and not (busy or leader._input_paused or leader.vm_stopped_by_us or
-                                                                leader._retry_at) and self.vm and not (self.vm.running or self.vm.dead):
+        waits = busy or leader and (leader._input_paused or leader.vm_stopped_by_us or leader._retry_at)
+        if leader and leader.serving and leader.tap_up and self.vm and not (waits or self.vm.running or self.vm.dead):
             self.world.ghost.fail(f"{self.name} serves, but its VM stands still, and nobody will let it go on")
 
     def _stop_before(self, rest: list) -> None:
@@ -437,8 +437,9 @@ class ReplicaMember(Member):
 
     # ---- QEMU's operations, in order --------------------------------------------------------------
     def _own(self, qemu: Qemu) -> None:
+        if qemu is not self.host.qemu:  # one that is adopted is held already, if its host is frozen
+            qemu.holds += self.host.frozen
         self.vm = self.host.qemu = qemu
-        qemu.holds += self.host.frozen
         qemu.on_output = lambda: self.dead or self.world.loop.after(0.0, self, self.output)
 
     def _kill(self, action: act.KillQemu) -> None:
