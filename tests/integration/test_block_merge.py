@@ -209,6 +209,10 @@ class Daemon:
     def answer(self, *event: object) -> None:
         self.told.append(event)
 
+    async def over(self, vm: object) -> None:
+        assert vm is self.vm
+        self.told.append(("over",))
+
     async def hears(self, event: str, times: int = 1) -> None:
         end = time.monotonic() + 10
         while [told[0] for told in self.told].count(event) < times:
@@ -221,7 +225,7 @@ def test_a_daemon_tells_once_of_each_failure_and_of_the_end(tmp_path, full):
         await side.fail_over()
         filler, daemon = fill(full), Daemon(side)
         await side.promote()
-        watch = MergeWatch(daemon)
+        watch = MergeWatch(daemon, daemon.over)
         watch.begin(daemon.vm)
         await daemon.hears("disks_unmerged")
         await watch.again(daemon.vm)
@@ -232,6 +236,7 @@ def test_a_daemon_tells_once_of_each_failure_and_of_the_end(tmp_path, full):
         await watch.again(daemon.vm)
         await daemon.hears("disks_merged")
         await daemon.task
+        assert daemon.told[-2:] == [("over",), ("disks_merged",)]
         await side.check_whole()
     played(play, Promoted(tmp_path, full))
 
@@ -243,7 +248,7 @@ def test_a_guest_that_writes_faster_than_it_is_merged_is_slowed_down(tmp_path, f
         filler, daemon = fill(full), Daemon(side)
         daemon.config = SimpleNamespace(disk_overlay_mib=20)
         await side.promote()
-        watch = MergeWatch(daemon)
+        watch = MergeWatch(daemon, daemon.over)
         watch.begin(daemon.vm)
         await daemon.hears("disks_unmerged")
         assert await limits(side) == [1 << 20]

@@ -61,10 +61,6 @@ class BlockLayer:
         if answer.strip():
             raise QemuError(f"disk {disk.number} cannot be flushed: {answer.strip()[:200]}")
 
-    async def merging(self) -> bool:
-        """After a failover the overlays are merged into the images: has that still to end?"""
-        return not (await self.merge.look()).over
-
     # ---- the leader ---------------------------------------------------------------------------------------------
     async def copy(self, address: str, held: tuple[str, ...], name: str, progress: Progress) -> None:
         """Make the images at ``address`` nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes.

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("plover")
 REPORT_S = 5.0
 PRESSURE_LOOK_S = 0.1
-MERGE_LOOK_S = 0.2
 MISSED, TOLD = "QUORUM_REPORT_BAD", "BLOCK_IO_ERROR"  # QEMU's events: an image has an error; the guest's device has
 
 
@@ -35,7 +34,7 @@ class DiskWork:
         self._gate: CopyGate | None = None
         self._copying: asyncio.Task | None = None
         self._told_at = self._began = 0.0
-        self.merge = MergeWatch(replica)
+        self.merge = MergeWatch(replica, self._merged)
 
     def watch(self, vm: Vm) -> None:
         """Errors of ``vm``'s disks, and how much it writes."""
@@ -70,21 +69,18 @@ class DiskWork:
         """Until the overlays are merged into the images, these are of two moments."""
         if self._config.disks:
             self.tell_marks()
-            self._replica.spawn(self._merged(vm))
             self.merge.begin(vm)
 
     def adopted(self, vm: Vm) -> None:
         """The daemon before us may have promoted it."""
-        if any(mark.state == MERGING for mark in self.marks.now):
-            self.promoted(vm)
-        elif self._config.disks:
-            self.merge.begin(vm)
+        self.promoted(vm)
 
     async def _merged(self, vm: Vm) -> None:
+        """The overlays are in the images, as QEMU sees these."""
+        if not any(mark.state == MERGING for mark in self.marks.now):
+            return  # there were none
         view = self._replica.core.consensus.view
         try:
-            while await vm.block.merging():
-                await asyncio.sleep(MERGE_LOOK_S)
             for disk in self._config.disk_list:
                 await self._flush(vm, disk, view)
             if await asyncio.to_thread(vm.disk_copy.merged, view):

@@ -7,11 +7,13 @@ import re
 
 from . import actions as act
 from . import wire
+from .disk_identity import one_for_both
 from .disk_marks import why_no_source
 from .errors import WireError
 from .fill import CHECKS_MAX, LeaderFill
 
 DISK_COPY = "disk_copy"  # what a joiner says of its images, see disk_copy.py
+DISK_IDS = "disk_ids"  # names of the devices that its images are, see disk_identity.py
 FILL_PAUSE_S, FILL_PAUSE_S_MAX = 0.25, 30.0
 OWN_RETRY_S = 1.0
 OWN_ERROR_S = 2.0  # QEMU tells of errors of one image once a second at most: after one, no secondary is attached for longer
@@ -38,7 +40,7 @@ class Joining:
             if not isinstance(facts, dict) or facts.get("began") != self._joiner:
                 self.drop_peer(f"{self.peer} began anew during its fill")
             return
-        refusal = differences(self.core.facts, facts) or self._no_source()
+        refusal = differences(self.core.facts, facts) or self._one_device(facts) or self._no_source()
         if refusal:
             self.peer_note = f"{self.peer} cannot join: {refusal}"
             self.core.report(self.peer_note)
@@ -53,6 +55,9 @@ class Joining:
         self.fill.held, self.fill.copy = copies(facts.get(DISK_COPY)) or (self.fill.held, self.fill.copy)
         self.core.report(f"re-protecting: filling {self.peer} while clients are served")
         self.core.emit(*self.fill.start(self.core.now))
+
+    def _one_device(self, facts: dict) -> str:
+        return one_for_both(self.core.facts.get(DISK_IDS), facts.get(DISK_IDS), [disk.path for disk in self.config.disk_list])
 
     def _no_source(self) -> str:
         """Why nobody can be filled from here: it would overwrite blocks that are better than ours."""
@@ -185,4 +190,4 @@ def differences(ours: dict, theirs: object) -> str:
     if not isinstance(theirs, dict):
         return "its join request is not a JSON object"
     return "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here; make them equal"
-                     for key in ours if key != DISK_COPY and ours[key] != theirs.get(key))
+                     for key in ours if key not in (DISK_COPY, DISK_IDS) and ours[key] != theirs.get(key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from .errors import QemuError
@@ -18,8 +19,9 @@ SLOW_BYTES_PER_S = 1 << 20  # of each disk, once the overlays have taken three q
 
 
 class MergeWatch:
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
+    def __init__(self, replica: Replica, over: Callable[[Vm], Awaitable[None]]) -> None:
+        """``over``: what is to be done before the core learns of the end."""
+        self._replica, self._over = replica, over
         self._told = False  # the core knows that it failed, and has not yet asked for more
         self._slow = False
 
@@ -53,7 +55,9 @@ class MergeWatch:
             return True
         if now.over:
             await vm.block.merge.limit_writes(0)
-            self._replica.answer("disks_merged")
+            await self._over(vm)
+            if vm is self._replica.vm:
+                self._replica.answer("disks_merged")
             return True
         if now.error and not self._told:
             self._tell(now.error)

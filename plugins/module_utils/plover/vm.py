@@ -15,9 +15,10 @@ from .block import BlockLayer
 from .colo import ColoPeer, device_state
 from .config import Config
 from .disk_copy import DiskCopy
+from .disk_identity import identity
 from .errors import QemuError
 from .idle import IdleMonitor
-from .joining import DISK_COPY
+from .joining import DISK_COPY, DISK_IDS
 from .last_output import LastOutput
 from .qemu import DEVICE_STATE, START_TIMEOUT_S, prepare, sockets, supervisor
 from .qmp import Qmp, peer_pid
@@ -98,7 +99,11 @@ class Vm:
             **{key: getattr(self.config, key) for key in (
                 "guest_memory_mib", "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_nic",
                 "guest_mac", "syncvm_mode")},
-            **({"disk_bytes": await self.block.sizes()} if self.config.disks else {})}
+            **(await self._disk_facts() if self.config.disks else {})}
+
+    async def _disk_facts(self) -> dict:
+        names = [identity(disk.path) for disk in self.config.disk_list]
+        return {"disk_bytes": await self.block.sizes(), DISK_IDS: names}
 
     def _exited(self) -> None:
         self._detach()
