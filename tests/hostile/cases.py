@@ -13,6 +13,8 @@ TRAFFIC, FILL, SWITCH = "traffic", "fill", "switchover"
 
 QMP = ("error", "did error", "late", "hang", "freeze", "half", "half then close", "close", "nonsense", "a list", "an object",
        "wrong id", "die", "did die", "endless", "events", "flood")
+# A VM that floods the wire for ever, and is the only copy, cannot be protected any more.
+ONLY_COPY = tuple(how for how in QMP if how != "flood")
 LOOP = ("late", "hang", "freeze", "half", "close", "wrong", "twice", "die", "did die", "endless")
 NET = ("half", "half then die", "empty", "huge", "close", "endless", "die", "freeze")
 STATE = ("none", "empty", "half", "a pipe", "a link", "huge")
@@ -25,9 +27,9 @@ POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (LEADER, "qmp:cont", TRAFFIC, QMP),
     (LEADER, "state", TRAFFIC, STATE),
     (LEADER, "net", TRAFFIC, NET),
-    (LEADER, "qmp:migrate-set-capabilities", FILL, QMP),
-    (LEADER, "qmp:migrate", FILL, QMP),
-    (LEADER, "qmp:query-migrate", FILL, QMP),
+    (LEADER, "qmp:migrate-set-capabilities", FILL, ONLY_COPY),
+    (LEADER, "qmp:migrate", FILL, ONLY_COPY),
+    (LEADER, "qmp:query-migrate", FILL, ONLY_COPY),
     (LEADER, "capture", FILL, STREAM),
     (SECONDARY, "qmp:greeting", FILL, ("half", "close", "nonsense", "endless", "hang", "die")),
     (SECONDARY, "qmp:query-version", FILL, QMP),
@@ -40,8 +42,8 @@ POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (SECONDARY, "colo:RECEIVED", TRAFFIC, LOOP),
     (SECONDARY, "colo:LOADED", TRAFFIC, LOOP),
     (SECONDARY, "net", TRAFFIC, NET),
-    # A VM that floods the wire for ever, and is the only copy, cannot be protected any more: no flood there.
-    (SECONDARY, "qmp:x-colo-lost-heartbeat", SWITCH, tuple(how for how in QMP if how != "flood")),
+    (SECONDARY, "qmp:query-colo-status", SWITCH, ONLY_COPY),
+    (SECONDARY, "qmp:x-colo-lost-heartbeat", SWITCH, ONLY_COPY),
 )
 
 
@@ -49,6 +51,11 @@ class Case(NamedTuple):
     role: str
     trigger: str
     rule: Rule
+
+    @property
+    def only_copy(self) -> bool:
+        """The QEMU that fails has the only copy of the VM."""
+        return self.trigger == SWITCH or (self.role, self.trigger) == (LEADER, FILL)
 
     def __str__(self) -> str:
         return f"{self.role}, {self.rule.point}: {self.rule.how}, {'once' if self.rule.once else 'always'}"

@@ -9,8 +9,8 @@ import time
 from cases import FILL, LEADER, SWITCH, TRAFFIC, Case
 from hostile_group import REPLICAS, kill
 
-FIRES_S, SERVED_S, FAILS_S = 15.0, 15.0, 2.0
-FATAL = ("freeze", "die", "did die")  # for a promotion: there is no other copy any more
+FIRES_S, SERVED_S, FAILS_S = 20.0, 30.0, 2.0
+FATAL = ("freeze", "die", "did die", "half then die")  # for the only copy
 AUDITS_MAX = 3
 
 
@@ -42,7 +42,7 @@ def whole_audit(group) -> dict:
 
 
 def lost_loudly(group) -> None:
-    """The QEMU of the only copy died as it was promoted: nobody makes a VM up, and everybody says so."""
+    """The QEMU of the only copy died: nobody makes a VM up, and everybody says so."""
     end = time.monotonic() + SERVED_S
     while any(group.status(member).get("service") != "down" for member in REPLICAS):
         assert time.monotonic() < end, f"the VM is lost, and not all say so: {group.story()}"
@@ -54,21 +54,22 @@ def play(stage, case: Case) -> None:
     group, client = stage.group, stage.client
     leader, secondary = group.protected()
     torn = len(group.torn())
-    promotion = case.trigger == SWITCH and (not case.rule.once or case.rule.how in FATAL)
+    fatal = case.only_copy and case.rule.how in FATAL
+    waits = fatal or (case.trigger == SWITCH and not case.rule.once)  # a VM that is not promoted answers nobody
     try:
         provoke(stage, case, leader, secondary)
-        if promotion:
-            time.sleep(FAILS_S)  # a VM that is not promoted answers nobody
-        for _time in range(0 if promotion else 3):
+        if waits:
+            time.sleep(FAILS_S)
+        for _time in range(0 if waits else 3):
             client.ask(SERVED_S)
     finally:
         for orders in group.orders.values():
             orders.order(None)
-    if promotion and case.rule.how in ("die", "did die"):
+    if fatal and case.rule.how != "freeze":
         lost_loudly(group)
         return stage.strike()
-    if promotion and case.rule.how == "freeze":
-        os.kill(group.qemu_pid(secondary), signal.SIGCONT)
+    if fatal:
+        os.kill(group.qemu_pid(leader if case.role == LEADER else secondary), signal.SIGCONT)
     client.ask(SERVED_S)
     report = whole_audit(group)
     assert (report["mismatching"], report["untracked"]) == (0, 0), (report, group.story())
