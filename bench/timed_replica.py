@@ -91,8 +91,9 @@ class TimedReplica(Replica):
 
     async def _watch(self, vm: Vm) -> None:
         """When QEMU itself says that its VM stood still and ran on, by the time of day."""
-        with vm.qmp._client.listener(("STOP", "RESUME")) as listener:
-            async for event in listener:
+        with vm.qmp.listening("STOP", "RESUME") as listener:
+            while True:
+                event = await listener.get()
                 stamp = event["timestamp"]
                 self._at[event["event"]] = stamp["seconds"] + stamp["microseconds"] / 1e6
 

@@ -49,6 +49,8 @@ def remove_netns() -> None:
 class Group:
     """``folder``: where sockets, state and logs go. Further arguments are settings."""
 
+    python_path = f"{RUNTIME}:{Path(__file__).parent}"  # of the daemons
+
     def __init__(self, folder: Path, own: dict[str, dict] | None = None, **more) -> None:
         self.folder, self.more = folder, more
         self.own = own or {}  # settings that differ between the members
@@ -85,8 +87,7 @@ class Group:
     def start(self, *members: str, replica: str = "plover.replica") -> None:
         for member in members or ADDRESSES:
             module = "plover.witness" if member == "witness" else replica
-            path = f"{RUNTIME}:{Path(__file__).parent}"
-            env = {**os.environ, "PYTHONPATH": path, "PLOVER_NATIVE_DIR": str(ROOT / "native" / "build")}
+            env = {**os.environ, "PYTHONPATH": self.python_path, "PLOVER_NATIVE_DIR": str(ROOT / "native" / "build")}
             with open(self.folder / f"{member}.log", "ab") as log:
                 self.daemons[member] = subprocess.Popen(
                     in_netns(sys.executable, "-m", module, str(self.folder / member / "settings.json")),

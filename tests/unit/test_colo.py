@@ -216,6 +216,60 @@ def test_a_command_without_an_answer_is_given_up(folder, monkeypatch):
         with_qmp(folder, lambda q: q.execute_and_wait("x-colo-lost-heartbeat", "RESUME"))
 
 
+@pytest.mark.parametrize("answer", [b"x" * (11 << 20), b"[" * 30_000 + b"\r\n"], ids=["no end", "nested"])
+def test_an_answer_without_end_or_bottom_costs_the_connection_not_the_daemon(folder, answer):
+    async def work(client):
+        with pytest.raises(QemuError, match="QMP stop: "):
+            await client.execute("stop")
+        await client.close()  # raised what the library's reader had died of: the daemon ended
+
+    with_qmp(folder, work, answer=lambda command: answer)
+
+
+def test_a_connection_that_broke_while_qemu_lives_is_made_again_with_its_listeners(folder):
+    """Else a leader that is the only copy of its VM stands still for good: nobody can tell its QEMU to go on."""
+    answers = iter([b"nonsense\r\n", {"return": {}}, b'{"event": "RESUME", "data": {}}\r\n'])
+
+    async def work(client):
+        seen = []
+        watching = asyncio.create_task(client.watch(("RESUME",), lambda name, data: seen.append(name)))
+        await asyncio.sleep(0)
+        with pytest.raises(QemuError):
+            await client.execute("stop")
+        assert await client.execute("cont") == {}
+        with contextlib.suppress(TimeoutError):  # answered with an event only
+            await asyncio.wait_for(client.execute("query-status"), 0.2)
+        watching.cancel()
+        return seen
+
+    assert with_qmp(folder, work, answer=lambda command: next(answers)) == ["RESUME"]
+
+
+def test_events_that_nobody_asked_for_are_not_kept(folder):
+    """A syncvm makes two or three; the library's default listener kept each one for ever."""
+    event = b'{"event": "STOP", "data": {}}\r\n'
+
+    async def work(client):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(client.execute("stop"), 0.3)
+        return len(client._client.events.history)
+
+    assert with_qmp(folder, work, answer=lambda command: event * 500) == 0
+
+
+def test_what_a_listener_has_not_looked_at_is_bounded(folder, monkeypatch):
+    monkeypatch.setattr(qmp, "EVENTS_MAX", 10)
+    event = b'{"event": "BLOCK_IO_ERROR", "data": {}}\r\n'
+
+    async def work(client):
+        with client.listening("BLOCK_IO_ERROR") as listener:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(client.execute("stop"), 0.3)
+            return listener.dropped
+
+    assert with_qmp(folder, work, answer=lambda command: event * 25) == 15
+
+
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0\r\n", b"{}\r\n", b"[]\r\n", b'{"QMP": 7}\r\n', b"\xff\r\n", b"7\r\n"])
 def test_who_does_not_greet_like_qemu_is_given_up_with_its_socket_named(folder, greeting):
     with pytest.raises(QemuError, match=f"QEMU did not answer on {folder}/qmp within 0.05 s"):

@@ -20,12 +20,12 @@ from test_pieces import BUDGET_S, LANES, PIECES, SPARE_S, Piece  # noqa: E402
 
 def test_every_test_file_and_scenario_is_in_exactly_one_piece():
     words = Counter(word for piece in PIECES for word in piece.command)
-    for stage in ("integration", "rdma", "lab"):
+    for stage in ("integration", "hostile", "rdma", "lab"):
         for path in (ROOT / "tests" / stage).glob("test_*.py"):
             assert words[str(path.relative_to(ROOT))] == 1, path
     for folder in (ROOT / "molecule").iterdir():
         assert [p.name for p in PIECES if p.stage == "molecule"].count(folder.name) == 1, folder
-    whole = {"unit", "sim", "bench", "integration", "rdma", "lab", "prechecks"}
+    whole = {"unit", "sim", "bench", "integration", "hostile", "rdma", "lab", "prechecks"}
     assert {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and not p.name.startswith("_")} == whole
 
 
@@ -43,7 +43,7 @@ def test_each_run_proves_one_of_each_kind_but_the_benchmarks():
 
 
 def test_each_piece_has_its_turn_at_the_beginning_of_the_ring():
-    rings = [test_pieces.rest(f"commit {n}") for n in range(2000)]
+    rings = [test_pieces.rest(f"commit {n}") for n in range(4000)]
     assert {len(ring) for ring in rings} == {len(PIECES) - len(test_pieces.core())}
     assert all(set(ring) == set(rings[0]) for ring in rings[:20])
     first = Counter(ring[0].title for ring in rings)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from . import qemu_user
+from . import device_file, qemu_user
 from .block import BlockLayer
 from .colo import ColoPeer, device_state
 from .config import Config
@@ -207,7 +207,7 @@ class Vm:
     async def save_device(self) -> bytes:
         path = self.config.run_path / DEVICE_STATE
         await self.qmp.execute("xen-save-devices-state", filename=str(path), live=False)
-        return device_state(path.read_bytes())
+        return device_state(device_file.read(path))
 
     async def capture_stream(self) -> bytes:
         """Migrate the stopped VM's devices to ourselves; guest RAM is shared and stays out (design §4.2)."""

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+sys.path.insert(0, str(Path(__file__).parent))
+import harness
+from hostile_group import Client, HostileGroup
+
+harness.NETNS = harness.NETNS.replace("test", "hostile")  # beside the integration tests' one
+
+
+class Stage:
+    """A protected group and its client; made anew after a case that it did not survive."""
+
+    def __init__(self) -> None:
+        self.group: HostileGroup | None = None
+        self.client: Client | None = None
+
+    def set(self) -> None:
+        if self.group is None:
+            harness.make_netns()
+            self.group = HostileGroup(Path(tempfile.mkdtemp(prefix="plh")))
+            self.group.start()
+            self.group.protected()
+            self.client = Client()
+            self.client.ask()
+
+    def strike(self) -> None:
+        if self.group:
+            self.group.stop()
+            harness.remove_netns()
+            shutil.rmtree(self.group.folder, ignore_errors=True)
+            shutil.rmtree(f"/dev/shm/plover-test-{os.getpid()}", ignore_errors=True)
+        self.group = self.client = None
+
+
+@pytest.fixture(scope="session")
+def native_library():
+    subprocess.run(["make", "-s", "-C", str(harness.ROOT / "native")], check=True)
+
+
+@pytest.fixture(scope="module")
+def _stage(native_library):
+    stage = Stage()
+    yield stage
+    stage.strike()
+
+
+@pytest.fixture
+def stage(_stage, request):
+    _stage.set()
+    before = request.session.testsfailed
+    yield _stage
+    if request.session.testsfailed > before:
+        _stage.strike()

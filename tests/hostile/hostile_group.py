@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three real daemons over QEMUs that misbehave, and a client that would notice a lost or a doubled answer."""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import itertools
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import harness
+from hostile_guest import ETHERTYPE, MAGIC, REPLY
+from misbehaviour import Director
+
+HERE = Path(__file__).parent
+MAC = "52:54:00:70:6c:01"
+BRIDGE_MAC = bytes.fromhex("02706c000001")
+REPLICAS = ("primary", "secondary")
+ASK_AGAIN_S = 0.25
+TRIED = {1: 200, 2: 100, 3: 20, 4: 12}  # of the frames asked last, by how many of them an answer has counted
+GAPS_MAX = 2
+AGAIN_S_MAX = 45.0
+
+
+class HostileGroup(harness.Group):
+    python_path = f"{harness.RUNTIME}:{HERE}"
+
+    def __init__(self, folder: Path, **more) -> None:
+        super().__init__(folder, qemu_binary=str(HERE / "qemu_double.py"), qemu_user="root", guest_memory_mib=32,
+                         guest_addresses=[], join_timeout_ms=5000, **more)
+        self.orders = {member: Director(self.run_folder(member)) for member in REPLICAS}
+
+    def start(self, *members: str, replica: str = "hurried_replica") -> None:
+        super().start(*members, replica=replica)
+
+    def qemu_pid(self, member: str) -> int:
+        for pid in harness.sh("ip", "netns", "pids", harness.NETNS).split():
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"qemu_double.py" in words and str(self.run_folder(member)).encode() in words:
+                    return int(pid)
+        raise ProcessLookupError(f"{member} has no QEMU")
+
+    def protected(self, seconds: float = AGAIN_S_MAX) -> tuple[str, str]:
+        """Leader and secondary, once both are there and nobody is about to leave."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.check_daemons()
+            for member in REPLICAS:
+                status = self.status(member)
+                if (status.get("role"), status.get("service")) == ("leader", "protected"):
+                    return member, next(m for m in REPLICAS if m != member)
+            time.sleep(0.05)
+        raise AssertionError(f"not protected again within {seconds} s: {self.story()}")
+
+    def story(self) -> str:
+        """What each member says of itself now, and the end of its log, short: there are hundreds of cases."""
+        logs = {member: [line[24:] for line in self.log(member).splitlines() if "could not run" not in line][-6:]
+                for member in self.daemons}
+        says = {member: self.status(member).get("sentence") for member in logs}
+        return "\n".join(f"{member}: {says[member]}; {'; '.join(log)}" for member, log in logs.items())
+
+    def stop(self) -> None:
+        for member in [member for member, daemon in self.daemons.items() if daemon.poll() is not None]:
+            del self.daemons[member]
+            with contextlib.suppress(OSError):
+                self.kill_qemu(member)
+        super().stop()
+
+    def check_daemons(self) -> None:
+        ended = {member: daemon.returncode for member, daemon in self.daemons.items() if daemon.poll() is not None}
+        assert not ended, f"these daemons ended: {ended}: {self.story()}"
+
+    def torn(self) -> list[str]:
+        return [f"{member}: {line}" for member, orders in self.orders.items() for line in orders.torn()]
+
+
+class Client:
+    """Asks one thing at a time, and again; each answer must go on from all that was answered before."""
+
+    def __init__(self) -> None:
+        self._socket = packet_socket()
+        self._number = 0
+        self._pending: list[bytes] = []  # asked, and not yet known to be counted or lost
+        self._seen: set[tuple[int, bytes]] = set()
+        self.count, self._digest = 0, bytes(16)
+
+    def ask(self, seconds: float = AGAIN_S_MAX) -> float:
+        """Until there is a new answer; how long that took."""
+        began = time.monotonic()
+        while time.monotonic() < began + seconds:
+            self._number += 1
+            payload = self._number.to_bytes(50)
+            self._pending.append(payload)
+            frame = bytes.fromhex(MAC.replace(":", "")) + BRIDGE_MAC + ETHERTYPE + payload[-46:]
+            self._socket.send(frame)
+            if self._answer(time.monotonic() + ASK_AGAIN_S):
+                return time.monotonic() - began
+        raise AssertionError(f"no answer in {seconds} s")
+
+    def _answer(self, end: float) -> bool:
+        while (left := end - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                data = self._socket.recv(2048)
+            except TimeoutError:
+                return False
+            if data[12:14] == ETHERTYPE and data[14:18] == MAGIC:
+                _magic, count, digest = REPLY.unpack_from(data, 14)
+                if (count, digest) not in self._seen:
+                    self._check(count, digest)
+                    return True
+        return False
+
+    def _check(self, count: int, digest: bytes) -> None:
+        """It counts what was counted when it answered last, and some of what was asked since.
+
+        In any order: what came in just before a failover may be fed after what came in behind it, as on any network.
+        """
+        more = count - self.count
+        assert more > 0, f"time went back: {self.count} frames were counted, now {count}"
+        for chosen in counted(self._pending, more):
+            value = self._digest
+            for payload in chosen:
+                value = hashlib.blake2b(value + payload[-46:], digest_size=16).digest()
+            if value == digest:
+                self._pending = [payload for payload in self._pending[-max(TRIED.values()):] if payload not in chosen]
+                self.count, self._digest = count, digest
+                self._seen.add((count, digest))
+                return
+        raise AssertionError(f"the VM has forgotten or made up a frame: {count} counted after {self.count}")
+
+
+def counted(pending: list[bytes], more: int) -> Iterator[tuple[bytes, ...]]:
+    """What ``more`` of the pending frames an answer may have counted: a few in any order, many in order with few gaps."""
+    if more in TRIED:
+        yield from itertools.permutations(pending[-TRIED[more]:], more)
+    for gaps in range(GAPS_MAX + 1):
+        for first in range(len(pending) - more - gaps, -1, -1):
+            yield from itertools.combinations(pending[first:first + more + gaps], more)
+
+
+def packet_socket() -> socket.socket:
+    """On the bridge of the test's namespace."""
+    libc, made = ctypes.CDLL(None, use_errno=True), []
+
+    def make() -> None:
+        with open(f"/run/netns/{harness.NETNS}", "rb") as netns:
+            if libc.setns(netns.fileno(), 0x40000000):
+                raise OSError(ctypes.get_errno(), "setns")
+            out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(int.from_bytes(ETHERTYPE)))
+            out.bind(("br0", int.from_bytes(ETHERTYPE)))
+            made.append(out)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One case: the QEMU fails; clients are served on, nothing is lost, no daemon ends, and the VM is protected again."""
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from cases import FILL, LEADER, SWITCH, TRAFFIC, Case
+from hostile_group import REPLICAS, kill
+
+FIRES_S, SERVED_S, FAILS_S = 20.0, 30.0, 2.0
+FATAL = ("freeze", "die", "did die", "half then die")  # for the only copy
+AUDITS_MAX = 3
+
+
+def provoke(stage, case: Case, leader: str, secondary: str) -> None:
+    """Until the fault has happened."""
+    member = leader if case.role == LEADER else secondary
+    stage.group.orders[member].order(case.rule)
+    if case.trigger == FILL:
+        kill(stage.group.qemu_pid(secondary))
+    if case.trigger == SWITCH:
+        stage.group.ctl(leader, "switchover")
+    end = time.monotonic() + FIRES_S
+    while not stage.group.orders[member].fired:
+        assert time.monotonic() < end, f"nobody came by {case.rule.point}: {stage.group.story()}"
+        if case.trigger == TRAFFIC:
+            stage.client.ask(SERVED_S)
+        else:
+            time.sleep(0.01)
+
+
+def whole_audit(group) -> dict:
+    """Of a group that has settled: what was late may still cost a QEMU."""
+    for _time in range(AUDITS_MAX):
+        leader, _secondary = group.protected()
+        report = group.ctl(leader, "audit")
+        if report["ok"]:
+            return report
+    raise AssertionError(f"no audit comes to its end: {report}: {group.story()}")
+
+
+def lost_loudly(group) -> None:
+    """The QEMU of the only copy died: nobody makes a VM up, and everybody says so."""
+    end = time.monotonic() + SERVED_S
+    while any(group.status(member).get("service") != "down" for member in REPLICAS):
+        assert time.monotonic() < end, f"the VM is lost, and not all say so: {group.story()}"
+        time.sleep(0.1)
+    group.check_daemons()
+
+
+def play(stage, case: Case) -> None:
+    group, client = stage.group, stage.client
+    leader, secondary = group.protected()
+    torn = len(group.torn())
+    fatal = case.only_copy and case.rule.how in FATAL
+    waits = fatal or (case.trigger == SWITCH and not case.rule.once)  # a VM that is not promoted answers nobody
+    try:
+        provoke(stage, case, leader, secondary)
+        if waits:
+            time.sleep(FAILS_S)
+        for _time in range(0 if waits else 3):
+            client.ask(SERVED_S)
+    finally:
+        for orders in group.orders.values():
+            orders.order(None)
+    if fatal and case.rule.how != "freeze":
+        lost_loudly(group)
+        return stage.strike()
+    if fatal:
+        os.kill(group.qemu_pid(leader if case.role == LEADER else secondary), signal.SIGCONT)
+    client.ask(SERVED_S)
+    report = whole_audit(group)
+    assert (report["mismatching"], report["untracked"]) == (0, 0), (report, group.story())
+    assert group.torn()[torn:] == []
+    group.check_daemons()
+    return None
