@@ -437,8 +437,6 @@ class ReplicaMember(Member):
 
     # ---- QEMU's operations, in order --------------------------------------------------------------
     def _own(self, qemu: Qemu) -> None:
-        if qemu is not self.host.qemu:  # one that is adopted is held already, if its host is frozen
-            qemu.holds += self.host.frozen
         self.vm = self.host.qemu = qemu
         qemu.on_output = lambda: self.dead or self.world.loop.after(0.0, self, self.output)
 
@@ -521,6 +519,7 @@ class ReplicaMember(Member):
                 self._mark(self.host.images.boots, self.name in self.world.torn_accepted)
                 self._forget_copies()
                 qemu.ram[DISK0:DISK0 + BLOCKS] = self.host.image  # a guest that boots reads its disk
+        qemu.holds = self.host.frozen
         self._own(qemu)
         self.memory.qemu = qemu
         qemu.copy, held = f"{self.rng.getrandbits(128):032x}", self.host.copies + self.host.copies_begun
