@@ -221,20 +221,21 @@ def copy_of(host: Host) -> DiskCopy:
     return DiskCopy(CONFIG, "boot", host.marks, host)
 
 
-@pytest.mark.parametrize("failing", ["sync image", "put"])
-def test_a_copy_whose_sync_fails_is_none_and_the_next_one_is_whole(failing):
+@pytest.mark.parametrize("state_fails", [False, True])
+def test_a_copy_whose_sync_fails_is_none_and_the_next_one_is_whole(state_fails):
     """What Linux has thrown away stays lost, also where the next fsync succeeds."""
     host = Host()
     copy_of(host).write(6)
-    broken = copy_of(host)
+    marks = host.marks
+    broken = DiskCopy(CONFIG, "boot", marks, host)
     assert len(broken.begin(7)) == 1
     broken.torn(7)
-    host.failing = {failing: errno.EIO}
-    with pytest.raises(OSError, match="Input/output error"):
+    host.failing = {"sync image": errno.EIO, **({"write": errno.ENOSPC} if state_fails else {})}
+    with pytest.raises(LostWritesError, match="is lost in part: .*Input/output error"):
         broken.write(7)
     host.failing = {}
-    assert host.marks.now == (Mark(MISSED, 7),)
-    after = copy_of(host)
+    assert marks.now == (Mark(MISSED, 7),) and host.marks.now[0].torn
+    after = DiskCopy(CONFIG, "boot", marks, host)
     assert after.begin(8) == [] and after.read() == []
     after.torn(8)
     assert after.read() == [after.name]  # and of those before it none
@@ -260,10 +261,22 @@ def test_a_merge_whose_sync_fails_never_ends_well():
     copy, marks = copy_of(host), host.marks
     copy.promoted(8)
     host.failing = {"sync image": errno.EIO}
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(LostWritesError, match="Input/output error"):
         copy.merged(8)
     host.failing = {}
     assert copy.merged(8) is False and host.marks.now == (Mark(MISSED, 8),) and marks.now == (Mark(),)
+
+
+def test_a_merge_that_cannot_be_marked_is_no_lost_write():
+    host = Host()
+    copy = copy_of(host)
+    copy.promoted(8)
+    host.failing = {"write": errno.ENOSPC}
+    with pytest.raises(OSError, match="No space left"):
+        copy.merged(8)
+    assert host.marks.now == (Mark(MERGING, 8),)
+    host.failing = {}
+    assert copy.merged(8) and host.marks.now == (Mark(LIVE, 8),)
 
 
 def test_a_copy_that_ends_after_a_promotion_changes_nothing():
