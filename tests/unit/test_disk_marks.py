@@ -2,9 +2,11 @@
 """The marks on images: whenever the power goes, an image that must not be booted says so."""
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import os
+from types import SimpleNamespace
 
 import pytest
 from cluster import settings
@@ -26,6 +28,7 @@ from plover.disk_marks import (
     why_torn,
     worse,
 )
+from plover.disk_work import DiskWork
 from plover.errors import LostWritesError
 from plover.image_files import ImageFiles
 
@@ -287,6 +290,32 @@ def test_a_copy_that_ends_after_a_promotion_changes_nothing():
     copy.promoted(8)
     assert copy.write(8) and host.marks.now == (Mark(MERGING, 8),) and copy_of(host).read() == []
     assert copy.merged(8) and host.marks.now == (Mark(LIVE, 8),) and copy_of(host).read() == []
+
+
+@pytest.mark.parametrize("node, ours", [("image0", True), ("peer0", False), ("nbd0", False)])
+def test_only_a_write_that_our_own_image_missed_marks_it(tmp_path, node, ours):
+    """While both images are written to, QEMU tells of either; the other host's is no reason never to copy ours again."""
+    image = tmp_path / "a.img"
+    image.write_bytes(bytes(512))
+    config = Config(settings("primary", disks=[{"path": str(image)}], state_dir=str(tmp_path / "state")))
+
+    class Replica:
+        def __init__(self) -> None:
+            self.config, self.spawned, self.answers = config, [], []
+            self.core = SimpleNamespace(consensus=SimpleNamespace(view=9), marks=())
+            self.spawn = self.spawned.append
+            self.work = DiskWork(self)
+            self.vm = SimpleNamespace(disk_copy=self.work.new_copy(), block=SimpleNamespace(hides_errors=True))
+
+        def answer(self, *words: object) -> None:
+            self.answers.append(words)
+
+    replica = Replica()
+    replica.work._error(replica.vm, "QUORUM_REPORT_BAD", {"node-name": node, "type": "flush", "error": "EIO"})
+    assert replica.answers == [("disk_failed", node, "EIO", True)]
+    for work in replica.spawned:
+        asyncio.run(work)
+    assert DiskMarks(config).read() == ((Mark(MISSED, 9),) if ours else (Mark(),))
 
 
 def test_an_image_is_asked_through_the_descriptor_that_was_open_before(tmp_path):
