@@ -68,12 +68,13 @@ def test_a_copy_that_did_not_get_to_the_disk_is_none(disk_group, lying_disk):  #
     assert group.status("primary")["disks"][0]["state"] == "live"
 
 
-def off_in_mid_merge(group, client, acked: dict) -> str:
+def off_in_mid_merge(group, acked: dict) -> str:
     """Both replicas are off, the one that led last while its overlays were being merged. Returns that one."""
     for turn in range(6):
-        leader = settled(group)
+        leader, client = settled(group), connect()
         for n in range(10):
             write(client, acked, f"t{turn}k{n}", str(n) * 30_000)
+        client.close()
         follower = other(leader)
         seen = group.log(follower).count("serving in view")
         group.power_off(leader)
@@ -89,11 +90,9 @@ def off_in_mid_merge(group, client, acked: dict) -> str:
 
 
 def test_an_image_that_was_being_merged_into_is_not_booted_and_the_whole_one_not_overwritten(disk_group):  # noqa: F811
-    group = disk_group()
-    client, acked = connect(), {}
-    torn = off_in_mid_merge(group, client, acked)
+    group, acked = disk_group(), {}
+    torn = off_in_mid_merge(group, acked)
     whole = other(torn)
-    client.close()
     group.start(*REPLICAS)
     for member in REPLICAS:
         group.wait(member, seconds=30, service="down", role="idle")

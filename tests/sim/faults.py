@@ -183,6 +183,13 @@ def failed_merge(world: World, rng: random.Random, name: str) -> None:
     world.loop.after(2 * _duration(rng), None, setattr, host, "merge_fails", False)
 
 
+def lost_writes(world: World, rng: random.Random, name: str) -> None:
+    """The disk takes what is copied to it and loses it: the sync at the end of the copy says so, and only that one."""
+    host = world.hosts[name]
+    host.loses_writes = True
+    world.loop.after(2 * _duration(rng), None, setattr, host, "loses_writes", False)
+
+
 def failed_command(world: World, rng: random.Random, name: str) -> None:
     """QEMU refuses its next operation."""
     member = world.members[name]
@@ -330,6 +337,7 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "freeze-host": (freeze_host, ALL), "slow-host": (slow_host, ALL), "clock-jump": (clock_jump, ALL),
     "amnesia": (amnesia, ALL), "forgotten-record": (forgotten_record, LEADER), "forgotten-vote": (forgotten_vote, LEADER),
     "full-disk": (full_disk, ALL), "failed-image": (failed_image, REPLICAS), "failed-merge": (failed_merge, REPLICAS),
+    "lost-writes": (lost_writes, REPLICAS),
     "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL),
     "cut-link": (one_link, ALL), "cut-all": (all_links, ANY), "mute": (mute, ALL), "deaf": (deaf, ALL),
     "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER), "lost-candidacy": (lost_candidacy, LEADER),
@@ -425,7 +433,7 @@ def clear(world: World) -> None:
         network.heal(src, dst)
     for name, host in world.hosts.items():
         host.disk.full, host.disk.steps_to_power_loss = False, None
-        host.image_fails = host.merge_fails = False
+        host.image_fails = host.merge_fails = host.loses_writes = False
         while host.frozen:
             world.thaw(name)
         for process in (world.members[name], host.qemu):

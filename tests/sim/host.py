@@ -68,6 +68,7 @@ class Host:
         # Which copies of a leader's disk the image is: on the disk, and as long as there is no power loss.
         self.copies: list[str] = []
         self.copies_begun: list[str] = []
+        self.loses_writes = False
         self.images = Images(self)
         self.image_fails = self.merge_fails = False
         self.on = True
@@ -713,9 +714,24 @@ class ReplicaMember(Member):
             self.world.power_loss(self.name)
 
     def _note_copy(self, vm: Qemu) -> None:
-        if vm is self.vm and not vm.drive.promoted:
+        if vm is self.vm and not vm.drive.promoted and self.host.loses_writes:
+            self._lose_copy(vm)
+        elif vm is self.vm and not vm.drive.promoted:
             self._mark_quietly(self.host.images.copied)
             self.host.copies, self.host.copies_begun = [vm.copy], []
+
+    def _lose_copy(self, vm: Qemu) -> None:
+        """The sync fails: what was in the cache is thrown away, and the next sync will succeed."""
+        vm.running = False  # what it would read now goes nowhere, if the core does what it must
+        for block in self.host.unsynced:
+            self.host.image[block] = TORN
+        self.host.unsynced.clear()
+        self._mark_quietly(self.host.images.copy.spoiled)
+        self._forget_lost_copy()
+        self.call("copy_lost", None, "Input/output error")
+
+    def _forget_lost_copy(self) -> None:
+        self._forget_copies()
 
     def _forget_copies(self) -> None:
         self.host.copies, self.host.copies_begun = [], []

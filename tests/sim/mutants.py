@@ -375,6 +375,11 @@ def copy_not_marked() -> None:
     DiskCopy.torn = lambda self, view: None
 
 
+@mutant("a copy whose sync failed keeps its name")
+def lost_copy_keeps_its_name() -> None:
+    ReplicaMember._forget_lost_copy = lambda self: None
+
+
 @mutant("output leaves when all was sent to the secondary, not when it has it")
 def released_when_sent() -> None:
     good, release = Director.emit, Guard.release

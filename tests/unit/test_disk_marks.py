@@ -2,9 +2,11 @@
 """The marks on images: whenever the power goes, an image that must not be booted says so."""
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import os
+from types import SimpleNamespace
 
 import pytest
 from cluster import settings
@@ -26,6 +28,7 @@ from plover.disk_marks import (
     why_torn,
     worse,
 )
+from plover.disk_work import DiskWork
 from plover.errors import LostWritesError
 from plover.image_files import ImageFiles
 
@@ -221,20 +224,21 @@ def copy_of(host: Host) -> DiskCopy:
     return DiskCopy(CONFIG, "boot", host.marks, host)
 
 
-@pytest.mark.parametrize("failing", ["sync image", "put"])
-def test_a_copy_whose_sync_fails_is_none_and_the_next_one_is_whole(failing):
+@pytest.mark.parametrize("state_fails", [False, True])
+def test_a_copy_whose_sync_fails_is_none_and_the_next_one_is_whole(state_fails):
     """What Linux has thrown away stays lost, also where the next fsync succeeds."""
     host = Host()
     copy_of(host).write(6)
-    broken = copy_of(host)
+    marks = host.marks
+    broken = DiskCopy(CONFIG, "boot", marks, host)
     assert len(broken.begin(7)) == 1
     broken.torn(7)
-    host.failing = {failing: errno.EIO}
-    with pytest.raises(OSError, match="Input/output error"):
+    host.failing = {"sync image": errno.EIO, **({"write": errno.ENOSPC} if state_fails else {})}
+    with pytest.raises(LostWritesError, match="is lost in part: .*Input/output error"):
         broken.write(7)
     host.failing = {}
-    assert host.marks.now == (Mark(MISSED, 7),)
-    after = copy_of(host)
+    assert marks.now == (Mark(MISSED, 7),) and host.marks.now[0].torn
+    after = DiskCopy(CONFIG, "boot", marks, host)
     assert after.begin(8) == [] and after.read() == []
     after.torn(8)
     assert after.read() == [after.name]  # and of those before it none
@@ -260,10 +264,22 @@ def test_a_merge_whose_sync_fails_never_ends_well():
     copy, marks = copy_of(host), host.marks
     copy.promoted(8)
     host.failing = {"sync image": errno.EIO}
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(LostWritesError, match="Input/output error"):
         copy.merged(8)
     host.failing = {}
     assert copy.merged(8) is False and host.marks.now == (Mark(MISSED, 8),) and marks.now == (Mark(),)
+
+
+def test_a_merge_that_cannot_be_marked_is_no_lost_write():
+    host = Host()
+    copy = copy_of(host)
+    copy.promoted(8)
+    host.failing = {"write": errno.ENOSPC}
+    with pytest.raises(OSError, match="No space left"):
+        copy.merged(8)
+    assert host.marks.now == (Mark(MERGING, 8),)
+    host.failing = {}
+    assert copy.merged(8) and host.marks.now == (Mark(LIVE, 8),)
 
 
 def test_a_copy_that_ends_after_a_promotion_changes_nothing():
@@ -274,6 +290,32 @@ def test_a_copy_that_ends_after_a_promotion_changes_nothing():
     copy.promoted(8)
     assert copy.write(8) and host.marks.now == (Mark(MERGING, 8),) and copy_of(host).read() == []
     assert copy.merged(8) and host.marks.now == (Mark(LIVE, 8),) and copy_of(host).read() == []
+
+
+@pytest.mark.parametrize("node, ours", [("image0", True), ("peer0", False), ("nbd0", False)])
+def test_only_a_write_that_our_own_image_missed_marks_it(tmp_path, node, ours):
+    """While both images are written to, QEMU tells of either; the other host's is no reason never to copy ours again."""
+    image = tmp_path / "a.img"
+    image.write_bytes(bytes(512))
+    config = Config(settings("primary", disks=[{"path": str(image)}], state_dir=str(tmp_path / "state")))
+
+    class Replica:
+        def __init__(self) -> None:
+            self.config, self.spawned, self.answers = config, [], []
+            self.core = SimpleNamespace(consensus=SimpleNamespace(view=9), marks=())
+            self.spawn = self.spawned.append
+            self.work = DiskWork(self)
+            self.vm = SimpleNamespace(disk_copy=self.work.new_copy(), block=SimpleNamespace(hides_errors=True))
+
+        def answer(self, *words: object) -> None:
+            self.answers.append(words)
+
+    replica = Replica()
+    replica.work._error(replica.vm, "QUORUM_REPORT_BAD", {"node-name": node, "type": "flush", "error": "EIO"})
+    assert replica.answers == [("disk_failed", node, "EIO", True)]
+    for work in replica.spawned:
+        asyncio.run(work)
+    assert DiskMarks(config).read() == ((Mark(MISSED, 9),) if ours else (Mark(),))
 
 
 def test_an_image_is_asked_through_the_descriptor_that_was_open_before(tmp_path):

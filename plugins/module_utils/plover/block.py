@@ -12,7 +12,7 @@ from .block_merge import BlockMerge
 from .config import Config
 from .copy_gate import knock
 from .disks import Disk
-from .errors import QemuError
+from .errors import LostWritesError, QemuError
 from .qmp import Qmp
 
 CLUSTER_BYTES = 65_536  # of an overlay: a small write takes as much of it, as what surrounds it is copied
@@ -59,7 +59,7 @@ class BlockLayer:
         """What QEMU itself still keeps of an image goes to its file. (An error of the file is seen when that is synced.)"""
         answer = await self._qmp.execute("human-monitor-command", **{"command-line": f'qemu-io {disk.node("disk")} "flush"'})
         if answer.strip():
-            raise QemuError(f"disk {disk.number} cannot be flushed: {answer.strip()[:200]}")
+            raise LostWritesError(f"disk {disk.number} cannot be flushed: {answer.strip()[:200]}")
 
     # ---- the leader ---------------------------------------------------------------------------------------------
     async def copy(self, address: str, held: tuple[str, ...], name: str, progress: Progress) -> None:

@@ -451,14 +451,12 @@ class Director:
             self.role.own.merge_failed(self.now, error)
 
     def copy_lost(self, tag: act.Tag, error: str) -> None:
-        """Something that was written to our images did not get to the disk."""
+        """Something that was written to our images did not get to the disk: a VM that reads it gets what it did not write."""
         self.copies_failed += 1
         if isinstance(self.role, Follower):
             self.role.copy_lost(error)
-        elif self.role.vm == BOOTING:
-            self.failed(tag, error)
-        elif self.leading:
-            self.leading.disk_failed("disk", error)
+        else:
+            self.give_up_qemu(f"this host's disks lost what was written to them: {error}")
 
     def colo_ready(self, tag: act.Tag) -> None:
         if self._work(tag) and isinstance(self.role, Follower):

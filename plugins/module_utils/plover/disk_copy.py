@@ -76,27 +76,30 @@ class DiskCopy:
     def write(self, view: int) -> bool:
         """The images are the copy: they are on the disk first, so a power loss takes nothing of them.
 
-        False if one cannot carry a name. Raises OSError: what was lost of the images then stays lost, also where the next
-        try succeeds. So they lose all names, and are marked.
+        False if one cannot carry a name. Raises LostWritesError: what was lost of the images stays lost, also where the next
+        try succeeds, so they have lost all names, and are marked. Raises OSError if they cannot be named or marked.
         """
+        self._sync(view)
+        with self._lock:
+            if self._over:
+                return True
+            carried = [self._images.put(disk.path, ATTRIBUTE, self.name) for disk in self._disks]
+            self._marks.filled(view)
+            return all(carried)
+
+    def _sync(self, view: int) -> None:
         try:
             for disk in self._disks:
                 self._images.sync(disk.path)
-            with self._lock:
-                if self._over:
-                    return True
-                carried = [self._images.put(disk.path, ATTRIBUTE, self.name) for disk in self._disks]
-                self._marks.filled(view)
-                return all(carried)
-        except OSError:
+        except OSError as error:
             self.spoiled(view)
-            raise
+            raise LostWritesError(f"what was written to this host's disks is lost in part: {error}") from error
 
     def spoiled(self, view: int) -> None:
-        """Something that was written to the images is lost. Raises OSError."""
-        with self._lock:
-            self._marks.missed(view)
+        """Something that was written to the images is lost."""
+        with self._lock, contextlib.suppress(OSError):  # the state folder fails as well; this daemon knows it all the same
             self._drop_names()
+            self._marks.missed(view)
 
     def booted(self, view: int) -> None:
         """Our own VM writes to the images from now on. Raises OSError."""
@@ -117,15 +120,10 @@ class DiskCopy:
     def merged(self, view: int) -> bool:
         """QEMU has written the overlays to the images and flushed them. False if they missed a write before.
 
-        Raises OSError: some of it is lost.
+        Raises LostWritesError: some of it is lost. Raises OSError if it cannot be marked now.
         """
-        try:
-            for disk in self._disks:
-                self._images.sync(disk.path)
-            return self._marks.merged(view)
-        except OSError:
-            self._marks.missed(view)
-            raise
+        self._sync(view)
+        return self._marks.merged(view)
 
     def _drop_names(self) -> None:
         for disk in self._disks:

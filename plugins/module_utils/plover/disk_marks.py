@@ -105,8 +105,13 @@ class DiskMarks:
             self._set(state, view, number)
 
     def missed(self, view: int, number: int | None = None) -> None:
-        """A write is lost that the guest took for done. Only a whole copy of another host's image mends that."""
-        self.set(MISSED, view, number)
+        """A write is lost that the guest took for done. Only a whole copy of another host's image mends that.
+
+        This daemon goes by it even if the mark cannot be set.
+        """
+        with self._lock:
+            self.now = self._marks(MISSED, view, number)
+            self._set(MISSED, view, number)
 
     def merged(self, view: int) -> bool:
         """The overlays are in the images, and that is on the disk. False if one missed a write: it stays marked so."""
@@ -124,16 +129,21 @@ class DiskMarks:
             return True
 
     def _set(self, state: str, view: int, number: int | None) -> None:
-        which = range(len(self._paths)) if number is None else (number,)
-        marks = tuple(Mark(state, view) if n in which else mark for n, mark in enumerate(self.now))
+        marks = self._marks(state, view, number)
         if state in TORN:
             self._save(marks)  # its own small file: an image may have much that waits to be written
             self.now = marks
-        for n in which:
+        for n in self._which(number):
             self._put(self._paths[n], f"{state} {view}", state in TORN)
         if state not in TORN:
             self._save(marks)
             self.now = marks
+
+    def _which(self, number: int | None) -> range | tuple[int]:
+        return range(len(self._paths)) if number is None else (number,)
+
+    def _marks(self, state: str, view: int, number: int | None) -> tuple[Mark, ...]:
+        return tuple(Mark(state, view) if n in self._which(number) else mark for n, mark in enumerate(self.now))
 
     def _put(self, path: str, text: str, warns: bool) -> None:
         try:

@@ -12,9 +12,9 @@ from .copy_gate import CopyGate
 from .disk_copy import DiskCopy
 from .disk_marks import MERGING, DiskMarks
 from .disks import Disk, hash_blocks
-from .errors import QemuError
+from .errors import LostWritesError, QemuError
 from .image_files import ImageFiles
-from .joining import IN_SYNC
+from .joining import IN_SYNC, PEERS
 from .merge_watch import MergeWatch
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class DiskWork:
         self.promoted(vm)
 
     async def _merged(self, vm: Vm) -> None:
-        """The overlays are in the images, as QEMU sees these."""
+        """The overlays are in the images, as QEMU sees these. Raises QemuError or OSError: it is not known yet, ask again."""
         if not any(mark.state == MERGING for mark in self.marks.now):
             return  # there were none
         view = self._replica.core.consensus.view
@@ -85,7 +85,7 @@ class DiskWork:
                 await self._flush(vm, disk, view)
             if await asyncio.to_thread(vm.disk_copy.merged, view):
                 log.info("disks: what was in the overlays is in the images, and on the disk")
-        except (QemuError, OSError) as error:
+        except LostWritesError as error:
             if vm is self._replica.vm:
                 log.error("disks: what was in the overlays did not all get into this host's images: %s", error)
                 self._replica.answer("copy_lost", None, str(error))
@@ -148,9 +148,8 @@ class DiskWork:
     async def _flush(self, vm: Vm, disk: Disk, view: int) -> None:
         try:
             await vm.block.flush(disk)
-        except QemuError:
-            if vm is self._replica.vm:  # else QEMU has ended, which is no error of the disk's
-                await asyncio.to_thread(vm.disk_copy.spoiled, view)
+        except LostWritesError:
+            await asyncio.to_thread(vm.disk_copy.spoiled, view)
             raise
 
     def _stop_copying(self) -> None:
@@ -198,18 +197,16 @@ class DiskWork:
         what = data.get("operation", data.get("type", "I/O"))
         text = str(data.get("error") or data.get("reason") or f"{what} failed")[:200]
         lost = name == MISSED and data.get("type") != "read" and vm.block.hides_errors
-        if lost:
+        node = str(data.get("node-name", "disk"))[:40]
+        if lost and not node.startswith(PEERS):
             self._replica.spawn(self._mark_lost(vm, self._replica.core.consensus.view))
-        self._replica.answer("disk_failed", str(data.get("node-name", "disk"))[:40], text, lost)
+        self._replica.answer("disk_failed", node, text, lost)
         if name == TOLD and data.get("action") == "stop" and vm is self._replica.vm:
             self._replica.answer("vm_waits_for_disk", text)
 
     async def _mark_lost(self, vm: Vm, view: int) -> None:
         """Neither a cold start nor a copy may begin from an image that lacks a write."""
-        try:
-            await asyncio.to_thread(vm.disk_copy.spoiled, view)
-        except OSError as error:
-            log.error("disks: that this host's image lacks a write cannot be marked on it: %s", error)
+        await asyncio.to_thread(vm.disk_copy.spoiled, view)
         self.tell_marks()
 
     async def _look_at_pressure(self, vm: Vm) -> None:

@@ -19,6 +19,7 @@ OWN_RETRY_S = 1.0
 OWN_ERROR_S = 2.0  # QEMU tells of errors of one image once a second at most: after one, no secondary is attached for longer
 NAMES_MAX = 16
 _NAME = re.compile(r"[0-9a-f]{32}\Z")  # as QEMU's bitmaps are called
+PEERS = ("peer", "nbd")  # nodes of QEMU's block graph that are the secondary's image
 ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
 
 
@@ -115,7 +116,7 @@ class Joining:
         goes on from the last syncvm, before which no write was lost, or its stop would have told.
         """
         what = f"this host's image fails ({node}: {error})"
-        if node.startswith(("peer", "nbd")):
+        if node.startswith(PEERS):
             self.drop_peer(f"{self.peer} does not take our writes to its disks ({node}: {error})")
         elif self.peer_state == IN_SYNC:
             self.own.lost = error if lost else ""

@@ -44,7 +44,7 @@ class MergeWatch:
             try:
                 if await self._look(vm):
                     return
-            except QemuError as error:  # QEMU is going, and its exit is noticed elsewhere; or it hangs for a while
+            except (QemuError, OSError) as error:  # QEMU is going, its exit is noticed elsewhere; or it or our disk hangs
                 log.warning("the merge of the disks cannot be looked at: %s", error)
             await asyncio.sleep(LOOK_S)
 
