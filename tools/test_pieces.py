@@ -94,7 +94,7 @@ PIECES = [
     *_files("hostile", ("each_point",), (), {
         "each_point": 30, "leader_faults": 110, "fill_faults": 150, "secondary_faults": 150}),
     *_files("rdma", ("verbs",), (), {
-        "verbs": 60, "soft_roce": 70, "replication": 100, "end_to_end": 350, "bench": 80}),
+        "verbs": 60, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
     *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {
         "failover_demo": 110, "artifacts": 20, "chaos": 260, "client": 5, "day2": 300, "deploy_refusals": 50, "disks": 160,
         "getting_started": 120, "groups": 240, "mlnx_reboot": 40, "modules": 190, "precheck_hosts": 170,
