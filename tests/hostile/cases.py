@@ -13,8 +13,8 @@ TRAFFIC, FILL, SWITCH = "traffic", "fill", "switchover"
 
 QMP = ("error", "did error", "late", "hang", "freeze", "half", "half then close", "close", "nonsense", "a list", "an object",
        "wrong id", "die", "did die", "endless", "events", "flood")
-# A VM that floods the wire for ever, and is the only copy, cannot be protected any more.
-ONLY_COPY = tuple(how for how in QMP if how != "flood")
+# A VM that stands still sends nothing new; one that floods the wire for ever, and is the only copy, cannot be protected.
+NO_FLOOD = tuple(how for how in QMP if how != "flood")
 LOOP = ("late", "hang", "freeze", "half", "close", "wrong", "twice", "die", "did die", "endless")
 NET = ("half", "half then die", "empty", "huge", "close", "endless", "die", "freeze")
 STATE = ("none", "empty", "half", "a pipe", "a link", "huge")
@@ -23,13 +23,13 @@ STREAM = ("failed", "hang", "endless", "half", "half then die", "nonsense", "clo
 POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (LEADER, "qmp:stop", TRAFFIC, QMP),
     (LEADER, "qmp:query-status", TRAFFIC, QMP),
-    (LEADER, "qmp:xen-save-devices-state", TRAFFIC, QMP),
+    (LEADER, "qmp:xen-save-devices-state", TRAFFIC, NO_FLOOD),
     (LEADER, "qmp:cont", TRAFFIC, QMP),
     (LEADER, "state", TRAFFIC, STATE),
     (LEADER, "net", TRAFFIC, NET),
-    (LEADER, "qmp:migrate-set-capabilities", FILL, ONLY_COPY),
-    (LEADER, "qmp:migrate", FILL, ONLY_COPY),
-    (LEADER, "qmp:query-migrate", FILL, ONLY_COPY),
+    (LEADER, "qmp:migrate-set-capabilities", FILL, NO_FLOOD),
+    (LEADER, "qmp:migrate", FILL, NO_FLOOD),
+    (LEADER, "qmp:query-migrate", FILL, NO_FLOOD),
     (LEADER, "capture", FILL, STREAM),
     (SECONDARY, "qmp:greeting", FILL, ("half", "close", "nonsense", "endless", "hang", "die")),
     (SECONDARY, "qmp:query-version", FILL, QMP),
@@ -38,12 +38,12 @@ POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (SECONDARY, "colo:READY", FILL, LOOP),
     (SECONDARY, "colo:REPLY", TRAFFIC, LOOP),
     (SECONDARY, "qmp:query-status", TRAFFIC, QMP),
-    (SECONDARY, "qmp:system_reset", TRAFFIC, QMP),
+    (SECONDARY, "qmp:system_reset", TRAFFIC, NO_FLOOD),
     (SECONDARY, "colo:RECEIVED", TRAFFIC, LOOP),
     (SECONDARY, "colo:LOADED", TRAFFIC, LOOP),
     (SECONDARY, "net", TRAFFIC, NET),
-    (SECONDARY, "qmp:query-colo-status", SWITCH, ONLY_COPY),
-    (SECONDARY, "qmp:x-colo-lost-heartbeat", SWITCH, ONLY_COPY),
+    (SECONDARY, "qmp:query-colo-status", SWITCH, NO_FLOOD),
+    (SECONDARY, "qmp:x-colo-lost-heartbeat", SWITCH, NO_FLOOD),
 )
 
 

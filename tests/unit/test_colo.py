@@ -216,6 +216,12 @@ def test_a_command_without_an_answer_is_given_up(folder, monkeypatch):
         with_qmp(folder, lambda q: q.execute_and_wait("x-colo-lost-heartbeat", "RESUME"))
 
 
+@pytest.mark.parametrize("answer", [[7], "x", None, {"x": 7}, {"status": 7}], ids=str)
+def test_an_answer_of_another_shape_is_a_qemu_error(folder, answer):
+    with pytest.raises(QemuError, match="QMP query-status: QEMU's answer is not understood"):
+        with_qmp(folder, lambda q: q.ask("query-status", status=str), answer=lambda command: {"return": answer})
+
+
 @pytest.mark.parametrize("answer", [b"x" * (11 << 20), b"[" * 30_000 + b"\r\n"], ids=["no end", "nested"])
 def test_an_answer_without_end_or_bottom_costs_the_connection_not_the_daemon(folder, answer):
     async def work(client):

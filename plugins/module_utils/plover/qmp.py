@@ -115,6 +115,13 @@ class Qmp:
         except (QMPError, ExecInterruptedError, OSError) as error:
             raise QemuError(f"QMP {command}: {error}") from error
 
+    async def ask(self, command: str, **kinds: type) -> dict[str, Any]:
+        """A query whose answer is an object that has at least these keys, with values of these kinds."""
+        answer = await self.execute(command)
+        if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in kinds.items()):
+            raise QemuError(f"QMP {command}: QEMU's answer is not understood: {str(answer)[:100]}")
+        return answer
+
     async def execute_and_wait(self, command: str, event: str, **data: Any) -> None:
         """``command``, and then QEMU's ``event`` that says it has taken effect: the one with this ``data``."""
         async def come(listener: Listener) -> None:

@@ -93,9 +93,9 @@ class Vm:
         """Connect to the VM's network; returns the facts."""
         await self.network.connect(self._paths["net"])
         self.monitor = IdleMonitor(self.pid, self.network.fileno())
-        version = (await self.qmp.execute("query-version"))["qemu"]
+        version = (await self.qmp.ask("query-version", qemu=dict))["qemu"]
         return {
-            "qemu_version": "{major}.{minor}.{micro}".format(**version),
+            "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
             **{key: getattr(self.config, key) for key in (
                 "guest_memory_mib", "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_nic",
                 "guest_mac", "syncvm_mode")},
@@ -243,8 +243,8 @@ class Vm:
     async def _end_migration(self) -> None:
         """Of a daemon before us: its end would stop the VM again."""
         for _try in range(200):
-            stands = (await self.qmp.execute("query-status"))["status"]
-            status = (await self.qmp.execute("query-migrate")).get("status")
+            stands = (await self.qmp.ask("query-status", status=str))["status"]
+            status = (await self.qmp.ask("query-migrate")).get("status")
             if stands != "finish-migrate" and (stands == "running" or status not in OUTGOING):
                 return
             await self.qmp.execute("migrate_cancel")
@@ -253,7 +253,7 @@ class Vm:
 
     async def _migration_ended(self) -> None:
         for _try in range(200):
-            info = await self.qmp.execute("query-migrate")
+            info = await self.qmp.ask("query-migrate")
             if info.get("status") == "completed":
                 return
             if info.get("status") in ("failed", "cancelled"):
@@ -303,14 +303,14 @@ class Vm:
             # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
             # early means the time before. The RESUME of that start is the end of it; one of a load was told by now.
             await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
-        elif not (await self.qmp.execute("query-status"))["running"]:
+        elif not (await self.qmp.ask("query-status", running=bool))["running"]:
             await self.cont()  # it left the loop when it was asked before
         if self._colo:
             self._colo.close()
             self._colo = None
 
     async def _in_colo(self) -> bool:
-        return (await self.qmp.execute("query-colo-status"))["mode"] == "secondary"
+        return (await self.qmp.ask("query-colo-status", mode=str))["mode"] == "secondary"
 
 
 def running_qemu(config: Config) -> int:
