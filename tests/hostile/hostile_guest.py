@@ -18,6 +18,7 @@ PAGE = 4096
 ETHERTYPE = b"\x88\xb5"  # IEEE: for local experiments
 REPLY = struct.Struct("!4sQ16s")  # magic, frames counted, digest over all of them
 MAGIC = b"CNTR"
+NUMBER, NUMBERS_MAX = slice(56, 60), 200  # of a frame: the client's; so many of them are in an answer
 COUNTER_PAGE, USED_PAGE, OWN_PAGE, FIRST_PAGE = range(4)
 
 
@@ -36,6 +37,7 @@ class Guest:
     def boot(self) -> None:
         """Registers only, as a reset does."""
         self.count, self.used, self.digest = 0, 0, bytes(16)
+        self.numbers = b""  # of the frames counted last
         self.written: dict[int, str] = {}  # page -> what the VM wrote there last
         self.queue.clear()
         self.sent_of_first = 0
@@ -45,11 +47,12 @@ class Guest:
         if frame[:6] != self.mac or frame[12:14] != ETHERTYPE:
             return False
         self.count += 1
+        self.numbers = (self.numbers + frame[NUMBER])[-4 * NUMBERS_MAX:]
         self.digest = hashlib.blake2b(self.digest + frame[14:], digest_size=16).digest()
         self._write(COUNTER_PAGE, self.digest + struct.pack("!Q", self.count))
         self._write(OWN_PAGE, os.urandom(16))  # as a clock would: equal on no two hosts
         self._write(FIRST_PAGE + int.from_bytes(self.digest[:4]) % (self._pages - FIRST_PAGE), self.digest)
-        self.send(frame[6:12] + self.mac + ETHERTYPE + REPLY.pack(MAGIC, self.count, self.digest))
+        self.send(frame[6:12] + self.mac + ETHERTYPE + REPLY.pack(MAGIC, self.count, self.digest) + self.numbers)
         return True
 
     def send(self, frame: bytes) -> None:
@@ -69,13 +72,15 @@ class Guest:
 
     # ---- devices ------------------------------------------------------------------------------------
     def save(self) -> bytes:
-        return json.dumps({"count": self.count, "digest": self.digest.hex(), "used": self.used, "written": self.written,
+        return json.dumps({"count": self.count, "digest": self.digest.hex(), "used": self.used,
+                           "numbers": self.numbers.hex(), "written": self.written,
                            "queue": [frame.hex() for frame in self.queue]}).encode()
 
     def load(self, state: bytes) -> None:
         """Raises ValueError or KeyError if it is no state of ours."""
         values = json.loads(state)
         self.count, self.used, self.digest = values["count"], values["used"], bytes.fromhex(values["digest"])
+        self.numbers = bytes.fromhex(values["numbers"])
         self.written = {int(page): data for page, data in values["written"].items()}
         self.queue = deque(bytes.fromhex(frame) for frame in values["queue"])
         self.look("load")
