@@ -165,6 +165,8 @@ class FakeQemu:
             self.flush()
         elif name == "announce-self" and self.state == "running":
             self.transmit(bytes(60))
+        elif name == "migrate":
+            self.migration = "failed"  # it cannot connect, say
         elif name == "migrate_cancel":
             self.state, self.migration = "paused", "cancelled"
         elif name == "query-status":

@@ -177,6 +177,15 @@ def test_the_migration_of_a_daemon_that_died_is_ended(fake):
     with_vm(fake, work, adopt=True)
 
 
+def test_a_capture_that_fails_is_noticed_at_once(fake):
+    """The VM stood still for all of CAPTURE_TIMEOUT_S, 15 s."""
+    async def work(machine):
+        with pytest.raises(QemuError, match="QEMU's migrate: failed"):
+            await asyncio.wait_for(machine.capture_stream(), vm.CAPTURE_TIMEOUT_S / 2)
+
+    with_vm(fake, work)
+
+
 # --- resets and resumes that are not ours ---
 
 def test_a_reset_of_the_guest_is_not_taken_for_ours(fake):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a member must not forget: view, vote and the in-sync record (design, invariant 3).
+"""What a member must not forget: view, vote and the in-sync record (docs/ARCHITECTURE.md, invariant 3).
 
 :class:`Durable` is the pure value; :class:`Store` keeps it in one file, replaced atomically and fsynced
 (file and folder) before ``save`` returns, and refuses a damaged file instead of starting from nothing.

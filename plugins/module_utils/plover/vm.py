@@ -25,7 +25,7 @@ from .qmp import Qmp, peer_pid
 from .vm_network import READ_BYTES, VmNetwork
 
 STREAM_BYTES_MAX = 48 << 20
-CAPTURE_TIMEOUT_S = 15.0
+CAPTURE_TIMEOUT_S, CAPTURE_LOOK_S = 15.0, 0.1
 KILL_TIMEOUT_S = 10.0
 LAST_OUTPUT_S = 2.0  # a card's queue holds some MB at most, and the VM that fills it stands still
 ACCEPT_TURNS = 3  # of QEMU's main loop, in which it takes a new connection
@@ -210,7 +210,7 @@ class Vm:
         return device_state(device_file.read(path))
 
     async def capture_stream(self) -> bytes:
-        """Migrate the stopped VM's devices to ourselves; guest RAM is shared and stays out (design §4.2)."""
+        """Migrate the stopped VM's devices to ourselves; guest RAM is shared and stays out (ARCHITECTURE, "Driving QEMU")."""
         await self.qmp.capabilities(x_colo=False, x_ignore_shared=True)
         done: asyncio.Future[bytes] = self._loop.create_future()
 
@@ -230,15 +230,23 @@ class Vm:
             if user := qemu_user.find(self.config):
                 user.share_file(Path(self._paths["capture"]), qemu_user.SOCKET_MODE)
             await self.qmp.execute("migrate", uri=f"unix:{self._paths['capture']}")
-            stream = await asyncio.wait_for(done, CAPTURE_TIMEOUT_S)
+            stream = await self._captured(done)
             await self._migration_ended()
-        except asyncio.TimeoutError:
-            raise QemuError(f"capturing the device stream took longer than {CAPTURE_TIMEOUT_S} s") from None
         finally:
             server.close()
         if len(stream) > STREAM_BYTES_MAX:
             raise QemuError(f"device stream over {STREAM_BYTES_MAX} bytes; is guest RAM not shared?")
         return stream
+
+    async def _captured(self, done: asyncio.Future[bytes]) -> bytes:
+        """The whole stream. One that fails is noticed at once: the VM stands still meanwhile."""
+        end = self._loop.time() + CAPTURE_TIMEOUT_S
+        while self._loop.time() < end:
+            await asyncio.wait([done], timeout=CAPTURE_LOOK_S)
+            if done.done():
+                return done.result()
+            _not_failed(await self.qmp.ask("query-migrate"))
+        raise QemuError(f"capturing the device stream took longer than {CAPTURE_TIMEOUT_S} s")
 
     async def _end_migration(self) -> None:
         """Of a daemon before us: its end would stop the VM again."""
@@ -256,8 +264,7 @@ class Vm:
             info = await self.qmp.ask("query-migrate")
             if info.get("status") == "completed":
                 return
-            if info.get("status") in ("failed", "cancelled"):
-                raise QemuError(f"QEMU's migrate: {info.get('error-desc', info['status'])}")
+            _not_failed(info)
             await asyncio.sleep(0.005)
         raise QemuError("QEMU's migrate did not end within a second of its stream")
 
@@ -311,6 +318,12 @@ class Vm:
 
     async def _in_colo(self) -> bool:
         return (await self.qmp.ask("query-colo-status", mode=str))["mode"] == "secondary"
+
+
+def _not_failed(migration: dict) -> None:
+    """``migration``: QEMU's answer to query-migrate."""
+    if migration.get("status") in ("failed", "cancelled"):
+        raise QemuError(f"QEMU's migrate: {migration.get('error-desc', migration['status'])}")
 
 
 def running_qemu(config: Config) -> int:
