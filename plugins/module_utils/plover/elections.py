@@ -18,6 +18,12 @@ class Elections:
             return False
         return self.me in self.record.in_sync or self.record.version == 0
 
+    @property
+    def _apart(self) -> float:
+        """Longer patience after a try that failed, another for each member: else two that stand in step, and of whom each votes
+        for itself, would do so for ever while the third does not vote (Raft §5.2 draws lots; the core has none)."""
+        return self._order.index(self.me) * self.timing.election / 2 if self.role == CANDIDATE else 0.0
+
     def _ask(self, now: float, pre: bool, transfer: bool) -> None:
         if not pre:
             heard = self._leader_heard
@@ -26,7 +32,7 @@ class Elections:
                 return  # what had landed says that we are not needed
         self._pre = pre
         self._votes = {self.me}
-        self._deadline = now + (self.timing.heartbeat if pre else self.timing.election)
+        self._deadline = now + (self.timing.heartbeat if pre else self.timing.election + self._apart)
         view = self.view + 1
         # A leader that hands over has taken in frames that nobody else holds; they come with its vote: ask it alone.
         asked = (self.leader,) if transfer and self.leader in self.others else self.others
