@@ -81,7 +81,7 @@ PIECES = [
     Piece("unit", "", (*pytest("tests/unit", "tests/sim"),), 40, True),
     Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
     Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
-    Piece("sim", "mutants", (PYTHON, "-u", "-m", "tests.sim.mutants", "--jobs", "1"), 80, True),
+    Piece("sim", "mutants", (PYTHON, "-u", "-m", "tests.sim.mutants", "--jobs", "1"), 10, True),
     _seeds("seeds-a", 0, 3100, 160, True),
     _seeds("seeds-b", 3100, 3450, 180),
     _seeds("seeds-c", 6550, 3450, 180),
