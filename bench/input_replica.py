@@ -60,7 +60,7 @@ class NoDisks:
 
 
 class SocketVm(Vm):
-    async def start(self, incoming: bool) -> dict:
+    async def start(self, incoming: bool, view: int = 0) -> dict:
         self.config.run_path.mkdir(parents=True, exist_ok=True)
         with open(self.config.ram_path, "wb") as file:
             file.truncate(self.config.guest_pages * 4096)
@@ -87,7 +87,7 @@ class SocketVm(Vm):
 
     async def colo_load(self, state: bytes, runs: bool = True, reset: bool = True) -> None: ...
 
-    async def promote(self) -> None: ...
+    async def promote(self, view: int = 0) -> None: ...
 
     async def kill(self) -> None:
         self._detach()

@@ -85,7 +85,7 @@ PIECES = [
     _seeds("seeds-a", 0, 3100, 160, True),
     _seeds("seeds-b", 3100, 3450, 180),
     _seeds("seeds-c", 6550, 3450, 180),
-    Piece("bench", "", pytest("tests/bench"), 60),
+    Piece("bench", "", pytest("tests/bench"), 130, lanes=2),
     *_files("integration", ("main_job", "disks"), (), {
         "main_job": 85, "disks": 110, "adoption": 20, "amnesia": 30, "backpressure": 20, "bad_input": 40,
         "block_copy": 60, "block_merge": 20, "bridge_rollback": 60, "disk_errors": 40, "disk_figures": 30,
