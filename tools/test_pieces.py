@@ -18,7 +18,7 @@ STAGES = {
     "sim": "the core under simulated faults, seed by seed; the core broken on purpose is caught",
     "bench": "the benchmarks run, and would notice a system that does not do its work",
     "integration": "two real QEMUs and three daemons in a network namespace: the main job, disks, operators, bad input",
-    "hostile": "three daemons over a QEMU that fails at each point in each way: late, half, never, endless, dead",
+    "hostile": "a QEMU that fails at each point in each way: late, half, never, endless, dead; a disk with EIO and ENOSPC",
     "rdma": "real verbs in guests with Soft-RoCE: the log, faults, a VM that outlives its host",
     "lab": "the play and the day-2 plays on systemd hosts: demo, chaos, refusals, secrets, groups",
     "molecule": "each role on hosts of its own: converge, idempotence, reboot, testinfra",
@@ -91,8 +91,9 @@ PIECES = [
         "block_copy": 60, "block_merge": 20, "bridge_rollback": 60, "disk_errors": 40, "disk_figures": 30,
         "disk_guest": 90, "disk_kinds": 40, "disk_marks": 60, "elf_kernel": 20, "operator": 30, "qemu_user": 30,
         "switchover": 20, "trackers": 35, "watchdog": 60}),
-    *_files("hostile", ("each_point",), (), {
-        "each_point": 30, "leader_faults": 110, "fill_faults": 150, "secondary_faults": 150}),
+    *_files("hostile", ("each_point", "disk_each_image"), (), {
+        "each_point": 30, "disk_each_image": 25, "leader_faults": 110, "fill_faults": 150, "secondary_faults": 150,
+        "disk_faults": 170}),
     *_files("rdma", ("verbs",), (), {
         "verbs": 60, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
     *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {

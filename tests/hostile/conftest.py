@@ -13,6 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 sys.path.insert(0, str(Path(__file__).parent))
 import harness
+from disk_play import Writer
+from faulty_disk import FaultyDiskGroup
 from hostile_group import Client, HostileGroup
 
 harness.NETNS = harness.NETNS.replace("test", "hostile")  # beside the integration tests' one
@@ -62,3 +64,45 @@ def stage(_stage, request):
     yield _stage
     if request.session.testsfailed > before:
         _stage.strike()
+
+
+class DiskStage:
+    """The same with a disk: real QEMUs, a guest that runs from its image, and a client of its Redis."""
+
+    def __init__(self) -> None:
+        self.group: FaultyDiskGroup | None = None
+        self.writer: Writer | None = None
+
+    def set(self) -> None:
+        if self.group is None:
+            harness.make_netns()
+            self.group = FaultyDiskGroup(Path(tempfile.mkdtemp(prefix="pld")))
+            self.group.start()
+            self.group.protected()
+            self.writer = Writer(harness.connect())
+
+    def strike(self) -> None:
+        if self.group:
+            self.group.stop()
+            harness.remove_netns()
+            shutil.rmtree(self.group.folder, ignore_errors=True)
+            shutil.rmtree(f"/dev/shm/plover-test-{os.getpid()}", ignore_errors=True)
+        self.group = self.writer = None
+
+
+@pytest.fixture(scope="module")
+def _disk_stage(native_library):
+    stage = DiskStage()
+    yield stage
+    stage.strike()
+
+
+@pytest.fixture
+def disk_stage(_disk_stage, request):
+    before = request.session.testsfailed
+    try:
+        _disk_stage.set()
+        yield _disk_stage
+    finally:
+        if request.session.testsfailed > before:
+            _disk_stage.strike()
