@@ -78,31 +78,31 @@ def _scenarios(core: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
 # Cheapest first: an error shows early. What judges an outage has the machine for itself.
 PIECES = [
     Piece("native", "", ("make", "-s", "-C", "native", "test", "sanitize"), 15, True),
-    Piece("unit", "", (*pytest("tests/unit", "tests/sim"),), 40, True),
+    Piece("unit", "", (*pytest("tests/unit", "tests/sim"),), 60, True),
     Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
     Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
     Piece("sim", "mutants", (PYTHON, "-u", "-m", "tests.sim.mutants", "--jobs", "1"), 10, True),
-    _seeds("seeds-a", 0, 3100, 160, True),
-    _seeds("seeds-b", 3100, 3450, 180),
-    _seeds("seeds-c", 6550, 3450, 180),
+    _seeds("seeds-a", 0, 3100, 180, True),
+    _seeds("seeds-b", 3100, 3450, 220),
+    _seeds("seeds-c", 6550, 3450, 220),
     Piece("bench", "", pytest("tests/bench"), 130, lanes=2),
     *_files("integration", ("main_job", "disks"), (), {
-        "main_job": 85, "disks": 110, "adoption": 20, "amnesia": 30, "backpressure": 20, "bad_input": 40,
+        "main_job": 100, "disks": 180, "adoption": 40, "amnesia": 30, "backpressure": 20, "bad_input": 40,
         "block_copy": 60, "block_merge": 20, "bridge_rollback": 60, "disk_errors": 40, "disk_figures": 30,
         "disk_guest": 90, "disk_kinds": 40, "disk_marks": 60, "elf_kernel": 20, "operator": 30, "qemu_user": 30,
         "switchover": 20, "trackers": 35, "watchdog": 60}),
     *_files("hostile", ("each_point", "disk_each_image"), (), {
-        "each_point": 30, "disk_each_image": 25, "leader_faults": 110, "fill_faults": 150, "secondary_faults": 150,
+        "each_point": 45, "disk_each_image": 25, "leader_faults": 110, "fill_faults": 150, "secondary_faults": 150,
         "disk_faults": 170}),
     *_files("rdma", ("verbs",), (), {
-        "verbs": 60, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
+        "verbs": 30, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
     *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {
-        "failover_demo": 110, "artifacts": 20, "chaos": 260, "client": 5, "day2": 300, "deploy_refusals": 50, "disks": 160,
+        "failover_demo": 100, "artifacts": 20, "chaos": 260, "client": 5, "day2": 300, "deploy_refusals": 50, "disks": 160,
         "getting_started": 120, "groups": 240, "mlnx_reboot": 40, "modules": 190, "precheck_hosts": 170,
         "precheck_inventory": 110, "rdma_deploy": 90, "rdma_refusals": 70, "secrets": 160, "soft_roce_role": 40}),
     *_scenarios(("default",), {
-        "default": 200, "bridge": 170, "disks": 200, "members": 120, "ofed": 90, "prechecks": 100, "qemu": 70,
-        "soft-roce": 500, "upgrade": 250}),
+        "default": 140, "bridge": 170, "disks": 200, "members": 120, "ofed": 90, "prechecks": 100, "qemu": 70,
+        "soft-roce": 540, "upgrade": 350}),
 ]
 
 
