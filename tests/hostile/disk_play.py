@@ -69,6 +69,17 @@ def is_told(group: FaultyDiskGroup, writer: Writer, victim: str) -> None:
         time.sleep(0.05)
 
 
+def is_filled_anew(group: FaultyDiskGroup, writer: Writer, victim: str, pid: int) -> None:
+    """By another QEMU, even if its disk failed only once."""
+    end = time.monotonic() + TELLS_S
+    while True:
+        with contextlib.suppress(ProcessLookupError):
+            if group.qemu_pid(victim) != pid:
+                return
+        assert time.monotonic() < end, f"{victim} goes on with an image that may lack something"
+        writer.write()
+
+
 def play_one_of_two(group: FaultyDiskGroup, writer: Writer, case: Case) -> None:
     """The other image has it all: clients notice nothing."""
     leader, secondary = group.protected()
@@ -77,12 +88,14 @@ def play_one_of_two(group: FaultyDiskGroup, writer: Writer, case: Case) -> None:
         writer.write()
     if case.image == COPIED:
         group.kill_qemu(secondary)
+    pid = 0 if case.image == COPIED else group.qemu_pid(victim)
     group.faults[victim].order(case.kind, case.number, case.errno, case.for_ever)
     struck(group, writer, victim)
     if case.for_ever:
         is_told(group, writer, victim)
         group.faults[victim].heal()
     writer.write()
+    is_filled_anew(group, writer, victim, pid)
     group.protected()
     writer.write()
 
