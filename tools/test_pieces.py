@@ -88,12 +88,12 @@ PIECES = [
     Piece("bench", "", pytest("tests/bench"), 130, lanes=2),
     *_files("integration", ("main_job", "disks"), (), {
         "main_job": 100, "disks": 180, "adoption": 40, "amnesia": 30, "backpressure": 20, "bad_input": 40,
-        "block_copy": 60, "block_merge": 20, "bridge_rollback": 60, "disk_errors": 40, "disk_figures": 30,
-        "disk_guest": 90, "disk_kinds": 40, "disk_marks": 60, "elf_kernel": 20, "operator": 30, "qemu_user": 30,
+        "block_copy": 30, "block_merge": 15, "bridge_rollback": 60, "disk_errors": 40, "disk_figures": 30,
+        "disk_guest": 65, "disk_kinds": 40, "disk_marks": 50, "elf_kernel": 20, "operator": 30, "qemu_user": 30,
         "switchover": 20, "trackers": 35, "watchdog": 60}),
     *_files("hostile", ("each_point", "disk_each_image"), (), {
-        "each_point": 45, "disk_each_image": 25, "leader_faults": 110, "fill_faults": 150, "secondary_faults": 150,
-        "disk_faults": 170}),
+        "each_point": 45, "disk_each_image": 25, "leader_faults": 300, "fill_faults": 480, "secondary_faults": 420,
+        "disk_faults": 190}),
     *_files("rdma", ("verbs",), (), {
         "verbs": 30, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
     *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {
