@@ -37,3 +37,15 @@ def test_a_file_without_end_is_refused(tmp_path):
 def test_nothing_there_is_an_error_of_qemus(tmp_path):
     with pytest.raises(QemuError, match="no device state"):
         device_file.read(tmp_path / "state")
+
+
+def test_the_state_of_the_last_syncvm_is_not_taken_for_this_ones(tmp_path):
+    """Seen with the hostile QEMU: it said that it saved, and wrote nothing; old devices over new memory on the secondary."""
+    (tmp_path / "state").write_bytes(b"of the last syncvm")
+    device_file.forget(tmp_path / "state")
+    with pytest.raises(QemuError, match="wrote no device state"):
+        device_file.read(tmp_path / "state")
+    device_file.forget(tmp_path / "state")  # nothing there is right as well
+    (tmp_path / "state").mkdir()
+    with pytest.raises(QemuError, match="cannot be replaced"):
+        device_file.forget(tmp_path / "state")

@@ -11,6 +11,14 @@ from .errors import QemuError
 STATE_BYTES_MAX = 48 << 20
 
 
+def forget(path: Path) -> None:
+    """Before a save: should QEMU say that it wrote a state and write none, the one before is not taken for it."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise QemuError(f"QEMU's device state {path} cannot be replaced: {error.strerror}") from error
+
+
 def read(path: Path) -> bytes:
     """What is in it. Raises QemuError if it is no file of a sensible size.
 

@@ -206,6 +206,7 @@ class Vm:
 
     async def save_device(self) -> bytes:
         path = self.config.run_path / DEVICE_STATE
+        device_file.forget(path)
         await self.qmp.execute("xen-save-devices-state", filename=str(path), live=False)
         return device_state(device_file.read(path))
 
