@@ -14,6 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from lab.guest_image import KERNEL
 from lab.guest_image import run as sh
 from lab.netns import socket_in
 from lab.paths import ROOT, SUFFIX
@@ -61,7 +62,7 @@ class Guest:
         words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-M", "q35", "-accel", "tcg",
                  "-cpu", "qemu64", "-smp", "1", "-m", str(memory_mib), "-kernel", str(image.kernel), "-initrd",
                  str(image.initrd),
-                 "-append", f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr nowatchdog random.trust_cpu=on "
+                 "-append", f"{KERNEL} "
                             f"plover.name={self.name} plover.ip={self.ip}",
                  "-no-reboot", "-serial", f"file:{self.folder}/console.txt", "-qmp",
                  f"unix:{self.folder}/qmp,server=on,wait=off"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from lab import base
+from lab.guest_image import KERNEL
 from lab.hosts import sh
 from lab.paths import LAB
 
@@ -47,7 +48,7 @@ def _command(root: Path) -> list[str]:
     image = build()
     words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-M", "q35", "-accel", "tcg",
              "-cpu", "qemu64", "-smp", "2", "-m", "1024", "-kernel", str(image.kernel), "-initrd", str(image.initrd),
-             "-append", f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr nowatchdog random.trust_cpu=on net.ifnames=0 "
+             "-append", f"{KERNEL} net.ifnames=0 "
              f"plover.machine plover.ip={ADDRESS}", "-serial", f"file:{FOLDER}/console.txt", "-netdev",
              f"tap,id=n,ifname={TAP},script=no,downscript=no", "-device", "virtio-net-pci,netdev=n,romfile="]
     for tag, path in (("root", root), ("modules", image.modules), ("apt", base.apt_repo(base.rootfs()))):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.guest_image import build, cpio
+from lab.guest_image import KERNEL, build, cpio
 from lab.paths import ROOT
 
 NATIVE = ROOT / "native"
@@ -49,7 +49,7 @@ def test_soft_dirty_forgets_no_write_either_and_wants_its_memory_locked(tmp_path
     done = subprocess.run([
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot",
         "-machine", "pc,accel=tcg", "-smp", "2", "-m", "256M", "-kernel", image.kernel, "-initrd", initrd,
-        "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr nowatchdog random.trust_cpu=on",
+        "-append", KERNEL,
         "-serial", "stdio"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=GUEST_SECONDS_MAX, check=False)
     said = [line.strip() for line in done.stdout.splitlines() if line.startswith("writers: ")]

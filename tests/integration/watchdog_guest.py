@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
-from lab.guest_image import Image, cpio, kernel_package, libraries, run, versions
+from lab.guest_image import KERNEL, Image, cpio, kernel_package, libraries, run, versions
 from lab.paths import CACHE, ROOT
 
 PACKAGES = ["busybox-static", "python3.11-minimal", "libpython3.11-minimal", "libc6", "libexpat1", "zlib1g"]
@@ -126,6 +126,6 @@ def start(image: Image, folder: Path) -> subprocess.Popen:
     return subprocess.Popen([
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
         "-machine", "pc,accel=tcg", "-m", "256M", "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-no-reboot",
-        "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr nowatchdog random.trust_cpu=on",
+        "-append", KERNEL,
         "-device", "i6300esb", "-action", "watchdog=none", "-serial", f"unix:{folder}/console,server=on,wait=on",
         "-qmp", f"unix:{folder}/qmp,server=on,wait=on"], stdin=subprocess.DEVNULL)
