@@ -13,7 +13,7 @@ TRAFFIC, FILL, SWITCH = "traffic", "fill", "switchover"
 
 QMP = ("error", "did error", "late", "hang", "freeze", "half", "half then close", "close", "nonsense", "a list", "an object",
        "wrong id", "die", "did die", "endless", "events", "flood")
-# A VM that stands still sends nothing new; one that floods the wire for ever, and is the only copy, cannot be protected.
+# A VM that stands still, or was never started, sends nothing new; one that floods the wire for ever, and is the only copy, cannot be protected.
 NO_FLOOD = tuple(how for how in QMP if how != "flood")
 LOOP = ("late", "hang", "freeze", "half", "close", "wrong", "twice", "die", "did die", "endless")
 NET = ("half", "half then die", "empty", "huge", "close", "endless", "die", "freeze")
@@ -32,9 +32,9 @@ POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (LEADER, "qmp:query-migrate", FILL, NO_FLOOD),
     (LEADER, "capture", FILL, STREAM),
     (SECONDARY, "qmp:greeting", FILL, ("half", "close", "nonsense", "endless", "hang", "die")),
-    (SECONDARY, "qmp:query-version", FILL, QMP),
-    (SECONDARY, "qmp:migrate-set-capabilities", FILL, QMP),
-    (SECONDARY, "qmp:migrate-incoming", FILL, QMP),
+    (SECONDARY, "qmp:query-version", FILL, NO_FLOOD),
+    (SECONDARY, "qmp:migrate-set-capabilities", FILL, NO_FLOOD),
+    (SECONDARY, "qmp:migrate-incoming", FILL, NO_FLOOD),
     (SECONDARY, "colo:READY", FILL, LOOP),
     (SECONDARY, "colo:REPLY", TRAFFIC, LOOP),
     (SECONDARY, "qmp:query-status", TRAFFIC, QMP),

@@ -12,6 +12,7 @@ from test_main_job import lost
 
 STRIKES_S, TELLS_S, HOLDS_S, BURST_S = 30.0, 15.0, 2.0, 0.1
 TORN = ("incomplete", "missed", "merging")
+STOPPED = "QEMU has stopped the VM at an error of its disk"
 TOLD = "no other host is in sync; see to it now"  # the guest has got the error: it knows that its write is not done
 SAYS_SO = ("not merged", "torn", "lost what was written", "stands still")
 
@@ -137,10 +138,18 @@ def is_said(group: FaultyDiskGroup, leader: str, victim: str, told: int) -> None
 
     ``told``: how often the guest had been told before. (With ENOSPC it is not told: it stands still until there is room.)
     """
+    def is_known() -> bool:
+        stands_still = STOPPED in group.log(victim) and not group.leads("protected")
+        return group.mark(victim) in TORN or group.log(victim).count(TOLD) > told or stands_still
+
+    end = time.monotonic() + TELLS_S
+    while not is_known():  # QEMU's word of it comes a moment after the call that failed
+        assert time.monotonic() < end, f"{victim}'s image is said to be {group.mark(victim)!r}"
+        time.sleep(0.01)
     end = time.monotonic() + HOLDS_S
     while time.monotonic() < end:
         torn = group.mark(victim) in TORN
-        assert torn or group.log(victim).count(TOLD) > told, f"{victim}'s image is said to be {group.mark(victim)!r}"
+        assert is_known(), f"{victim}'s image is said to be {group.mark(victim)!r}"
         assert not (torn and group.leads("protected"))
         assert group.status(leader).get("role") != "leader"
         assert not torn or any(words in str(group.status(victim)) for words in SAYS_SO)
