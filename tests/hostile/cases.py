@@ -13,7 +13,8 @@ TRAFFIC, FILL, SWITCH = "traffic", "fill", "switchover"
 
 QMP = ("error", "did error", "late", "hang", "freeze", "half", "half then close", "close", "nonsense", "a list", "an object",
        "wrong id", "die", "did die", "endless", "events", "flood")
-# A VM that stands still, or was never started, sends nothing new; one that floods the wire for ever, and is the only copy, cannot be protected.
+# A VM that stands still, or was never started, sends nothing new; one that floods the wire for ever, and is the only copy,
+# cannot be protected.
 NO_FLOOD = tuple(how for how in QMP if how != "flood")
 LOOP = ("late", "hang", "freeze", "half", "close", "wrong", "twice", "die", "did die", "endless")
 NET = ("half", "half then die", "empty", "huge", "close", "endless", "die", "freeze")

@@ -8,7 +8,6 @@ import pytest
 from disk_cases import CASES
 from disk_play import play
 
-
 # Open: once the merge is over, one flush of the only image fails. In some runs the group is protected again, the image counts as
 # "live", and the guest was not told. Whose flush that was, and whether something is lost, is not known yet.
 OPEN = {"merged-flush-ENOSPC-3-once": "a flush that failed after a merge may pass in silence (docs/track_record.md)"}
