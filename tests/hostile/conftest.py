@@ -23,18 +23,23 @@ harness.NETNS = harness.NETNS.replace("test", "hostile")  # beside the integrati
 class Stage:
     """A protected group and its client; made anew after a case that it did not survive."""
 
+    kind: type = HostileGroup
+
     def __init__(self) -> None:
-        self.group: HostileGroup | None = None
-        self.client: Client | None = None
+        self.group = None
 
     def set(self) -> None:
         if self.group is None:
             harness.make_netns()
-            self.group = HostileGroup(Path(tempfile.mkdtemp(prefix="plh")))
+            self.group = self.kind(Path(tempfile.mkdtemp(prefix="plh")))
             self.group.start()
             self.group.protected()
-            self.client = Client()
-            self.client.ask()
+            self.enter()
+
+    def enter(self) -> None:
+        """The client, once the group is protected."""
+        self.client = Client()
+        self.client.ask()
 
     def strike(self) -> None:
         if self.group:
@@ -42,7 +47,16 @@ class Stage:
             harness.remove_netns()
             shutil.rmtree(self.group.folder, ignore_errors=True)
             shutil.rmtree(f"/dev/shm/plover-test-{os.getpid()}", ignore_errors=True)
-        self.group = self.client = None
+        self.group = None
+
+
+class DiskStage(Stage):
+    """The same with a disk: real QEMUs, a guest that runs from its image, and a client of its Redis."""
+
+    kind = FaultyDiskGroup
+
+    def enter(self) -> None:
+        self.writer = Writer(harness.connect())
 
 
 @pytest.fixture(scope="session")
@@ -64,30 +78,6 @@ def stage(_stage, request):
     yield _stage
     if request.session.testsfailed > before:
         _stage.strike()
-
-
-class DiskStage:
-    """The same with a disk: real QEMUs, a guest that runs from its image, and a client of its Redis."""
-
-    def __init__(self) -> None:
-        self.group: FaultyDiskGroup | None = None
-        self.writer: Writer | None = None
-
-    def set(self) -> None:
-        if self.group is None:
-            harness.make_netns()
-            self.group = FaultyDiskGroup(Path(tempfile.mkdtemp(prefix="pld")))
-            self.group.start()
-            self.group.protected()
-            self.writer = Writer(harness.connect())
-
-    def strike(self) -> None:
-        if self.group:
-            self.group.stop()
-            harness.remove_netns()
-            shutil.rmtree(self.group.folder, ignore_errors=True)
-            shutil.rmtree(f"/dev/shm/plover-test-{os.getpid()}", ignore_errors=True)
-        self.group = self.writer = None
 
 
 @pytest.fixture(scope="module")
