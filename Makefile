@@ -9,7 +9,7 @@ BENCH_STAMP = $(STAMP)-bench
 LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.txt | sha256sum | cut -c1-16)
 
 help:
-	@echo "make test              what is proven, one of each kind, and a slice of the rest: half an hour. T=tests/unit/test_guard.py: one file"
+	@echo "make test              what is proven, one of each kind, and a slice of the rest: half an hour. T=tests/unit/core/test_guard.py: one file"
 	@echo "make test-unit         pure logic, bad input, the paper's claims in the simulator: half a minute"
 	@echo "make test-lab          the plays on systemd hosts: demo, chaos, refusals, ...; T=day2: one topic"
 	@echo "make test-all          everything; test-native, test-integration, test-rdma, test-molecule, test-bench: one kind, T= one topic"

@@ -37,8 +37,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plover.config import Config
-from plover.qemu import command_line, sockets
+from plover.config.settings import Config
+from plover.qemu.process import command_line, sockets
 
 from lab.paths import BUILD, ROOT
 

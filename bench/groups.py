@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from plover.config import Config
-from plover.ctl import ask
-from plover.qemu import command_line, prepare
+from plover.config.settings import Config
+from plover.ctl.commands import ask
+from plover.qemu.process import command_line, prepare
 
 from lab.first_boot import mark_first_boot
 from lab.paths import ROOT

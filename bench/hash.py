@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cityhash import CityHash64
-from plover.native import PAGE_BYTES, GuestRam, Native
+from plover.native.library import PAGE_BYTES, GuestRam, Native
 
 from lab.paths import BUILD, ROOT
 

@@ -10,10 +10,11 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from plover.frames import FrameBuffer, split, wrap
-from plover.tap import Tap
+from plover.dataplane.tap import Tap
+from plover.protocol.frames import FrameBuffer, split, wrap
 
 from .input_replica import SOCKET
 
@@ -21,7 +22,7 @@ READ_BYTES = 64 << 10
 
 
 def main(folder: Path, tap_name: str) -> None:
-    tap = Tap(tap_name, "br0", str(folder / "ifup"), str(folder / "ifdown"))
+    tap = Tap(tap_name, "br0", str(folder / "ifup"), str(folder / "ifdown"), time.monotonic)
     subprocess.run([folder / "ifup", tap_name], check=True)
     vm = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     vm.connect(str(folder / SOCKET))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from plover.frames import FrameBuffer, split, wrap
+from plover.protocol.frames import FrameBuffer, split, wrap
 
 from .hosts import REPLICAS
 from .input_replica import SOCKET

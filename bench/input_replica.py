@@ -16,11 +16,11 @@ import pstats
 import signal
 from pathlib import Path
 
-from plover import replica
-from plover.config import Config
-from plover.daemon import run_daemon
-from plover.memory import GuestMemory
-from plover.vm import Vm
+from plover.config.settings import Config
+from plover.daemon.life import run_daemon
+from plover.native.guest_memory import GuestMemory
+from plover.qemu.vm import Vm
+from plover.replica import daemon as replica
 
 SOCKET = "vm.sock"
 DEVICE = bytes(60_000)  # about as long as a real one

@@ -3,7 +3,7 @@
 
 Each member is the witness daemon's shell around the core, so all that a daemon does (tick, heartbeat, control socket)
 goes on. The clients are in the leader's process, as the sequencer is in production, and what they hand over in one turn
-of the loop is one entry of wrapped frames, as :meth:`plover.tap.Tap.read_batch` makes it.
+of the loop is one entry of wrapped frames, as :meth:`plover.dataplane.tap.Tap.read_batch` makes it.
 """
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import time
 import zlib
 from pathlib import Path
 
-from plover import __version__, wire
-from plover.config import Config
-from plover.frames import split, wrap
-from plover.log import INPUT
-from plover.outputs import LEADER
-from plover.tap import BATCH_FRAMES_MAX
-from plover.witness import Witness
+from plover import __version__
+from plover.config.settings import Config
+from plover.consensus.effects import LEADER
+from plover.consensus.log import INPUT
+from plover.dataplane.tap import BATCH_FRAMES_MAX
+from plover.protocol import wire
+from plover.protocol.frames import split, wrap
+from plover.witness.daemon import Witness
 
 from lab.first_boot import mark_first_boot
 

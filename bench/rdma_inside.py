@@ -9,7 +9,7 @@ import struct
 import sys
 import time
 
-from plover.rdma import ADDRESS_BYTES, REMOTE_READ, REMOTE_WRITE, Card, Memory, Patience
+from plover.rdma.library import ADDRESS_BYTES, REMOTE_READ, REMOTE_WRITE, Card, Memory, Patience
 
 RING, PAGE, ID, COMMIT = 8 << 20, 4096, 7, 1
 PATIENCE_S = 20

@@ -3,7 +3,7 @@
 'parts' of its run folder. Times are on the machine's monotonic clock, so those of two daemons on one machine compare.
 
 One thing it does otherwise: both sides wait until their VM is idle, and the secondary does not try whether
-less would pay (plover/drain.py). Then both VMs have done the same writes, and what is measured is the work and no guess.
+less would pay (syncvm/quiesce.py). Then both VMs have done the same writes, and what is measured is the work and no guess.
 """
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from plover import actions as act
-from plover import syncvm, wire
-from plover.config import Config
-from plover.daemon import run_daemon
-from plover.figures import Figures
-from plover.replica import Replica
-from plover.vm import Vm
+from plover.config.settings import Config
+from plover.daemon.life import run_daemon
+from plover.ports import effects as act
+from plover.protocol import wire
+from plover.qemu.vm import Vm
+from plover.replica.daemon import Replica
+from plover.syncvm import phases as syncvm
+from plover.syncvm.figures import Figures
 
 MEMORY = ("fetch_dirty", "union", "hash", "hash_blocks", "compare", "gather", "block_masks", "gather_blocks", "patched",
           "apply", "digest", "bitmap_of")

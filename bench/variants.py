@@ -14,11 +14,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
-from plover import follower, leader, replica, zstd
-from plover.daemon import run_daemon
-from plover.drain import DrainLimit
-from plover.pace import Pace
+from plover.core import follower, leader
+from plover.daemon.life import run_daemon
+from plover.native import zstd
+from plover.replica import daemon as replica
+from plover.syncvm.pace import Pace
+from plover.syncvm.quiesce import DrainLimit
 
 
 class AtOnce(DrainLimit):
@@ -43,7 +46,7 @@ def timing(pace: type[Pace], drain: type[DrainLimit]) -> None:
 
 
 def stored() -> None:
-    replica.pack_blocks = partial(zstd.compress, level=-(1 << 17))  # the lowest level that zstd.h has: as good as a copy
+    replica.zstd = SimpleNamespace(compress=partial(zstd.compress, level=-(1 << 17)))  # the lowest level that zstd.h has: as good as a copy
 
 
 VARIANTS: dict[str, Callable[[], None]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plover.durable import FIRST_BOOT
+from plover.host.store import FIRST_BOOT
 
 
 def mark_first_boot(settings: dict) -> None:

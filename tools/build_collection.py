@@ -48,7 +48,7 @@ def bridge_script() -> bytes:
     out.seek(0, io.SEEK_END)
     main = ROOT / "roles" / "bridge" / "files" / "main.py"
     with zipfile.ZipFile(out, "w") as archive:
-        for name, path in sorted({**below(ROOT / "plugins" / "module_utils", "bridging"), "__main__.py": main}.items()):
+        for name, path in sorted({**below(ROOT / "plugins" / "module_utils" / "_ansible", "bridging"), "__main__.py": main}.items()):
             info = zipfile.ZipInfo(name)  # of 1980
             info.external_attr = 0o644 << 16
             archive.writestr(info, path.read_bytes())

@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-import plover_client
+from _ansible import client as plover_client
 
 from ..hosts import CGROUPS, HOSTS, Host, cgroup_name
 from .voices import Term

@@ -25,7 +25,7 @@
 
 enum mode { COMMIT = 1, FRAMES = 2, PAGES = 3, BUSY = 4 }; /* BUSY: commits to a follower that never sleeps */
 enum { PAGE = 4096, DEPTH = 512, RING = 8 << 20, STAGING = 16 << 20, GUEST = 64 << 20, KEPT = 4096 };
-/* RING, DEPTH, KEPT and these are the runtime's (config.py, rdma_pipe.py, pipe.py, ring_watch.py). */
+/* RING, DEPTH, KEPT and these are the runtime's (config/settings.py, rdma/stream.py, protocol/pipe.py, rdma/ring_watch.py). */
 static const int64_t SPIN = 20000, PAUSE = 500000, LIMIT = 100000000, HALF_FROM = 100000, HALF_TO = 50000000;
 static const int64_t PATIENCE_NS = 20ll * 1000000000;
 static const uint64_t ID = 7; /* of every ring */

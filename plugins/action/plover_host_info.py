@@ -7,7 +7,7 @@ import time
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.plover.vmft.plugins.module_utils.plover_layout.failures import failure_of
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.failures import failure_of
 
 
 class ActionModule(ActionBase):

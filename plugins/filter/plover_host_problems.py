@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with the hosts of the VMs: the shell around module_utils/plover_layout/hosts.py."""
+"""What is wrong with the hosts of the VMs: the shell around module_utils/_ansible/layout/hosts.py."""
 from __future__ import annotations
 
 import os
 
 from ansible_collections.plover.vmft.plugins.filter.plover_problems import plain, variables_of
-from ansible_collections.plover.vmft.plugins.module_utils.plover_layout import hosts as layout
-from ansible_collections.plover.vmft.plugins.module_utils.plover_layout import space
-from ansible_collections.plover.vmft.plugins.module_utils.plover_layout.vms import seats
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import hosts as layout
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import space
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.vms import seats
 
 
 def file_mib(path):

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with an inventory: the shell around module_utils/plover_layout/inventory.py."""
+"""What is wrong with an inventory: the shell around module_utils/_ansible/layout/inventory.py."""
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 
 from ansible.errors import AnsibleError
-from ansible_collections.plover.vmft.plugins.module_utils.plover_layout import inventory
-from ansible_collections.plover.vmft.plugins.module_utils.plover_layout.variables import Unresolved
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import inventory
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.variables import Unresolved
 from jinja2.exceptions import UndefinedError
 
 HEAD_BYTES = 4

@@ -40,7 +40,7 @@ _value:
   type: dict
 """
 
-from ansible_collections.plover.vmft.plugins.module_utils.plover_secrets import plan  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.secrets import plan  # noqa: E402
 
 
 class FilterModule:

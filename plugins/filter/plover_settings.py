@@ -2,7 +2,7 @@
 """Filters between plover_vms and the settings files of its members."""
 from __future__ import annotations
 
-from ansible_collections.plover.vmft.plugins.module_utils.plover_settings import inventory_of, settings_of
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.settings import inventory_of, settings_of
 from ansible_collections.plover.vmft.plugins.plugin_utils.filters import clear
 
 

@@ -76,7 +76,7 @@ pending:
 import re  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils.bridging import armed, host, model, plans  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.bridging import armed, host, model, plans  # noqa: E402
 
 
 def actions(facts, plan, joined):

@@ -104,7 +104,7 @@ host:
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils.plover_host.look import facts  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.host.look import facts  # noqa: E402
 
 
 def main():

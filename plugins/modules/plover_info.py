@@ -91,8 +91,9 @@ import glob  # noqa: E402
 import os  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils import plover_member, plover_settings  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils.plover_client import ClientError, ask  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import member as plover_member  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import settings as plover_settings  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.client import ClientError, ask  # noqa: E402
 
 BRIDGE_CONF = "/etc/plover/bridge.conf"
 

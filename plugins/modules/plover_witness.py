@@ -69,7 +69,8 @@ refused:
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils import plover_member, plover_plan  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import member as plover_member  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import plan as plover_plan  # noqa: E402
 
 
 def main():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.plover.vmft.plugins.module_utils.plover_secrets import OPEN, lines_of
-from ansible_collections.plover.vmft.plugins.module_utils.plover_settings import inventory_of
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.secrets import OPEN, lines_of
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.settings import inventory_of
 
 FORMAT = 1
 # How Ansible reaches a host, but no password; and what the hosts cannot tell of the inventory's shared variables.

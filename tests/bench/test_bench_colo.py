@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from plover.config import Config
+from plover.config.settings import Config
 
 from bench import colo
 from bench.services import syncvm_figures

@@ -2,9 +2,9 @@
 """The replica daemon with short time-outs towards QEMU, for tests only: a QEMU that never answers is to cost a second."""
 from __future__ import annotations
 
-from plover import colo, qmp, vm
-from plover.daemon import run_daemon
-from plover.replica import Replica
+from plover.daemon.life import run_daemon
+from plover.qemu import colo, qmp, vm
+from plover.replica.daemon import Replica
 
 qmp.COMMAND_TIMEOUT_S = colo.TIMEOUT_S = 1.0
 vm.CAPTURE_TIMEOUT_S = 1.5

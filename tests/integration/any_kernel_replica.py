@@ -2,9 +2,9 @@
 """The replica daemon, but it takes any kernel: for the test of what an audit sees of one that must be refused."""
 from __future__ import annotations
 
-from plover import kernel_image
-from plover.daemon import run_daemon
-from plover.replica import Replica
+from plover.daemon.life import run_daemon
+from plover.qemu import kernel_image
+from plover.replica.daemon import Replica
 
 if __name__ == "__main__":
     kernel_image.check = lambda path: None

@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from plover.config import Config
-from plover.daemon import run_daemon
+from plover.daemon.life import run_daemon
 from plover.errors import QemuError
-from plover.qmp import Qmp
-from plover.replica import Replica
+from plover.host.settings_file import load
+from plover.qemu.qmp import Qmp
+from plover.replica.daemon import Replica
 
-REFUSE = Config.load(Path(sys.argv[1])).run_path / "refuse"
+REFUSE = load(Path(sys.argv[1])).run_path / "refuse"
 
 
 async def forgetful(self, command: str, oob: bool = False, **arguments: object):

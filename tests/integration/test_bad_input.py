@@ -11,7 +11,7 @@ import time
 
 import pytest
 from harness import ADDRESSES, connect, socket_in_netns
-from plover import wire
+from plover.protocol import wire
 
 PORT = 7420
 OURS = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from harness import ADDRESSES
-from plover.block import BlockLayer
-from plover.block_graph import LEFT, WHOLE, BlockGraph
-from plover.config import Config
-from plover.disks import arguments, overlay_path, prepare
+from plover.config.settings import Config
+from plover.disks.block_graph import LEFT, WHOLE, BlockGraph
+from plover.disks.block_layer import BlockLayer
+from plover.disks.images import arguments, overlay_path, prepare
 from plover.errors import QemuError
-from plover.qmp import Qmp
+from plover.qemu.qmp import Qmp
 
 MIB = 1 << 20
 SIZE_MIB = 64

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from plover.block import BlockLayer
-from plover.disks import overlay_path
+from plover.disks.block_layer import BlockLayer
+from plover.disks.images import overlay_path
 from plover.errors import QemuError
-from plover.merge_watch import MergeWatch
+from plover.replica.merge_watch import MergeWatch
 from test_block_copy import MIB, SIZE_MIB, Side
 
 WRITTEN_MIB = 16  # by the VM before its promotion: in the overlay

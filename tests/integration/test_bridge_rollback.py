@@ -14,7 +14,7 @@ BEGIN = """
 import sys
 sys.path.insert(0, sys.argv[1] + "/plugins/module_utils")
 import json
-from bridging import armed, host, model
+from _ansible.bridging import armed, host, model
 folder = sys.argv[2]
 armed.STATE = folder + "/state"
 for words in ("link add eth0 type veth peer name far0", "link set far0 up",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from harness import connect
-from plover import history
+from plover.host import history
 
 
 def past(group, member: str) -> list[dict]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 
-from plover import actions as act
-from plover import wire
-from plover.daemon import run_daemon
-from plover.outputs import Persist, Send
-from plover.replica import Replica
+from plover.consensus.effects import Persist, Send
+from plover.daemon.life import run_daemon
+from plover.ports import effects as act
+from plover.protocol import wire
+from plover.replica.daemon import Replica
 
 QUIET = (wire.Heartbeat, wire.HeartbeatAck, wire.Append, wire.AppendAck)
 

@@ -33,7 +33,7 @@ PYTHONHOME=/usr PYTHONPATH=/app /bin/python3 -u /app/probe.py >/dev/ttyS0 2>&1
 PROBE = b"""
 import time
 from plover.errors import FencingError
-from plover.watchdog import Keeper, Watchdog
+from plover.host.watchdog import Keeper, Watchdog
 
 WAIT_S = 3.5  # the device fires after 2 s
 
@@ -90,7 +90,7 @@ def _initramfs(tree: Path) -> bytes:
         **{f"{folder}/.keep": (0o100644, b"") for folder in ("proc", "sys", "dev", "tmp")},
         **{f"modules/{Path(m).name}": (0o100644, (modules / m).read_bytes()) for m in MODULES},
         **{f"app/plover/{name}": (0o100644, (RUNTIME / name).read_bytes())
-           for name in ("__init__.py", "console.py", "errors.py", "watchdog.py")}}
+           for name in ("__init__.py", "errors.py", "host/__init__.py", "host/console.py", "host/watchdog.py")}}
     for path in (tree / "usr/lib/python3.11").rglob("*.py*"):
         files[str(path.relative_to(tree))] = (0o100644, path.read_bytes())
     for name, path in libraries(tree, python).items():

@@ -10,11 +10,12 @@ import signal
 import sys
 import time
 
-from plover import actions as act
-from plover import disk_work, patches
-from plover.daemon import run_daemon
-from plover.pages import all_pages
-from plover.replica import Replica
+from plover.daemon.life import run_daemon
+from plover.ports import effects as act
+from plover.protocol.pages import all_pages
+from plover.replica import disk_work
+from plover.replica.daemon import Replica
+from plover.syncvm import block_deltas as patches
 
 
 class WatchedReplica(Replica):

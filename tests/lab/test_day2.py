@@ -103,7 +103,7 @@ def broken(tmp_path, monkeypatch):
     shutil.copytree(deploy.COLLECTIONS, copy)
     packed = next(copy.rglob("plover-runtime.tar"))
     subprocess.run(["tar", "-xf", packed], cwd=tmp_path, check=True)
-    (tmp_path / "lib" / "plover" / "replica.py").write_text("raise SystemExit('this version is broken')\n")
+    (tmp_path / "lib" / "plover" / "replica" / "__main__.py").write_text("raise SystemExit('this version is broken')\n")
     subprocess.run(["tar", "-cf", packed, "--owner=0", "--group=0", "lib", "bin", "units"], cwd=tmp_path, check=True)
     monkeypatch.setattr(deploy, "COLLECTIONS", copy)
 

@@ -9,10 +9,10 @@ import asyncio
 import json
 import sys
 
-from plover.config import Config
-from plover.log import INPUT
-from plover.outputs import LEADER
-from plover.witness import Witness
+from plover.config.settings import Config
+from plover.consensus.effects import LEADER
+from plover.consensus.log import INPUT
+from plover.witness.daemon import Witness
 
 from lab.first_boot import mark_first_boot
 

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from plover.config import Config
-from plover.qemu import command_line
+from plover.config.settings import Config
+from plover.qemu.process import command_line
 
 from lab.guest_image import run as sh
 from lab.paths import CACHE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A simulated RDMA card, as plover.onesided needs it: what it writes lands in the memory of a process, whatever that process
+"""A simulated RDMA card, as plover.consensus.one_sided needs it: what it writes lands in the memory of a process, whatever that process
 does meanwhile, as long as it lives and has not taken the permission away. A write that fails is told of late.
 """
 from __future__ import annotations
@@ -8,8 +8,8 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
-from plover import wire
-from plover.log import last_index
+from plover.consensus.log import last_index
+from plover.protocol import wire
 
 if TYPE_CHECKING:
     from .host import Member

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from plover import fill, follower, pages, patches
+from plover.core import follower
+from plover.protocol import pages
+from plover.syncvm import block_deltas as patches
+from plover.syncvm import initial_sync as fill
 
 SET = ((pages, "PAGE_BYTES"), (pages, "BLOCK_BYTES"), (pages, "CHUNK_PAGES"), (patches, "PAGES_MIN"),
        (fill, "CHUNKS_PER_TURN"), (fill, "FEW_PAGES"), (follower, "RESTART_S"))

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A disk that forgets what was not synced: the Files port of plover.durable, with power losses in mid-write."""
+"""A disk that forgets what was not synced: the Files port of plover.consensus.durable, with power losses in mid-write."""
 from __future__ import annotations
 
 import errno
 import random
 from pathlib import Path
 
-from plover.durable import Files
+from plover.host.store import Files
 
 
 class PowerLoss(BaseException):

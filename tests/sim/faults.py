@@ -10,10 +10,10 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from plover.figures import Figures
-from plover.leader import ABSENT, BOOTING, IN_SYNC, LEAVING, PROMOTING
-from plover.outputs import CANDIDATE
-from plover.syncvm import DISKS, DONE, LOAD, WAIT_AUDIT, LeaderSyncvm
+from plover.consensus.effects import CANDIDATE
+from plover.core.leader import ABSENT, BOOTING, IN_SYNC, LEAVING, PROMOTING
+from plover.syncvm.figures import Figures
+from plover.syncvm.phases import DISKS, DONE, LOAD, WAIT_AUDIT, LeaderSyncvm
 
 from .host import ReplicaMember
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plover import wire
-from plover.consensus import Consensus
-from plover.durable import Durable, Record
-from plover.outputs import LEADER
+from plover.consensus.consensus import Consensus
+from plover.consensus.durable import Durable, Record
+from plover.consensus.effects import LEADER
+from plover.protocol import wire
 
 from . import guest
 

@@ -12,10 +12,12 @@ import zlib
 from array import array
 from collections import deque
 
-from plover import fill, fill_check
-from plover import pages as pg
-from plover import patches as pt
 from plover.errors import InvariantViolation
+from plover.native import zstd
+from plover.protocol import pages as pg
+from plover.syncvm import block_deltas as pt
+from plover.syncvm import initial_sync as fill
+from plover.syncvm import initial_sync_check as fill_check
 
 from .blocks import BLOCKS, Drive
 from .loop import Loop, Process
@@ -177,6 +179,7 @@ class SimMemory:
     """The core's Memory port over the mapped QEMU's pages."""
 
     pages = PAGES
+    compress, decompress = staticmethod(zstd.compress), staticmethod(zstd.decompress)
 
     def __init__(self) -> None:
         self.qemu: Qemu | None = None

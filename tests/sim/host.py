@@ -14,20 +14,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plover import actions as act
-from plover import wire
-from plover.config import Config
-from plover.consensus import Consensus
-from plover.director import Director
-from plover.durable import FIRST_BOOT, Durable, Store
+from plover.config.settings import Config
+from plover.config.timing import Timing
+from plover.consensus.consensus import Consensus
+from plover.consensus.durable import Durable
+from plover.consensus.effects import Persist, Send
+from plover.consensus.one_sided import OneSided
+from plover.core.director import Director
+from plover.core.leader import RUNNING, Leader
+from plover.dataplane.last_output import LastOutput
 from plover.errors import DurableStateError, InvariantViolation, WireError
-from plover.frames import split
-from plover.last_output import LastOutput
-from plover.leader import RUNNING, Leader
-from plover.onesided import OneSided
-from plover.outputs import Persist, Send
-from plover.packing import pack_blocks
-from plover.timing import Timing
+from plover.host.store import FIRST_BOOT, Store
+from plover.native import zstd
+from plover.ports import effects as act
+from plover.protocol import wire
+from plover.protocol.frames import split
 
 from .blocks import BLOCKS, FINE, FULL, GONE, SILENT, TORN, Drive
 from .card import SimCard
@@ -274,7 +275,7 @@ class ReplicaMember(Member):
         self._note_holder()
 
     def _adopt(self, vm: Qemu) -> None:
-        """As plover.vm: whatever its VM did, it stands still now."""
+        """As plover.qemu.vm: whatever its VM did, it stands still now."""
         self.memory.qemu = vm
         vm.running, vm.stopped_as = False, vm.digest()
 
@@ -354,7 +355,7 @@ class ReplicaMember(Member):
         self.defer(self.call, ("tick",))
 
     def _speaks_now(self) -> bool:
-        """As plover.tap: what was decided too long ago is dropped."""
+        """As plover.dataplane.tap: what was decided too long ago is dropped."""
         return self.host.clock() <= (self._speak_until or self.core.speak_until)
 
     def _do(self, action: object) -> None:
@@ -382,7 +383,7 @@ class ReplicaMember(Member):
                            act.HashBlocks: (self.memory.hash_blocks, "blocks_hashed")}[kind]
             self.world.loop.after(0.0003 * self.rng.random(), self, self.call, event, action.tag, work(action.index))
         elif kind is act.Pack:
-            packed = list(map(pack_blocks, action.payloads))
+            packed = list(map(zstd.compress, action.payloads))
             self.world.loop.after(0.001 * self.rng.random(), self, self.call, "packed", action.tag, packed)
         elif kind is act.Drain:
             limit_s = self.config.syncvm_drain_ms_max / 1000 if action.limit_s is None else action.limit_s
@@ -549,7 +550,7 @@ class ReplicaMember(Member):
         self.world.loop.after(delay_ms / 1000, vm, self.world.loop.after, 0.0, self, self._answered, vm, action, last)
 
     def _answered(self, vm: Qemu, action: act.StopVm | act.ColoStop, last: LastOutput) -> None:
-        """A round of plover.vm's after a stop: QEMU has answered, and what it sent is read."""
+        """A round of plover.qemu.vm's after a stop: QEMU has answered, and what it sent is read."""
         if self._busy is not action or vm is not self.vm or vm.dead:
             return
         self.output()
@@ -687,7 +688,7 @@ class ReplicaMember(Member):
             self.core.marks = self.host.images.marks.now
 
     def _peer_marked(self) -> bool:
-        """The leader knocks: the other host marks its image before the first block comes, see plover.copy_gate."""
+        """The leader knocks: the other host marks its image before the first block comes, see plover.disks.copy_gate."""
         peer = self.world.members[self.other]
         try:
             if not peer.dead and not peer.holds:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from plover.disk_copy import DiskCopy
-from plover.disk_marks import DiskMarks
+from plover.disks.copy_names import DiskCopy
+from plover.disks.marks import DiskMarks
 
 if TYPE_CHECKING:
     from .host import Host
@@ -20,7 +20,7 @@ MERGE_S = (0.002, 0.2)
 
 
 class SimAttributes:
-    """The ImageFiles port of plover.image_files, of one image."""
+    """The ImageFiles port of plover.disks.image_files, of one image."""
 
     def __init__(self) -> None:
         self.seen: dict[str, str] = {}

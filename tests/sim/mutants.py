@@ -15,26 +15,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from plover import actions as act
-from plover import cold_start, director, wire
-from plover.amnesia import Amnesia
-from plover.consensus import Consensus
-from plover.director import Director
-from plover.disk_copy import DiskCopy
-from plover.durable import Durable, Record, Store
-from plover.fill import LeaderFill
-from plover.fill_check import LeaderCheck
-from plover.follower import Follower
-from plover.guard import Guard
-from plover.last_output import LastOutput
-from plover.leader import IN_SYNC, Leader
-from plover.log import unpack
-from plover.onesided import OneSided
-from plover.outputs import LEADER, Persist
-from plover.own_disks import OwnDisks
-from plover.packing import unpack_state
-from plover.staging import Staging, chain_digest
-from plover.syncvm import LeaderSyncvm, SecondarySyncvm
+from plover.consensus.amnesia import Amnesia
+from plover.consensus.consensus import Consensus
+from plover.consensus.durable import Durable, Record
+from plover.consensus.effects import LEADER, Persist
+from plover.consensus.log import unpack
+from plover.consensus.one_sided import OneSided
+from plover.core import cold_start, director
+from plover.core.director import Director
+from plover.core.follower import Follower
+from plover.core.guard import Guard
+from plover.core.leader import IN_SYNC, Leader
+from plover.core.own_disks import OwnDisks
+from plover.dataplane.last_output import LastOutput
+from plover.disks.copy_names import DiskCopy
+from plover.host.store import Store
+from plover.ports import effects as act
+from plover.protocol import wire
+from plover.protocol.packing import unpack_state
+from plover.syncvm.initial_sync import LeaderFill
+from plover.syncvm.initial_sync_check import LeaderCheck
+from plover.syncvm.phases import LeaderSyncvm, SecondarySyncvm
+from plover.syncvm.staging import Staging, chain_digest
 
 from .host import Host, ReplicaMember
 from .run import run
@@ -231,7 +233,7 @@ def digest_not_checked() -> None:
     good = Staging.on_end
 
     def on_end(self, m):
-        state = unpack_state(m.payload, m.size, self._base if m.base else b"") if self.makes(m) else b""
+        state = unpack_state(self._memory, m.payload, m.size, self._base if m.base else b"") if self.makes(m) else b""
         return good(self, replace(m, digest=chain_digest(self._memory, self.digest, state)))
     Staging.on_end = on_end
 

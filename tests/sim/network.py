@@ -10,7 +10,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plover import wire
+from plover.protocol import wire
 
 from .loop import Loop
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import NamedTuple
 
-from plover.disk_marks import why_torn
-from plover.leader import Leader
+from plover.core.disk_marks import why_torn
+from plover.core.leader import Leader
 
 from .faults import Plan, clear
 from .ghost import Violation

@@ -20,10 +20,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from plover import actions as act
-from plover import force, wire
-from plover.status import DEGRADED, DOWN, consensus_status
-from plover.status import service as service_of
+from plover.core import force
+from plover.core.status import DEGRADED, DOWN, consensus_status
+from plover.core.status import service as service_of
+from plover.ports import effects as act
+from plover.protocol import wire
 
 from lab.linearizable import CAS, READ, UNKNOWN, WRITE, Op
 

@@ -6,12 +6,12 @@ from array import array
 from collections import Counter
 from dataclasses import fields
 
-from plover import actions as act
-from plover import wire
-from plover.durable import Durable
-from plover.frames import split
-from plover.log import INPUT, NUMBER, unpack
-from plover.packing import unpack_blocks
+from plover.consensus.durable import Durable
+from plover.consensus.log import INPUT, NUMBER, unpack
+from plover.native import zstd
+from plover.ports import effects as act
+from plover.protocol import wire
+from plover.protocol.frames import split
 
 from . import guest
 from .watch import DISK, DOES, GOT, NOTE, Seen
@@ -74,7 +74,7 @@ def _payload(m: wire.Message) -> list[str]:
         bits = int.from_bytes(m.payload, "little")
         return [f"places={_numbers(p for p in range(guest.PAGES) if bits >> p & 1)}"]
     if isinstance(m, wire.StageBlocks):
-        return [f"blocks={len(unpack_blocks(m.payload, 1 << 20)) - 16 * m.count}"]
+        return [f"blocks={len(zstd.decompress(m.payload, 1 << 20)) - 16 * m.count}"]
     if isinstance(m, wire.BlockHashes):
         return [f"hashes={len(m.payload) // 2}"]
     if isinstance(m, wire.Resend):

@@ -10,11 +10,11 @@ from array import array
 from dataclasses import fields
 
 import pytest
-from plover import actions as act
-from plover import wire
-from plover.consensus import Send
-from plover.drain import DrainLimit
-from plover.log import INPUT, SYNCVM, unpack
+from plover.consensus.consensus import Send
+from plover.consensus.log import INPUT, SYNCVM, unpack
+from plover.ports import effects as act
+from plover.protocol import wire
+from plover.syncvm.quiesce import DrainLimit
 
 from tests.sim import guest
 from tests.sim.network import LATENCY_S

@@ -7,9 +7,9 @@ an answer. Ours serves at once, and fills a new secondary while it does; the wit
 from __future__ import annotations
 
 import pytest
-from plover import actions as act
-from plover import wire
-from plover.leader import ABSENT, FILLING, IN_SYNC
+from plover.core.leader import ABSENT, FILLING, IN_SYNC
+from plover.ports import effects as act
+from plover.protocol import wire
 
 from tests.sim import guest
 from tests.sim.faults import SYNCVM, phase_of

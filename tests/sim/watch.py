@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from plover.durable import Durable
+from plover.consensus.durable import Durable
 
 from .host import Member, ReplicaMember
 from .world import World, settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from plover import follower, force
-from plover.config import Config
+from plover.config.settings import Config
+from plover.core import follower, force
+from plover.core.leader import IN_SYNC
 from plover.errors import DurableStateError
-from plover.leader import IN_SYNC
 
 from lab.linearizable import Undecided, check
 

@@ -43,6 +43,10 @@ class LostWritesError(QemuError):
     """What QEMU wrote to an image is lost, whatever later writes and flushes say."""
 
 
+class CompressionError(PloverError):
+    """libzstd is missing, or the bytes are no frame of the size that they may have."""
+
+
 class NetworkError(PloverError):
     """The TAP, the bridge or a script failed."""
 

@@ -9,10 +9,10 @@ import hashlib
 import json
 import sys
 
-from plover.devices import choose
-from plover.rdma import Card, Patience
-from plover.rdma_pipe import RdmaPipe
-from plover.verbs import ports
+from plover.rdma.devices import choose
+from plover.rdma.library import Card, Patience
+from plover.rdma.stream import RdmaPipe
+from plover.rdma.verbs import ports
 
 RING, PAGES, PORT = 1 << 20, 1500, 7700
 PATIENCE = Patience(timeout=16, retry=3)

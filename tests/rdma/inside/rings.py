@@ -6,10 +6,10 @@ import json
 import mmap
 import time
 
-from plover import rdma
-from plover.devices import choose
-from plover.rdma import REMOTE_READ, REMOTE_WRITE, Card, Memory, Patience, RingReader
-from plover.verbs import ports
+from plover.rdma import library as rdma
+from plover.rdma.devices import choose
+from plover.rdma.library import REMOTE_READ, REMOTE_WRITE, Card, Memory, Patience, RingReader
+from plover.rdma.verbs import ports
 
 RING, BYTES = 7, 1 << 16
 PATIENCE = Patience(timeout=16, retry=2)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What two VMs must not have in common: names, MACs, addresses; on one host also ports, TAPs and images. Pure."""
+from __future__ import annotations
+
+import posixpath
+
+from ...plover.config.settings import SETTINGS
+from .known import REPLICA_SEATS, SETTING_OF
+from .vms import port_of, seats
+
+
+def problems(entries, hosts):
+    return [*_everywhere(entries, hosts), *_on_one_host(entries)]
+
+
+def _everywhere(entries, hosts):
+    taken, out = {}, []
+    for at, vm in entries:
+        for key in ("name", "mac", "cluster_id"):
+            value = vm.get(key)
+            if isinstance(value, str) and value and taken.setdefault((key, value.lower()), at) != at:
+                out.append(f"{at}.{key}: {value} is used by two VMs, by {taken[key, value.lower()]} too; each needs its own")
+        out += _addresses(at, vm, hosts, taken)
+    return out
+
+
+def _addresses(at, vm, hosts, taken):
+    given, out = vm.get("addresses"), []
+    for address in dict.fromkeys(a for a in (given if isinstance(given, list) else []) if isinstance(a, str)):
+        first = taken.setdefault(("address", address), at)
+        if first != at:
+            out.append(f"{at}.addresses: {address} is used by two VMs, by {first} too; each needs its own")
+        owner = next(((host, name) for host, values in hosts.items() if isinstance(values, dict)
+                      for name in ("plover_replication_address", "ansible_host") if values.get(name) == address), None)
+        if owner:
+            out.append(f"{at}.addresses: {address} is the {owner[1]} of {owner[0]}; give the VM an address of its own")
+    return out
+
+
+def _on_one_host(entries):
+    """A line for each key of a VM whose value another one has on the same host, or another key of its own."""
+    claims = [(at, key, what, value, host) for at, vm in entries for key, what, value, where in _claims(at, vm)
+              for host in where]
+    ports = {value for _at, _key, what, value, _host in claims if what == "port"}
+    first, lost = {}, {}
+    for at, key, what, value, host in claims:
+        owner = first.setdefault((what, value, host), (at, key))
+        if owner != (at, key):
+            lost.setdefault((at, key, what, value, owner), []).append(host)
+    out = []
+    for (at, key, what, value, owner), where in lost.items():
+        places = ", ".join(where)
+        if what == "image":
+            out.append(f"{key}: {value} is the image of two disks on {places}, of {owner[1]} too; give each its own")
+            continue
+        by = f"by {owner[0]} too" if owner[0] != at else f"by {owner[1]} too"
+        remedy = f"give each its own, like {_free(ports)}" if what == "port" else "give each VM its own"
+        out.append(f"{at}.{key}: {value} is used twice on {places}, {by}; {remedy}")
+    return out
+
+
+def _free(ports):
+    return next(port for port in range(SETTINGS["port"].default, 65536) if port not in ports)
+
+
+def _claims(at, vm):
+    """(key, what, value, hosts) of all that a VM takes on a host."""
+    named = seats(vm)
+    replicas = list(dict.fromkeys(named[seat] for seat in REPLICA_SEATS if seat in named))
+    port, disk_port = port_of(vm, "port"), port_of(vm, "disk_port")
+    if port is not None:
+        yield "port", "port", port, list(dict.fromkeys(named.values()))
+    tap = vm.get("tap") or SETTINGS[SETTING_OF["tap"]].default
+    if isinstance(tap, str):
+        yield "tap", "tap", tap, replicas
+    disks = vm.get("disks") if isinstance(vm.get("disks"), list) else []
+    if disks and disk_port is not None:
+        yield "settings.disk_port", "port", disk_port, replicas
+    for n, disk in enumerate(disks):
+        path = disk.get("path") if isinstance(disk, dict) else None
+        if isinstance(path, str) and path.startswith("/"):
+            yield f"{at}.disks[{n}].path", "image", posixpath.normpath(path), replicas

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One VM of plover_vms by itself: its keys, its hosts, its settings, its disks. Pure."""
+from __future__ import annotations
+
+import re
+
+from ...plover.config import settings as config
+from ...plover.errors import ConfigError
+from ...plover.qemu.kernel_image import ELF
+from .disks import problems as disk_problems
+from .known import (
+    GROUP,
+    REPLICA_SEATS,
+    REPLICAS,
+    SEATS,
+    SETTING_FROM,
+    SETTING_OF,
+    VM_KEYS,
+    VM_REQUIRED,
+    WITNESSES,
+    close_to,
+    unplaced,
+)
+
+KEY_OF = {setting: key for key, setting in SETTING_OF.items()}
+_UNICAST = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}\Z")
+_SECRET = re.compile(r"[A-Za-z0-9+/=_-]{32,256}\Z")
+# Where the runtime's own words would not name the remedy.
+_SAID = {"cluster_id": "must be a UUID in lower case; make one with uuidgen",
+         "mac": 'must be a unicast MAC address in lower case, in quotes, like "52:54:00:70:6c:01"',
+         "accel": "must be kvm or tcg",
+         "addresses": "must be a list of IPv4 addresses without prefix, like [192.168.79.50]",
+         "disk_overlay_mib": "{value} must be whole MiB, 8 to 1048576"}
+# Stand for what is checked here and not by the runtime, so that it judges the rest.
+_GOOD = {"name": "vm", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "guest_mac": "52:54:00:00:00:01",
+         "guest_kernel": "/kernel", "member": "a", "preferred_leader": "a",
+         "members": {"a": {"address": "192.0.2.1", "kind": "replica"}, "b": {"address": "192.0.2.2", "kind": "replica"},
+                     "c": {"address": "192.0.2.3", "kind": "witness"}}}
+
+
+def of_host(vms, host, kinds=None):
+    """Those of ``vms`` that have one of the seats ``kinds`` (None: any) on ``host``."""
+    return [vm for vm in vms if host in [name for seat, name in seats(vm).items() if seat in (kinds or SEATS)]]
+
+
+def whole_within(vms, hosts):
+    """Those of ``vms`` whose hosts are all among ``hosts``."""
+    return [vm for vm in vms if set(seats(vm).values()) <= set(hosts)]
+
+
+def problems(at, vm, hosts, groups, head):
+    """What is wrong with ``vm``, whose place in the inventory is ``at``."""
+    unknown = {f"{at}.{key}": _unknown_key(at, key) for key in vm if key not in VM_KEYS}
+    # A key that is missing because it was misspelt is one error.
+    out = [f"{at}.{key}: is missing; every VM needs it" for key in VM_REQUIRED
+           if vm.get(key) in (None, "") and not any(text.endswith(f"mean {key}?") for text in unknown.values())]
+    out += [f"{key}: {text}" for key, text in unknown.items()]
+    out += _seats(at, vm, hosts, groups)
+    out += _settings(at, vm)
+    for key in ("kernel", "initrd"):
+        there = f"/var/lib/plover/images/{vm.get('name')}/{key}"  # as plover_info exports it: it stays what it is
+        if isinstance(vm.get(key), str) and vm[key] not in ("", there):
+            if unplaced(vm[key]):
+                out.append(f"{at}.{key}: {unplaced(vm[key])}")
+            elif head(vm[key]) is None:
+                out.append(f"{at}.{key}: {vm[key]} is not a file on this machine; give the path of the image")
+            elif key == "kernel" and head(vm[key])[:4] == ELF:
+                out.append(f"{at}.{key}: {vm[key]} is an ELF file (vmlinux), parts of which QEMU would write over the VM's "
+                           "memory at each syncvm; give the compressed kernel (vmlinuz, bzImage)")
+    if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
+        out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
+    return out + disk_problems(at, vm, head)
+
+
+def _unknown_key(at, key):
+    if key in config.SETTINGS:
+        return ("is not known; " + (f"write {KEY_OF[key]}" if key in KEY_OF else f"give it as {SETTING_FROM[key]}"
+                                    if key in SETTING_FROM else f"it is a runtime setting, put it under {at}.settings"))
+    meant = close_to(key, VM_KEYS)
+    return f"is not known; {meant or f'remove it, or put a runtime setting under {at}.settings'}"
+
+
+# ---- hosts -----------------------------------------------------------------------------------------------------
+def seats(vm):
+    """seat -> host, of those that are named as they should be."""
+    return {seat: vm[seat] for seat in SEATS if isinstance(vm.get(seat), str) and vm[seat]}
+
+
+def _seats(at, vm, hosts, groups):
+    out = [f"{at}.{seat}: must be the name of a host of the inventory" for seat in SEATS
+           if vm.get(seat) not in (None, "") and not isinstance(vm[seat], str)]
+    named = seats(vm)
+    if len(set(named.values())) < len(named):
+        return [*out, f"{at}: primary, secondary and witness must be three different hosts, not "
+                      f"{', '.join(named.values())}; name another host for one of them"]
+    for seat, host in named.items():
+        if host not in hosts:
+            meant = close_to(host, hosts)
+            out.append(f"{at}.{seat}: host {host} is not in the inventory; {meant or 'add it, or name another'}")
+    return out + _groups(at, {seat: host for seat, host in named.items() if host in hosts}, groups)
+
+
+def _groups(at, named, groups):
+    """Hosts that sit in the wrong group, or in none."""
+    replicas, witnesses = (set(groups.get(name, ())) for name in (REPLICAS, WITNESSES))
+    wrong = {seat: host for seat, host in named.items() if host not in (replicas if seat in REPLICA_SEATS else witnesses)}
+    swapped = [seat for seat in REPLICA_SEATS if wrong.get(seat) in witnesses]
+    if len(swapped) == 1 and wrong.get("witness") in replicas:
+        seat = swapped[0]
+        return [f"{at}: {seat} and witness are swapped: {named[seat]} is in group {WITNESSES} and {named['witness']} in "
+                f"{REPLICAS}; write {seat}: {named['witness']}, witness: {named[seat]}"]
+    out = []
+    for seat, host in wrong.items():
+        need, other, have = (REPLICAS, WITNESSES, witnesses) if seat in REPLICA_SEATS else (WITNESSES, REPLICAS, replicas)
+        if host in have:
+            out.append(f"{at}.{seat}: {host} is in group {other} only; move it to {need}, or name another host")
+        else:
+            out.append(f"{at}.{seat}: {host} is not in group {need}; add it there, below {GROUP}")
+    return out
+
+
+# ---- settings --------------------------------------------------------------------------------------------------
+def number(value):
+    """A whole number that came as text (``-e``, a template) as a number."""
+    return int(value) if isinstance(value, str) and re.match(r"\d{1,12}\Z", value) else value
+
+
+def port_of(vm, key):
+    """A VM's 'port' or 'disk_port', or the default; None if it is no number."""
+    where = vm if key == "port" else vm.get("settings")
+    value = number((where if isinstance(where, dict) else {}).get(key, config.SETTINGS[key].default))
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _settings(at, vm):
+    """The settings that are made of the VM, judged by the runtime's own table and rules."""
+    given = vm.get("settings")
+    out = []
+    if given is not None and not isinstance(given, dict):
+        out.append(f"{at}.settings: must be a mapping, like {{failover_budget_ms: 2000}}")
+    values, bad = dict(_GOOD), set()
+    for key, setting in SETTING_OF.items():
+        if key not in ("disks", "kernel") and vm.get(key) not in (None, ""):
+            _judge(f"{at}.{key}", key, setting, vm[key], values, bad, out)
+    for setting, value in (given if isinstance(given, dict) else {}).items():
+        where = f"{at}.settings.{setting}"
+        if setting not in config.SETTINGS:
+            meant = close_to(setting, config.SETTINGS)
+            out.append(f"{where}: is not known; {meant or 'remove it; known are those of docs/operations.md'}")
+        elif setting in KEY_OF:
+            out.append(f"{where}: the roles would not know of it; give it as {at}.{KEY_OF[setting]}")
+        elif setting in SETTING_FROM:
+            out.append(f"{where}: the roles make it; remove it and set {SETTING_FROM[setting]}")
+        else:
+            _judge(where, setting, setting, value, values, bad, out)
+    return out + _together(at, values, bad)
+
+
+def _judge(where, key, setting, value, values, bad, out):
+    """Take a value into ``values``, or say what is wrong with it by itself."""
+    row = config.SETTINGS[setting]
+    value = number(value) if row.kind is int else value
+    fits = not config.check_value(setting, value) and (key != "mac" or _UNICAST.match(value))
+    if fits:
+        values[setting] = value
+        return
+    bad.add(setting)
+    out.append(f"{where}: " + (_SAID[key].format(value=value) if key in _SAID else unfit(row, value)))
+
+
+def unfit(row, value):
+    """Why ``value`` does not fit ``row``, in an inventory's words."""
+    if row.kind is int:
+        return f"{value} must be a whole number, {row.low} to {row.high} ({row.help})"
+    if row.choices:
+        return f"{value} is not one of {', '.join(row.choices)} ({row.help})"
+    if not isinstance(value, row.kind):
+        words = {str: "a text; put it in quotes", list: "a list", dict: "a mapping"}
+        return f"{value} must be {words[row.kind]} ({row.help})"
+    return f"{value!r} is not valid ({row.help}); it must match {row.pattern.pattern.replace(chr(92) + 'Z', '')}"
+
+
+def _together(at, values, bad):
+    """What does not fit together; what only follows from a bad value is not said again."""
+    try:
+        config.Config(values)
+    except ConfigError as error:
+        lines = [line.partition(": ") for line in str(error).splitlines()]
+    else:
+        return []
+    return [f"{at}.{KEY_OF[key]}: {text}" if key in KEY_OF else f"{at}.settings.{key}: {text}" for key, _colon, text in lines
+            if not any(re.search(rf"\b{name}\b", f"{key} {text}") for name in bad)]

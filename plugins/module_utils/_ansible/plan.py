@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a module has to do, from what is and what is wanted: pure functions that give steps, or a Refusal with the remedy.
+
+A step is a dictionary, so that it survives the way to the control machine and back: `do` is systemctl, remove, switchover or
+wait; `says` is the sentence of the result's `actions`.
+"""
+from __future__ import annotations
+
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.client import Refusal
+
+SERVES = ("protected", "degraded")
+# Settings that must be the same on all members while they run together: one member cannot be restarted with new ones.
+TOGETHER = ("cluster_id", "members", "port", "transport", "rdma_ring_mib", "disk_port", "disks", "guest_memory_mib",
+            "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_mac", "guest_nic")
+
+
+def systemctl(verb, unit, says):
+    return {"do": "systemctl", "words": [verb, unit], "says": f"{says} {unit}"}
+
+
+def remove(path):
+    return {"do": "remove", "path": path, "says": f"removed {path}"}
+
+
+def switchover(to):
+    return {"do": "switchover", "to": to, "says": f"let {to} take over"}
+
+
+def wait(services, leader=""):
+    """Until this member says one of ``services``, and that ``leader`` leads if one is given."""
+    return {"do": "wait", "services": list(services), "leader": leader}
+
+
+def what(step):
+    """The words of a wait."""
+    services = " or ".join(step["services"])
+    return f"{services} with {step['leader']} as leader" if step["leader"] else services
+
+
+def holds(step, status):
+    """A member that was just started remembers who was in sync before; it is one of them when its role says so."""
+    if step["leader"] and status.get("leader") != step["leader"]:
+        return False
+    if status.get("service") not in step["services"]:
+        return False
+    return step["services"] != ["protected"] or status.get("role") in ("leader", "secondary", "witness")
+
+
+def start(here):
+    return [systemctl(verb, here["unit"], says) for verb, says, wanted in (
+        ("enable", "enabled", not here["enabled"]), ("start", "started", not here["active"])) if wanted]
+
+
+def stop(here, disable):
+    out = [systemctl("stop", here["unit"], "stopped")] if here["active"] else []
+    if disable and here["enabled"]:
+        out.append(systemctl("disable", here["unit"], "disabled"))
+    if here["guest"] and (here["guest_active"] or here["active"]):
+        out.append(systemctl("stop", here["guest"], "ended"))
+    return out
+
+
+def of_vm(here, want):
+    """Steps of plover_vm: this host's seat, whatever it is."""
+    if want["state"] == "unprotected":
+        return stop(here, True)
+    services = ["protected"] if want["state"] == "protected" else SERVES
+    return start(here) + ([wait(services)] if want["wait"] else [])
+
+
+def of_member(here, want):
+    """Steps of plover_replica and plover_witness."""
+    state = want["state"]
+    if state == "started":
+        return start(here) + ([wait(["protected"])] if want["wait"] else [])
+    handing_over = _before_the_end(here, want) if here["active"] else []
+    if state == "restarted":
+        if not here["active"]:
+            return [*start(here), *([wait(["protected"])] if want["wait"] else [])]
+        after = want["wait"] or (here["status"] or {}).get("service") == "protected"
+        return [*handing_over, systemctl("restart", here["unit"], "restarted"), *([wait(["protected"])] if after else [])]
+    out = [*handing_over, *stop(here, state == "absent")]
+    return out + [remove(path) for path in here["paths"]] if state == "absent" else out
+
+
+def _before_the_end(here, want):
+    """May this member's daemon end now? The steps that come before it; a Refusal if it may not."""
+    if want["force"]:
+        return []
+    name, state, status = here["name"], want["state"], here["status"]
+    verb = {"restarted": "restart", "stopped": "stop", "absent": "remove"}[state]
+    if status is None:
+        if not here["running"]:
+            return []  # it holds nothing: systemd tries in vain to keep it up
+        raise Refusal(f"{name}: will not {verb} {here['unit']}, which does not say what it holds ({here['error']}); see "
+                      f"'journalctl -u {here['unit']}', or give force: true")
+    together = [key for key in here["pending"] if key in TOGETHER]
+    if state == "restarted" and together:
+        raise Refusal(f"{name}: will not restart {here['unit']}: the new {', '.join(together)} must come into force on all "
+                      "members at once; stop all three (state: stopped, force: true), start them, and see 'Cold start' in "
+                      "docs/operations.md; or take the change of plover_vms back")
+    if here["guest"]:
+        return _replica_may_end(here, want, verb)
+    if status.get("service") != "protected":
+        raise Refusal(f"{name}: will not {verb} the witness while the VM is {status.get('service')} "
+                      f"({status.get('sentence')}): the replicas need its vote. Wait until it is protected, or give "
+                      "force: true")
+    return []
+
+
+def _replica_may_end(here, want, verb):
+    name, status, other = here["name"], here["status"], here["other"]
+    leads = status.get("role") == "leader"
+    if not leads and here["member"] not in status.get("in_sync", []):
+        return []  # it holds nothing that another needs
+    if status.get("service") != "protected":
+        raise Refusal(f"{name}: will not {verb} {here['unit']} while the VM is {status.get('service')} "
+                      f"({status.get('sentence')}): {other or 'the other replica'} could not take over. Wait until it is "
+                      "protected, or give force: true")
+    unheard = [member for member in here["others"] if member not in status.get("linked", here["others"])]
+    if unheard:
+        raise Refusal(f"{name}: will not {verb} {here['unit']} while {', '.join(unheard)} does not answer: too few would be "
+                      "left for a quorum. Bring it back, or give force: true")
+    if not leads:
+        return []
+    if not want["switchover"]:
+        raise Refusal(f"{name}: will not {verb} {here['unit']}, which leads: its clients would wait for a failover. Give "
+                      f"switchover: true, or let {other} take over first: 'ploverctl --vm {name} switchover'")
+    return [switchover(other), wait(["protected"] if want["state"] == "restarted" else SERVES, other)]
+
+
+def of_switchover(here, want):
+    """Steps of plover_switchover."""
+    name, status, to = here["name"], here["status"], want["to"]
+    if status is None:
+        raise Refusal(f"{name}: {here['error']}")
+    if to and to not in here["replicas"]:
+        raise Refusal(f"to: {to} is no replica of {name}; choose one of {', '.join(here['replicas'])}")
+    leader = status.get("leader")
+    if not to and status.get("role") != "leader":
+        raise Refusal(f"to: is needed on a host that does not lead {name}; name a replica ({', '.join(here['replicas'])}), "
+                      f"or run this on {leader or 'the leader, once there is one'} alone")
+    to = to or here["other"]
+    if leader == to:
+        return [wait(SERVES, to)]
+    return [*([wait(["protected"]), switchover(to)] if status.get("role") == "leader" else []), wait(SERVES, to)]

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The settings of one VM: one flat JSON file, one table that says what is allowed.
+
+All problems are reported at once, each with the setting's name and a remedy.
+"""
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import ConfigError
+from . import budget, disks
+from .disks import Disk
+
+CONFIG_DIR = Path("/etc/plover")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
+
+
+class Setting(NamedTuple):
+    """One row of the table. ``low``/``high`` bound integers; ``choices`` or ``pattern`` bound strings.
+    A ``default`` of None: derived from the budget, see :mod:`budget`."""
+
+    kind: type
+    default: Any
+    help: str
+    low: int | None = None
+    high: int | None = None
+    choices: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+
+
+REQUIRED = object()
+
+SETTINGS: dict[str, Setting] = {
+    "name": Setting(str, REQUIRED, "VM name: lower-case letters, digits and dashes", pattern=_NAME),
+    "cluster_id": Setting(str, REQUIRED, "UUID of this VM's group, equal on all three hosts", pattern=_UUID),
+    "member": Setting(str, REQUIRED, "this host's name in 'members'"),
+    "members": Setting(dict, REQUIRED, "two replicas and one witness: name -> {address, kind}"),
+    "preferred_leader": Setting(str, REQUIRED, "the replica that boots the VM the first time"),
+    "port": Setting(int, 7420, "TCP port of the replication links", 1024, 65535),
+    "transport": Setting(str, "tcp", "how the log travels: by messages over TCP, or written into the others' memory by RDMA",
+                         choices=("tcp", "rdma")),
+    "rdma_device": Setting(str, "", "RDMA device, as 'ploverctl rdma check' lists them; empty: the one that has our address",
+                           pattern=re.compile(r"[A-Za-z0-9_-]{0,63}\Z")),
+    "rdma_port": Setting(int, 0, "port of the RDMA device; 0: chosen with it", 0, 255),
+    "rdma_gid_index": Setting(int, -1, "index of the GID (in RoCE an address); -1: that of our address", -1, 255),
+    "rdma_mtu": Setting(int, 0, "largest RDMA packet in bytes (256 to 4096); 0: what the port has", 0, 4096),
+    "rdma_timeout": Setting(int, 14, "the card waits 4.096 us * 2^this for an answer, then sends again", 8, 22),
+    "rdma_retry": Setting(int, 6, "so often, then the connection has failed", 0, 6),
+    "rdma_ring_mib": Setting(int, 8, "memory on each host that a leader writes its log into; equal everywhere", 8, 1024),
+    "guest_memory_mib": Setting(int, 256, "guest RAM in MiB", 32, 1 << 20),
+    "guest_vcpus": Setting(int, 1, "virtual CPUs", 1, 255),
+    "guest_machine": Setting(str, "pc", "machine type (QEMU's COLO loop supports 'pc' types only)",
+                             pattern=re.compile(r"pc(-i440fx-[0-9.]+)?\Z")),
+    "guest_cpu": Setting(str, "qemu64", "CPU model, equal on both replicas", pattern=re.compile(r"[\w.,=+-]{1,200}\Z")),
+    "guest_accel": Setting(str, "tcg", "accelerator", choices=("tcg", "kvm")),
+    "guest_mac": Setting(str, REQUIRED, "MAC of the VM's network card", pattern=_MAC),
+    "guest_nic": Setting(str, "virtio-net-pci", "network card model", choices=("virtio-net-pci", "e1000")),
+    "guest_kernel": Setting(str, REQUIRED, "path of the guest's kernel on the replicas"),
+    "guest_initrd": Setting(str, "", "path of the guest's initramfs, or empty"),
+    "guest_cmdline": Setting(str, "", "kernel command line"),
+    "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
+    "disks": Setting(list, [], "the VM's disks, each {path, format, cache, serial, bus}; the images have one length on both "
+                     "replicas"),
+    "disk_port": Setting(int, 7421, "TCP port at which a secondary takes the leader's disk writes (NBD)", 1024, 65535),
+    "disk_overlay_dir": Setting(str, "", "folder of the secondary's overlays, best on a tmpfs of its own; empty: shm_dir"),
+    "disk_overlay_mib": Setting(int, 256, "size of that folder: writes since a syncvm that fill half of it force one",
+                                8, 1 << 20),
+    "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = as fast as it goes", 0, 1 << 20),
+    "secret_file": Setting(str, "", "the members' secrets, one a line, the first proves; empty: /etc/plover/NAME.secret, if "
+                           "it is there"),
+    "network_bridge": Setting(str, "br0", "bridge the VM's TAP is put into", pattern=_TAP),
+    "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
+    "network_ifup": Setting(str, "/etc/qemu-ifup", "script that brings the TAP up"),
+    "network_ifdown": Setting(str, "/etc/qemu-ifdown", "script that takes the TAP down"),
+    "qemu_binary": Setting(str, "/usr/bin/qemu-system-x86_64", "the distribution's QEMU"),
+    "qemu_user": Setting(str, "plover-qemu", "user that QEMU becomes; root where nobody made the default one, or as you say",
+                         pattern=re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")),
+    "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)",
+                               choices=("systemd", "child")),
+    "run_dir": Setting(str, "/run/plover", "parent of the sockets' folder"),
+    "state_dir": Setting(str, "/var/lib/plover", "parent of the durable state's folder"),
+    "shm_dir": Setting(str, "/dev/shm/plover", "tmpfs folder of the guest RAM file"),
+    "failover_budget_ms": Setting(int, 1000, "time from the leader's death until the VM serves at the secondary; "
+                                  "the time-outs below follow from it", 300, 60_000),
+    "detection_ms": Setting(int, None, "silence after which the leader counts as lost", 20, 60_000),
+    "heartbeat_ms": Setting(int, None, "interval of the leader's heartbeats", 2, 10_000),
+    "election_ms": Setting(int, None, "one try at an election; the next begins after it", 20, 90_000),
+    "peer_timeout_ms": Setting(int, None, "silence after which the leader drops the secondary", 40, 60_000),
+    "fence_watchdog": Setting(str, "off", "the host's watchdog resets it if it hangs while its VM may speak: required, "
+                              "automatic (used where there is one) or off", choices=("off", "automatic", "required")),
+    "fence_watchdog_device": Setting(str, "/dev/watchdog0", "the watchdog's device",
+                                     pattern=re.compile(r"/dev/[\w./-]{1,100}\Z")),
+    "fence_watchdog_timeout_s": Setting(int, 15, "the watchdog's time-out, whole seconds", 2, 600),
+    "fence_policy": Setting(str, "off", "the external agent after a failover: required (the VM serves only after its "
+                            "success), automatic (tried once, then on) or off", choices=("off", "automatic", "required")),
+    "fence_command": Setting(list, [], "the external agent's words; {host} and {address} of the old leader are filled in"),
+    "fence_timeout_ms": Setting(int, None, "the agent may take so long", 0, 600_000),
+    "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found",
+                                     choices=("uffd-wp", "soft-dirty", "scan")),
+    "syncvm_mode": Setting(str, "hashed", "hashed: both VMs run, and what differs is sent; checkpoint (to compare): the "
+                           "secondary's VM stands still, all that was written is sent every syncvm_interval_ms_max",
+                           choices=("hashed", "checkpoint")),
+    "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
+    "latency_ms_target": Setting(int, 50, "a busy VM's output leaves about so late; lower: more syncvms",
+                                 1, 10_000),
+    "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
+    "syncvm_drain_ms_max": Setting(int, 20, "the secondary waits at most so long for idleness at a syncvm", 0, 10_000),
+    "syncvm_timeout_ms": Setting(int, None, "a syncvm that takes longer drops the secondary", 100, 120_000),
+    "join_timeout_ms": Setting(int, 60_000, "a step of re-protection that takes longer is given up", 1000, 3_600_000),
+    "guard_bytes_max": Setting(int, 16 << 20, "held output; more is dropped like on a full wire", 1 << 16, 1 << 30),
+    "log_bytes_max": Setting(int, 4 << 20, "input log since the last syncvm; a full log pauses input", 1 << 16, 6 << 20),
+}
+
+
+class Config:
+    """Validated settings: attributes named as in :data:`SETTINGS`, immutable by convention."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        problems = _problems(values)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        self.values = _complete(values)
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self.__dict__["values"][key]
+        except KeyError:
+            raise AttributeError(key) from None
+
+    @property
+    def budget(self) -> budget.Budget:
+        return budget.split(self.values)
+
+    @property
+    def guest_pages(self) -> int:
+        return self.guest_memory_mib * 256
+
+    @property
+    def run_path(self) -> Path:
+        return Path(self.run_dir) / self.name
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state_dir) / self.name
+
+    @property
+    def ram_path(self) -> Path:
+        return Path(self.shm_dir) / f"{self.name}.ram"
+
+    @property
+    def checkpoints(self) -> bool:
+        return self.syncvm_mode == "checkpoint"
+
+    @property
+    def disk_list(self) -> tuple[Disk, ...]:
+        return disks.parse(self.disks)
+
+    @property
+    def overlay_path(self) -> Path:
+        return Path(self.disk_overlay_dir or self.shm_dir) / f"{self.name}.disks"
+
+    @property
+    def secret_path(self) -> Path:
+        return Path(self.secret_file or CONFIG_DIR / f"{self.name}.secret")
+
+    @property
+    def kind(self) -> str:
+        return self.members[self.member]["kind"]
+
+    @property
+    def witness(self) -> str:
+        return next(m for m, v in self.members.items() if v["kind"] == "witness")
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        return tuple(sorted(m for m, v in self.members.items() if v["kind"] == "replica"))
+
+    @classmethod
+    def parse(cls, text: bytes, where: str | Path) -> Config:
+        """The settings of a file ``where``, whose contents are ``text``. Raises ConfigError with every problem found."""
+        try:
+            values = json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{where}: is not JSON ({error}); run the deploy play to write it anew") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where}: must be one JSON object of settings")
+        try:
+            return cls(values)
+        except ConfigError as error:
+            raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
+
+
+def _problems(values: dict[str, Any]) -> list[str]:
+    out = [f"{key}: unknown setting; remove it (known: see 'python3 -m plover.config --help')"
+           for key in values if key not in SETTINGS]
+    for key, row in SETTINGS.items():
+        if key in values:
+            out += _check_value(key, row, values[key])
+        elif row.default is REQUIRED:
+            out.append(f"{key}: is required ({row.help})")
+    return out or _check_together(_complete(values))
+
+
+def _complete(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with the defaults, and with what follows from the budget."""
+    out = {key: values.get(key, row.default) for key, row in SETTINGS.items()}
+    return {**out, **budget.derive(out)}
+
+
+def _check_value(key: str, row: Setting, value: Any) -> list[str]:
+    if not isinstance(value, row.kind) or isinstance(value, bool):
+        return [f"{key}: must be of type {row.kind.__name__}, not {type(value).__name__} ({row.help})"]
+    if row.kind is int and not (row.low <= value <= row.high):
+        return [f"{key}: {value} is out of range; choose {row.low} to {row.high} ({row.help})"]
+    if row.choices and value not in row.choices:
+        return [f"{key}: {value!r} is not one of {', '.join(row.choices)} ({row.help})"]
+    if row.pattern and not row.pattern.match(value):
+        return [f"{key}: {value!r} is not valid ({row.help})"]
+    return []
+
+
+def check_value(key: str, value: Any) -> list[str]:
+    """What is wrong with one setting's value, by itself."""
+    return _check_value(key, SETTINGS[key], value)
+
+
+def _check_members(values: dict[str, Any]) -> list[str]:
+    out, members = [], values["members"]
+    for name, member in members.items():
+        if not isinstance(member, dict) or set(member) != {"address", "kind"}:
+            out.append(f"members.{name}: must have exactly 'address' and 'kind'")
+        elif member["kind"] not in ("replica", "witness"):
+            out.append(f"members.{name}.kind: {member['kind']!r} must be 'replica' or 'witness'")
+        elif not _is_ip(member["address"]):
+            out.append(f"members.{name}.address: {member['address']!r} is not an IPv4 address")
+    if out:
+        return out
+    kinds = sorted(m["kind"] for m in members.values())
+    if kinds != ["replica", "replica", "witness"]:
+        out.append(f"members: need two replicas and one witness, found {kinds or 'none'}")
+    if len({m["address"] for m in members.values()}) != len(members):
+        out.append("members: two members share an address; the witness must be neither replica")
+    if values["member"] not in members:
+        out.append(f"member: {values['member']!r} is not among members {sorted(members)}")
+    if members.get(values["preferred_leader"], {}).get("kind") != "replica":
+        out.append(f"preferred_leader: {values['preferred_leader']!r} must be one of the two replicas")
+    return out
+
+
+def _check_together(values: dict[str, Any]) -> list[str]:
+    out = _check_members(values)
+    for address in values["guest_addresses"]:
+        if not _is_ip(address):
+            out.append(f"guest_addresses: {address!r} is not an IPv4 address (write it without a prefix length)")
+    if int(values["guest_mac"][:2], 16) & 1:
+        out.append(f"guest_mac: {values['guest_mac']} is a multicast address; choose one whose first byte is even")
+    command = values["fence_command"]
+    if not all(isinstance(word, str) and word and "\0" not in word for word in command):
+        out.append("fence_command: must be a list of words, e.g. [/usr/local/sbin/fence, '{host}', '{address}']")
+    elif command and not command[0].startswith("/"):
+        out.append(f"fence_command: {command[0]!r} must be a whole path, as no shell looks for it")
+    elif values["fence_policy"] != "off" and not command:
+        out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
+    if values["disks"] and values["disk_port"] == values["port"]:
+        out.append(f"disk_port: {values['port']} is taken by 'port'; choose another one")
+    return out + disks.problems(values["disks"]) + budget.problems(values)
+
+
+def _is_ip(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and bool(ipaddress.IPv4Address(text))
+    except ValueError:
+        return False

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long members wait for each other, also while they go by different settings. Pure; seconds.
+
+Settings differ while a changed failover_budget_ms goes from member to member. A leader that is well must not look dead then
+to one that is less patient than its heartbeats are frequent, nor may one that was hung rely on more patience than others
+have. So each Hello tells its member's timing (links/peers.py); of a member that tells none, ours is assumed.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..errors import WireError
+from .budget import HEARTBEATS_MIN
+from .settings import SETTINGS, Config
+
+TOLD = ("detection_ms", "heartbeat_ms", "election_ms")
+
+
+class Timing(NamedTuple):
+    """``detection``: silence of the leader; ``heartbeat``: its interval; ``election``: one try."""
+
+    detection: float
+    heartbeat: float
+    election: float = 0.15
+
+    @classmethod
+    def of(cls, config: Config) -> Timing:
+        return cls(*(config.values[key] / 1000 for key in TOLD))
+
+    @classmethod
+    def told(cls, values: Mapping[str, object]) -> Timing | None:
+        """Of a Hello; None: an older member tells none. Raises WireError."""
+        if not any(key in values for key in TOLD):
+            return None
+        for key in TOLD:
+            value, row = values.get(key), SETTINGS[key]
+            if not isinstance(value, int) or isinstance(value, bool) or not row.low <= value <= row.high:
+                raise WireError(f"malformed Hello: '{key}' must be a whole number from {row.low} to {row.high}")
+        return cls(*(values[key] / 1000 for key in TOLD))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key} {1000 * value:.0f}" for key, value in zip(TOLD, self))
+
+
+class Timings:
+    """Ours and what others told of theirs."""
+
+    def __init__(self, ours: Timing) -> None:
+        self.ours = ours
+        self._others: dict[str, Timing] = {}
+        self.shortest_detection = ours.detection  # who heard a leader more lately than that, does not vote against it
+
+    def told(self, member: str, timing: Timing) -> None:
+        self._others[member] = timing
+        self.shortest_detection = min(one.detection for one in (self.ours, *self._others.values()))
+
+    def patience(self, member: str | None) -> float:
+        """Silence after which ``member`` counts as lost: our detection, but at least HEARTBEATS_MIN of its heartbeats."""
+        other = self._others.get(member, self.ours)
+        return max(self.ours.detection, HEARTBEATS_MIN * other.heartbeat)

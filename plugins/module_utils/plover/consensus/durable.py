@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a member must not forget: view, vote and the in-sync record (docs/ARCHITECTURE.md, invariant 3). Values only;
+host/store.py keeps them on disk."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Record(NamedTuple):
+    """Who holds the VM's state. Ordered by (view, version); version 0 = the VM was never booted."""
+
+    view: int = 0
+    version: int = 0
+    in_sync: frozenset[str] = frozenset()
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return (self.view, self.version)
+
+
+class Durable(NamedTuple):
+    view: int = 0
+    voted_for: str | None = None
+    record: Record = Record()

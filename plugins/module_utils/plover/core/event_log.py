@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a member will want to tell later: who led which view and why, and how long each mode lasted. Pure.
+
+It watches and never decides. Each method returns ``Happened`` actions; the shell adds the wall clock and keeps them
+(host/history.py). Facts by kind:
+    view     view, leader, cause (one of the words below)
+    serving  view, outage_ms: silence heard (or the old leader's VM stopped) until our TAP is up; None if unknown
+    mode     mode, before (the mode that ended; None at the start), before_s (how long that one lasted)
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..consensus.consensus import ERA
+from ..ports.effects import Happened
+
+if TYPE_CHECKING:
+    from .director import Director
+
+FIRST_BOOT, COLD_START, FAILOVER, SWITCHOVER = "first boot", "cold start", "failover", "switchover"
+FORCED, RE_ELECTED, HANDED_OVER, FOUND = "forced", "re-elected", "handed over", "found leading"
+HANDOVER_S_MAX = 5.0  # an election later than this after a handover has another cause
+
+
+class Chronicle:
+    def __init__(self, now: float) -> None:
+        self.mode: str | None = None
+        self.mode_since, self.reason = now, ""
+        self.view, self.leader = 0, None  # of the last election noted
+        self.cause = self.told = ""  # and its cause, and one sentence about it
+        self._handover: tuple[str, str, float] | None = None  # cause, why, when
+        self.outage_from: float | None = None
+        self._served_view = 0
+
+    def handover(self, now: float, cause: str, why: str) -> None:
+        """The leader gives the lead away on purpose, or because it must."""
+        self._handover = (cause, why, now)
+
+    def interrupted(self, at: float | None) -> None:
+        """Clients are without an answer since ``at``, as far as is known; None if nobody was served."""
+        self.outage_from = at
+
+    def handed_over(self, now: float) -> tuple[str, str] | None:
+        """(cause, why) of a handover that is under way."""
+        fresh = self._handover and now - self._handover[2] < HANDOVER_S_MAX
+        return self._handover[:2] if fresh else None
+
+    def led_by(self, view: int, leader: str, cause: str, why: str) -> list[Happened]:
+        """``leader`` leads ``view``; noted once."""
+        if (view, leader) == (self.view, self.leader):
+            return []
+        self.view, self.leader, self._handover = view, leader, None
+        self.cause = cause
+        self.told = f"{cause} in view {view}" + (f": {why}" if why else "")
+        return [Happened("view", why, {"view": view, "leader": leader, "cause": cause})]
+
+    def follows(self, now: float, view: int, leader: str, transfer: bool) -> list[Happened]:
+        """Another member leads; we conclude why from what we saw of it."""
+        handed = self.handed_over(now)
+        if view % ERA == 0:
+            cause, why = FORCED, "the operator made it lead"
+        elif handed:
+            cause, why = handed
+        elif self.leader is None:
+            cause, why = FOUND, "this daemon started or came back"
+        elif transfer:
+            cause, why = HANDED_OVER, f"by {self.leader}"
+        elif leader == self.leader:
+            cause, why = RE_ELECTED, "its view had ended"
+        else:
+            cause, why = FAILOVER, f"{self.leader} was lost"
+        return self.led_by(view, leader, cause, why)
+
+    def serving(self, now: float, view: int) -> list[Happened]:
+        """Our VM can be reached; noted once in a view."""
+        if view == self._served_view:
+            return []
+        self._served_view, began = view, self.outage_from
+        self.outage_from = None
+        outage_ms = None if began is None else round(1000 * (now - began), 1)
+        return [Happened("serving", "", {"view": view, "outage_ms": outage_ms})]
+
+    def look(self, now: float, mode: str, reason: str) -> list[Happened]:
+        """The group's mode as we see it now; noted when it changes, with the length of the one that ended."""
+        if mode == self.mode:
+            return []
+        lasted_s = None if self.mode is None else round(now - self.mode_since, 3)
+        note = Happened("mode", reason, {"mode": mode, "before": self.mode, "before_s": lasted_s})
+        self.mode, self.mode_since, self.reason = mode, now, reason
+        return [note]
+
+
+def note_election(core: Director) -> None:
+    """This replica was elected (its role is still the old one): note why, and since when clients are waiting."""
+    cons, role, book = core.consensus, core.role, core.chronicle
+    handed, leads = book.handed_over(core.now), hasattr(role, "peer_state")
+    if not leads:
+        book.interrupted(cons.silent_since if role.filled and not handed else book.outage_from if role.filled else None)
+    if cons.alone:
+        cause, why = FORCED, "asked for by the operator"
+    elif leads:
+        cause, why = RE_ELECTED, "this host kept the VM"
+    elif not role.filled:
+        cause, why = (COLD_START, "asked for by the operator") if core.cold else (FIRST_BOOT, "")
+    elif handed:
+        cause, why = handed
+    else:
+        silent_ms = 1000 * (core.now - cons.silent_since)
+        cause, why = FAILOVER, (f"{book.leader or 'the leader'} was silent for {silent_ms:.0f} ms "
+                                f"(detection_ms is {core.config.detection_ms})")
+    core.emit(*book.led_by(cons.view, cons.me, cause, why))

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A replica that does not lead: empty, being filled, or in sync and running beside the leader. Sans-I/O."""
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ..consensus.log import INPUT, NUMBER, SYNCVM
+from ..ports import effects as act
+from ..protocol import wire
+from ..syncvm import phases as sv
+from ..syncvm.initial_sync import SecondaryFill
+from ..syncvm.phases import SecondarySyncvm
+from ..syncvm.quiesce import DrainLimit
+from .guard import Guard
+
+if TYPE_CHECKING:
+    from .director import Director
+
+JOIN_RETRY_S = 0.3
+RESTART_S, RESTART_S_MAX = 1.0, 60.0
+
+
+class Follower:
+    def __init__(self, core: Director, why: str) -> None:
+        self.core, self.config, self.cons = core, core.config, core.consensus
+        self.why = why
+        self.ready = False  # an empty QEMU waits for its fill
+        self.filled = False  # it runs, fed from the log
+        self.recorded = False  # we have been in the record since
+        self.filled_at = 0.0
+        self.refused = ""
+        self.applied = 0
+        self.fill: SecondaryFill | None = None
+        self.syncvm: SecondarySyncvm | None = None
+        self._early: wire.Bitmap | None = None  # of a syncvm of the next view, while we finish the one before
+        self.device = b""  # the last device state that was staged here, to tell what differs in the next
+        self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
+        self.drain = DrainLimit(self.config.syncvm_drain_ms_max / 1000)
+        self._ask_at = 0.0
+        self._began = core.now  # tells this empty QEMU from the one before it
+        self._start_at: float | None = core.now
+
+    # ---- time ---------------------------------------------------------------------------------------
+    def tick(self) -> None:
+        now = self.core.now
+        if self._start_at is not None and now >= self._start_at and self.cons.leader not in (None, self.config.member):
+            self._start_at = None
+            self.core.emit(act.StartQemu(incoming=True))
+        if self.ready and not self.fill and self.cons.leader and now >= self._ask_at:
+            self._ask_at = now + JOIN_RETRY_S
+            facts = json.dumps({**self.core.facts, "began": self._began, "checks": True}).encode()
+            self.core.send(self.cons.leader, wire.JoinRequest(self.cons.view, facts))
+        if self.filled:
+            self._check_record()
+            self.advance()
+
+    @property
+    def recorded_in_sync(self) -> bool:
+        """Our fill has ended where it should: in the record. Until then its leader alone knows of it."""
+        return self.filled and self.config.member in self.cons.record.in_sync
+
+    def _check_record(self) -> None:
+        """In sync until a leader's record says otherwise; then our copy is stale and must go."""
+        if self.config.member in self.cons.record.in_sync:
+            self.recorded = True
+        elif self.recorded:
+            self.reset("the leader goes on without us")
+        elif self._forgotten:
+            self.reset(f"{self.cons.leader} has not recorded us in sync", tell=True)
+
+    @property
+    def _forgotten(self) -> bool:
+        """Filled, and a leader that is well has had the time it allows itself for the last step of a fill."""
+        waited_s = self.core.now - self.filled_at
+        return waited_s > 2 * self.config.syncvm_timeout_ms / 1000 and self.cons.leader in self.cons.others and \
+            self.cons.hears(self.cons.leader, self.core.now)
+
+    def reset(self, why: str, tell: bool = False) -> None:
+        """Throw our copy away and begin anew."""
+        self.core.report(f"secondary: starting over: {why}")
+        if tell and self.cons.leader in self.cons.others:
+            self.core.send(self.cons.leader, wire.Leave(self.cons.view, why.encode()))
+        self.core.note_holder(False)
+        self.core.emit(act.KillQemu(why))
+        self.core.become_follower(why)
+        self.core.role._start_at = self.core.now + RESTART_S
+
+    def copy_lost(self, error: str) -> None:
+        """The next one is of all blocks, so not at once where the last ones failed as well."""
+        self.reset(f"this host's disks lost what was copied to them: {error}", tell=True)
+        self.core.role._start_at = self.core.now + min(RESTART_S_MAX, RESTART_S * 2 ** min(self.core.copies_failed, 16))
+
+    # ---- fill ---------------------------------------------------------------------------------------
+    def qemu_ready(self) -> None:
+        self.ready = True
+
+    def on_fill_pages(self, m: wire.FillPages) -> None:
+        if self._of_this_fill(m):
+            self.core.emit(*self.fill.on_pages(m))
+
+    def on_fill_state(self, m: wire.FillState) -> None:
+        if self._of_this_fill(m):
+            self.core.emit(*self.fill.on_state(m))
+
+    def on_fill_check(self, m: wire.FillCheck) -> None:
+        if self._of_this_fill(m):
+            self.core.emit(*self.fill.on_check(m))
+
+    def _of_this_fill(self, m: wire.FillPages | wire.FillCheck | wire.FillState) -> bool:
+        if self.fill is None and self.ready:
+            self.fill = SecondaryFill(m.view, m.join, self.core.memory)
+        return self.fill is not None and (m.view, m.join) == (self.fill.view, self.fill.join)
+
+    def colo_ready(self) -> None:
+        self.filled, self.applied, self.filled_at = True, self.fill.index, self.core.now
+        self.core.note_holder(True)
+        self.core.emit(*self.fill.colo_ready())
+        self.advance()
+
+    # ---- running beside the leader ----------------------------------------------------------------
+    def advance(self) -> None:
+        self._take_early()
+        while self.filled and self.applied < self.cons.commit_index and (
+                self.syncvm is None or self.syncvm.phase == sv.ORDERED):
+            if self.applied < self.cons.log.base_index:
+                return self.reset("the log no longer holds what we lack", tell=True)
+            entry = self.cons.log[self.applied + 1]
+            self.applied += 1
+            if entry.kind == INPUT:
+                if not self.config.checkpoints:
+                    self.core.emit(act.Inject(entry.payload))
+            elif entry.view == self.cons.view:
+                number = NUMBER.unpack(entry.payload)[0]
+                if self.syncvm is None or self.syncvm.number != number:
+                    self.syncvm = self._secondary_syncvm(self.cons.view, number)
+                limit_s = self.drain.take() if entry.kind == SYNCVM else None
+                self.core.emit(*self.syncvm.start(self.core.now, limit_s))
+
+    def _secondary_syncvm(self, view: int, number: int) -> SecondarySyncvm:
+        return SecondarySyncvm(view, number, self.core.memory, self.device, self.config.checkpoints)
+
+    def output(self, frames: bytes) -> None:
+        self.guard.hold(frames, self.core.now)
+
+    def on_bitmap(self, m: wire.Bitmap) -> None:
+        """The leader sends its bitmap once. It may come while we still load for the view before, or even have not heard of
+        its view: it is kept then, as without it that syncvm would hang, and cost the protection.
+        """
+        if m.view > self.cons.view or (self.syncvm is not None and m.view > self.syncvm.view):
+            self._early = m
+            return
+        if self.syncvm is None and self.filled:
+            self.syncvm = self._secondary_syncvm(m.view, m.number)
+        if self.of_this_syncvm(m):
+            self.core.emit(*self.syncvm.on_bitmap(m))
+
+    def _take_early(self) -> None:
+        """The bitmap that came too early, once its time is there."""
+        if self._early is not None and self.syncvm is None and self._early.view <= self.cons.view:
+            bitmap, self._early = self._early, None
+            if bitmap.view == self.cons.view:
+                self.on_bitmap(bitmap)
+
+    def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> None:
+        if self.of_this_syncvm(m):
+            self.core.emit(*self.syncvm.on_staging(m))
+
+    def on_stage_end(self, m: wire.StageEnd) -> None:
+        if not self.of_this_syncvm(m):
+            return
+        self.core.emit(*self.syncvm.on_stage_end(m))
+        if self.syncvm.holds_new_state:
+            self.device = self.syncvm.device
+            self.guard.discard()  # the leader speaks for all up to here
+            if self.syncvm.limit_s is not None:
+                self.drain.learn(self.core.now - self.syncvm.started)
+
+    def of_this_syncvm(self, m: wire.Bitmap | wire.Divergent | wire.StageBlocks | wire.StagePages | wire.StageEnd) -> bool:
+        return self.syncvm is not None and (m.view, m.number) == (self.syncvm.view, self.syncvm.number)
+
+    def abandon_syncvm(self) -> None:
+        """Another view began. What is complete here goes on to its end; what is not was not acknowledged either."""
+        self.device = b""  # the leader of the next view begins with a whole one
+        if self.syncvm is not None and not self.syncvm.holds_new_state:
+            self.syncvm.abandon()
+            self.syncvm = None
+
+    def colo_loaded(self) -> None:
+        self._applied(self.syncvm.loaded())
+
+    def disks_hashed(self, hashes: bytes) -> None:
+        self._applied(self.syncvm.disks_hashed(hashes))
+
+    def _applied(self, actions: list) -> None:
+        self.core.emit(*actions)
+        if self.syncvm.phase == sv.DONE:
+            self.syncvm = None
+            self.advance()
+
+    @property
+    def must_finish_load(self) -> bool:
+        return self.syncvm is not None and self.syncvm.must_load

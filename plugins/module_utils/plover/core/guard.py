@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard: holds all output of the VM until what it rests on is safe (docs/ARCHITECTURE.md, invariant 2).
+
+Output is held in the order it came. A *mark* says: all that is held now rests on condition N. Conditions are
+met in order; :meth:`release` hands out what a met condition covers, and refuses anything else.
+Bounded: beyond ``bytes_max`` new output is dropped and counted, as on a full wire; TCP sends it again.
+"""
+from __future__ import annotations
+
+from collections import deque
+
+from ..errors import InvariantViolation
+
+
+class Guard:
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._held: deque[bytes] = deque()
+        self._marks: deque[tuple[int, int]] = deque()  # (mark id, chunks up to here, counted from the start)
+        self._taken = 0  # chunks ever handed out or discarded
+        self._next_mark = 1
+        self.bytes = 0
+        self.dropped_bytes = 0
+        self.unmarked_bytes = 0
+        self.oldest_unmarked_s: float | None = None
+
+    def hold(self, output: bytes, now: float) -> bool:
+        """Keep ``output`` (whole frames as QEMU sent them); False if it was dropped because we are full."""
+        if self.bytes + len(output) > self._bytes_max:
+            self.dropped_bytes += len(output)
+            return False
+        self._held.append(output)
+        self.bytes += len(output)
+        if not self.unmarked_bytes:
+            self.oldest_unmarked_s = now
+        self.unmarked_bytes += len(output)
+        return True
+
+    def mark(self) -> int:
+        """A new condition that covers everything held so far. Returns its id, for :meth:`release`."""
+        self._marks.append((self._next_mark, self._taken + len(self._held)))
+        self.unmarked_bytes, self.oldest_unmarked_s = 0, None
+        self._next_mark += 1
+        return self._marks[-1][0]
+
+    def release(self, mark: int) -> list[bytes]:
+        """Output covered by ``mark`` and the marks before it; the caller vouches that they are met."""
+        if not self._marks or mark > self._marks[-1][0]:
+            raise InvariantViolation(f"release of mark {mark}, which was never set")
+        upto = self._taken
+        while self._marks and self._marks[0][0] <= mark:
+            upto = self._marks.popleft()[1]
+        out = [self._held.popleft() for _frame in range(upto - self._taken)]
+        self._taken = upto
+        self.bytes -= sum(map(len, out))
+        return out
+
+    def unmark(self) -> None:
+        """Forget conditions that will not be met as they were set; the output stays held."""
+        if self._marks:
+            self._marks.clear()
+            self.unmarked_bytes = self.bytes
+            self.oldest_unmarked_s = 0.0 if self.bytes else None
+
+    def discard(self) -> int:
+        """Throw everything away (a secondary's output, or a deposed leader's). Returns the bytes."""
+        gone, self.bytes = self.bytes, 0
+        self._taken += len(self._held)
+        self._held.clear()
+        self._marks.clear()
+        self.unmarked_bytes, self.oldest_unmarked_s = 0, None
+        return gone

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""After a handover, frames for the VM still reach the old leader until the network has learnt: it passes them on. Pure.
+
+A lost frame costs its client a retransmission, 200 ms or more: far more than the switchover. Only input goes this way.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import QemuError, WireError
+from ..ports import effects as act
+from ..protocol import wire
+from ..protocol.frames import FrameBuffer, split, wrap
+
+if TYPE_CHECKING:
+    from .director import Director
+
+
+class LateInput:
+    def __init__(self) -> None:
+        self._until: float | None = None
+
+    def begin(self, until: float) -> None:
+        """We handed over; our TAP stays up until then."""
+        self._until = until
+
+    def cancel(self) -> None:
+        self._until = None
+
+    def active(self, core: Director) -> bool:
+        """True while what comes in has somebody to go to; before that it waits in the TAP."""
+        return self._until is not None and core.consensus.leader in core.consensus.others
+
+    def tick(self, now: float) -> list[act.TapDown]:
+        if self._until is None or now < self._until:
+            return []
+        self._until = None
+        return [act.TapDown()]
+
+    def forward(self, core: Director, payload: bytes) -> list[act.SendData]:
+        """Those frames that are for the VM alone; what is for everybody reaches the new leader by itself."""
+        mac = bytes.fromhex(core.config.guest_mac.replace(":", ""))
+        mine = b"".join(wrap(bytes(frame)) for frame in split(payload) if frame[:6] == mac)
+        return [act.SendData(wire.LateInput(core.consensus.view, mine))] if mine else []
+
+
+def checked(payload: bytes) -> bytes:
+    """Whole frames, or WireError: QEMU's socket must not get out of step."""
+    try:
+        if FrameBuffer().feed(payload) == payload:
+            return payload
+    except QemuError as error:
+        raise WireError(f"late input: {error}") from error
+    raise WireError("late input: the last frame is cut off")

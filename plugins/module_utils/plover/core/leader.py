@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The leader's part: feed input in log order, hold output, run syncvms, fill and drop the secondary. Sans-I/O.
+
+Output leaves in two cases only (invariant 2):
+ * a syncvm that covers it is staged on the secondary and acknowledged in our view, or
+ * the recorded in-sync set is {leader}, and a quorum acknowledged our view after the output was produced.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..consensus.log import AUDIT, INPUT, NUMBER, SYNCVM
+from ..errors import InvariantViolation
+from ..ports import effects as act
+from ..protocol import wire
+from ..syncvm import phases as sv
+from ..syncvm.figures import Figures
+from ..syncvm.pace import Pace
+from ..syncvm.phases import LeaderSyncvm
+from .event_log import SWITCHOVER
+from .fencing import Fencing
+from .guard import Guard
+from .own_disks import OwnDisks
+from .reprotection import ABSENT, FILLING, IN_SYNC, LEAVING, Joining
+
+if TYPE_CHECKING:
+    from ..syncvm.initial_sync import LeaderFill
+    from .director import Director
+
+BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
+CONFIRM_TRIES_MAX = 3
+RETRY_S = 1.0
+REST_S = 0.001  # an idle VM that has input again may answer it before its syncvm
+
+
+class Leader(Joining):
+    def __init__(self, core: Director, vm: str, guard: Guard, applied: int) -> None:
+        self.core, self.config, self.cons = core, core.config, core.consensus
+        self.vm, self.guard, self.applied = vm, guard, applied
+        self.disks = bool(core.config.disks)
+        self.own = OwnDisks(merging=self.disks and vm != BOOTING)
+        self.disk_pressure = False  # what was written since the last syncvm may fill the secondary's overlays
+        self.active = True
+        self.peer = next(m for m in self.config.replicas if m != self.config.member)
+        self.peer_state = ABSENT
+        self.peer_note = "no secondary has asked to join yet"
+        self.syncvm: LeaderSyncvm | None = None
+        self.device = b""  # the last device state that the secondary acknowledged; the next one is told as what differs
+        self.fill: LeaderFill | None = None
+        self.stream = b""
+        self.joins = 0
+        self._fills_failed, self._join_again_at = 0, 0.0
+        self.pages_mended = 0  # at the end of the last initial sync: they differed although nobody had reported a write
+        self._joiner: object = None  # what tells the QEMU that is filled from its successors
+        self.vm_stopped_by_us = False
+        self.handover: Callable[[str | None], None] | None = None
+        self.handover_at = 0.0
+        self.audit_disks = False  # the next audit looks at the disks too
+        self.audits: list[Callable[[Figures | str], None]] = []
+        self.audit_running: list[Callable[[Figures | str], None]] = []
+        self.last_syncvm_at = core.now
+        self.pace = Pace(self.config.latency_ms_target / 1000)
+        self.tap_up = False
+        self.tap_early = False  # it is up while the VM is promoted
+        self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
+        self._sync_mark = self._sync_index = 0
+        self._retry_at: float | None = None  # when to ask QEMU again for what it refused
+        self._kept = False  # deposed beside a secondary in sync: elected again, we go on with it
+        self.fencing: Fencing | None = None  # the leader before us, after a failover
+        self.finishing = None  # a staged syncvm whose load must end before the promotion
+
+    # ---- state that others ask for --------------------------------------------------------------
+    @property
+    def serving(self) -> bool:
+        waits = self.fencing is not None and self.fencing.blocks
+        return self.active and self.vm == RUNNING and self.cons.record_committed and not waits
+
+    @property
+    def speaks(self) -> bool:
+        """May announce where the VM is: the one thing that leaves without being the VM's output."""
+        ready = self.serving if self.tap_up else self.tap_early
+        return ready and not self.handover_at and self.cons.fresh(self.core.now)
+
+    @property
+    def held_for_syncvm(self) -> bool:
+        """True while output may leave only through a syncvm."""
+        return self.peer in self.cons.record.in_sync or (self.fill is not None and self.fill.holds_output)
+
+    @property
+    def _input_paused(self) -> bool:
+        stopped = self.syncvm is not None and self.syncvm.phase != sv.ORDERED and not self.syncvm.vm_runs
+        filling = self.fill is not None and self.fill.stops_input
+        return stopped or filling or self.handover_at > 0 or self.vm != RUNNING or not self.active
+
+    # ---- becoming and ceasing to be leader ---------------------------------------------------------
+    def begin(self) -> None:
+        """Elected with a VM, or about to boot one: record ourselves as the only one in sync."""
+        self.active = True
+        if self.applied < self.cons.log.base_index:
+            self.applied = self.cons.log.last_index  # a restarted daemon: what it missed was never answered
+        if self._kept and self.peer in self.cons.record.in_sync and self.cons.hears(self.peer, self.core.now):
+            # Its state and our dirty pages still fit, so the next syncvm makes us equal. If its copy is gone, it says so.
+            self.peer_state, self.last_syncvm_at = IN_SYNC, self.core.now
+            self.cons.propose_record(frozenset(self.config.replicas))
+        else:
+            self._detach_disks()  # a daemon before this one, or this leader before, may have attached them
+            self.cons.propose_record(frozenset({self.config.member}))
+        self._kept = False
+        if self.vm_stopped_by_us:
+            self._cont()
+        self._serve()
+
+    def bring_tap_up_early(self) -> None:
+        """While the VM loads and is promoted, the TAP's script and the network get ready."""
+        if not (self.fencing and self.fencing.blocks):
+            self.tap_early = True
+            self.core.emit(act.TapEarly())
+
+    def vm_running(self) -> None:
+        self.vm = RUNNING
+        self.core.note_holder(True)
+        self._serve()
+
+    def record_committed(self) -> None:
+        in_sync = self.cons.record.in_sync
+        if self.peer in in_sync and self.fill is not None:
+            self.fill, self.peer_state, self._fills_failed = None, IN_SYNC, 0
+            self.last_syncvm_at = self.core.now
+            self.core.report(f"protected: {self.peer} holds the VM's state; in-sync set {sorted(in_sync)}")
+            if self.own.lost:
+                return self.core.give_up_qemu(f"this host's image lacks a write ({self.own.lost}); {self.peer} has it all")
+        elif self.peer_state == LEAVING:
+            self.peer_state = ABSENT
+        self._serve()
+
+    def _serve(self) -> None:
+        if self.serving and not self.tap_up:
+            self.tap_up = True
+            self.core.emit(act.TapUp(announce=True))
+            self.core.report(f"serving in view {self.cons.view}")
+        self.advance()
+        self.release_confirmed()
+
+    def fenced(self, error: str | None) -> None:
+        self.core.report(self.fencing.answered(self.core.now, error))
+        if self.active:
+            self._serve()
+
+    def suspend(self) -> None:
+        """Another view began. Keep VM and held output until the record says who holds the state."""
+        self.active = False
+        # With a disk, our VM must not run on while a secondary loads what it was sent: nobody would tell us when it has.
+        sent = self.disks and self.syncvm and self.syncvm.phase in (sv.WAIT_STAGED, sv.WAIT_AUDIT, sv.LOAD, sv.DONE)
+        self._kept = (self._kept or (self.peer_state == IN_SYNC and self.vm == RUNNING)) and not sent
+        self._abort_work("deposed")
+        self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
+        self.guard.unmark()
+        self._confirm = None
+        self.peer_state = ABSENT
+        if self.tap_up and self.handover:
+            self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
+        elif self.tap_up or self.tap_early:
+            self.core.emit(act.TapDown())
+        self.tap_up = self.tap_early = False
+        if self.vm == RUNNING and not self.vm_stopped_by_us:
+            self.vm_stopped_by_us = True
+            self.core.emit(act.StopVm(("suspend", self.cons.view)))
+        if self.handover:
+            self._handover_done(None)
+
+    # ---- time ---------------------------------------------------------------------------------------
+    def tick(self) -> None:
+        if self.active:
+            self._enforce_limits()
+        if not self.active:
+            return  # our QEMU was given up
+        now = self.core.now
+        if not self.held_for_syncvm and self.serving:
+            self.cons.truncate_to(self.applied)
+        if self.fencing:
+            self.core.emit(*self.fencing.tick(now))
+        if self.own.merge_again(now):
+            self.core.emit(act.MergeDisks())
+        if self.own.calm(now):
+            self.core.report("the VM goes on: no more errors of its disk")
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self._ask_qemu_again()
+        self.advance()
+        self.release_confirmed()
+        self.maybe_syncvm()
+
+    def _enforce_limits(self) -> None:
+        """Give up who keeps clients waiting for longer than the settings allow."""
+        now, ms = self.core.now, self.config
+        silent = now - self.cons.answered_at[self.peer] > ms.peer_timeout_ms / 1000
+        if silent and self.peer_state in (FILLING, IN_SYNC):
+            self.drop_peer(f"{self.peer} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
+        if self.syncvm and self.syncvm.phase != sv.ORDERED:
+            self._limit_syncvm(self.syncvm, now - self.syncvm.started)
+        if self.fill and now - self.fill.progress_at > ms.join_timeout_ms / 1000:
+            self.drop_peer(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
+        if self.fill and self.fill.holds_output and now - self.fill.waits_since > ms.syncvm_timeout_ms / 1000:
+            self.drop_peer(f"the last step of the fill took longer than {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
+        if self.handover_at and now > self.handover_at + ms.failover_budget_ms / 1000:
+            # It may still do so, asked as it was, unless the record no longer names it.
+            self.drop_peer(f"{self.peer} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still "
+                           "leading here")
+
+    def _limit_syncvm(self, sync: LeaderSyncvm, running_s: float) -> None:
+        ms, budget_s = self.config, self.config.failover_budget_ms / 1000
+        over = f"syncvm {sync.number} for {ms.failover_budget_ms} ms (failover_budget_ms)"
+        if sync.waits_for_own_qemu and running_s > budget_s:
+            if self.disks and not sync.peer_stopped:
+                # Our VM's stop waits for its writes, which wait for a secondary whose QEMU has not stopped either.
+                return self.drop_peer(f"{self.peer} takes no disk writes: neither QEMU has stopped for {over}")
+            # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
+            return self.core.give_up_qemu(f"QEMU has not answered in phase {sync.phase} of {over}")
+        if sync.audit == sv.DISKS and sync.phase in (sv.LOAD, sv.DONE):
+            if running_s > ms.join_timeout_ms / 1000:
+                self.drop_peer(f"the audit of the disks took longer than {ms.join_timeout_ms} ms (join_timeout_ms)")
+        elif sync.waits_for_peer_qemu(self.core.now) > budget_s:
+            self.drop_peer(f"{self.peer}'s QEMU has not answered in phase {sync.phase} of {over}")
+        elif running_s > ms.syncvm_timeout_ms / 1000:
+            self.drop_peer(f"syncvm {sync.number} hung in phase {sync.phase} "
+                           f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
+
+    def _ask_qemu_again(self) -> None:
+        if self.vm == PROMOTING:
+            self.core.emit(act.Promote(("promote", self.cons.view)))
+        elif not (self._input_paused or self.vm_stopped_by_us):  # else what has it stopped by now lets it run on itself
+            self.core.emit(act.ContVm())
+
+    def qemu_refused(self, error: str) -> None:
+        """Our QEMU does not do as asked. Beside a secondary it is given up; the only copy of the VM never is."""
+        # A load that failed leaves pages and devices of two moments: that is no copy.
+        if self.peer_state == IN_SYNC or self.vm == BOOTING or not self.active or self.finishing is not None:
+            self.core.give_up_qemu(f"QEMU failed: {error}")
+        else:
+            self.core.report(f"QEMU failed, and no other host holds the VM: trying again: {error}")
+            self._retry_at = self.core.now + RETRY_S
+
+    # ---- input --------------------------------------------------------------------------------------
+    @property
+    def accepts_input(self) -> bool:
+        return self.serving and self.cons.log.bytes < self.config.log_bytes_max and not self.cons.deaf(self.core.now)
+
+    def input(self, payload: bytes) -> None:
+        if self.accepts_input:
+            self.cons.propose(INPUT, payload)
+            self.advance()  # committed already if we lead alone, by force
+
+    def late_input(self, payload: bytes) -> None:
+        """From who led before us. It may come before we serve; it is fed when we do."""
+        if self.active and self.cons.log.bytes < self.config.log_bytes_max:
+            self.cons.propose(INPUT, payload)
+            self.advance()
+
+    def advance(self) -> None:
+        """Feed committed entries in order, up to a syncvm."""
+        while self.applied < self.cons.commit_index and not self._input_paused:
+            entry = self.cons.log[self.applied + 1]
+            self.applied += 1
+            if entry.kind == INPUT:
+                self.core.emit(act.Inject(entry.payload))
+            elif self.syncvm and entry.view == self.cons.view and NUMBER.unpack(entry.payload)[0] == self.syncvm.number:
+                self.core.emit(*self.syncvm.start(self.core.now))
+            # A syncvm entry of a leader before us, or one that was given up, is passed over.
+
+    # ---- output -------------------------------------------------------------------------------------
+    def output(self, frames: bytes) -> None:
+        self.guard.hold(frames, self.core.now)
+        self.release_confirmed()
+
+    def release_confirmed(self) -> None:
+        """Without a secondary: ask a quorum whether the view is still ours, then let output go."""
+        if self._confirm and self.serving and self.cons.confirmed_seq >= self._confirm[1]:
+            mark, _seq, tries = self._confirm
+            self._release(mark, tries)
+        if self.guard.unmarked_bytes and not self._confirm and self.serving and not self.held_for_syncvm:
+            self._ask_quorum(self.guard.mark(), CONFIRM_TRIES_MAX)
+
+    def _ask_quorum(self, mark: int, tries: int) -> None:
+        self._confirm = (mark, self.cons.confirm(self.core.now), tries)
+
+    def _release(self, mark: int, tries: int) -> None:
+        """Let out what ``mark`` covers, which is safe by now; but if we were hung, see first whether we still lead.
+
+        An answer can lie in a socket while another leads: what it covers is not lost then, but two would speak for one
+        MAC address. Each try is a round trip; the last one counts however long it took.
+        """
+        if tries and not self.cons.fresh(self.core.now):
+            return self._ask_quorum(mark, tries - 1)
+        self._confirm = None
+        self.core.emit(act.Emit(self.guard.release(mark)))
+
+    # ---- syncvm -------------------------------------------------------------------------------------
+    def maybe_syncvm(self, idle: bool = False) -> None:
+        """Begin a syncvm if one is due. ``idle``: our VM is, at this moment."""
+        if self.peer_state != IN_SYNC or self.syncvm or not self.serving or self.handover_at:
+            return
+        now, since = self.core.now, self.guard.oldest_unmarked_s
+        held = self.pace.due(None if since is None else now - since, idle) and not self.config.checkpoints
+        overdue = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
+        overdue = overdue or self.disk_pressure
+        if held or overdue or self.audits or self.handover or 2 * self.cons.log.bytes > self.config.log_bytes_max:
+            audit = (sv.DISKS if self.audit_disks else sv.MEMORY) if self.audits else 0
+            self.audit_running, self.audits, self.audit_disks = self.audits, [], False
+            number = self.core.next_syncvm_number()
+            whole, base = self.config.checkpoints, b"" if self.config.checkpoints else self.device
+            self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory, base, whole)
+            self.syncvm.due_at = self.syncvm.started = now
+            self.syncvm.drain_s = REST_S if idle else 0.0
+            self.cons.propose(AUDIT if audit else SYNCVM, NUMBER.pack(number))
+
+    def syncvm_stopped(self) -> None:
+        self.vm_stopped_by_us = True
+        self._sync_mark, self._sync_index = self.guard.mark(), self.applied
+        self.core.emit(*self.syncvm.vm_stopped())
+
+    def syncvm_captured(self) -> None:
+        """All that the secondary needs is copied and on its way: our VM runs on, while its output stays held.
+
+        Not with disks: the secondary keeps its own state apart from our writes only once it has loaded.
+        """
+        if self.syncvm and self.syncvm.captured and not (self.disks or self.handover or self.syncvm.vm_runs):
+            self._resume_after_syncvm()
+
+    def staged(self) -> None:
+        """The secondary holds it all: output commit."""
+        self.syncvm.on_staged()
+        if not self.serving or self.peer not in self.cons.record.in_sync:
+            raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
+        self.device = self.syncvm.device
+        if not self.syncvm.audit:
+            self.pace.learn(self.core.now - self.syncvm.due_at)
+        self._release(self._sync_mark, CONFIRM_TRIES_MAX)
+        self.cons.truncate_to(self._sync_index)
+        if self.syncvm.phase == sv.LOAD:
+            self._loading()
+            self._hand_over()  # the election runs while the secondary loads
+
+    def _loading(self) -> None:
+        """The secondary loads. Our VM runs meanwhile; but not with disks."""
+        self.syncvm.loading_since = self.core.now
+        if self.syncvm.audit == sv.DISKS:
+            self.core.emit(act.HashDisks(self.syncvm.tag))
+        if not self.disks and not self.syncvm.vm_runs:
+            self._resume_after_syncvm()
+
+    def _resume_after_syncvm(self) -> None:
+        self.syncvm.resumed_at = self.last_syncvm_at = self.core.now
+        if not self.handover:
+            self.syncvm.vm_runs = True
+            self._cont()
+            self.advance()
+
+    def hashes_came(self, m: wire.Hashes) -> None:
+        """Of the secondary's pages; of an audit's, after all was applied there."""
+        self.core.emit(*self.syncvm.on_hashes(m))
+        if m.after:
+            self._loading()
+        self.syncvm_captured()
+
+    def applied_by_peer(self) -> None:
+        self.syncvm.on_applied()
+        if self.syncvm.disks_compared:
+            self._syncvm_done()
+
+    def disks_hashed(self, hashes: bytes) -> None:
+        self.syncvm.disks_hashed(hashes)
+        if self.syncvm.phase == sv.DONE and self.syncvm.disks_compared:
+            self._syncvm_done()
+
+    def _syncvm_done(self) -> None:
+        if self.disks:
+            self.disk_pressure = False
+            self._resume_after_syncvm()
+        figures, self.syncvm = self.syncvm.figures(), None
+        self.core.record_figures(figures)
+        for answer in self.audit_running:
+            answer(figures)
+        self.audit_running = []
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """The secondary holds everything: let it lead. What is still to be let out comes first; another syncvm follows."""
+        if self.handover and not self.handover_at and not self._confirm:
+            self.handover_at = self.core.now
+            self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
+            self.core.send(self.peer, wire.TransferLeadership(self.cons.view))
+
+    def _abort_work(self, why: str) -> None:
+        if self.fill:
+            self._detach_disks()
+        if self.syncvm:
+            self.syncvm.abandon()
+        self.syncvm = self.fill = None
+        # The secondary may have taken what was given up all the same: nobody here knows which state it holds.
+        self.stream = self.device = b""
+        for answer in self.audits + self.audit_running:
+            answer(why)
+        self.audits, self.audit_running = [], []
+        if self.handover and self.active:
+            self._handover_done(why)
+
+    def _handover_done(self, error: str | None) -> None:
+        answer, self.handover, self.handover_at = self.handover, None, 0.0
+        if answer:
+            answer(error)
+
+    def _detach_disks(self) -> None:
+        if self.disks:
+            self.core.emit(act.DetachDisks())
+
+    def _cont(self) -> None:
+        if self.own.lost:
+            return
+        self.vm_stopped_by_us = False
+        self.core.emit(act.ContVm())

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a replica says about itself: a dictionary, with one sentence a person understands."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..syncvm.figures import Figures
+from .disk_marks import why_torn
+from .leader import BOOTING, FILLING, IN_SYNC, PROMOTING, RUNNING, Leader
+
+if TYPE_CHECKING:
+    from ..consensus.consensus import Consensus
+    from .director import Director
+    from .event_log import Chronicle
+
+PROTECTED, DEGRADED, DOWN = "protected", "degraded", "down"
+FORCED = "forced"  # a mode of its own in the history; as a service it is degraded
+EXIT = {PROTECTED: 0, DEGRADED: 1, DOWN: 2}
+
+
+def consensus_status(cons: Consensus) -> dict[str, Any]:
+    return {"member": cons.me, "view": cons.view, "leader": cons.leader, "in_sync": sorted(cons.record.in_sync),
+            "log_index": cons.commit_index, "forced": cons.alone}
+
+
+def service_of(cons: Consensus, hears_leader: bool) -> str:
+    """The group's state as far as a member that does not lead can tell."""
+    if not cons.leader or not hears_leader:
+        return DOWN
+    return PROTECTED if len(cons.record.in_sync) > 1 else DEGRADED
+
+
+def service(core: Director) -> str:
+    """The group's state as this replica sees it; asked for at every tick."""
+    leader, cons = core.leading, core.consensus
+    if leader is None:
+        return service_of(cons, _heard(core))
+    # tap_up, not serving: while a new in-sync record is on its way to the others, clients only wait a moment.
+    if leader.vm != RUNNING or not leader.tap_up or not cons.hears_quorum(core.now, core.config.peer_timeout_ms / 1000):
+        return DOWN
+    if leader.own.waits or leader.own.lost:
+        return DOWN
+    return PROTECTED if leader.peer_state == IN_SYNC else DEGRADED
+
+
+def mode_of(core: Director) -> str:
+    """The service, for the history: a forced leader's is told apart."""
+    return FORCED if core.consensus.alone else service(core)
+
+
+def reason(core: Director) -> str:
+    """Why the service is what it is."""
+    if core.leading and service(core) == DEGRADED and not core.consensus.alone:
+        return core.leading.own.sentence or core.leading.peer_note
+    if core.leading:
+        return _leader(core)[1]
+    return as_heard(core.consensus, service(core), _follower(core)[1])
+
+
+def as_heard(cons: Consensus, service: str, sentence: str) -> str:
+    """The reason as far as a member knows that does not lead."""
+    return f"only {', '.join(cons.record.in_sync)} holds the VM's state" if service == DEGRADED else sentence
+
+
+def mode(chronicle: Chronicle, now: float) -> dict[str, Any]:
+    """Since when (in seconds) the service is what it is; and why, unless it is well."""
+    return {"since": round(now - chronicle.mode_since, 3),
+            "reason": "" if chronicle.mode == PROTECTED else chronicle.reason}
+
+
+def describe(core: Director) -> dict[str, Any]:
+    out = consensus_status(core.consensus)
+    role, sentence = _leader(core) if core.leading else _follower(core)
+    state = service(core)
+    out.update(name=core.config.name, role=role, service=state, sentence=sentence,
+               **mode(core.chronicle, core.now), syncvms=core.totals["syncvms"],
+               totals=dict(core.totals), last_syncvm=core.figures and status_of_syncvm(core.figures),
+               dirty_tracking=core.config.syncvm_dirty_tracking, fill_pages_mismatching=core.fill_pages_mismatching,
+               budget=core.config.budget._asdict(), fencing={"views": "always", "agent": _agent(core)},
+               versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
+    if core.marks:
+        out["disks"] = [{"path": disk.path, "state": mark.state, "view": mark.view, "torn": mark.torn, "mark": str(mark)}
+                        for disk, mark in zip(core.config.disk_list, core.marks)]
+    if core.leading and core.config.disks:
+        out["disk_state"] = core.leading.own.describe()
+    if state != PROTECTED:
+        out["reason"] = reason(core)  # of this moment: it may have changed since the mode did
+    return out
+
+
+def _agent(core: Director) -> str:
+    fencing = core.role.fencing if isinstance(core.role, Leader) else None
+    return fencing.describe() if fencing else core.config.fence_policy
+
+
+def status_of_syncvm(f: Figures) -> dict[str, Any]:
+    return {"number": f.number, "pause_ms": f.pause_ms, "dirty_pages": f.dirty_pages, "divergent_pages": f.divergent_pages,
+            "same_page_percent": round(f.same_page_percent, 1), "bytes": f.bytes, "sent_bytes": dict(f.sent)}
+
+
+def _leader(core: Director) -> tuple[str, str]:
+    leader, peer = core.leading, core.leading.peer
+    if leader.vm in (BOOTING, PROMOTING):
+        return "leader", f"leading; the VM is {leader.vm}"
+    if leader.fencing and leader.fencing.blocks:
+        return "leader", f"elected, but not serving: {leader.fencing.describe()}"
+    if core.consensus.alone:
+        return "leader", (f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
+                          "back, with its own state or none")
+    if leader.own.waits or leader.own.lost:
+        error = leader.own.waits or leader.own.lost
+        return "leader", f"leading, but the VM stands still: its disk has an error on this host: {error}"
+    if service(core) == DOWN:
+        forgetful = core.consensus.forgot(core.now)
+        if len(forgetful) == len(core.consensus.others):
+            return "leader", (f"leading, but {' and '.join(forgetful)} have forgotten what they promised, so output is held; "
+                              "'ploverctl failover --force' here lets them follow")
+        return "leader", "leading, but no other member answers: output is held until one does"
+    if leader.peer_state == IN_SYNC:
+        mended = f"; its initial sync found and mended {leader.pages_mended} pages that differed"
+        return "leader", f"leading; {peer} is in sync and can take over at any moment{mended if leader.pages_mended else ''}"
+    if leader.peer_state == FILLING and leader.fill:
+        return "leader", f"leading without protection; filling {peer}: {leader.fill.progress}"
+    return "leader", f"leading without protection: {leader.own.sentence or leader.peer_note}"
+
+
+def _heard(core: Director) -> bool:
+    """Is there a leader that speaks to us?"""
+    cons = core.consensus
+    return cons.leader in cons.last_heard and cons.hears(cons.leader, core.now, core.config.peer_timeout_ms / 1000)
+
+
+def _follower(core: Director) -> tuple[str, str]:
+    cons, role, heard = core.consensus, core.role, _heard(core)
+    if cons.amnesia:
+        return "idle", cons.forgotten(core.now)
+    if isinstance(role, Leader):
+        return "candidate", "deposed, keeping the VM stopped until a new leader's record is here"
+    if role.filled and heard:
+        return "secondary", f"following {cons.leader}, log index {role.applied}; ready to take over"
+    if role.filled:
+        return "candidate", ("the leader is silent; standing for election (are the others gone for good? see "
+                             "'ploverctl failover')")
+    if role.fill:
+        return "joining", f"being filled by {cons.leader}"
+    if not heard and core.now - core.began < core.config.peer_timeout_ms / 1000:
+        return "idle", "just started; listening for a leader"
+    torn = why_torn(core.marks)
+    if not heard and core.cold:
+        return "idle", ("asked to boot the VM afresh, and not elected yet: another member must be up and agree. If one is "
+                        "up, another host was in sync last: boot it there; if you cannot, see 'ploverctl failover --force'")
+    if not heard and torn and (core.config.member in cons.record.in_sync or not cons.record.version):
+        return "idle", (f"no leader is alive, and the VM must not be booted from here: {torn}. If no host holds its state, "
+                        "boot it from another disk, or restore this one; 'ploverctl cold-start --force' says the price")
+    if not heard and cons.record.version and core.config.member in cons.record.in_sync:
+        return "idle", ("the VM's state is lost here and no leader is alive; if no other host holds it, "
+                        "'ploverctl cold-start --yes' boots the VM afresh")
+    if not heard:
+        return "idle", "no leader is heard"
+    return "idle", (f"refused by {cons.leader}: {role.refused}" if role.refused else
+                    f"asking {cons.leader} to be filled ({role.why})")

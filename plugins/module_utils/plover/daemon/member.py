@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A daemon that takes part in the consensus: how what its consensus says travels, by messages or by RDMA."""
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ..config.settings import CONFIG_DIR, Config
+from ..consensus.consensus import Consensus
+from ..consensus.durable import Durable
+from ..errors import ConfigError
+from ..host.settings_file import load
+from ..host.store import Store
+from ..links.peers import PeerLinks
+from ..protocol import wire
+from .life import Daemon
+
+if TYPE_CHECKING:
+    from ..rdma.rings import Rings
+
+log = logging.getLogger("plover")
+
+
+class MemberDaemon(Daemon):
+    links: PeerLinks
+    rings: Rings | None = None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.store = Store(config.state_path, member=config.member)
+
+    def remembered(self) -> Durable | None:
+        """What this member must not forget; None, with a word in the log, if it has."""
+        state = self.store.begin()
+        if state is None:
+            log.warning("%s: there is no state.json, so this member has forgotten what it promised; it takes no part until "
+                        "both others have told it what it missed", self.config.state_path)
+        return state
+
+    def receive(self, member: str, message: wire.Message) -> None:
+        """``message`` is for the consensus; what follows is done by :meth:`run`."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """The consensus may have come further without a message."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def go_one_sided(self, consensus: Consensus) -> None:
+        """If the settings say so. Raises NetworkError or RdmaError if this host cannot."""
+        if self.config.transport == "rdma":
+            from ..rdma.rings import Rings  # hosts without RDMA lack what it imports
+            self.rings = Rings(self.config, self.links, consensus, self)
+
+    def say(self, to: str, message: wire.Message) -> None:
+        if self.rings:
+            self.rings.send(to, message)
+        else:
+            self.links.send(to, wire.CONTROL, message)
+
+    def hear(self, member: str, message: wire.Message) -> None:
+        """By message, on the control channel. The caller runs what follows."""
+        if self.rings:
+            self.rings.receive(member, message)
+            self.run()
+            self.rings.flush()
+        else:
+            self.receive(member, message)
+
+    def linked(self, member: str) -> None:
+        """A new control connection; the caller tells the consensus."""
+        if self.rings:
+            self.rings.one_sided.connected(member)
+
+    def look(self) -> None:
+        """Before silence is judged: what was written into our memory?"""
+        if self.rings:
+            self.rings.look()
+
+    def tick_rings(self) -> None:
+        if self.rings:
+            self.rings.tick()
+            self.rings.flush()
+
+    def transport(self) -> dict[str, object]:
+        """For the status."""
+        linked = sorted(member for member, channel in self.links.links if channel == wire.CONTROL)
+        return {"transport": self.config.transport, "rdma": self.rings.describe() if self.rings else None,
+                "linked": linked, "authenticated": self.links.authenticated()}
+
+    def settings(self) -> dict[str, object]:
+        """What of the settings file this daemon would only use after a restart."""
+        try:
+            written = load(CONFIG_DIR / f"{self.config.name}.json").values
+        except ConfigError as error:
+            return {"pending": [], "problem": str(error)}
+        return {"pending": sorted(key for key in written if written[key] != self.config.values.get(key)), "problem": ""}
+
+    def stop_rings(self) -> None:
+        if self.rings:
+            self.rings.stop()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The TAP of one VM, owned by the replica daemon: when the daemon is gone, so is the way in and out."""
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import NetworkError
+from ..protocol.frames import split, wrap
+
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+SCRIPT_TIMEOUT_S = 5.0
+BATCH_FRAMES_MAX = 64
+
+
+class Tap:
+    def __init__(self, name: str, bridge: str, ifup: str, ifdown: str,
+                 now: Callable[[], float]) -> None:
+        """Create the TAP, down. ``now``: the clock of :meth:`write`. Raises NetworkError if that or the bridge is not possible."""
+        self.name, self._bridge, self._ifup, self._ifdown, self._now = name, bridge, ifup, ifdown, now
+        self.dropped = 0
+        if not Path(f"/sys/class/net/{bridge}/bridge").exists():
+            raise NetworkError(f"network_bridge: {bridge} is no bridge of this host; create it (role 'bridge') or "
+                               "name another one")
+        for key, script in (("network_ifup", ifup), ("network_ifdown", ifdown)):
+            if not os.access(script, os.X_OK):
+                raise NetworkError(f"{key}: {script} is missing or not executable; role 'qemu' installs it")
+        try:
+            self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise NetworkError(f"/dev/net/tun: {error.strerror}; load the module 'tun'") from error
+        try:
+            fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+        except OSError as error:
+            os.close(self.fd)
+            raise NetworkError(f"network_tap: cannot create {name}: {error.strerror}; is the name in use?") from error
+
+    async def up(self) -> None:
+        await self._script(self._ifup, "network_ifup")
+
+    async def down(self) -> None:
+        await self._script(self._ifdown, "network_ifdown")
+
+    async def _script(self, script: str, key: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            script, self.name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PLOVER_BRIDGE": self._bridge})  # a host may have several
+        try:
+            out, _err = await asyncio.wait_for(process.communicate(), SCRIPT_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            process.kill()
+            raise NetworkError(f"{key}: {script} {self.name} took longer than {SCRIPT_TIMEOUT_S} s") from None
+        if process.returncode:
+            raise NetworkError(f"{key}: {script} {self.name} failed: {out.decode(errors='replace').strip()[:500]}")
+
+    def read_batch(self) -> bytes:
+        """Frames waiting in the TAP, wrapped for QEMU; empty if none."""
+        out: list[bytes] = []
+        for _frame in range(BATCH_FRAMES_MAX):
+            try:
+                out.append(wrap(os.read(self.fd, 65_536)))
+            except (BlockingIOError, OSError):
+                break
+        return b"".join(out)
+
+    def write(self, run: bytes, until: float) -> None:
+        """Send a run of wrapped frames; what the TAP cannot take is dropped, as on any wire.
+
+        So is what is still here after ``until``: a daemon that was stopped between its decision and this
+        line must not speak when it goes on, as another may lead by then. TCP sends it again if need be.
+        """
+        for frame in split(run):
+            if self._now() > until:
+                self.dropped += 1
+                continue
+            try:
+                os.write(self.fd, frame)
+            except OSError:
+                self.dropped += 1
+
+    def close(self) -> None:
+        os.close(self.fd)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The block layer of one running QEMU, over QMP: export, copy to a new secondary, replicate, let go.
+
+Names of nodes: see disks/images.py. The bitmap of a copy (disks/block_copy.py) notes every write of the guest from then on: a secondary
+that comes back with that copy differs in those blocks at most, however it ended, and gets only them.
+"""
+from __future__ import annotations
+
+from ..config.disks import Disk
+from ..config.settings import Config
+from ..errors import LostWritesError, QemuError
+from .block_copy import BlockCopy, Progress
+from .block_graph import BlockGraph
+from .block_merge import BlockMerge
+from .copy_gate import knock
+from .monitor import Monitor
+
+CLUSTER_BYTES = 65_536  # of an overlay: a small write takes as much of it, as what surrounds it is copied
+
+
+class BlockLayer:
+    def __init__(self, config: Config, qmp: Monitor) -> None:
+        self._config, self._qmp = config, qmp
+        self._disks = config.disk_list
+        self._graph = BlockGraph(config, qmp)
+        self._copy = BlockCopy(config, qmp, self._graph)
+        self.merge = BlockMerge(config, qmp, self._graph)
+        # While the secondary's image is beside ours, QEMU tells the guest that a write is done which only one of them took.
+        self.hides_errors = False
+
+    async def sizes(self) -> list[int]:
+        """Bytes of each disk, as the guest sees them."""
+        return await self._graph.sizes()
+
+    async def overlay_bytes(self) -> int:
+        """What the guest's writes since QEMU's start take of an overlay at most, if each goes to a place of its own."""
+        stats = [device["stats"] for device in await self._qmp.execute("query-blockstats")]
+        return sum(each["wr_bytes"] + CLUSTER_BYTES * each["wr_operations"] for each in stats)
+
+    # ---- the secondary ----------------------------------------------------------------------------------------------
+    async def export(self) -> None:
+        """Take the leader's writes to the images."""
+        address = self._config.members[self._config.member]["address"]
+        await self._qmp.execute("nbd-server-start", **{"max-connections": 0},
+                                addr={"type": "inet", "data": _endpoint(address, self._config.disk_port)})
+        for disk in self._disks:
+            await self._qmp.execute("block-export-add", type="nbd", id=disk.node("export"), name=disk.node("disk"),
+                                    writable=True, **{"node-name": disk.node("disk")})
+
+    async def end_export(self) -> None:
+        """Nobody writes to the images from outside any more; then the VM's own writes may go to them. Does nothing if so."""
+        try:
+            await self._qmp.execute("nbd-server-stop")
+        except QemuError:
+            if await self._qmp.execute("query-block-exports"):
+                raise  # else it was stopped before: there is no server without an export (see export)
+
+    async def flush(self, disk: Disk) -> None:
+        """What QEMU itself still keeps of an image goes to its file. (An error of the file is seen when that is synced.)"""
+        answer = await self._qmp.execute("human-monitor-command", **{"command-line": f'qemu-io {disk.node("disk")} "flush"'})
+        if answer.strip():
+            raise LostWritesError(f"disk {disk.number} cannot be flushed: {answer.strip()[:200]}")
+
+    # ---- the leader ---------------------------------------------------------------------------------------------
+    async def copy(self, address: str, held: tuple[str, ...], name: str, progress: Progress) -> None:
+        """Make the images at ``address`` nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes.
+
+        ``held``: names of the copies that they are by now; ``name``: of the one that they become.
+        """
+        merge = await self.merge.look()
+        if not merge.over:
+            raise QemuError("this host's disks are not merged yet after the failover: " + (merge.error or "that goes on"))
+        await self.detach()
+        await knock(address, self._config.disk_port, name)
+        for disk in self._disks:
+            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
+                                    server={"type": "inet", **_endpoint(address, self._config.disk_port)},
+                                    **{"node-name": disk.node("nbd")})
+        await self._copy.begin(held, name)
+        await self._copy.run(progress)
+
+    async def keep_up(self) -> None:
+        """After :meth:`copy`, until :meth:`attach`: go on sending what the guest writes."""
+        await self._copy.keep_up()
+
+    async def attach(self) -> None:
+        """The VM stands still: send what is left, then let each write go to both images from here on."""
+        await self._copy.finish()
+        self.hides_errors = True
+        for disk in self._disks:
+            await self._qmp.execute("blockdev-add", driver="replication", mode="primary", file=disk.node("nbd"),
+                                    **{"node-name": disk.node("peer")})
+            await self._qmp.execute("x-blockdev-change", parent=disk.node("top"), node=disk.node("peer"))
+        await self._qmp.execute("xen-set-replication", enable=True, primary=True)
+
+    async def peer_error(self) -> str:
+        """What went wrong with a write at the secondary since :meth:`attach`; empty if nothing did.
+
+        QEMU takes such a write for done (block/replication.c, replication_return_value), and no event tells of it.
+        """
+        if not self._disks:
+            return ""
+        state = await self._qmp.execute("query-xen-replication-status")
+        return str(state.get("desc", "unknown error")) if state["error"] else ""
+
+    async def cut(self) -> None:
+        """Out of band, so that it works on a QEMU whose main loop waits for a secondary that does not answer."""
+        if not self._disks:
+            return
+        for instance in await self._qmp.execute("query-yank", oob=True):
+            if instance.get("type") == "block-node":
+                await self._qmp.execute("yank", oob=True, instances=[instance])
+
+    async def detach(self) -> None:
+        """Write to our own images alone again. Does nothing if it is so already."""
+        await self.cut()
+        await self._copy.abandon()
+        nodes, edges = await self._graph.names(), await self._graph.edges()
+        if any((disk.node("top"), disk.node("peer")) in edges for disk in self._disks):
+            await self._qmp.execute("xen-set-replication", enable=False, primary=True)
+        for disk in self._disks:
+            child = edges.get((disk.node("top"), disk.node("peer")))
+            if child:
+                await self._qmp.execute("x-blockdev-change", parent=disk.node("top"), child=child)
+            for kind in ("peer", "nbd"):
+                if disk.node(kind) in nodes:
+                    await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
+        self.hides_errors = False
+
+
+def _endpoint(host: str, port: int) -> dict[str, str]:
+    return {"host": host, "port": str(port)}

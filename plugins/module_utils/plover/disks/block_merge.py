@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""After a failover: the overlays of a promoted VM are merged into its images, over QMP. Names of nodes: see disks/images.py.
+
+QEMU begins that by itself (block/replication.c, replication_stop), with a job that no query shows. The first error ends it,
+and no event tells of that: what the guest flushes from then on stays in the overlays, that is in memory, for good.
+So :meth:`look` finds out from the graph how far it is, and :meth:`again` begins a job of ours, ``mergeN``, which waits at
+an error and is resumed.
+
+A commit takes no node that others use. So the VM stands still for some milliseconds, in which the quorum of the device has
+``spareN`` in place of ``imageN``. The spare answers each read and write with an error: should the VM ever run on it, nothing
+is lost in silence. Each step looks first whether it is done already, so what was broken off goes on from there.
+(To reopen ``imageN`` over another node would be simpler. QEMU 7.2 aborts in that: it loses count of drained parents here.)
+"""
+from __future__ import annotations
+
+import errno
+from typing import Any, NamedTuple
+
+from ..config.disks import Disk
+from ..config.settings import Config
+from ..errors import QemuError
+from .block_graph import BlockGraph
+from .images import overlay_path
+from .monitor import Monitor
+
+OVERLAYS = ("active", "hidden")
+MERGED, MERGING, FAILED = "merged", "merging", "failed"
+
+
+class Merge(NamedTuple):
+    over: bool
+    error: str = ""  # why it does not go on, until :meth:`BlockMerge.again`
+
+
+class BlockMerge:
+    """One for each QEMU."""
+
+    def __init__(self, config: Config, qmp: Monitor, graph: BlockGraph) -> None:
+        self._config, self._qmp, self._graph = config, qmp, graph
+        self._disks = config.disk_list
+
+    async def look(self) -> Merge:
+        """How far it is. What has ended well is put in order."""
+        jobs, view = await self._jobs(), await self._graph.view()
+        errors = []
+        for disk in self._disks:
+            state, error = _state(disk, view, jobs.get(disk.node("merge")))
+            if state == FAILED:
+                errors.append(f"disk {disk.number}: {error}")
+            elif state == MERGING:
+                await self._help(disk, jobs.get(disk.node("merge")))
+        over = all(_state(disk, view, jobs.get(disk.node("merge")))[0] == MERGED for disk in self._disks)
+        if over:
+            await self.clean()
+        return Merge(over, "; ".join(errors))
+
+    async def again(self) -> None:
+        """Let each merge that failed go on. Raises QemuError; then it may be asked again."""
+        jobs, view = await self._jobs(), await self._graph.view()
+        begin = []
+        for disk in self._disks:
+            job = jobs.get(disk.node("merge"))
+            if _state(disk, view, job)[0] == FAILED:
+                if _waits(job):
+                    await self._qmp.execute("job-resume", id=disk.node("merge"))
+                else:
+                    begin.append(disk)
+        if begin:
+            await self._begin(begin)
+
+    async def mend(self) -> None:
+        """A daemon before this one may have ended in the midst of :meth:`again`. No VM may run before that is mended."""
+        nodes = await self._graph.names()
+        for disk in self._disks:
+            if disk.node("spare") in nodes:
+                await self._swap(disk)
+
+    async def clean(self) -> None:
+        """Overlays that are merged go."""
+        nodes = await self._graph.names()
+        for disk in self._disks:
+            for kind in OVERLAYS:
+                if disk.node(kind) in nodes:
+                    await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
+                    overlay_path(self._config, disk, kind).unlink(missing_ok=True)
+
+    def used_bytes(self) -> int:
+        """What the overlays take of their file system."""
+        out = 0
+        for disk in self._disks:
+            for kind in OVERLAYS:
+                try:
+                    out += overlay_path(self._config, disk, kind).stat().st_blocks * 512
+                except FileNotFoundError:
+                    continue  # merged
+        return out
+
+    async def limit_writes(self, bytes_per_s: int) -> None:
+        """Of the guest; 0 = no limit."""
+        for disk in self._disks:
+            await self._qmp.execute("block_set_io_throttle", id=disk.device, bps=0, bps_rd=0, bps_wr=bytes_per_s,
+                                    iops=0, iops_rd=0, iops_wr=0)
+
+    # ---- the job ----------------------------------------------------------------------------------------------
+    async def _jobs(self) -> dict[str, dict[str, Any]]:
+        names = {disk.node("merge") for disk in self._disks}
+        return {job["device"]: job for job in await self._qmp.execute("query-block-jobs") if job["device"] in names}
+
+    async def _help(self, disk: Disk, job: dict[str, Any] | None) -> None:
+        """A job of ours does not complete by itself, as it is to wait at an error."""
+        if job is not None and job["status"] == "ready":
+            await self._qmp.execute("job-complete", id=disk.node("merge"))
+
+    async def _begin(self, disks: list[Disk]) -> None:
+        runs = (await self._qmp.execute("query-status"))["running"]
+        if runs:
+            await self._qmp.execute("stop")
+        for disk in disks:
+            await self._swap(disk)  # if it fails, the VM stays where it is: it must not run on the spare
+        if runs:
+            await self._qmp.execute("cont")
+
+    async def _swap(self, disk: Disk) -> None:
+        """``imageN`` is over the overlays by way of QEMU's filter or of nothing; afterwards by way of our job."""
+        top, image, spare, job = (disk.node(kind) for kind in ("top", "image", "spare", "merge"))
+        await self._put_spare_in(disk)
+        if image in await self._graph.names() and disk.node("merging") not in await self._graph.below(image):
+            await self._child(top, image, gone=True)
+            await self._qmp.execute("blockdev-del", **{"node-name": image})
+        nodes, refused = await self._graph.names(), None
+        if disk.node("repl") in nodes:  # else it says for good that the failover failed, and refuses a new secondary
+            await self._qmp.execute("blockdev-del", **{"node-name": disk.node("repl")})
+        if image not in nodes:
+            below = disk.node("merging")
+            try:
+                await self._commit(disk, job, below)
+            except QemuError as error:  # the VM runs on over the overlays, as before
+                below, refused = disk.node("active"), error
+            await self._qmp.execute("blockdev-add", driver="raw", file=below, **{"node-name": image})
+        await self._child(top, image)
+        await self._child(top, spare, gone=True)
+        await self._qmp.execute("blockdev-del", **{"node-name": spare})
+        if refused is not None:
+            raise refused
+
+    async def _put_spare_in(self, disk: Disk) -> None:
+        spare = disk.node("spare")
+        if spare not in await self._graph.names():
+            size = (await self._graph.sizes())[disk.number]
+            fails = [{"event": "none", "errno": errno.EIO, "once": False}]
+            await self._qmp.execute("blockdev-add", driver="blkdebug", image={"driver": "null-co", "size": size},
+                                    **{"node-name": spare, "inject-error": fails})
+        await self._child(disk.node("top"), spare)
+
+    async def _commit(self, disk: Disk, job: str, above: str) -> None:
+        if above in await self._graph.names():
+            return
+        await self._qmp.execute("block-commit", device=disk.node("active"), **{
+            "base-node": disk.node("disk"), "job-id": job, "filter-node-name": above, "on-error": "stop"})
+
+    async def _child(self, top: str, node: str, gone: bool = False) -> None:
+        """``node`` is a child of the quorum ``top``, or is none any more."""
+        child = (await self._graph.edges()).get((top, node))
+        if gone and child:
+            await self._qmp.execute("x-blockdev-change", parent=top, child=child)
+        elif not gone and not child:
+            await self._qmp.execute("x-blockdev-change", parent=top, node=node)
+
+
+def _waits(job: dict[str, Any] | None) -> bool:
+    """At an error. (Its io-status would say which; but each "cont" of the VM makes that "ok" again.)"""
+    return job is not None and job["status"] in ("paused", "standby")
+
+
+def _state(disk: Disk, view: dict[str, str | None], job: dict[str, Any] | None) -> tuple[str, str]:
+    """``view``: node -> the one below it that has its data."""
+    active = disk.node("active")
+    if active not in view:
+        return MERGED, ""
+    if disk.node("spare") in view:
+        return FAILED, "the merge was interrupted"
+    below = view.get(disk.node("image"))
+    if below == disk.node("repl"):
+        below = view.get(below)
+    if below == disk.node("disk"):
+        return MERGED, ""
+    if below == active:
+        return FAILED, "QEMU gave the merge up after an error of the image"
+    if _waits(job):
+        return FAILED, "no room for the image, or an error of it"
+    return MERGING, ""

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The disks of one VM: what the settings say, and how QEMU's block graph of each role is made of it.
+
+Names in the graph, for disk N: ``diskN`` the image, ``topN`` the quorum the guest's device sits on,
+``imageN`` between them the place where a snapshot is put in while the disk is copied (disks/block_copy.py). On a secondary,
+``activeN`` and ``hiddenN`` are its overlays and ``replN`` is the filter that switches them (QEMU's
+docs/block-replication.txt; after a failover see disks/block_merge.py). On a leader beside one, ``nbdN`` is the secondary's
+image and ``peerN`` the filter over it.
+"""
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import stat
+import subprocess
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..config.disks import Disk
+from ..config.settings import Config
+from ..errors import QemuError
+from ..host import qemu_user
+
+OVERLAYS = ("hidden", "active", "fleece")
+SECTOR_BYTES = 512
+BLOCK_BYTES, BLOCKS_MAX = 65_536, 1 << 17
+TOOL_TIMEOUT_S = 20.0
+_DEVICES = {"virtio-blk": "virtio-blk-pci", "ide": "ide-hd"}
+
+
+# ---- the graph -------------------------------------------------------------------------------------------------
+def arguments(config: Config, incoming: bool) -> list[str]:
+    """QEMU's arguments for all disks: as one that boots, or as a secondary that is filled."""
+    out: list[str] = []
+    for disk in config.disk_list:
+        nodes = [_image(disk)]
+        if incoming:
+            nodes += [_overlay(config, disk, "hidden", "disk"), _overlay(config, disk, "active", "hidden"),
+                      {"driver": "replication", "node-name": disk.node("repl"), "mode": "secondary",
+                       "top-id": disk.node("top"), "file": disk.node("active")}]
+        nodes.append({"driver": "raw", "node-name": disk.node("image"), "file": nodes[-1]["node-name"]})
+        # A quorum of one vote: reads come from the first child, a write is good once one child has it.
+        nodes.append({"driver": "quorum", "node-name": disk.node("top"), "vote-threshold": 1, "read-pattern": "fifo",
+                      "children": [nodes[-1]["node-name"]]})
+        for node in nodes:
+            out += ["-blockdev", json.dumps(node)]
+        serial = f",serial={disk.serial}" if disk.serial else ""
+        out += ["-device", f"{_DEVICES[disk.bus]},id=drive{disk.number},drive={disk.node('top')}{serial}"]
+    return out
+
+
+def _image(disk: Disk) -> dict[str, Any]:
+    driver = "host_device" if _is_block_device(disk.path) else "file"
+    cache = {"direct": disk.cache == "none", "no-flush": False}
+    return {"driver": disk.format, "node-name": disk.node("disk"), "cache": cache,
+            "file": {"driver": driver, "filename": disk.path, "cache": cache}}
+
+
+def _overlay(config: Config, disk: Disk, kind: str, below: str) -> dict[str, Any]:
+    """An overlay lives as long as its QEMU, so nothing of it needs to reach a disk."""
+    cache = {"direct": False, "no-flush": True}
+    return {"driver": "qcow2", "node-name": disk.node(kind), "cache": cache, "backing": disk.node(below),
+            "file": {"driver": "file", "filename": str(overlay_path(config, disk, kind)), "cache": cache}}
+
+
+def overlay_path(config: Config, disk: Disk, kind: str) -> Path:
+    return config.overlay_path / f"{kind}{disk.number}.qcow2"
+
+
+def _is_block_device(path: str) -> bool:
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+# ---- the files -------------------------------------------------------------------------------------------------
+def prepare(config: Config, incoming: bool) -> None:
+    """Look at the images; for a secondary make its overlays, empty. Raises QemuError with the remedy."""
+    for disk in config.disk_list:
+        if not os.access(disk.path, os.R_OK | os.W_OK):
+            raise QemuError(f"disks[{disk.number}].path: {disk.path} is missing or not writable on this host; role 'disks' "
+                            "places it")
+        size = virtual_size(disk)
+        for kind in OVERLAYS:
+            overlay_path(config, disk, kind).unlink(missing_ok=True)
+        for kind in ("hidden", "active") if incoming else ():
+            make_overlay(config, overlay_path(config, disk, kind), size)
+
+
+def make_overlay(config: Config, path: Path, size: int) -> None:
+    """Empty, of ``size`` bytes, for QEMU's user. Raises QemuError."""
+    user = qemu_user.find(config)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if user:
+            user.share_folder(path.parent)
+    except OSError as error:
+        raise QemuError(f"disk_overlay_dir: {path.parent} cannot be made: {error}") from error
+    _tool("create", "-q", "-f", "qcow2", str(path), str(size))
+    if user:
+        user.share_file(path)
+
+
+def virtual_size(disk: Disk) -> int:
+    """Length in bytes that the guest sees."""
+    try:
+        info = json.loads(_tool("info", "-U", "-f", disk.format, "--output=json", disk.path))
+        size = info["virtual-size"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise QemuError(f"disks[{disk.number}].path: qemu-img does not understand {disk.path}: {error}") from error
+    if not size or size % SECTOR_BYTES:
+        raise QemuError(f"disks[{disk.number}].path: {disk.path} has {size} bytes, which is no whole number of "
+                        f"{SECTOR_BYTES}-byte sectors; make it longer with 'truncate'")
+    return size
+
+
+# ---- an audit ---------------------------------------------------------------------------------------------------
+def hash_blocks(config: Config, hash64: Callable[[memoryview], int]) -> bytes:
+    """Hashes of all blocks of all images, one after the other, as 64-bit numbers. Raises QemuError."""
+    out = array("Q")
+    for disk in config.disk_list:
+        try:
+            with open(disk.path, "rb") as file:
+                size = os.lseek(file.fileno(), 0, os.SEEK_END)
+                with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as image, memoryview(image) as view:
+                    step = block_bytes(size)
+                    for start in range(0, size, step):
+                        with view[start:start + step] as block:
+                            out.append(hash64(block))
+        except (OSError, ValueError) as error:
+            raise QemuError(f"disks[{disk.number}].path: {disk.path} cannot be read: {error}") from error
+    return out.tobytes()
+
+
+def block_bytes(size: int) -> int:
+    """How much of an image of ``size`` bytes one hash covers: so that its hashes fit into one message."""
+    out = BLOCK_BYTES
+    while size // out > BLOCKS_MAX:
+        out *= 2
+    return out
+
+
+def _tool(*words: str) -> str:
+    try:
+        done = subprocess.run(["qemu-img", *words], capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_S)
+    except FileNotFoundError:
+        raise QemuError("qemu-img is missing on this host; role 'qemu' installs it (package qemu-utils)") from None
+    except subprocess.TimeoutExpired:
+        raise QemuError(f"qemu-img {words[0]} took longer than {TOOL_TIMEOUT_S:.0f} s") from None
+    if done.returncode:
+        raise QemuError(f"qemu-img {words[0]}: {done.stderr.strip()[:400]}")
+    return done.stdout

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The marks of this host's images (core/disk_marks.py), kept durably.
+
+Each mark is kept twice, in the state folder and on the image itself (files only), and the worse one counts: the state folder
+may be lost, an image may be moved.
+"""
+from __future__ import annotations
+
+import json
+import threading
+import zlib
+from pathlib import Path
+
+from ..config.settings import Config
+from ..core.disk_marks import INCOMPLETE, LIVE, MERGING, MISSED, TORN, UNREADABLE, WHOLE, Mark, parse, worse
+from ..host.store import Files
+from .image_files import ImageFiles
+
+ATTRIBUTE = "user.plover.mark"
+FILE = "disks.json"
+
+
+class DiskMarks:
+    """One for each daemon. Its methods wait for the disk."""
+
+    def __init__(self, config: Config, files: Files | None = None, images: ImageFiles | None = None) -> None:
+        self._paths = [disk.path for disk in config.disk_list]
+        self._file = config.state_path / FILE
+        self._files, self._images = files or Files(), images or ImageFiles()
+        self._lock = threading.Lock()
+        self.now: tuple[Mark, ...] = tuple(Mark() for _path in self._paths)
+
+    def read(self) -> tuple[Mark, ...]:
+        """What the disk says; :attr:`now` is that from here on."""
+        with self._lock:
+            noted = self._load()
+            self.now = tuple(worse(self._on_image(path), noted.get(path, Mark())) for path in self._paths)
+            return self.now
+
+    def set(self, state: str, view: int, number: int | None = None) -> None:
+        """Mark all images, or that of one disk; it is durable when this returns.
+
+        One that clears says that all that was written is on the disk. Raises OSError: then nothing may be done that the
+        mark was to warn of, and an image is as torn as it was.
+        """
+        with self._lock:
+            self._set(state, view, number)
+
+    def missed(self, view: int, number: int | None = None) -> None:
+        """A write is lost that the guest took for done. Only a whole copy of another host's image mends that.
+
+        This daemon goes by it even if the mark cannot be set.
+        """
+        with self._lock:
+            self.now = self._marks(MISSED, view, number)
+            self._set(MISSED, view, number)
+
+    def merged(self, view: int) -> bool:
+        """The overlays are in the images, and that is on the disk. False if one missed a write: it stays marked so."""
+        return self._go_on(MERGING, LIVE, view)
+
+    def filled(self, view: int) -> bool:
+        """The copy is complete, and on the disk."""
+        return self._go_on(INCOMPLETE, WHOLE, view)
+
+    def _go_on(self, before: str, state: str, view: int) -> bool:
+        with self._lock:
+            if any(mark.torn and mark.state != before for mark in self.now):
+                return False
+            self._set(state, view, None)
+            return True
+
+    def _set(self, state: str, view: int, number: int | None) -> None:
+        marks = self._marks(state, view, number)
+        if state in TORN:
+            self._save(marks)  # its own small file: an image may have much that waits to be written
+            self.now = marks
+        for n in self._which(number):
+            self._put(self._paths[n], f"{state} {view}", state in TORN)
+        if state not in TORN:
+            self._save(marks)
+            self.now = marks
+
+    def _which(self, number: int | None) -> range | tuple[int]:
+        return range(len(self._paths)) if number is None else (number,)
+
+    def _marks(self, state: str, view: int, number: int | None) -> tuple[Mark, ...]:
+        return tuple(Mark(state, view) if n in self._which(number) else mark for n, mark in enumerate(self.now))
+
+    def _put(self, path: str, text: str, warns: bool) -> None:
+        try:
+            if self._images.put(path, ATTRIBUTE, text) and not warns:
+                self._images.sync(path)
+        except OSError:
+            if not warns:
+                raise  # else what the state folder says counts
+
+    def _on_image(self, path: str) -> Mark:
+        try:
+            return parse(self._images.get(path, ATTRIBUTE))
+        except OSError:
+            return Mark(UNREADABLE)
+
+    def _load(self) -> dict[str, Mark]:
+        try:
+            body, crc = self._files.read(self._file).rstrip("\n").rsplit("\n", 1)
+            if int(crc, 16) != zlib.crc32(body.encode()):
+                raise ValueError("checksum does not fit")
+            return {path: parse(text) for path, text in json.loads(body).items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+            return dict.fromkeys(self._paths, Mark(UNREADABLE))
+
+    def _save(self, marks: tuple[Mark, ...]) -> None:
+        body = json.dumps({path: f"{mark.state} {mark.view}" for path, mark in zip(self._paths, marks)})
+        new = Path(f"{self._file}.new")
+        self._files.make_folder(self._file.parent)
+        self._files.write(new, f"{body}\n{zlib.crc32(body.encode()):08x}\n")
+        self._files.sync(new)
+        self._files.replace(new, self._file)
+        self._files.sync(self._file.parent)

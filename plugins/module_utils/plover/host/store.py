@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a member must not forget, on disk: ``state.json`` in its state folder (docs/ARCHITECTURE.md, invariant 3).
+
+:class:`Store` keeps a :class:`Durable` in one file, replaced atomically and fsynced (file and folder) before ``save``
+returns, and refuses a damaged file instead of starting from nothing.
+
+Without a file a member has forgotten what it promised, and takes part in nothing until it has recovered (consensus/amnesia.py). Only
+the play that makes a VM anew says otherwise, by an empty file ``first-boot`` beside it.
+"""
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+
+from ..consensus.durable import Durable, Record
+from ..errors import DurableStateError
+
+FIRST_BOOT, MEMBER = "first-boot", "member"
+
+
+def _body(state: Durable) -> str:
+    return json.dumps({"view": state.view, "voted_for": state.voted_for,
+                       "record": {"view": state.record.view, "version": state.record.version,
+                                  "in_sync": sorted(state.record.in_sync)}})
+
+
+class Files:
+    """The few file operations a :class:`Store` needs, each of which raises OSError. The simulator has its own."""
+
+    def make_folder(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def read(self, path: Path) -> str:
+        return path.read_text(encoding="utf-8")
+
+    def write(self, path: Path, text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    def sync(self, path: Path) -> None:
+        """A file's contents, or a folder's names, are on the disk when this returns."""
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def replace(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def exists(self, path: Path) -> bool:
+        return os.path.lexists(path)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+
+class Store:
+    def __init__(self, folder: Path, files: Files | None = None, member: str = "") -> None:
+        """``member``: whose folder it must be, as a copied one is of another; empty: anyone's."""
+        self._member, self._whose = member, folder / MEMBER
+        self._path, self._mark, self._files = folder / "state.json", folder / FIRST_BOOT, files or Files()
+        try:
+            self._files.make_folder(folder)
+        except OSError as error:
+            raise DurableStateError(f"state_dir: cannot create {folder}: {error.strerror}") from error
+
+    def begin(self) -> Durable | None:
+        """At a daemon's start, before it says anything: what it must not forget; None: it has forgotten all.
+
+        What was read is written anew: after an fsync that failed, a file reads well from the page cache, yet a power loss
+        takes it away.
+        """
+        state = self.load()
+        try:
+            noted = self._noted_member()
+            if state is None and self._files.exists(self._mark):
+                state = Durable()
+            if state is None:
+                return None
+            self.save(state)
+            if self._member and not noted:
+                self._write(self._whose, f"{self._member}\n")
+            if self._files.exists(self._mark):  # it holds once, or a state that is lost later would pass for a new one
+                self._files.remove(self._mark)
+                self._files.sync(self._mark.parent)
+        except OSError as error:
+            raise DurableStateError(f"state_dir: {self._path.parent}: {error.strerror}; see to it, the member stops until "
+                                    "then") from error
+        return state
+
+    def _noted_member(self) -> str:
+        """Whose folder this is; empty: that is not noted, by a version before this one. Raises DurableStateError."""
+        if not self._member or not self._files.exists(self._whose):
+            return ""
+        try:
+            noted = self._files.read(self._whose).strip()
+        except UnicodeDecodeError:
+            noted = "nobody"
+        if noted != self._member:
+            raise DurableStateError(f"{self._whose.parent}: this state folder is of member {noted!r}, and this is "
+                                    f"{self._member!r}: it was copied. Empty it; the member then asks the others what it "
+                                    "missed")
+        return noted
+
+    def load(self) -> Durable | None:
+        """None: there is no file."""
+        try:
+            text = self._files.read(self._path)
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise DurableStateError(f"{self._path}: cannot be read: {error}") from error
+        try:
+            body, crc = text.rstrip("\n").rsplit("\n", 1)
+            if int(crc, 16) != zlib.crc32(body.encode()):
+                raise ValueError("checksum does not fit")
+            data = json.loads(body)
+            record = data["record"]
+            state = Durable(int(data["view"]), data["voted_for"],
+                            Record(int(record["view"]), int(record["version"]), frozenset(record["in_sync"])))
+            named = state.record.in_sync | ({state.voted_for} - {None})
+            sane = min(state.view, *state.record.order) >= 0 and all(isinstance(name, str) for name in named)
+            if not sane or _body(state) != body:
+                raise ValueError("this version does not write such a file")
+            return state
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise DurableStateError(
+                f"{self._path}: is damaged ({error}). A member that forgets its vote could let two leaders live, "
+                "so it stays out. Move the file away, never restore an older one: without it the member takes part again "
+                "once both others have told it what it missed") from error
+
+    def save(self, state: Durable) -> None:
+        body = _body(state)
+        try:
+            self._write(self._path, f"{body}\n{zlib.crc32(body.encode()):08x}\n")
+        except OSError as error:
+            raise DurableStateError(f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, "
+                                    "the member stops until then") from error
+
+    def _write(self, path: Path, text: str) -> None:
+        temporary = path.with_suffix(".new")
+        self._files.write(temporary, text)
+        self._files.sync(temporary)
+        self._files.replace(temporary, path)
+        self._files.sync(path.parent)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guest memory of this host: the core's Memory port on top of the native library."""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from array import array
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from ..errors import InvariantViolation
+from ..protocol.pages import PageRun
+from . import huge_pages, zstd
+from . import library as native
+
+KEEP_BYTES = 64 << 20  # of the buffers of a syncvm, for the next one
+BLOCK_BYTES_MAX = 32 << 20  # glibc takes no more here
+
+
+class GuestMemory:
+    compress, decompress = staticmethod(zstd.compress), staticmethod(zstd.decompress)
+
+    def __init__(self, pages: int, threads: int) -> None:
+        self.pages = pages
+        self._native = native.load()
+        self._native.keep_freed_memory(KEEP_BYTES, BLOCK_BYTES_MAX)
+        self.pool = self._native.pool(threads)
+        self._ram: native.GuestRam | None = None
+        self._tracker: native.Tracker | None = None
+        self._path: Path | None = None
+        self._put_back: bytes | None = None
+        self.lent = False  # the network card may read guest memory: who maps it says so
+        self._growing = False  # the last fetch was of a VM that ran: see plover_tracker_fetch
+        self._fetched = False  # what the VM wrote has just been put into _put_back
+        self._hashing = threading.Lock()  # a hash or a scan in a thread must not lose its mapping
+
+    def map(self, path: Path) -> None:
+        self.unmap()
+        self._path, self._ram = path, native.GuestRam(str(path), self.pages)
+
+    async def prepare(self, backend: str) -> None:
+        """Lock memory, if ``backend`` will want it locked: the kernel clears each page for that, which takes its time, and a
+        tracker is opened while clients wait. If it cannot be locked, :meth:`track` says so."""
+        if backend == "soft-dirty":
+            await asyncio.to_thread(self._lock)
+
+    def _lock(self) -> None:
+        with self._hashing, contextlib.suppress(InvariantViolation):  # QEMU has ended
+            self.ram.lock()
+
+    async def track(self, backend: str, pid: int, uffd_file: Path) -> None:
+        """Start tracking, all clean; an open tracker of the same QEMU goes on.
+
+        In a thread, for the same reason as :meth:`fetched`: one that compares contents begins by reading them all.
+        """
+        if self._tracker is None:
+            await asyncio.to_thread(self._open_tracker, backend, pid, str(uffd_file))
+
+    def _open_tracker(self, backend: str, pid: int, uffd_file: str) -> None:
+        if backend == "soft-dirty" and (why := huge_pages.why_possible(self._path)):
+            raise native.NativeError(f"soft-dirty: writes to huge pages are not all tracked, and {why}")
+        with self._hashing:
+            self._tracker = self._native.tracker(backend, pid, str(self._path), self.ram, self.pool, uffd_file)
+
+    def unmap(self) -> None:
+        with self._hashing:
+            if self._tracker:
+                self._tracker.close()
+            if self._ram:
+                self._ram.close()
+            self._tracker = self._ram = self._put_back = None
+            self.lent = self._growing = False
+
+    @property
+    def ram(self) -> native.GuestRam:
+        if self._ram is None:
+            raise InvariantViolation("guest memory is used, but no QEMU is mapped")
+        return self._ram
+
+    def fetch_dirty(self, vm_runs: bool = False) -> bytearray:
+        bitmap = bytearray(self._bitmap_bytes) if self._fetched and self._tracker else self._fetch(vm_runs)
+        if self._put_back is not None:
+            self._native.bitmap_union(bitmap, self._put_back)
+            self._put_back = None
+        return bitmap
+
+    def _fetch(self, vm_runs: bool) -> bytearray:
+        bitmap = bytearray(self._bitmap_bytes)
+        with self._hashing:
+            if self._tracker is None:
+                raise InvariantViolation("dirty pages are asked for, but tracking is not open")
+            self._tracker.fetch(bitmap, stopped=not vm_runs)
+            self._growing = vm_runs
+        return bitmap
+
+    @contextlib.asynccontextmanager
+    async def fetched(self, wanted: bool = True, vm_runs: bool = False) -> AsyncIterator[None]:
+        """Within it, nothing may be awaited: if ``wanted``, fetch_dirty() takes no time. What a VM that runs writes
+        meanwhile is for the next one.
+
+        A tracker that compares contents reads all of memory. It does so in a thread before: a loop that waited for it would
+        send no heartbeat, and the other members would take this host for lost. If fetch_dirty() is not called in the end,
+        the next one returns these pages too.
+        """
+        if wanted and self._compares:
+            with contextlib.suppress(InvariantViolation):  # QEMU has ended; who asks for the pages is told so
+                self.put_back(await asyncio.to_thread(self._fetch, vm_runs))
+                self._fetched = True
+        try:
+            yield
+        finally:
+            self._fetched = False
+
+    @property
+    def _bitmap_bytes(self) -> int:
+        return (self.pages + 63) // 64 * 8
+
+    def put_back(self, bitmap: bytes) -> None:
+        bitmap = bytearray(bitmap)
+        if self._put_back is not None:
+            self._native.bitmap_union(bitmap, self._put_back)
+        self._put_back = bytes(bitmap)
+
+    def union(self, a: bytearray, b: bytes) -> array:
+        self._native.bitmap_union(a, b)
+        return self.pages_of(a)
+
+    def pages_of(self, bitmap: bytes) -> array:
+        return self._native.bitmap_pages(bitmap, self.pages)
+
+    def bits_of(self, bitmap: bytes, bits: int) -> array:
+        return self._native.bitmap_pages(bitmap, bits)
+
+    def bitmap_of(self, index: array, bits: int) -> bytearray:
+        return self._native.bitmap_of(index, bits)
+
+    def nonzero(self, index: array) -> array:
+        """Those of ``index`` that are not all zeros: the others need not be sent to a host whose memory is fresh."""
+        out = self._native.nonzero(self.ram, index)
+        if self._compares and len(out) < len(index):
+            zero = array("I", sorted(set(index) - set(out)))
+            self._synced(zero, None)
+        return out
+
+    def hash(self, index: array) -> array:
+        with self._hashing:
+            return self._native.hash_pages(self.pool, self.ram, index)
+
+    def hash_blocks(self, index: array) -> array:
+        with self._hashing:
+            return self._native.block_hashes(self.pool, self.ram, index)
+
+    def block_masks(self, index: array, theirs: array) -> array:
+        return self._native.block_masks(self.pool, self.ram, index, theirs)
+
+    def count_blocks(self, masks: array) -> int:
+        return self._native.count_blocks(masks)
+
+    def gather_blocks(self, index: array, masks: array) -> bytes:
+        return self._native.gather_blocks(self.ram, index, masks)
+
+    def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytearray, array]:
+        pages = self._native.patch_pages(self.ram, index, masks, blocks)
+        return pages, self._native.hash_data(self.pool, pages)
+
+    def compare(self, a: array, b: array, index: array | None = None) -> array:
+        return self._native.compare(a, b, index)
+
+    def gather(self, index: array) -> bytes:
+        data = self._native.gather(self.ram, index)
+        self._synced(index, data)
+        return data
+
+    def lend(self, index: array) -> bytes | PageRun:
+        if not self.lent or self._compares:  # who compares contents must know what was sent
+            return self.gather(index)
+        return PageRun(index, self.gather)
+
+    def hashes_of(self, pages: bytes) -> array:
+        return self._native.hash_data(self.pool, pages)
+
+    def apply(self, index: array, data: bytes) -> None:
+        self._native.apply(self.ram, index, data)
+        self._synced(index, data)
+
+    def _synced(self, index: array, data: bytes | None) -> None:
+        """Tell a tracker that compares contents what both hosts hold now."""
+        if self._compares:
+            with self._hashing:
+                self._tracker.synced(index, data)
+
+    @property
+    def _compares(self) -> bool:
+        """The tracker compares contents, now: it must know what was sent, and a fetch takes its time."""
+        backend = self._tracker.backend if self._tracker is not None else ""
+        return backend == "scan" or (backend == "soft-dirty" and self._growing)
+
+    def digest(self, data: bytes) -> int:
+        return self._native.cityhash64(data)

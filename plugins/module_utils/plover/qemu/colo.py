@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The peer of stock QEMU's COLO incoming loop (QEMU migration/colo.c): it loads device states for us.
+
+Messages are u32 big-endian: READY 0, REQUEST 1, REPLY 2, VMSTATE_SEND 3, VMSTATE_SIZE 4 (+ u64),
+VMSTATE_RECEIVED 5, VMSTATE_LOADED 6.
+"""
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+
+from ..errors import QemuError
+
+READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = range(7)
+ENABLE_COLO = bytes.fromhex("0800080000")  # QEMU_VM_COMMAND, MIG_CMD_ENABLE_COLO, no data
+_RAM_SECTION = re.compile(rb"\x01[\x00-\xff]{4}\x03ram")
+STATE_HEADER_BYTES = 8  # magic and version in front of what xen-save-devices-state writes
+STATE_MAGIC = b"QEVM"
+TIMEOUT_S = 20.0
+
+
+def enable_colo(stream: bytes) -> bytes:
+    """Insert the command that makes the loading side enter the COLO loop, before the first section start."""
+    match = _RAM_SECTION.search(stream)
+    if not match or not stream.startswith(STATE_MAGIC):
+        raise QemuError("the captured migration stream has no RAM section; this QEMU's format is not known")
+    return b"".join((stream[:match.start()], ENABLE_COLO, stream[match.start():]))
+
+
+def device_state(saved: bytes) -> bytes:
+    """Device state as the loop wants it, from what xen-save-devices-state wrote."""
+    if not saved.startswith(STATE_MAGIC) or len(saved) <= STATE_HEADER_BYTES:
+        raise QemuError(f"QEMU wrote a device state of {len(saved)} bytes that does not start with its magic")
+    return saved[STATE_HEADER_BYTES:]
+
+
+class ColoPeer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._stopped = False
+
+    @classmethod
+    async def connect(cls, path: str) -> ColoPeer:
+        try:
+            return cls(*await asyncio.wait_for(asyncio.open_unix_connection(path), TIMEOUT_S))
+        except (OSError, asyncio.TimeoutError) as error:
+            raise QemuError(f"cannot reach QEMU's migration socket {path}: {error}") from error
+
+    async def feed(self, stream: bytes) -> None:
+        """Load ``stream``; returns once QEMU is in the loop and the VM runs."""
+        self._writer.write(enable_colo(stream))
+        await self._expect(READY)
+
+    async def stop(self) -> None:
+        """Stop the VM; it may stand still already, if what it was stopped for was given up."""
+        if self._stopped:
+            return
+        self._writer.write(struct.pack("!I", REQUEST))
+        await self._expect(REPLY)
+        self._stopped = True
+
+    async def load(self, state: bytes) -> None:
+        self._writer.write(struct.pack("!IBIQ", SEND, 0, SIZE, len(state)) + state)
+        await self._expect(RECEIVED)
+        await self._expect(LOADED)
+        self._stopped = False
+
+    async def _expect(self, wanted: int) -> None:
+        try:
+            await asyncio.wait_for(self._writer.drain(), TIMEOUT_S)
+            got = struct.unpack("!I", await asyncio.wait_for(self._reader.readexactly(4), TIMEOUT_S))[0]
+        except (OSError, EOFError, asyncio.TimeoutError) as error:
+            raise QemuError(f"COLO loop: waiting for message {wanted}: {type(error).__name__} {error}") from error
+        if got != wanted:
+            raise QemuError(f"COLO loop: expected message {wanted}, QEMU sent {got}")
+
+    def close(self) -> None:
+        self._writer.close()

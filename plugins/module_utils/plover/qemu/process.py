@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMU's command line, and who runs it: a systemd unit of its own, or (tests) the daemon as its parent."""
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from pathlib import Path
+
+from ..config.settings import Config
+from ..disks import images as disks
+from ..errors import QemuError
+from ..host import qemu_user
+from . import kernel_image
+
+log = logging.getLogger("plover")
+START_TIMEOUT_S = 20.0
+DEVICE_STATE = "device-state"  # the file in run_path that QEMU writes it to
+
+
+def sockets(config: Config) -> dict[str, str]:
+    return {name: str(config.run_path / f"{name}.sock") for name in ("qmp", "net", "colo", "capture")}
+
+
+def command_line(config: Config, incoming: bool) -> list[str]:
+    """Arguments for the distribution's QEMU (docs/ARCHITECTURE.md, "Driving QEMU"). No -daemonize: the parent is the supervisor."""
+    paths = sockets(config)
+    out = [
+        config.qemu_binary, "-name", config.name,
+        "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+        "-machine", f"{config.guest_machine},accel={config.guest_accel},memory-backend=ram0",
+        "-cpu", config.guest_cpu, "-smp", str(config.guest_vcpus), "-m", f"{config.guest_memory_mib}M",
+        "-object", f"memory-backend-file,id=ram0,size={config.guest_memory_mib}M,mem-path={config.ram_path},share=on",
+        "-netdev", f"stream,id=net0,server=on,addr.type=unix,addr.path={paths['net']}",
+        "-device", f"{config.guest_nic},netdev=net0,mac={config.guest_mac},romfile=",
+        "-qmp", f"unix:{paths['qmp']},server=on,wait=off",
+        "-serial", f"file:{config.run_path / 'console.log'}",
+        "-kernel", config.guest_kernel,
+    ]
+    if config.guest_initrd:
+        out += ["-initrd", config.guest_initrd]
+    if config.guest_cmdline:
+        out += ["-append", config.guest_cmdline]
+    return out + disks.arguments(config, incoming) + (["-incoming", "defer"] if incoming else [])
+
+
+def environment(config: Config) -> dict[str, str]:
+    """What QEMU's environment needs: the preload library, where dirty tracking asks for it."""
+    if config.syncvm_dirty_tracking != "uffd-wp":
+        return {}
+    folder = os.environ.get("PLOVER_NATIVE_DIR", "/opt/plover/current/native")
+    return {"LD_PRELOAD": f"{folder}/libplover_preload.so", "PLOVER_UFFD_FILE": str(config.run_path / "uffd")}
+
+
+def prepare(config: Config, incoming: bool) -> None:
+    """Fresh folders and launch file; nothing of an earlier QEMU may be found. Raises QemuError."""
+    for key in ("guest_kernel", "guest_initrd", "qemu_binary"):
+        path = getattr(config, key)
+        if path and not os.access(path, os.R_OK):
+            raise QemuError(f"{key}: {path} is missing or not readable on this host; the deploy play copies it")
+    kernel_image.check(config.guest_kernel)
+    user = qemu_user.find(config)
+    config.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config.ram_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if user:
+        user.share_folder(config.run_path)
+    elif os.geteuid() == 0:
+        log.warning("QEMU stays root: %s", "so the setting says" if config.qemu_user == "root" else
+                    f"there is no user {config.qemu_user} here; role 'qemu' makes it")
+    disks.prepare(config, incoming)
+    for path in (*sockets(config).values(), config.ram_path, config.run_path / "uffd", config.run_path / DEVICE_STATE):
+        Path(path).unlink(missing_ok=True)
+    argv = command_line(config, incoming) + (qemu_user.arguments(user, config.qemu_binary) if user else [])
+    launch = {"argv": argv, "env": environment(config)}
+    (config.run_path / "qemu.json").write_text(json.dumps(launch), encoding="utf-8")
+
+
+class SystemdSupervisor:
+    """``plover-qemu@NAME.service``: a daemon restart leaves the guest alone."""
+
+    def __init__(self, config: Config) -> None:
+        self._unit = f"plover-qemu@{config.name}.service"
+
+    async def start(self) -> None:
+        await self._systemctl("start")
+
+    async def stop(self) -> None:
+        """QEMU is dead already or dies now; the unit is ready for its next start."""
+        await self._systemctl("kill", "--signal=SIGKILL", check=False)
+        await self._systemctl("stop", check=False)
+        await self._systemctl("reset-failed", check=False)
+
+    async def _systemctl(self, *words: str, check: bool = True) -> None:
+        process = await asyncio.create_subprocess_exec(
+            "systemctl", *words, self._unit, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
+        try:
+            _out, err = await asyncio.wait_for(process.communicate(), START_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            process.kill()
+            raise QemuError(f"systemctl {words[0]} {self._unit} took longer than {START_TIMEOUT_S} s") from None
+        if check and process.returncode:
+            raise QemuError(f"systemctl {words[0]} {self._unit}: {err.decode(errors='replace').strip()[:500]}")
+
+
+class ChildSupervisor:
+    """QEMU as a child of the daemon: for tests on one machine without systemd."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        launch = json.loads((self._config.run_path / "qemu.json").read_text(encoding="utf-8"))
+        with open(self._config.run_path / "qemu.log", "ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *launch["argv"], env={**os.environ, **launch["env"]}, stdout=log, stderr=log,
+                stdin=asyncio.subprocess.DEVNULL)
+
+    async def stop(self) -> None:
+        if self._process and self._process.returncode is None:
+            self._process.kill()
+        if self._process:
+            await self._process.wait()
+
+
+def supervisor(config: Config) -> SystemdSupervisor | ChildSupervisor:
+    return {"systemd": SystemdSupervisor, "child": ChildSupervisor}[config.qemu_supervisor](config)

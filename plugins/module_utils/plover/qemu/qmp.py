@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The QMP adapter: the only file that knows the qemu.qmp library."""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import QemuError
+
+try:
+    from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError, Runstate
+except ImportError:
+    HAS_LIBRARY = False
+else:
+    HAS_LIBRARY = True
+
+COMMAND_TIMEOUT_S = 10.0
+DISCONNECT_S = 1.0
+EVENTS_MAX = 1000  # of one listener that nobody has looked at yet
+log = logging.getLogger("plover")
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+def check_library() -> None:
+    """Raises QemuError if qemu.qmp is not there: before anything is started that nobody could talk to."""
+    if not HAS_LIBRARY:
+        raise QemuError("the Python library qemu.qmp is missing; role 'runtime' installs it")
+
+
+class Listener:
+    """Events of some names, in order, no more than a few.
+
+    Not the library's own: that one keeps all it ever heard, and a syncvm alone makes two or three.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names, self._events = names, asyncio.Queue(EVENTS_MAX)
+        self.dropped = 0
+
+    async def put(self, event: dict[str, Any]) -> None:
+        """Called by the library, for every event."""
+        if event["event"] not in self._names:
+            return
+        if self._events.full():
+            self.dropped += 1
+        else:
+            self._events.put_nowait(event)
+
+    async def get(self) -> dict[str, Any]:
+        return await self._events.get()
+
+    def clear(self) -> None:
+        """Called by the library as it lets the listener go."""
+
+
+class Qmp:
+    """QMP of one QEMU. All errors are QemuError.
+
+    A connection that broke although QEMU lives is made anew by the next command: without it the only copy of a VM would stand
+    still for good. What the broken one was asked last may or may not have been done, as after a time-out.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path, self._client, self.pid = path, _client(), 0
+        self._listeners: list[Listener] = []
+        self._dialling = asyncio.Lock()
+        self._closed = False
+
+    @classmethod
+    async def connect(cls, path: str, timeout_s: float) -> Qmp:
+        """Connect to QEMU's socket, waiting until it is there."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            out = cls(path)
+            try:
+                out.pid = await asyncio.to_thread(peer_pid, path)
+                await asyncio.wait_for(out._client.connect(path), timeout_s)
+                return out
+            except (ConnectError, OSError, asyncio.TimeoutError) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise QemuError(f"QEMU did not answer on {path} within {timeout_s} s: {error}") from error
+                await asyncio.sleep(0.02)
+
+    async def _connect_again(self) -> None:
+        async with self._dialling:
+            if self._closed or self._client.runstate is Runstate.RUNNING:
+                return
+            await self._disconnect()
+            pid = await asyncio.to_thread(peer_pid, self._path)
+            if pid != self.pid:
+                raise QemuError(f"QMP: QEMU (pid {self.pid}) is gone; {self._path} is that of process {pid}")
+            client = _client()
+            await client.connect(self._path)
+            for listener in self._listeners:
+                client.register_listener(listener)
+            self._client = client
+            log.warning("QMP: the connection to QEMU (pid %d) had broken and was made again", pid)
+
+    async def execute(self, command: str, oob: bool = False, **arguments: Any) -> Any:
+        """``oob``: answered even while QEMU's main loop is stuck; few commands can do that."""
+        async def work() -> Any:
+            if self._client.runstate is not Runstate.RUNNING:
+                await self._connect_again()
+            return await self._client.execute(command, arguments or None, oob=oob)
+
+        try:
+            return await asyncio.wait_for(work(), COMMAND_TIMEOUT_S)
+        except asyncio.TimeoutError:  # an OSError from Python 3.11 on
+            raise QemuError(f"QMP {command}: no answer within {COMMAND_TIMEOUT_S} s") from None
+        except (QMPError, ExecInterruptedError, OSError) as error:
+            raise QemuError(f"QMP {command}: {error}") from error
+
+    async def ask(self, command: str, **kinds: type) -> dict[str, Any]:
+        """A query whose answer is an object that has at least these keys, with values of these kinds."""
+        answer = await self.execute(command)
+        if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in kinds.items()):
+            raise QemuError(f"QMP {command}: QEMU's answer is not understood: {str(answer)[:100]}")
+        return answer
+
+    async def execute_and_wait(self, command: str, event: str, **data: Any) -> None:
+        """``command``, and then QEMU's ``event`` that says it has taken effect: the one with this ``data``."""
+        async def come(listener: Listener) -> None:
+            while not data.items() <= (await listener.get()).get("data", {}).items():
+                pass  # of something else, e.g. of what the guest did itself
+
+        with self.listening(event) as listener:
+            await self.execute(command)
+            try:
+                await asyncio.wait_for(come(listener), COMMAND_TIMEOUT_S)
+            except asyncio.TimeoutError:
+                raise QemuError(f"QMP {command}: no {event} within {COMMAND_TIMEOUT_S} s") from None
+
+    async def watch(self, events: tuple[str, ...], callback: Callable[[str, dict], None]) -> None:
+        """Call ``callback(name, data)`` for each of these events, for good."""
+        with self.listening(*events) as listener:
+            while True:
+                event = await listener.get()
+                callback(event["event"], event.get("data", {}))
+
+    @contextlib.contextmanager
+    def listening(self, *events: str) -> Iterator[Listener]:
+        """Events of these names, over a connection that is made again too."""
+        listener = Listener(*events)
+        self._listeners.append(listener)
+        self._client.register_listener(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.remove(listener)
+            self._client.remove_listener(listener)
+
+    async def capabilities(self, **states: bool) -> None:
+        await self.execute("migrate-set-capabilities", capabilities=[
+            {"capability": name.replace("_", "-"), "state": state} for name, state in states.items()])
+
+    async def close(self) -> None:
+        """End the connection; also takes the error with which a dead QEMU ended it."""
+        self._closed = True
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        # The library raises again here whatever its reader died of: a broken socket, but also what it made of a line without
+        # an end or of nested nonsense (ValueError, RecursionError). It is over either way.
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._client.disconnect(), DISCONNECT_S)
+
+
+def _client() -> QMPClient:
+    out = QMPClient("plover")
+    out.events.event_filter = lambda event: False  # the library's default listener keeps what it accepts for ever
+    return out
+
+
+def peer_pid(path: str) -> int:
+    """Process that listens on a UNIX socket: QEMU itself, whoever started it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(2.0)
+        sock.connect(path)
+        return struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]

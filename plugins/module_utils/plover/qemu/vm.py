@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One running QEMU, driven from outside: QMP, network socket, COLO loop. One object per QEMU process."""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from ..config.settings import Config
+from ..core.reprotection import DISK_COPY, DISK_IDS
+from ..dataplane.last_output import LastOutput
+from ..dataplane.vm_network import READ_BYTES, VmNetwork
+from ..disks.block_layer import BlockLayer
+from ..disks.copy_names import DiskCopy
+from ..disks.identity import identity
+from ..errors import QemuError
+from ..host import qemu_user
+from ..native.idle import IdleMonitor
+from . import device_file
+from .colo import ColoPeer, device_state
+from .process import DEVICE_STATE, START_TIMEOUT_S, prepare, sockets, supervisor
+from .qmp import Qmp, peer_pid
+
+STREAM_BYTES_MAX = 48 << 20
+CAPTURE_TIMEOUT_S, CAPTURE_LOOK_S = 15.0, 0.1
+KILL_TIMEOUT_S = 10.0
+LAST_OUTPUT_S = 2.0  # a card's queue holds some MB at most, and the VM that fills it stands still
+ACCEPT_TURNS = 3  # of QEMU's main loop, in which it takes a new connection
+OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration that goes on
+EXIT_GRACE_S = 0.2  # a QEMU that ends closes its sockets first
+
+
+class Vm:
+    def __init__(self, config: Config, on_output: Callable[[bytes], None], on_exit: Callable[[str], None],
+                 on_broken: Callable[[str], None], disk_copy: DiskCopy | None = None) -> None:
+        """``on_broken(why)``: QEMU runs, but nothing that it sends can be believed any more."""
+        self.config, self._on_output, self._on_exit, self._on_broken = config, on_output, on_exit, on_broken
+        self._supervisor = supervisor(config)
+        self._paths = sockets(config)
+        self._loop = asyncio.get_running_loop()
+        self.network = VmNetwork(on_output, self._network_broke)
+        self._colo: ColoPeer | None = None
+        self._pidfd = -1
+        self.pid = 0
+        self.monitor: IdleMonitor | None = None
+        self.qmp: Qmp | None = None
+        self.block: BlockLayer | None = None
+        self.disk_copy = disk_copy or DiskCopy(config)
+
+    # ---- life -----------------------------------------------------------------------------------------
+    async def start(self, incoming: bool, view: int = 0) -> dict:
+        """Start QEMU in ``view``; returns the facts that must be equal on both replicas.
+
+        A secondary's images are not exported yet: see replica/disk_work.py.
+        """
+        await asyncio.to_thread(prepare, self.config, incoming)
+        held = await asyncio.to_thread(self.disk_copy.begin if incoming else self.disk_copy.booted, view)
+        await self._supervisor.start()
+        await self._open()
+        facts = await self._attach()
+        if incoming and self.config.disks:
+            facts[DISK_COPY] = {"held": held, "next": self.disk_copy.name}
+        if incoming:
+            await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
+            await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
+        return facts
+
+    async def adopt(self) -> dict:
+        """Take over a QEMU that ran before this daemon did. Its VM stands still afterwards, until :meth:`cont`.
+
+        The daemon before us may have died after any command: the VM runs, or was stopped, or its devices are being captured.
+        """
+        await self._open()
+        await self.block.cut()  # a stop waits for the VM's writes, and they may wait for a secondary
+        await self._end_migration()
+        await self._step_in()
+        await self.qmp.execute("stop")
+        await self.block.merge.mend()
+        self.block.hides_errors = bool(self.config.disks)  # until its leader has detached what may be attached
+        return await self._attach()
+
+    async def _open(self) -> None:
+        self.qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
+        self.pid = self.qmp.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop.add_reader(self._pidfd, self._exited)
+        self.block = BlockLayer(self.config, self.qmp)
+
+    async def _attach(self) -> dict:
+        """Connect to the VM's network; returns the facts."""
+        await self.network.connect(self._paths["net"])
+        self.monitor = IdleMonitor(self.pid, self.network.fileno())
+        version = (await self.qmp.ask("query-version", qemu=dict))["qemu"]
+        return {
+            "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
+            **{key: getattr(self.config, key) for key in (
+                "guest_memory_mib", "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_nic",
+                "guest_mac", "syncvm_mode")},
+            **(await self._disk_facts() if self.config.disks else {})}
+
+    async def _disk_facts(self) -> dict:
+        names = [identity(disk.path) for disk in self.config.disk_list]
+        return {"disk_bytes": await self.block.sizes(), DISK_IDS: names}
+
+    def _exited(self) -> None:
+        self._detach()
+        self._closing = self._loop.create_task(self.qmp.close())
+        self._on_exit("QEMU ended (see its unit's journal)")
+
+    def _detach(self) -> None:
+        self.network.close()
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._colo:
+            self._colo.close()
+            self._colo = None
+        if self.monitor:
+            self.monitor.close()
+
+    async def kill(self) -> None:
+        """End QEMU now, whoever started it, and wait until it is gone."""
+        pid = self.pid or running_qemu(self.config)
+        self._detach()
+        if pid:
+            await _end(pid)
+        await self._supervisor.stop()
+        if self.qmp:
+            await self.qmp.close()
+
+    # ---- network ----------------------------------------------------------------------------------------
+    def inject(self, payload: bytes) -> None:
+        """Feed wrapped frames; never blocks."""
+        if self.network.fileno() >= 0:
+            self.monitor.disturb()
+        self.network.inject(payload)
+
+    def _network_broke(self, why: str) -> None:
+        self._loop.call_later(EXIT_GRACE_S, self._tell_broken, why)
+
+    def _tell_broken(self, why: str) -> None:
+        if self._pidfd >= 0 and self.network.broken:  # else QEMU has ended, or the VM has been let go on with another
+            self._on_broken(why)
+
+    async def _take_last_output(self, last: LastOutput) -> None:
+        """All output of the VM that has just been stopped, also what QEMU could not write yet."""
+        end = self._loop.time() + LAST_OUTPUT_S
+        self.network.read()
+        await self.qmp.execute("query-status")
+        self.network.read()
+        while not last.over(self.network.taken_bytes):
+            if self._loop.time() > end:
+                raise QemuError(f"QEMU still sends {LAST_OUTPUT_S} s after its VM was stopped: memory is not at rest")
+            await self.qmp.execute("query-status")
+            self.network.read()
+        if self.network.half_frame_bytes:
+            self.network.give_up(f"QEMU stopped its VM after {self.network.half_frame_bytes} bytes of a frame and threw the "
+                                 "rest away: its network socket is out of step")
+        if self.network.broken:
+            raise QemuError(self.network.broken)
+
+    async def _step_in(self) -> None:
+        """Make QEMU begin its next connection with a whole frame; what its VM sends meanwhile is lost, as on any wire.
+
+        Of a frame that was sent in part QEMU sends the rest to whoever connects next (net/stream.c: send_index outlives the
+        connection). A write that fails makes it forget. So here is a reader that takes nothing, and a frame for it: the one
+        that waits, if the VM runs and stops, or else an announcement.
+        """
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf, contextlib.suppress(QemuError):
+            deaf.setblocking(False)
+            await self._loop.sock_connect(deaf, self._paths["net"])
+            deaf.shutdown(socket.SHUT_RD)
+            for _turn in range(ACCEPT_TURNS):
+                await self.qmp.execute("query-status")
+            await self.qmp.execute("cont")
+            await self.qmp.execute("announce-self", initial=1, max=1, rounds=1, step=0)
+            await self.qmp.execute("stop")
+
+    async def rests(self, limit_s: float) -> bool:
+        """Wait, bounded, until the input is consumed and the VM is idle (paper §5.1). True if it is."""
+        return await self.monitor.wait(limit_s) and not self.network.has_backlog
+
+    async def drain(self, limit_s: float) -> None:
+        """The same; at once if it was idle and got no input since."""
+        if limit_s > 0 and not self.monitor.undisturbed:
+            await self.rests(limit_s)
+
+    # ---- the ordinary VM ----------------------------------------------------------------------------------
+    async def stop(self) -> None:
+        last = LastOutput(self.network.taken_bytes)
+        await self.qmp.execute("stop")
+        await self._take_last_output(last)
+
+    async def cont(self) -> None:
+        if self.network.broken:  # only the only copy of a VM is asked to go on all the same
+            await self._step_in()
+            self.network = VmNetwork(self._on_output, self._network_broke, self.network.dropped_bytes)
+            await self.network.connect(self._paths["net"])
+            self.monitor.close()
+            self.monitor = IdleMonitor(self.pid, self.network.fileno())
+        await self.qmp.execute("cont")
+
+    async def save_device(self) -> bytes:
+        path = self.config.run_path / DEVICE_STATE
+        device_file.forget(path)
+        await self.qmp.execute("xen-save-devices-state", filename=str(path), live=False)
+        return device_state(device_file.read(path))
+
+    async def capture_stream(self) -> bytes:
+        """Migrate the stopped VM's devices to ourselves; guest RAM is shared and stays out (ARCHITECTURE, "Driving QEMU")."""
+        await self.qmp.capabilities(x_colo=False, x_ignore_shared=True)
+        done: asyncio.Future[bytes] = self._loop.create_future()
+
+        async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            parts, size = [], 0
+            while chunk := await reader.read(READ_BYTES):
+                parts.append(chunk)
+                size += len(chunk)
+                if size > STREAM_BYTES_MAX:
+                    break
+            writer.close()
+            if not done.done():
+                done.set_result(b"".join(parts))
+
+        server = await asyncio.start_unix_server(receive, self._paths["capture"])
+        try:
+            if user := qemu_user.find(self.config):
+                user.share_file(Path(self._paths["capture"]), qemu_user.SOCKET_MODE)
+            await self.qmp.execute("migrate", uri=f"unix:{self._paths['capture']}")
+            stream = await self._captured(done)
+            await self._migration_ended()
+        finally:
+            server.close()
+        if len(stream) > STREAM_BYTES_MAX:
+            raise QemuError(f"device stream over {STREAM_BYTES_MAX} bytes; is guest RAM not shared?")
+        return stream
+
+    async def _captured(self, done: asyncio.Future[bytes]) -> bytes:
+        """The whole stream. One that fails is noticed at once: the VM stands still meanwhile."""
+        end = self._loop.time() + CAPTURE_TIMEOUT_S
+        while self._loop.time() < end:
+            await asyncio.wait([done], timeout=CAPTURE_LOOK_S)
+            if done.done():
+                return done.result()
+            _not_failed(await self.qmp.ask("query-migrate"))
+        raise QemuError(f"capturing the device stream took longer than {CAPTURE_TIMEOUT_S} s")
+
+    async def _end_migration(self) -> None:
+        """Of a daemon before us: its end would stop the VM again."""
+        for _try in range(200):
+            stands = (await self.qmp.ask("query-status", status=str))["status"]
+            status = (await self.qmp.ask("query-migrate")).get("status")
+            if stands != "finish-migrate" and (stands == "running" or status not in OUTGOING):
+                return
+            await self.qmp.execute("migrate_cancel")
+            await asyncio.sleep(0.005)
+        raise QemuError("a capture of the VM's devices, begun by the daemon before this one, does not end")
+
+    async def _migration_ended(self) -> None:
+        for _try in range(200):
+            info = await self.qmp.ask("query-migrate")
+            if info.get("status") == "completed":
+                return
+            _not_failed(info)
+            await asyncio.sleep(0.005)
+        raise QemuError("QEMU's migrate did not end within a second of its stream")
+
+    # ---- the COLO loop --------------------------------------------------------------------------------------
+    async def feed_stream(self, stream: bytes) -> None:
+        self._colo = await ColoPeer.connect(self._paths["colo"])
+        await self._colo.feed(stream)
+
+    async def colo_stop(self) -> None:
+        last = LastOutput(self.network.taken_bytes)
+        await self._colo.stop()
+        await self._take_last_output(last)
+
+    async def reset(self) -> None:
+        """All devices of the stopped VM, as a load needs it.
+
+        A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this VM
+        did on its own since the last load would stay: a card disabled while its guest booted was dead after a failover.
+        The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone, see
+        qemu/kernel_image.py.
+        """
+        # A reset that the guest asked for just before its stop says RESET too; a load in front of ours would be undone.
+        await self.qmp.execute_and_wait("system_reset", "RESET", reason="host-qmp-system-reset")
+
+    async def colo_load(self, state: bytes, runs: bool = True, reset: bool = True) -> None:
+        """Load a device state into the stopped VM; it runs on from there, or not."""
+        if reset:
+            await self.reset()
+        self.monitor.disturb()
+        await self._colo.load(state)
+        if not runs:
+            await self.stop()
+
+    async def promote(self, view: int = 0) -> None:
+        """Leave the loop; the VM runs on as an ordinary one, and its overlays are merged into its images.
+
+        After an error it is asked again; each step is done once.
+        """
+        if self.config.disks:
+            await self.block.end_export()
+            await asyncio.to_thread(self.disk_copy.promoted, view)
+        if await self._in_colo():
+            # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
+            # early means the time before. The RESUME of that start is the end of it; one of a load was told by now.
+            await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
+        elif not (await self.qmp.ask("query-status", running=bool))["running"]:
+            await self.cont()  # it left the loop when it was asked before
+        if self._colo:
+            self._colo.close()
+            self._colo = None
+
+    async def _in_colo(self) -> bool:
+        return (await self.qmp.ask("query-colo-status", mode=str))["mode"] == "secondary"
+
+
+def _not_failed(migration: dict) -> None:
+    """``migration``: QEMU's answer to query-migrate."""
+    if migration.get("status") in ("failed", "cancelled"):
+        raise QemuError(f"QEMU's migrate: {migration.get('error-desc', migration['status'])}")
+
+
+def running_qemu(config: Config) -> int:
+    """Pid of a QEMU of this VM that runs already; 0 if none."""
+    try:
+        return peer_pid(sockets(config)["qmp"])
+    except OSError:
+        return 0
+
+
+async def _end(pid: int) -> None:
+    """SIGKILL by pidfd, so that a reused pid is never hit; returns once the process is gone."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    gone = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_reader(fd, lambda: gone.done() or gone.set_result(None))
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        await asyncio.wait_for(gone, KILL_TIMEOUT_S)
+    except ProcessLookupError:
+        return
+    except asyncio.TimeoutError:
+        raise QemuError(f"QEMU (pid {pid}) does not end {KILL_TIMEOUT_S} s after SIGKILL; its host is in trouble") from None
+    finally:
+        asyncio.get_running_loop().remove_reader(fd)
+        os.close(fd)

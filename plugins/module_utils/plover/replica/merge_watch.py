@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The replica daemon's watch over the merge of disks after a failover, until it is over; it must not fill memory."""
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from ..errors import QemuError
+
+if TYPE_CHECKING:
+    from ..qemu.vm import Vm
+    from .daemon import Replica
+
+log = logging.getLogger("plover")
+LOOK_S = 0.1
+SLOW_BYTES_PER_S = 1 << 20  # of each disk, once the overlays have taken three quarters of their room
+
+
+class MergeWatch:
+    def __init__(self, replica: Replica, over: Callable[[Vm], Awaitable[None]]) -> None:
+        """``over``: what is to be done before the core learns of the end."""
+        self._replica, self._over = replica, over
+        self._told = False  # the core knows that it failed, and has not yet asked for more
+        self._slow = False
+
+    def begin(self, vm: Vm) -> None:
+        """``vm`` was promoted, or is one of which we do not know."""
+        self._told = self._slow = False
+        self._replica.spawn(self._watch(vm))
+
+    async def again(self, vm: Vm) -> None:
+        """In the queue of QEMU's operations, as the VM stands still for a moment."""
+        try:
+            await vm.block.merge.again()
+        except QemuError as error:
+            self._tell(str(error))
+        else:
+            self._told = False
+
+    async def _watch(self, vm: Vm) -> None:
+        while vm is self._replica.vm:
+            try:
+                if await self._look(vm):
+                    return
+            except (QemuError, OSError) as error:  # QEMU is going, its exit is noticed elsewhere; or it or our disk hangs
+                log.warning("the merge of the disks cannot be looked at: %s", error)
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self, vm: Vm) -> bool:
+        """Is it over?"""
+        now = await vm.block.merge.look()
+        if vm is not self._replica.vm:
+            return True
+        if now.over:
+            await vm.block.merge.limit_writes(0)
+            await self._over(vm)
+            if vm is self._replica.vm:
+                self._replica.answer("disks_merged")
+            return True
+        if now.error and not self._told:
+            self._tell(now.error)
+        most = self._replica.config.disk_overlay_mib * 3 << 18
+        if not self._slow and vm.block.merge.used_bytes() > most:
+            self._slow = True
+            log.warning("disks: the overlays take three quarters of disk_overlay_mib (%d); until they are merged, the guest "
+                        "writes %d KiB/s at most", self._replica.config.disk_overlay_mib, SLOW_BYTES_PER_S >> 10)
+            await vm.block.merge.limit_writes(SLOW_BYTES_PER_S)
+        return False
+
+    def _tell(self, error: str) -> None:
+        self._told = True
+        self._replica.answer("disks_unmerged", error)

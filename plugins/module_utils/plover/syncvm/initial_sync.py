@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Re-protection: a new secondary is filled while the leader serves its clients. Sans-I/O.
+
+Leader: rounds of pages, zero pages left out of the first (fresh RAM is zero), until few are dirty; then stop,
+capture the device stream, send the last dirty pages, compare all of memory (syncvm/initial_sync_check.py), send the stream, run on. From
+that stop on, output rests on the new secondary too: it may be recorded in sync, so the leader holds everything until the
+first syncvm.
+
+Pages are always copied before they are sent, never lent to the network card: it may read them after the VM runs on.
+
+Disks, if there are any, are copied first. Once they are attached, writes go to both images, so the leader's VM stands
+still until the secondary has loaded its state: only then does it keep apart what its own VM has not done yet.
+"""
+from __future__ import annotations
+
+from array import array
+
+from ..errors import WireError
+from ..ports import effects as act
+from ..protocol import pages as pg
+from ..protocol import wire
+from .initial_sync_check import LeaderCheck, SecondaryCheck
+
+OPEN, COPY, LIVE, DRAIN, STOP, ATTACH, CAPTURE, FINAL, CHECK, CHECKED, LOADING, RECORDING = (
+    "open", "copy", "live", "drain", "stop", "attach", "capture", "final", "check", "checked", "loading", "recording")
+ROUNDS_MAX = 8
+FEW_PAGES = 512
+CHUNKS_PER_TURN = 8
+CHECKS_MAX = 3  # of all of memory, in one fill
+
+
+class LeaderFill:
+    def __init__(self, view: int, join: int, memory: act.Memory, disks: bool = False, checks: bool = True) -> None:
+        """``checks``: the joiner can hash all of its memory at the end. An older version cannot."""
+        self.view, self.join, self._memory, self.disks = view, join, memory, disks
+        self.tag = ("fill", view, join)
+        self.phase = OPEN
+        self.held: tuple[str, ...] = ()  # names of the copies of the disks that the secondary has
+        self.copy = f"{view}-{join}"  # and of the one that it gets
+        self._copied = (0, 1)  # bytes of the disks: done, of how many
+        self.waits_since = 0.0  # the last step, which clients wait for; its comparison, since a part of it was done
+        self.progress_at = 0.0
+        self._pending, self._next = array("I"), 0
+        self._fetching = False  # FetchDirty is under way
+        self._round = self.pages_sent = 0
+        self._index = 0
+        self._check: LeaderCheck | None = None
+        self._checks_left = CHECKS_MAX if checks else 0
+        self.pages_mismatching = 0  # that differed at the end although none was reported as written: each is a fault
+
+    def start(self, now: float) -> list:
+        self.progress_at = now
+        return [act.OpenTracker(self.tag)]
+
+    def tracker_open(self) -> list:
+        if not self.disks:
+            return self._live()
+        self.phase = COPY
+        return [act.CopyDisks(self.tag, self.held, self.copy)]
+
+    def copy_progress(self, done: int, total: int, now: float) -> None:
+        self._copied, self.progress_at = (done, total), now
+
+    def disks_copied(self) -> list:
+        return self._live() if self.phase == COPY else []
+
+    def _live(self) -> list:
+        self.phase = LIVE
+        return self._fetch()
+
+    def _fetch(self) -> list:
+        self._fetching = True
+        return [act.FetchDirty(self.tag)]
+
+    def dirty_fetched(self) -> list:
+        """A round begins: the first with all pages, the others with what was written meanwhile."""
+        if not self._fetching:
+            return []
+        self._fetching = False
+        written = self._memory.pages_of(self._memory.fetch_dirty(vm_runs=True))
+        self._pending, self._next = written if self._round else pg.all_pages(self._memory.pages), 0
+        if not self._round or (len(written) > FEW_PAGES and self._round < ROUNDS_MAX):
+            return [act.Yield()]
+        self.phase = DRAIN  # what is pending now is sent with the last round
+        return [act.Drain(self.tag)]
+
+    def writable(self) -> list:
+        """Send some pages; the shell calls again when the channel has room."""
+        if self.phase not in (LIVE, FINAL) or self._fetching:
+            return []
+        out: list = []
+        for _turn in range(CHUNKS_PER_TURN):
+            if self._next >= len(self._pending):
+                return out + (self._round_done() if self.phase == LIVE else self._start_check())
+            index = self._pending[self._next:self._next + pg.CHUNK_PAGES]
+            self._next += len(index)
+            if self._round == 0:
+                index = self._memory.nonzero(index)
+            if len(index):
+                self.pages_sent += len(index)
+                payload = pg.pack(index, self._memory.gather(index))
+                out.append(act.SendData(wire.FillPages(self.view, self.join, len(index), payload)))
+        return out + [act.Yield()]
+
+    @property
+    def final_done(self) -> bool:
+        """All pages are on their way, and have been compared if they can be."""
+        sent = self.phase == FINAL and self._next >= len(self._pending)
+        return self.phase == CHECKED or (sent and not self._checks_left)
+
+    @property
+    def progress(self) -> str:
+        """For the operator."""
+        done, total = (number >> 20 for number in self._copied)
+        return f"{self.phase} {self.percent} %" + (f" ({done} of {total} MiB)" if self.phase == COPY and total else "")
+
+    @property
+    def percent(self) -> int:
+        """Progress of the present round."""
+        if self.phase == COPY:
+            return 100 * self._copied[0] // max(1, self._copied[1])
+        if self.phase == LIVE and len(self._pending):
+            return 100 * self._next // len(self._pending)
+        return 0 if self._fetching else 100
+
+    def _start_check(self) -> list:
+        if not self._checks_left:
+            return []
+        self.phase, self._check = CHECK, LeaderCheck(self.tag, self._memory)
+        self._checks_left -= 1
+        return [act.SendData(wire.FillCheck(self.view, self.join, self.pages_sent)), *self._check.start()]
+
+    def hashed(self, hashes: array) -> list:
+        return self._check.hashed(hashes) + self._compared() if self.phase == CHECK else []
+
+    def on_hashes(self, m: wire.FillHashes) -> list:
+        if self.phase != CHECK:
+            raise WireError(f"hashes of all pages in phase {self.phase} of fill {self.join}")
+        self._check.on_hashes(m)
+        return self._compared()
+
+    def _compared(self) -> list:
+        """Once all is hashed on both sides: what differs is sent, and compared again."""
+        if not self._check.complete:
+            return []
+        wrong = self._check.differing()
+        if not wrong:
+            self.phase = CHECKED
+            return []
+        self.pages_mismatching += len(wrong)
+        self.phase, self._pending, self._next = FINAL, wrong, 0
+        return self.writable() if self._checks_left else []
+
+    @property
+    def never_equal(self) -> bool:
+        """The last look that we allow ourselves found pages that differ."""
+        return self.phase == FINAL and self._check is not None and not self._checks_left
+
+    def _round_done(self) -> list:
+        self._round += 1
+        return self._fetch()
+
+    def drained(self, now: float) -> list:
+        if self.phase != DRAIN:
+            return []
+        self.phase, self.waits_since = STOP, now
+        return [act.StopVm(self.tag)]
+
+    def vm_stopped(self, index: int) -> list:
+        """``index``: the log is consumed up to here."""
+        self._index = index
+        if not self.disks:
+            return self._capture()
+        self.phase = ATTACH
+        return [act.AttachDisks(self.tag)]
+
+    def disks_attached(self) -> list:
+        return self._capture() if self.phase == ATTACH else []
+
+    def _capture(self) -> list:
+        self.phase = CAPTURE
+        return [act.CaptureStream(self.tag)]
+
+    def stream_captured(self) -> list:
+        self.phase = FINAL
+        last = self._memory.fetch_dirty()
+        self._pending = array("I", sorted(set(self._pending) | set(self._memory.pages_of(last))))
+        self._next = 0
+        return self.writable()
+
+    def end(self, stream: bytes) -> list:
+        """All pages are on their way: the stream follows, and the leader's VM may run."""
+        self.phase = LOADING
+        return [act.SendData(wire.FillState(self.view, self.join, self._index, self.pages_sent, stream))]
+
+    def on_done(self) -> None:
+        if self.phase != LOADING:
+            raise WireError(f"fill {self.join} reported done in phase {self.phase}")
+        self.phase = RECORDING
+
+    @property
+    def holds_output(self) -> bool:
+        """From the stop on the new secondary may become the only one who knows."""
+        return self.phase in (STOP, ATTACH, CAPTURE, FINAL, CHECK, CHECKED, LOADING, RECORDING)
+
+    @property
+    def stops_input(self) -> bool:
+        """The VM stands still, or is about to."""
+        stands_still = self.phase in (DRAIN, STOP, ATTACH, CAPTURE, FINAL, CHECK, CHECKED)
+        return stands_still or (self.disks and self.phase == LOADING)
+
+
+class SecondaryFill:
+    """The joining side. Its QEMU is an empty shell until the stream is fed, so pages go straight in."""
+
+    def __init__(self, view: int, join: int, memory: act.Memory) -> None:
+        self.view, self.join, self._memory = view, join, memory
+        self.tag = ("fill", view, join)
+        self.index = 0
+        self._pages = 0
+        self._stream: bytes | None = None
+        self._check: SecondaryCheck | None = None
+
+    def on_pages(self, m: wire.FillPages) -> list:
+        if self._stream is not None or self._hashing:
+            raise WireError("pages after the end of the fill, or while all are hashed")
+        index, data = pg.unpack(m.count, m.payload, self._memory.pages)
+        self._memory.apply(index, data)
+        self._pages += m.count
+        return []
+
+    @property
+    def _hashing(self) -> bool:
+        return self._check is not None and not self._check.complete
+
+    def on_check(self, m: wire.FillCheck) -> list:
+        self._all_here(m)
+        self._check = SecondaryCheck(self.tag, self._memory)
+        return self._check.start()
+
+    def hashed(self, hashes: array) -> list:
+        return self._check.hashed(hashes) if self._hashing else []
+
+    def _all_here(self, m: wire.FillCheck | wire.FillState) -> None:
+        if self._stream is not None or self._hashing or m.pages_sent != self._pages:
+            raise WireError(f"fill {self.join}: {m.pages_sent} pages announced, {self._pages} came; or its end came twice")
+
+    def on_state(self, m: wire.FillState) -> list:
+        self._all_here(m)
+        self.index, self._stream = m.index, m.payload
+        return [act.OpenTracker(self.tag)]
+
+    def tracker_open(self) -> list:
+        return [act.FeedStream(self.tag, self._stream or b"")]
+
+    def colo_ready(self) -> list:
+        return [act.SendData(wire.FillDone(self.view, self.join))]

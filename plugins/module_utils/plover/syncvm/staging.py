@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a syncvm brings to the secondary, kept beside guest memory until all is here and verified (invariant 4). Sans-I/O.
+
+A page that comes as blocks is patched in a copy, and the copy's hash must be the leader's. If it is not, as a block's hash
+told too little, or if the device state is told as a difference to one that we do not hold, that must come whole: once.
+"""
+from __future__ import annotations
+
+from array import array
+
+from ..consensus.log import NUMBER
+from ..errors import WireError
+from ..ports import effects as act
+from ..protocol import pages as pg
+from ..protocol import wire
+from ..protocol.packing import unpack_blocks, unpack_state
+from . import block_deltas as pt
+
+
+def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
+    """Digest of all that was staged so far and ``data``."""
+    return memory.digest(NUMBER.pack(digest) + NUMBER.pack(memory.digest(data)))
+
+
+class Staging:
+    def __init__(self, index: array, memory: act.Memory, base: bytes) -> None:
+        """``index``: the pages that may come. ``base``: the device state that was staged before; empty: none."""
+        self._index, self._memory, self._base = index, memory, base
+        self.staged: list[tuple[array, bytes | memoryview]] = []
+        self.pages = self.digest = 0
+        self.wrong = array("I")  # pages that were not the leader's when patched: they must come whole
+        self.device = b""
+        self._divergent: array | None = None  # the pages that come as blocks, if any do
+        self._patched = 0  # how many of these came
+        self._asked_again = False
+
+    def on_divergent(self, m: wire.Divergent) -> array:
+        """The pages whose blocks the leader wants to compare."""
+        if self._divergent is not None or self.pages:
+            raise WireError(f"blocks of syncvm {m.number} asked for twice, or after its pages")
+        self._divergent = pt.chosen(m.payload, self._index, self._memory)
+        return self._divergent
+
+    def on_blocks(self, m: wire.StageBlocks) -> None:
+        index = array("I") if self._divergent is None else self._divergent[self._patched:self._patched + m.count]
+        if len(index) != m.count or self._asked_again:
+            raise WireError(f"blocks of {m.count} pages that were not asked for")
+        payload = unpack_blocks(self._memory, m.payload, m.count * pt.page_bytes_max())
+        masks, hashes, blocks = pt.unpack(m.count, payload, self._memory)
+        data, found = self._memory.patched(index, masks, blocks)
+        self._patched += m.count
+        wrong = self._memory.compare(found, hashes, index)
+        if wrong:
+            index, data = pt.without(wrong, index, data)
+            self.wrong.extend(wrong)
+        self._keep(index, data, payload)
+
+    def on_pages(self, m: wire.StagePages) -> None:
+        index, data = pg.unpack(m.count, m.payload, self._memory.pages)
+        if self.pages + m.count > len(self._index):
+            raise WireError(f"{self.pages + m.count} pages staged, only {len(self._index)} are dirty")
+        if self._divergent is not None:
+            come = set(index)
+            if not (self._asked_again and come <= set(self.wrong)):
+                raise WireError(f"pages of syncvm {m.number} that were not asked for")
+            self.wrong = array("I", (page for page in self.wrong if page not in come))
+        self._keep(index, data, pg.digest_of(index, self._memory.hashes_of(data)))
+
+    def _keep(self, index: array, data: bytes | memoryview, digested: bytes) -> None:
+        self.pages += len(index)
+        self.digest = chain_digest(self._memory, self.digest, digested)
+        self.staged.append((index, data))
+
+    def on_end(self, m: wire.StageEnd) -> bool:
+        """Whether all is here and verified. If not, what is wrong must come whole, then this again."""
+        if m.pages != self.pages + len(self.wrong):
+            raise WireError(f"{m.pages} pages announced, {self.pages} staged and {len(self.wrong)} wrong ones came")
+        if self.wrong or not self.makes(m):
+            if self._asked_again:
+                raise WireError(f"syncvm {m.number}: what was asked for whole did not come")
+            self._asked_again = True
+            return False
+        state = unpack_state(self._memory, m.payload, m.size, self._base if m.base else b"")
+        if m.digest != chain_digest(self._memory, self.digest, state):
+            raise WireError(f"syncvm {m.number}: staged {self.pages} pages do not fit the leader's digest")
+        self.device = state
+        return True
+
+    def makes(self, m: wire.StageEnd) -> bool:
+        """Whether we can make the device state of it: it comes whole, or we hold the one it is told as a difference to."""
+        return not m.base or (bool(self._base) and m.base == self._memory.digest(self._base))
+
+    def apply(self) -> None:
+        for index, data in self.staged:
+            self._memory.apply(index, data)
+        self.staged = []

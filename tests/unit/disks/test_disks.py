@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks: their settings, QEMU's arguments, the images' hashes, and what the core asks for when, with a disk and without."""
+from __future__ import annotations
+
+import json
+from array import array
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, settings
+from plover.config.disks import parse
+from plover.config.settings import Config
+from plover.disks.copy_names import NAMES_MAX, DiskCopy
+from plover.disks.images import BLOCK_BYTES, BLOCKS_MAX, arguments, block_bytes, hash_blocks, prepare, virtual_size
+from plover.errors import ConfigError, QemuError
+from plover.ports import effects as act
+from plover.protocol import wire
+from test_core import write
+
+DISK = {"path": "/images/a.img"}
+
+
+# --- settings ---
+
+@pytest.mark.parametrize("disks, wrong", [
+    ([{}], r"disks\[0\]: must be an object with at least 'path'"),
+    (["/images/a"], r"disks\[0\]: must be an object"),
+    ([{"path": "images/a"}], r"disks\[0\].path: 'images/a' must be a whole path"),
+    ([{"path": "/images/a,b"}], r"disks\[0\].path: .* must be a whole path"),
+    ([{"path": 7}], r"disks\[0\].path: must be a string"),
+    ([DISK, DISK], "two disks have one path"),
+    ([{**DISK, "size": "1G"}], r"disks\[0\].size: unknown; known are path, format"),
+    ([{**DISK, "format": "vmdk"}], r"disks\[0\].format: 'vmdk' is not one of raw, qcow2"),
+    ([{**DISK, "cache": "unsafe"}], r"disks\[0\].cache: 'unsafe' is not one of writeback, none"),
+    ([{**DISK, "bus": "floppy"}], r"disks\[0\].bus: 'floppy' is not one of virtio-blk, ide"),
+    ([{**DISK, "serial": "a b"}], r"disks\[0\].serial: 'a b' must be at most 20"),
+    ([{"path": f"/images/{n}"} for n in range(17)], "17 are too many; at most 16")])
+def test_a_wrong_disk_is_refused_by_its_name(disks, wrong):
+    with pytest.raises(ConfigError, match=wrong):
+        Config(settings("primary", disks=disks))
+
+
+def test_the_port_of_the_disks_is_one_of_its_own():
+    with pytest.raises(ConfigError, match="disk_port: 7421 is taken by 'port'"):
+        Config(settings("primary", disks=[DISK], port=7421))
+
+
+# --- QEMU's arguments ---
+
+def graph(config: Config, incoming: bool) -> dict[str, dict]:
+    words = arguments(config, incoming)
+    nodes = [json.loads(words[n + 1]) for n, word in enumerate(words) if word == "-blockdev"]
+    return {node["node-name"]: node for node in nodes}
+
+
+def test_the_guest_sees_the_same_devices_on_both_hosts():
+    config = Config(settings("primary", disks=[{**DISK, "serial": "s1"}, {"path": "/images/b.img", "bus": "ide"}]))
+    devices = [[words[n + 1] for n, word in enumerate(words) if word == "-device"]
+               for words in (arguments(config, False), arguments(config, True))]
+    assert devices[0] == devices[1] == ["virtio-blk-pci,id=drive0,drive=top0,serial=s1", "ide-hd,id=drive1,drive=top1"]
+
+
+def test_a_secondary_writes_into_overlays_only():
+    config = Config(settings("primary", disks=[DISK], disk_overlay_dir="/overlays"))
+    assert list(graph(config, False)) == ["disk0", "image0", "top0"]
+    nodes = graph(config, True)
+    assert nodes["top0"]["children"] == ["image0"] and nodes["image0"]["file"] == "repl0"
+    assert nodes["repl0"]["file"] == "active0"
+    assert nodes["active0"]["backing"] == "hidden0" and nodes["hidden0"]["backing"] == "disk0"
+    assert nodes["repl0"]["top-id"] == "top0" and nodes["repl0"]["mode"] == "secondary"
+    assert {nodes[n]["file"]["filename"] for n in ("active0", "hidden0")} == {
+        "/overlays/demo.disks/active0.qcow2", "/overlays/demo.disks/hidden0.qcow2"}
+
+
+def test_no_disks_no_arguments():
+    assert arguments(Config(settings("primary")), True) == []
+
+
+# --- images ---
+
+def config_of(folder: Path, *sizes: int) -> Config:
+    for n, size in enumerate(sizes):
+        (folder / f"{n}.img").write_bytes(bytes(size))
+    return Config(settings("primary", disks=[{"path": str(folder / f"{n}.img")} for n in range(len(sizes))],
+                           disk_overlay_dir=str(folder), state_dir=str(folder / "state")))
+
+
+def test_overlays_are_made_anew_and_as_long_as_the_image(tmp_path):
+    config = config_of(tmp_path, 1 << 20)
+    prepare(config, True)
+    path = tmp_path / "demo.disks" / "active0.qcow2"
+    path.write_bytes(b"left by the QEMU before")
+    prepare(config, True)
+    assert virtual_size(parse([{"path": str(path), "format": "qcow2"}])[0]) == 1 << 20
+    prepare(config, False)  # a leader needs none
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("size, wrong", [(0, "has 0 bytes"), (1000, "no whole number of 512-byte sectors|1024")])
+def test_an_image_of_a_wrong_length_is_refused_or_rounded(tmp_path, size, wrong):
+    config = config_of(tmp_path, size)
+    if size:  # QEMU itself counts the last sector as whole
+        assert virtual_size(config.disk_list[0]) == 1024
+    else:
+        with pytest.raises(QemuError, match=wrong):
+            prepare(config, True)
+
+
+def test_a_missing_image_is_refused_with_the_remedy(tmp_path):
+    config = config_of(tmp_path, 512)
+    (tmp_path / "0.img").unlink()
+    with pytest.raises(QemuError, match=r"disks\[0\].path: .* is missing or not writable on this host; role 'disks'"):
+        prepare(config, False)
+
+
+def test_every_block_of_every_image_is_hashed(tmp_path):
+    config = config_of(tmp_path, 3 * BLOCK_BYTES + 512, BLOCK_BYTES)
+    before = array("Q", hash_blocks(config, lambda block: hash(bytes(block)) & (1 << 64) - 1))
+    assert len(before) == 5
+    with open(tmp_path / "0.img", "r+b") as file:
+        file.seek(3 * BLOCK_BYTES + 511)
+        file.write(b"x")
+    after = array("Q", hash_blocks(config, lambda block: hash(bytes(block)) & (1 << 64) - 1))
+    assert [n for n in range(5) if before[n] != after[n]] == [3]
+
+
+def test_hashes_of_a_large_image_fit_into_a_message():
+    assert block_bytes(1 << 30) == BLOCK_BYTES
+    for size in (1 << 40, 100 << 40):
+        assert size // block_bytes(size) <= BLOCKS_MAX
+    assert 16 * 8 * BLOCKS_MAX < wire.BODY_BYTES_MAX
+
+
+# --- the core ---
+
+@pytest.fixture
+def cluster():
+    out = Cluster(disks=[DISK])
+    out.run_until(out.protected)
+    return out
+
+
+def test_disks_are_copied_before_memory_and_attached_while_the_vm_stands(cluster):
+    done = [name for name in cluster["primary"].done if name in (
+        "OpenTracker", "CopyDisks", "StopVm", "AttachDisks", "CaptureStream", "ContVm", "SendData")]
+    order = [name for name in done[:done.index("ContVm") + 1] if name != "SendData"]
+    assert order == ["OpenTracker", "CopyDisks", "StopVm", "AttachDisks", "CaptureStream", "ContVm"]
+
+
+def test_without_disks_nothing_is_copied_or_attached():
+    cluster = Cluster()
+    cluster.run_until(cluster.protected)
+    assert not {"CopyDisks", "AttachDisks", "DetachDisks"} & set(cluster["primary"].done)
+
+
+@pytest.mark.parametrize("disks", [[], [DISK]])
+def test_the_vm_runs_on_before_the_secondary_has_loaded_only_without_a_disk(disks):
+    cluster = Cluster(disks=disks)
+    cluster.run_until(cluster.protected)
+    post, late = cluster.post, []
+
+    def without_applied(src, to, message, channel):
+        if isinstance(message, wire.Applied):
+            late.append((src, to, message, channel))
+        else:
+            post(src, to, message, channel)
+
+    cluster.post = without_applied
+    leader = cluster["primary"]
+    leader.done.clear()
+    write(cluster, 7)
+    cluster.run_until(lambda: late)
+    cluster.run(0.05)
+    assert "Emit" in leader.done
+    assert ("ContVm" in leader.done) == (not disks)
+    cluster.post = post
+    post(*late[0])
+    cluster.run(0.05)
+    assert "ContVm" in leader.done
+
+
+def test_a_secondary_that_is_lost_is_detached(cluster):
+    cluster["primary"].done.clear()
+    cluster.kill("secondary")
+    cluster.run(2.0)
+    assert "DetachDisks" in cluster["primary"].done
+    assert write(cluster, 9) is cluster["primary"]
+
+
+def test_an_error_of_the_secondarys_image_costs_the_protection_and_no_more(cluster):
+    node = cluster["primary"]
+    node.core.at(cluster.now).disk_failed("peer0", "Input/output error")
+    node.pump()
+    assert node.core.status()["service"] == "degraded"
+    assert "does not take our writes to its disks (peer0: Input/output error)" in node.core.status()["sentence"]
+    cluster.run_until(cluster.protected)
+
+
+def test_an_error_of_the_leaders_own_image_moves_the_vm(cluster):
+    cluster["primary"].core.at(cluster.now).disk_failed("disk0", "Input/output error")
+    cluster["primary"].pump()
+    cluster.run_until(lambda: cluster.leader() is cluster["secondary"])
+    assert any("secondary has it all; handing the VM to secondary" in text for text in cluster["primary"].reports)
+
+
+def test_full_overlays_make_a_secondary_start_over(cluster):
+    cluster["secondary"].core.at(cluster.now).disk_failed("active0", "No space left on device")
+    cluster["secondary"].pump()
+    cluster.run(0.1)
+    assert cluster["primary"].core.status()["service"] == "degraded"
+    assert "active0: No space left on device" in cluster["primary"].core.status()["sentence"]
+
+
+def test_much_written_forces_a_syncvm():
+    cluster = Cluster(disks=[DISK], syncvm_interval_ms_max=60_000)
+    cluster.run_until(cluster.protected)
+    leader = cluster["primary"].core
+    cluster.run(0.5)
+    before = leader.totals["syncvms"]
+    cluster.run(0.5)
+    assert leader.totals["syncvms"] == before
+    leader.at(cluster.now).disk_pressure(1 << 30)
+    cluster["primary"].pump()
+    cluster.run_until(lambda: leader.totals["syncvms"] == before + 1, 0.5)
+    cluster.run(0.5)
+    assert leader.totals["syncvms"] == before + 1
+
+
+@pytest.mark.parametrize("theirs, differ", [(bytes(range(64)), 0), (bytes(range(1, 65)), 8), (b"", 8)])
+def test_an_audit_compares_the_disks_while_the_vm_stands(cluster, theirs, differ):
+    cluster["secondary"].disk_hashes = theirs
+    answers = []
+    cluster["primary"].core.at(cluster.now).audit(answers.append, True)
+    cluster["primary"].pump()
+    cluster.run_until(lambda: answers)
+    assert (answers[0].disk_blocks, answers[0].disk_blocks_mismatching, answers[0].mismatching) == (8, differ, 0)
+    assert write(cluster, 5) is cluster["primary"]
+
+
+@pytest.mark.parametrize("hashed_s", [0.02, 5.0])
+def test_a_leader_that_dies_while_the_images_are_compared_is_followed_at_once(cluster, hashed_s):
+    """The VM's state is loaded by then: nothing has to wait for the images, that may be many GiB."""
+    cluster["secondary"].hash_disks_s = hashed_s
+    cluster["primary"].core.at(cluster.now).audit(lambda answer: None, True)
+    cluster["primary"].pump()
+    cluster.run_until(lambda: "HashDisks" in cluster["secondary"].done)
+    cluster.kill("primary")
+    cluster.run_until(lambda: cluster.leader() is cluster["secondary"] and cluster.leader().core.leading.serving, 1.0)
+    assert write(cluster, 5) is cluster["secondary"]
+    cluster.run(hashed_s)
+    assert write(cluster, 6) is cluster["secondary"]
+
+
+# --- which copies the images are ---
+
+def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
+    config = config_of(tmp_path, 512, 512)
+    copy = DiskCopy(config)
+    assert copy.begin(7) == []
+    copy.write(7)
+    assert DiskCopy(config).read() == [copy.name]
+    copy.booted(8)
+    assert DiskCopy(config).read() == []
+    copy.write(7)  # a thread that was still flushing the images
+    assert DiskCopy(config).read() == []
+    other = DiskCopy(config)
+    other.write(7)
+    assert DiskCopy(config).read() == [other.name]
+
+
+def test_a_copy_that_was_under_way_counts_until_the_host_boots(tmp_path):
+    config = config_of(tmp_path, 512)
+    whole, broken, last = DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1")
+    whole.write(7)
+    assert broken.begin(7) == [whole.name]
+    assert last.begin(7) == [whole.name, broken.name]
+    assert DiskCopy(config, "boot-2").read() == [whole.name]
+    last.write(7)
+    assert DiskCopy(config, "boot-1").read() == [last.name]
+
+
+def test_names_of_copies_do_not_pile_up(tmp_path):
+    config = config_of(tmp_path, 512)
+    made = [DiskCopy(config, "boot") for _ in range(9)]
+    for copy in made:
+        copy.begin(7)
+    assert DiskCopy(config, "boot").read() == [copy.name for copy in made[-NAMES_MAX:]]
+
+
+def test_what_qemu_keeps_in_memory_is_no_copy(tmp_path):
+    config = config_of(tmp_path, 512)
+    config = Config(settings("primary", disks=[{"path": config.disk_list[0].path, "format": "qcow2"}],
+                             state_dir=str(tmp_path / "state")))
+    copy = DiskCopy(config)
+    copy.begin(7)
+    assert DiskCopy(config).read() == []
+    copy.write(7)
+    assert DiskCopy(config).read() == [copy.name]
+
+
+def test_an_image_that_was_put_in_place_of_a_copy_is_none(tmp_path):
+    config = config_of(tmp_path, 512, 512)
+    copy = DiskCopy(config)
+    copy.write(7)
+    (tmp_path / "1.img").unlink()
+    assert DiskCopy(config).read() == []
+    (tmp_path / "1.img").write_bytes(bytes(512))
+    assert DiskCopy(config).read() == []
+
+
+def asked_copies(said: object) -> list[tuple[tuple[str, ...], str]]:
+    """What a leader asks to be copied to a joiner that says this of its images."""
+    cluster = Cluster(disks=[DISK])
+    asked = []
+    for node in (cluster["primary"], cluster["secondary"]):
+        def watched(action, do=node.do):
+            if isinstance(action, act.CopyDisks):
+                asked.append((action.held, action.name))
+            do(action)
+        node.do = watched
+    cluster.facts = {"qemu_version": "7.2.22", "disk_copy": said}
+    cluster.run_until(cluster.protected)
+    return asked
+
+
+def test_the_leader_hears_which_copies_a_joiner_has():
+    assert asked_copies({"held": ["a" * 32, "b" * 32], "next": "c" * 32}) == [(("a" * 32, "b" * 32), "c" * 32)]
+
+
+@pytest.mark.parametrize("nonsense", [
+    7, None, "a" * 32, ["x"], {"a": 1}, {"held": "a" * 32, "next": "c" * 32}, {"held": [7], "next": "c" * 32},
+    {"held": [], "next": "plover-whole"}, {"held": ["a" * 32], "next": None}])
+def test_a_name_that_is_none_means_no_copy(nonsense):
+    assert [held for held, name in asked_copies(nonsense)] == [()]
