@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import tempfile
 from pathlib import Path
 
+import pytest
 from harness import connect
 from test_main_job import lost, other, write
 
@@ -20,11 +22,12 @@ def identity(pid: int) -> tuple[set[str], set[str], int]:
     return set(lines["Uid"].split()), set(lines["Gid"].split()), int(lines["CapEff"], 16)
 
 
-def open_up(path: Path) -> None:
-    """pytest keeps its folders to itself."""
-    for folder in [path, *path.parents][:-2]:
-        if folder.stat().st_uid == os.geteuid():
-            folder.chmod(folder.stat().st_mode | 0o011)
+@pytest.fixture
+def tmp_path():
+    """One that QEMU's user may pass through. pytest's own may not be, and each pytest that starts closes it anew."""
+    with tempfile.TemporaryDirectory(prefix="plover-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
 
 
 def may(*command: str) -> bool:
@@ -38,7 +41,6 @@ def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tm
     for path in images.values():
         path.touch(mode=0o600)
         os.truncate(path, 32 << 20)
-    open_up(tmp_path)
     group = new_group(own={member: {"disks": [{"path": str(path)}]} for member, path in images.items()},
                       qemu_user=USER.pw_name)
     group.start()
