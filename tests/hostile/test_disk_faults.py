@@ -8,17 +8,8 @@ import pytest
 from disk_cases import CASES
 from disk_play import play
 
-# Open: once the merge is over, one flush of the only image fails. In some runs the group is protected again, the image counts as
-# "live", and the guest was not told. Whose flush that was, and whether something is lost, is not known yet.
-OPEN = {"merged-flush-ENOSPC-3-once": "a flush that failed after a merge may pass in silence (docs/track_record.md)"}
 
-
-def known(case):
-    why = OPEN.get(str(case))
-    return pytest.param(case, id=str(case), marks=[pytest.mark.xfail(reason=why, strict=False)] if why else [])
-
-
-@pytest.mark.parametrize("case", map(known, CASES))
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_disk_that_fails_costs_nothing_that_was_answered(disk_stage, case):
     play(disk_stage, case)
 

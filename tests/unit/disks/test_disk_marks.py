@@ -49,6 +49,7 @@ class Host:
         self.waiting: list[tuple[str, str | None]] = []
         self.carries, self.steps = carries, 1 << 30
         self.failing: dict[str, int] = {}  # operation -> errno
+        self.fails_after_put: tuple[str, ...] = ()  # once one of these is on the image, no sync of it succeeds
 
     def _step(self, name: str = "") -> None:
         if name in self.failing:
@@ -108,6 +109,8 @@ class Host:
 
     def put(self, path: str, name: str, text: str) -> bool:
         self._step("put")
+        if text in self.fails_after_put:
+            self.failing = {"sync image": errno.EIO}
         if self.carries:
             self.waiting.append((name, text))
         return self.carries
@@ -202,7 +205,7 @@ def test_a_mark_that_clears_and_fails_leaves_the_image_torn(failing):
     host = Host()
     host.marks.set(INCOMPLETE, 3)
     marks, host.failing = host.marks, {failing: errno.EIO}
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises((OSError, LostWritesError), match="Input/output error"):
         marks.set(WHOLE, 3)
     assert marks.now == host.marks.now == (Mark(INCOMPLETE, 3),)
 
@@ -266,6 +269,32 @@ def test_a_merge_whose_sync_fails_never_ends_well():
         copy.merged(8)
     host.failing = {}
     assert copy.merged(8) is False and host.marks.now == (Mark(MISSED, 8),) and marks.now == (Mark(),)
+
+
+def ends_a_merge(copy: DiskCopy) -> None:
+    copy.promoted(8)
+    copy.merged(8)
+
+
+def ends_a_copy(copy: DiskCopy) -> None:
+    copy.begin(8)
+    copy.torn(8)
+    copy.write(8)
+
+
+@pytest.mark.parametrize("ends", [ends_a_merge, ends_a_copy, lambda copy: copy.booted(8)], ids=["merge", "copy", "boot"])
+def test_the_sync_of_a_mark_that_fails_is_one_of_the_image(ends):
+    """It has the error of whatever was written to the image since the sync before: the next one that succeeds proves nothing."""
+    host = Host()
+    copy_of(host).write(7)
+    host.fails_after_put = f"{LIVE} 8", f"{WHOLE} 8"
+    marks = host.marks
+    with pytest.raises(LostWritesError, match="is lost in part: .*Input/output error"):
+        ends(DiskCopy(CONFIG, "boot", marks, host))
+    host.failing, host.fails_after_put = {}, ()
+    assert marks.now == host.marks.now == (Mark(MISSED, 8),)
+    after = DiskCopy(CONFIG, "boot", marks, host)
+    assert after.merged(9) is False and after.begin(9) == []
 
 
 def test_a_merge_that_cannot_be_marked_is_no_lost_write():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..config.settings import Config
@@ -80,21 +81,30 @@ class DiskCopy:
         False if one cannot carry a name. Raises LostWritesError: what was lost of the images stays lost, also where the next
         try succeeds, so they have lost all names, and are marked. Raises OSError if they cannot be named or marked.
         """
-        self._sync(view)
-        with self._lock:
-            if self._over:
-                return True
-            carried = [self._images.put(disk.path, ATTRIBUTE, self.name) for disk in self._disks]
-            self._marks.filled(view)
-            return all(carried)
+        with self._spoiling(view):
+            self._sync()
+            with self._lock:
+                if self._over:
+                    return True
+                carried = [self._images.put(disk.path, ATTRIBUTE, self.name) for disk in self._disks]
+                self._marks.filled(view)
+                return all(carried)
 
-    def _sync(self, view: int) -> None:
+    def _sync(self) -> None:
         try:
             for disk in self._disks:
                 self._images.sync(disk.path)
         except OSError as error:
-            self.spoiled(view)
             raise LostWritesError(f"what was written to this host's disks is lost in part: {error}") from error
+
+    @contextlib.contextmanager
+    def _spoiling(self, view: int) -> Iterator[None]:
+        """A sync that failed in here was the only one to tell of it."""
+        try:
+            yield
+        except LostWritesError:
+            self.spoiled(view)
+            raise
 
     def spoiled(self, view: int) -> None:
         """Something that was written to the images is lost."""
@@ -103,9 +113,9 @@ class DiskCopy:
             self._marks.missed(view)
 
     def booted(self, view: int) -> None:
-        """Our own VM writes to the images from now on. Raises OSError."""
+        """Our own VM writes to the images from now on. Raises LostWritesError or OSError."""
         self.hold(view)
-        with self._lock:
+        with self._spoiling(view), self._lock:
             self._over = True
             self._drop_names()
             self._marks.set(LIVE, view)
@@ -123,8 +133,9 @@ class DiskCopy:
 
         Raises LostWritesError: some of it is lost. Raises OSError if it cannot be marked now.
         """
-        self._sync(view)
-        return self._marks.merged(view)
+        with self._spoiling(view):
+            self._sync()
+            return self._marks.merged(view)
 
     def _drop_names(self) -> None:
         for disk in self._disks:

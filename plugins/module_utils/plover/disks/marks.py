@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..config.settings import Config
 from ..core.disk_marks import INCOMPLETE, LIVE, MERGING, MISSED, TORN, UNREADABLE, WHOLE, Mark, parse, worse
+from ..errors import LostWritesError
 from ..host.store import Files
 from .image_files import ImageFiles
 
@@ -41,7 +42,8 @@ class DiskMarks:
         """Mark all images, or that of one disk; it is durable when this returns.
 
         One that clears says that all that was written is on the disk. Raises OSError: then nothing may be done that the
-        mark was to warn of, and an image is as torn as it was.
+        mark was to warn of, and an image is as torn as it was. Raises LostWritesError if an image cannot be synced: to try
+        that again proves nothing.
         """
         with self._lock:
             self._set(state, view, number)
@@ -89,11 +91,16 @@ class DiskMarks:
 
     def _put(self, path: str, text: str, warns: bool) -> None:
         try:
-            if self._images.put(path, ATTRIBUTE, text) and not warns:
-                self._images.sync(path)
+            carried = self._images.put(path, ATTRIBUTE, text)
         except OSError:
             if not warns:
-                raise  # else what the state folder says counts
+                raise
+            return  # what the state folder says counts
+        if carried and not warns:
+            try:
+                self._images.sync(path)  # not only of the mark: the VM may write to the image by now
+            except OSError as error:
+                raise LostWritesError(f"what was written to this host's disks is lost in part: {error}") from error
 
     def _on_image(self, path: str) -> Mark:
         try:

@@ -32,7 +32,8 @@ MISSED, TOLD = "QUORUM_REPORT_BAD", "BLOCK_IO_ERROR"  # QEMU's events: an image 
 class DiskWork:
     def __init__(self, replica: Replica) -> None:
         self._replica, self._config = replica, replica.config
-        self.marks, self._images = DiskMarks(self._config), ImageFiles()
+        self._images = ImageFiles()
+        self.marks = DiskMarks(self._config, images=self._images)
         self._gate: CopyGate | None = None
         self._copying: asyncio.Task | None = None
         self._told_at = self._began = 0.0
