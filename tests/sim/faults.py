@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from plover.consensus.effects import CANDIDATE
-from plover.core.leader import ABSENT, BOOTING, IN_SYNC, LEAVING, PROMOTING
+from plover.core.leader import BOOTING, PROMOTING
 from plover.syncvm.figures import Figures
 from plover.syncvm.phases import DISKS, DONE, LOAD, WAIT_AUDIT, LeaderSyncvm
 
@@ -43,7 +43,7 @@ def phase_of(world: World) -> str:
         return _phase_of_syncvm(leader.syncvm)
     if leader.fill:
         return f"fill:{leader.fill.phase}"
-    return "protected" if leader.peer_state == IN_SYNC else "alone" if leader.peer_state in (ABSENT, LEAVING) else "electing"
+    return "protected" if leader.protected else "alone"
 
 
 def _phase_of_syncvm(syncvm: LeaderSyncvm) -> str:

@@ -428,7 +428,7 @@ class ReplicaMember(Member):
 
     def _watch_idle(self) -> None:
         leading = self.core.leading
-        waits = leading and leading.guard.unmarked_bytes and not leading.syncvm and leading.peer_state == "in-sync"
+        waits = leading and leading.guard.unmarked_bytes and not leading.syncvm and leading.protected
         if waits and not self._idle_asked:
             self._idle_asked = True
             self.world.loop.after(self.rng.uniform(0.001, 0.004), self, self._idle)

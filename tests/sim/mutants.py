@@ -25,8 +25,9 @@ from plover.core import cold_start, director
 from plover.core.director import Director
 from plover.core.follower import Follower
 from plover.core.guard import Guard
-from plover.core.leader import IN_SYNC, Leader
+from plover.core.leader import Leader
 from plover.core.own_disks import OwnDisks
+from plover.core.reprotection import Reprotection
 from plover.dataplane.last_output import LastOutput
 from plover.disks.copy_names import DiskCopy
 from plover.host.store import Store
@@ -154,7 +155,7 @@ def forgets_and_believes() -> None:
 
 @mutant("a leader that lost its secondary goes on alone without recording the smaller in-sync set")
 def in_sync_set_not_recorded() -> None:
-    Leader.held_for_syncvm = property(lambda self: self.peer_state == IN_SYNC or bool(
+    Leader.held_for_syncvm = property(lambda self: self.protected or bool(
         self.fill is not None and self.fill.holds_output))
     good = Consensus.propose_record
 
@@ -313,14 +314,13 @@ def writes_before_load() -> None:
 
 @mutant("with a disk, the leader's VM runs on before a filled secondary has loaded")
 def writes_before_filled() -> None:
-    good, stops_input = Leader.fill_progress, LeaderFill.stops_input.fget
+    good, stops_input = Reprotection.fill_progress, LeaderFill.stops_input.fget
 
     def fill_progress(self, actions):
         good(self, actions)
         if self.fill and self.fill.phase == "loading":
-            self._cont()
-            self.advance()
-    Leader.fill_progress = fill_progress
+            self._leader.run_on()
+    Reprotection.fill_progress = fill_progress
     LeaderFill.stops_input = property(lambda self: self.phase != "loading" and stops_input(self))
 
 
@@ -339,7 +339,7 @@ def lost_write_handed_over() -> None:
     good = Leader.disk_failed
 
     def disk_failed(self, node, error, lost=False):
-        if self.peer_state != IN_SYNC or node.startswith("peer"):
+        if not self.protected or node.startswith("peer"):
             return good(self, node, error, lost)
         self.handover = self.handover or (lambda error: None)
         self.maybe_syncvm()

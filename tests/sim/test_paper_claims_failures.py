@@ -7,7 +7,7 @@ an answer. Ours serves at once, and fills a new secondary while it does; the wit
 from __future__ import annotations
 
 import pytest
-from plover.core.leader import ABSENT, FILLING, IN_SYNC
+from plover.core.reprotection import ABSENT, FILLING
 from plover.ports import effects as act
 from plover.protocol import wire
 
@@ -77,11 +77,11 @@ def test_the_new_leader_serves_first_and_is_protected_again_while_it_serves(seed
     assert next_answer_s(world) < 0.5
     world.power_on("primary")
     role = world.leader().core.role
-    world.until(lambda: role.peer_state == FILLING)
+    world.until(lambda: role.reprotection.state is FILLING)
     at_begin, worst_s = answered(world), 0.0
-    while role.peer_state == FILLING:
+    while role.reprotection.state is FILLING:
         worst_s = max(worst_s, next_answer_s(world))
-    assert role.peer_state == IN_SYNC and answered(world) > at_begin and worst_s < 0.4
+    assert role.protected and answered(world) > at_begin and worst_s < 0.4
     world.power_loss("secondary")  # and the protection is real
     world.until(lambda: leads(world, "primary"))
     next_answer_s(world)
@@ -170,12 +170,12 @@ def test_a_syncvm_that_hangs_ends_the_protection_not_the_service(seed):
     world.until(lambda: phase_of(world) == "syncvm:wait-staged")
     world.freeze("secondary")
     role = world.leader().core.role
-    world.until(lambda: role.peer_state == ABSENT, 1.0)
+    world.until(lambda: role.reprotection.state is ABSENT, 1.0)
     next_answer_s(world, 0.5)
-    joins = role.joins
+    joins = role.reprotection.joins
     world.thaw("secondary")
     world.until(world.protected)
-    assert role.joins > joins and world.leader().core.role is role
+    assert role.reprotection.joins > joins and world.leader().core.role is role
     world.check_history()
 
 

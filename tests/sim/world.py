@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from plover.config.settings import Config
 from plover.core import follower, force
-from plover.core.leader import IN_SYNC
 from plover.errors import DurableStateError
 
 from lab.linearizable import Undecided, check
@@ -220,7 +219,7 @@ class World:
         if member is None or member.holds:
             return False
         leading = member.core.leading
-        return leading.serving and leading.peer_state == IN_SYNC and not leading.handover_at and member.tap_up
+        return leading.serving and leading.protected and not leading.handover_at and member.tap_up
 
     def settled(self, answered: list[int]) -> bool:
         """Protected, and every client got an answer since ``answered``."""

@@ -113,7 +113,7 @@ def test_a_join_request_that_is_no_json_is_refused_and_the_leader_serves_on(payl
             leader.core.at(cluster.now).control("secondary", request)
     else:
         leader.core.at(cluster.now).control("secondary", request)
-        assert "cannot join" in leader.core.leading.peer_note
+        assert "cannot join" in leader.core.leading.reprotection.note
     leader.pump()
     assert leader.core.leading.fill is None
     frame = cluster.send(7)

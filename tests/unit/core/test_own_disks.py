@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cluster import Cluster
 from plover.core.own_disks import AGAIN_S, AGAIN_S_MAX, OwnDisks
+from plover.core.reprotection import ABSENT
 from plover.replica.disk_work import SinceSyncvm
 from test_core import write
 
@@ -88,7 +89,7 @@ def test_without_that_record_nobody_goes_on():
 
 def test_a_lost_write_beside_a_secondary_that_was_just_dropped_stops_the_vm(cluster):
     leader = cluster["primary"]
-    leader.core.at(cluster.now).leading.drop_peer("it is slow")
+    leader.core.at(cluster.now).leading.reprotection.drop("it is slow")
     tell(leader, "disk_failed", "image0", EIO, True)
     assert not leader.qemu
     assert any("the guest was told that the write is done" in text for text in leader.reports)
@@ -194,7 +195,7 @@ def test_a_vm_that_waits_for_its_disk_is_tried_again_and_shown():
     cluster.run_until(lambda: cluster.leader() is not None)
     leader = cluster["primary"]
     cluster.kill("secondary")
-    cluster.run_until(lambda: leader.core.leading.peer_state == "absent" and leader.core.status()["service"] == "degraded")
+    cluster.run_until(lambda: leader.core.leading.reprotection.state is ABSENT and leader.core.status()["service"] == "degraded")
     leader.done.clear()
     tell(leader, "vm_waits_for_disk", "No space left on device")
     status = leader.core.status()

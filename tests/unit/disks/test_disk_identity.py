@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from plover.core.one_device import one_for_both
+from plover.core.join_request import one_for_both
 from plover.disks.identity import _of, identity
 
 DISK = {"path": "/dev/lun"}

@@ -104,7 +104,7 @@ def test_memory_that_never_becomes_equal_is_not_recorded():
     cluster["secondary"].memory.apply = damaged
     filling(cluster)
     cluster["primary"].memory.guest_write(33, 1000)
-    cluster.run_until(lambda: "still differs" in cluster["primary"].core.leading.peer_note, 5.0)
+    cluster.run_until(lambda: "still differs" in cluster["primary"].core.leading.reprotection.note, 5.0)
     assert cluster["primary"].consensus.record.in_sync == {"primary"}
     assert f"after {CHECKS_MAX} looks; set syncvm_dirty_tracking to scan" in cluster["primary"].core.status()["sentence"]
     assert cluster["primary"].core.status()["fill_pages_mismatching"] == CHECKS_MAX

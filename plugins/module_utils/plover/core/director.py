@@ -26,7 +26,7 @@ from .fencing import Fencing
 from .follower import Follower
 from .guard import Guard
 from .late_input import LateInput, checked
-from .leader import BOOTING, IN_SYNC, PROMOTING, RUNNING, Leader
+from .leader import BOOTING, PROMOTING, RUNNING, Leader
 from .status import describe, mode_of, reason
 
 RECENT_MAX = 1024  # syncvms whose figures are kept
@@ -154,10 +154,10 @@ class Director:
         elif role.filled:
             self.report(f"elected in view {self.consensus.view}: taking over")
             self.role = Leader(self, PROMOTING, role.guard, role.applied)
-            self.role.peer_note = self.chronicle.told
+            self.role.reprotection.note = self.chronicle.told
             if self.config.fence_policy != "off" and self.chronicle.cause in (FAILOVER, FORCED):
                 policy = self.config.fence_policy if self.chronicle.cause == FAILOVER else "automatic"
-                self.role.fencing = Fencing(policy, self.role.peer, self.consensus.view)
+                self.role.fencing = Fencing(policy, self.role.secondary, self.consensus.view)
                 self.emit(*self.role.fencing.tick(self.now))
             self.role.finishing = role.syncvm if role.must_finish_load else None
             self.role.bring_tap_up_early()
@@ -224,9 +224,9 @@ class Director:
         if isinstance(m, _LEADER_ONLY):
             if self.leading and m.view == self.consensus.view:
                 if isinstance(m, wire.JoinRequest):
-                    self.leading.join_requested(m)
+                    self.leading.reprotection.join_requested(m)
                 else:
-                    self.leading.drop_peer(f"{src} lost its copy: {m.payload.decode(errors='replace')[:200]}")
+                    self.leading.reprotection.drop(f"{src} lost its copy: {m.payload.decode(errors='replace')[:200]}")
         elif isinstance(m, wire.JoinRefused):
             if isinstance(self.role, Follower):
                 self.role.refused = m.payload.decode(errors="replace")[:500]
@@ -269,11 +269,11 @@ class Director:
     def _data_to_leader(self, leader: Leader, m: wire.Message) -> None:
         if isinstance(m, wire.FillDone):
             if leader.fill and m.join == leader.fill.join:
-                leader.fill_done()
+                leader.reprotection.fill_done()
             return
         if isinstance(m, wire.FillHashes):
             if leader.fill and m.join == leader.fill.join:
-                leader.fill_hashed(leader.fill.on_hashes(m))
+                leader.reprotection.fill_hashed(leader.fill.on_hashes(m))
             return
         if not isinstance(m, _SECONDARY_SAYS):
             raise WireError(f"{type(m).__name__} sent to a leader")
@@ -317,7 +317,7 @@ class Director:
     def data_lost(self) -> None:
         """The data channel broke."""
         if self.leading:
-            self.leading.drop_peer(f"the data channel to {self.leading.peer} broke")
+            self.leading.reprotection.drop(f"the data channel to {self.leading.secondary} broke")
         elif isinstance(self.role, Follower) and self.role.fill and not self.role.recorded_in_sync:
             self.role.reset("the data channel broke during our fill")
 
@@ -326,7 +326,7 @@ class Director:
         if work:
             actions = work.writable()
             if work is self.leading.fill:
-                self.leading.fill_progress(actions)
+                self.leading.reprotection.fill_progress(actions)
             else:
                 self._carry_on(actions)
 
@@ -385,8 +385,7 @@ class Director:
     def stream_captured(self, tag: act.Tag, stream: bytes) -> None:
         work = self._work(tag)
         if work and self.leading:
-            self.leading.stream = stream
-            self.leading.fill_progress(work.stream_captured())
+            self.leading.reprotection.stream_captured(stream)
 
     def tracker_open(self, tag: act.Tag) -> None:
         work = self._work(tag)
@@ -396,7 +395,7 @@ class Director:
     def dirty_fetched(self, tag: act.Tag) -> None:
         work = self._work(tag)
         if work and self.leading:
-            self.leading.fill_progress(work.dirty_fetched())
+            self.leading.reprotection.fill_progress(work.dirty_fetched())
 
     def copy_progress(self, tag: act.Tag, done: int, total: int) -> None:
         """Of the disks, in bytes."""
@@ -407,12 +406,12 @@ class Director:
     def disks_copied(self, tag: act.Tag) -> None:
         work = self._work(tag)
         if work and self.leading:
-            self.leading.fill_progress(work.disks_copied())
+            self.leading.reprotection.fill_progress(work.disks_copied())
 
     def disks_attached(self, tag: act.Tag) -> None:
         work = self._work(tag)
         if work and self.leading:
-            self.leading.fill_progress(work.disks_attached())
+            self.leading.reprotection.fill_progress(work.disks_attached())
 
     def disks_hashed(self, tag: act.Tag, hashes: bytes) -> None:
         """Of an audit of disks."""
@@ -466,7 +465,7 @@ class Director:
     def hashed(self, tag: act.Tag, hashes: array) -> None:
         work = self._work(tag)
         if work and self.leading and work is self.leading.fill:
-            self.leading.fill_hashed(work.hashed(hashes))
+            self.leading.reprotection.fill_hashed(work.hashed(hashes))
         elif work:
             self._carry_on(work.hashed(hashes))
 
@@ -514,7 +513,7 @@ class Director:
         if isinstance(self.role, Follower):
             self.role.reset(error, tell=True)
         elif self._work(tag) is self.role.fill is not None:
-            self.role.fill_failed(error)
+            self.role.reprotection.fill_failed(error)
         else:
             self.role.qemu_refused(error)
 
@@ -536,9 +535,9 @@ class Director:
         """QEMU is gone, and we did not ask for it."""
         self.note_holder(False)
         leader = self.leading
-        if leader and leader.peer_state == IN_SYNC:
-            self.report(f"{why}; handing the VM to {leader.peer}")
-            self.send(leader.peer, wire.TransferLeadership(self.consensus.view, why.encode()))
+        if leader and leader.protected:
+            self.report(f"{why}; handing the VM to {leader.secondary}")
+            self.send(leader.secondary, wire.TransferLeadership(self.consensus.view, why.encode()))
             self.chronicle.handover(self.now, HANDED_OVER, why)
         self.report(f"this host's copy of the VM is gone: {why}")
         self.consensus.resign()
@@ -555,8 +554,8 @@ class Director:
         leader = self.leading
         if not leader:
             answer(f"this host does not lead; ask {self.consensus.leader or 'the leader once there is one'}")
-        elif leader.peer_state != IN_SYNC or leader.handover:
-            answer("a switchover is under way" if leader.handover else f"not protected: {leader.peer_note}")
+        elif not leader.protected or leader.handover:
+            answer("a switchover is under way" if leader.handover else f"not protected: {leader.reprotection.note}")
         else:
             leader.handover = answer
             leader.maybe_syncvm()
@@ -565,8 +564,8 @@ class Director:
         leader = self.leading
         if not leader:
             answer(f"this host does not lead; ask {self.consensus.leader or 'the leader once there is one'}")
-        elif leader.peer_state != IN_SYNC:
-            answer(f"not protected, there is nothing to compare: {leader.peer_note}")
+        elif not leader.protected:
+            answer(f"not protected, there is nothing to compare: {leader.reprotection.note}")
         else:
             leader.audits.append(answer)
             leader.audit_disks = leader.audit_disks or disks

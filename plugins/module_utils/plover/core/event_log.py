@@ -93,7 +93,7 @@ class Chronicle:
 def note_election(core: Director) -> None:
     """This replica was elected (its role is still the old one): note why, and since when clients are waiting."""
     cons, role, book = core.consensus, core.role, core.chronicle
-    handed, leads = book.handed_over(core.now), hasattr(role, "peer_state")
+    handed, leads = book.handed_over(core.now), hasattr(role, "reprotection")
     if not leads:
         book.interrupted(cons.silent_since if role.filled and not handed else book.outage_from if role.filled else None)
     if cons.alone:

@@ -22,7 +22,7 @@ from .event_log import SWITCHOVER
 from .fencing import Fencing
 from .guard import Guard
 from .own_disks import OwnDisks
-from .reprotection import ABSENT, FILLING, IN_SYNC, LEAVING, Joining
+from .reprotection import SECONDARY_NODES, Reprotection
 
 if TYPE_CHECKING:
     from ..syncvm.initial_sync import LeaderFill
@@ -34,7 +34,7 @@ RETRY_S = 1.0
 REST_S = 0.001  # an idle VM that has input again may answer it before its syncvm
 
 
-class Leader(Joining):
+class Leader:
     def __init__(self, core: Director, vm: str, guard: Guard, applied: int) -> None:
         self.core, self.config, self.cons = core, core.config, core.consensus
         self.vm, self.guard, self.applied = vm, guard, applied
@@ -42,17 +42,10 @@ class Leader(Joining):
         self.own = OwnDisks(merging=self.disks and vm != BOOTING)
         self.disk_pressure = False  # what was written since the last syncvm may fill the secondary's overlays
         self.active = True
-        self.peer = next(m for m in self.config.replicas if m != self.config.member)
-        self.peer_state = ABSENT
-        self.peer_note = "no secondary has asked to join yet"
+        self.reprotection = Reprotection(core, self)
+        self.secondary = self.reprotection.secondary
         self.syncvm: LeaderSyncvm | None = None
         self.device = b""  # the last device state that the secondary acknowledged; the next one is told as what differs
-        self.fill: LeaderFill | None = None
-        self.stream = b""
-        self.joins = 0
-        self._fills_failed, self._join_again_at = 0, 0.0
-        self.pages_mended = 0  # at the end of the last initial sync: they differed although nobody had reported a write
-        self._joiner: object = None  # what tells the QEMU that is filled from its successors
         self.vm_stopped_by_us = False
         self.handover: Callable[[str | None], None] | None = None
         self.handover_at = 0.0
@@ -66,7 +59,6 @@ class Leader(Joining):
         self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
         self._sync_mark = self._sync_index = 0
         self._retry_at: float | None = None  # when to ask QEMU again for what it refused
-        self._kept = False  # deposed beside a secondary in sync: elected again, we go on with it
         self.fencing: Fencing | None = None  # the leader before us, after a failover
         self.finishing = None  # a staged syncvm whose load must end before the promotion
 
@@ -85,7 +77,17 @@ class Leader(Joining):
     @property
     def held_for_syncvm(self) -> bool:
         """True while output may leave only through a syncvm."""
-        return self.peer in self.cons.record.in_sync or (self.fill is not None and self.fill.holds_output)
+        return self.secondary in self.cons.record.in_sync or (self.fill is not None and self.fill.holds_output)
+
+    @property
+    def fill(self) -> LeaderFill | None:
+        """The initial sync that is under way."""
+        return self.reprotection.fill
+
+    @property
+    def protected(self) -> bool:
+        """The secondary is in sync and could take over."""
+        return self.reprotection.in_sync
 
     @property
     def _input_paused(self) -> bool:
@@ -99,14 +101,8 @@ class Leader(Joining):
         self.active = True
         if self.applied < self.cons.log.base_index:
             self.applied = self.cons.log.last_index  # a restarted daemon: what it missed was never answered
-        if self._kept and self.peer in self.cons.record.in_sync and self.cons.hears(self.peer, self.core.now):
-            # Its state and our dirty pages still fit, so the next syncvm makes us equal. If its copy is gone, it says so.
-            self.peer_state, self.last_syncvm_at = IN_SYNC, self.core.now
-            self.cons.propose_record(frozenset(self.config.replicas))
-        else:
-            self._detach_disks()  # a daemon before this one, or this leader before, may have attached them
-            self.cons.propose_record(frozenset({self.config.member}))
-        self._kept = False
+        self.last_syncvm_at = self.core.now
+        self.reprotection.begin()
         if self.vm_stopped_by_us:
             self._cont()
         self._serve()
@@ -123,15 +119,10 @@ class Leader(Joining):
         self._serve()
 
     def record_committed(self) -> None:
-        in_sync = self.cons.record.in_sync
-        if self.peer in in_sync and self.fill is not None:
-            self.fill, self.peer_state, self._fills_failed = None, IN_SYNC, 0
+        if self.reprotection.record_committed():
             self.last_syncvm_at = self.core.now
-            self.core.report(f"protected: {self.peer} holds the VM's state; in-sync set {sorted(in_sync)}")
             if self.own.lost:
-                return self.core.give_up_qemu(f"this host's image lacks a write ({self.own.lost}); {self.peer} has it all")
-        elif self.peer_state == LEAVING:
-            self.peer_state = ABSENT
+                return self.core.give_up_qemu(f"this host's image lacks a write ({self.own.lost}); {self.secondary} has it all")
         self._serve()
 
     def _serve(self) -> None:
@@ -152,12 +143,11 @@ class Leader(Joining):
         self.active = False
         # With a disk, our VM must not run on while a secondary loads what it was sent: nobody would tell us when it has.
         sent = self.disks and self.syncvm and self.syncvm.phase in (sv.WAIT_STAGED, sv.WAIT_AUDIT, sv.LOAD, sv.DONE)
-        self._kept = (self._kept or (self.peer_state == IN_SYNC and self.vm == RUNNING)) and not sent
-        self._abort_work("deposed")
+        self.reprotection.suspend(fits=not sent)
+        self.abandon_syncvm("deposed")
         self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
         self.guard.unmark()
         self._confirm = None
-        self.peer_state = ABSENT
         if self.tap_up and self.handover:
             self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
         elif self.tap_up or self.tap_early:
@@ -192,20 +182,14 @@ class Leader(Joining):
         self.maybe_syncvm()
 
     def _enforce_limits(self) -> None:
-        """Give up who keeps clients waiting for longer than the settings allow."""
+        """Give up whatever keeps clients waiting for longer than the settings allow."""
         now, ms = self.core.now, self.config
-        silent = now - self.cons.answered_at[self.peer] > ms.peer_timeout_ms / 1000
-        if silent and self.peer_state in (FILLING, IN_SYNC):
-            self.drop_peer(f"{self.peer} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
+        self.reprotection.enforce_limits()
         if self.syncvm and self.syncvm.phase != sv.ORDERED:
             self._limit_syncvm(self.syncvm, now - self.syncvm.started)
-        if self.fill and now - self.fill.progress_at > ms.join_timeout_ms / 1000:
-            self.drop_peer(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
-        if self.fill and self.fill.holds_output and now - self.fill.waits_since > ms.syncvm_timeout_ms / 1000:
-            self.drop_peer(f"the last step of the fill took longer than {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
         if self.handover_at and now > self.handover_at + ms.failover_budget_ms / 1000:
             # It may still do so, asked as it was, unless the record no longer names it.
-            self.drop_peer(f"{self.peer} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still "
+            self.reprotection.drop(f"{self.secondary} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still "
                            "leading here")
 
     def _limit_syncvm(self, sync: LeaderSyncvm, running_s: float) -> None:
@@ -214,16 +198,16 @@ class Leader(Joining):
         if sync.waits_for_own_qemu and running_s > budget_s:
             if self.disks and not sync.peer_stopped:
                 # Our VM's stop waits for its writes, which wait for a secondary whose QEMU has not stopped either.
-                return self.drop_peer(f"{self.peer} takes no disk writes: neither QEMU has stopped for {over}")
+                return self.reprotection.drop(f"{self.secondary} takes no disk writes: neither QEMU has stopped for {over}")
             # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
             return self.core.give_up_qemu(f"QEMU has not answered in phase {sync.phase} of {over}")
         if sync.audit == sv.DISKS and sync.phase in (sv.LOAD, sv.DONE):
             if running_s > ms.join_timeout_ms / 1000:
-                self.drop_peer(f"the audit of the disks took longer than {ms.join_timeout_ms} ms (join_timeout_ms)")
+                self.reprotection.drop(f"the audit of the disks took longer than {ms.join_timeout_ms} ms (join_timeout_ms)")
         elif sync.waits_for_peer_qemu(self.core.now) > budget_s:
-            self.drop_peer(f"{self.peer}'s QEMU has not answered in phase {sync.phase} of {over}")
+            self.reprotection.drop(f"{self.secondary}'s QEMU has not answered in phase {sync.phase} of {over}")
         elif running_s > ms.syncvm_timeout_ms / 1000:
-            self.drop_peer(f"syncvm {sync.number} hung in phase {sync.phase} "
+            self.reprotection.drop(f"syncvm {sync.number} hung in phase {sync.phase} "
                            f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
 
     def _ask_qemu_again(self) -> None:
@@ -235,7 +219,7 @@ class Leader(Joining):
     def qemu_refused(self, error: str) -> None:
         """Our QEMU does not do as asked. Beside a secondary it is given up; the only copy of the VM never is."""
         # A load that failed leaves pages and devices of two moments: that is no copy.
-        if self.peer_state == IN_SYNC or self.vm == BOOTING or not self.active or self.finishing is not None:
+        if self.protected or self.vm == BOOTING or not self.active or self.finishing is not None:
             self.core.give_up_qemu(f"QEMU failed: {error}")
         else:
             self.core.report(f"QEMU failed, and no other host holds the VM: trying again: {error}")
@@ -298,7 +282,7 @@ class Leader(Joining):
     # ---- syncvm -------------------------------------------------------------------------------------
     def maybe_syncvm(self, idle: bool = False) -> None:
         """Begin a syncvm if one is due. ``idle``: our VM is, at this moment."""
-        if self.peer_state != IN_SYNC or self.syncvm or not self.serving or self.handover_at:
+        if not self.protected or self.syncvm or not self.serving or self.handover_at:
             return
         now, since = self.core.now, self.guard.oldest_unmarked_s
         held = self.pace.due(None if since is None else now - since, idle) and not self.config.checkpoints
@@ -330,7 +314,7 @@ class Leader(Joining):
     def staged(self) -> None:
         """The secondary holds it all: output commit."""
         self.syncvm.on_staged()
-        if not self.serving or self.peer not in self.cons.record.in_sync:
+        if not self.serving or self.secondary not in self.cons.record.in_sync:
             raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
         self.device = self.syncvm.device
         if not self.syncvm.audit:
@@ -389,16 +373,13 @@ class Leader(Joining):
         if self.handover and not self.handover_at and not self._confirm:
             self.handover_at = self.core.now
             self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
-            self.core.send(self.peer, wire.TransferLeadership(self.cons.view))
+            self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))
 
-    def _abort_work(self, why: str) -> None:
-        if self.fill:
-            self._detach_disks()
+    def abandon_syncvm(self, why: str) -> None:
         if self.syncvm:
             self.syncvm.abandon()
-        self.syncvm = self.fill = None
-        # The secondary may have taken what was given up all the same: nobody here knows which state it holds.
-        self.stream = self.device = b""
+        self.syncvm = None
+        self.device = b""  # the secondary may have taken the new one all the same: nobody here knows which state it holds
         for answer in self.audits + self.audit_running:
             answer(why)
         self.audits, self.audit_running = [], []
@@ -410,12 +391,62 @@ class Leader(Joining):
         if answer:
             answer(error)
 
-    def _detach_disks(self) -> None:
-        if self.disks:
-            self.core.emit(act.DetachDisks())
+    def serve_alone(self) -> None:
+        self.guard.unmark()
+        self._confirm = None
+        if self.active and self.vm_stopped_by_us:
+            self._cont()
+        self.advance()
+
+    def fill_stopped(self) -> None:
+        self.vm_stopped_by_us = True
+        self.reprotection.vm_stopped(self.applied)
+
+    def run_on(self) -> None:
+        self._cont()
+        self.advance()
 
     def _cont(self) -> None:
         if self.own.lost:
             return
         self.vm_stopped_by_us = False
         self.core.emit(act.ContVm())
+
+    # ---- the VM's disks ------------------------------------------------------------------------------
+    def disk_failed(self, node: str, error: str, lost: bool = False) -> None:
+        """A write or read went wrong. ``lost``: QEMU may have told the guest that a write of it is done.
+
+        Then the guest reads the old block from now on: nothing that the VM has done since may go anywhere. The secondary
+        goes on from the last syncvm, before which no write was lost, or its stop would have told.
+        """
+        what = f"this host's image fails ({node}: {error})"
+        if node.startswith(SECONDARY_NODES):
+            self.reprotection.drop(f"{self.secondary} does not take our writes to its disks ({node}: {error})")
+        elif self.protected:
+            self.own.lost = error if lost else ""
+            self.core.give_up_qemu(f"{what}; {self.secondary} has it all")
+        elif lost and self.fill is not None and self.active:
+            self._stop_for_good(error)
+            self.core.report(f"{what} beside a secondary that is not recorded yet; the VM stands still until it is")
+        elif lost:
+            self.own.lost = error
+            self.core.give_up_qemu(f"{what}, no other host is in sync, and the guest was told that the write is done")
+        else:
+            self.core.report(f"{what}, and no other host is in sync; see to it now")
+            self.reprotection.own_image_failed(what)
+
+    def _stop_for_good(self, error: str) -> None:
+        self.own.lost = error
+        if not self.vm_stopped_by_us:
+            self.vm_stopped_by_us = True
+            self.core.emit(act.StopVm(("lost write", self.cons.view)))
+
+    def disks_merged(self) -> None:
+        if self.own.merging:
+            self.core.report("the disks are whole: what the VM wrote before the failover is in them")
+        self.own.merged()
+
+    def vm_waits_for_disk(self, error: str) -> None:
+        self.core.report(f"QEMU has stopped the VM at an error of its disk ({error}); trying again in {RETRY_S:.0f} s")
+        self.own.vm_waits(self.core.now, error)
+        self._retry_at = self.core.now + RETRY_S

@@ -1,194 +1,263 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The leader and its secondary: how it comes, is filled, and goes. The part of :class:`plover.core.leader.Leader` for that."""
+"""The leader's view of its secondary: how it joins, is filled and recorded in sync, and how it is dropped. Sans-I/O.
+
+The initial sync itself is in syncvm/initial_sync.py. Here is what decides that one begins, how long it may take, what becomes
+of its end, and what follows for the in-sync record.
+"""
 from __future__ import annotations
 
-import json
-import re
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import WireError
+from ..errors import InvariantViolation
 from ..ports import effects as act
 from ..protocol import wire
 from ..syncvm.initial_sync import CHECKS_MAX, LeaderFill
+from . import join_request
 from .disk_marks import why_no_source
-from .one_device import one_for_both
+from .own_disks import OwnDisks
 
-DISK_COPY = "disk_copy"  # what a joiner says of its images, see disks/copy_names.py
-DISK_IDS = "disk_ids"  # names of the devices that its images are, see disks/identity.py
-FILL_PAUSE_S, FILL_PAUSE_S_MAX = 0.25, 30.0
-OWN_RETRY_S = 1.0
+if TYPE_CHECKING:
+    from .director import Director
+
+PAUSE_S, PAUSE_S_MAX = 0.25, 30.0  # after an initial sync that failed, doubled each time
+SECONDARY_NODES = ("peer", "nbd")  # so begin the names in QEMU's block graph of what is the secondary's image
 OWN_ERROR_S = 2.0  # QEMU tells of errors of one image once a second at most: after one, no secondary is attached for longer
-NAMES_MAX = 16
-_NAME = re.compile(r"[0-9a-f]{32}\Z")  # as QEMU's bitmaps are called
-PEERS = ("peer", "nbd")  # nodes of QEMU's block graph that are the secondary's image
-ABSENT, FILLING, IN_SYNC, LEAVING = "absent", "filling", "in-sync", "leaving"
 
 
-class Joining:
-    """Over the state of Leader."""
+class State(Enum):
+    """Of the secondary."""
+    ABSENT = "absent"
+    FILLING = "filling"  # an initial sync is under way
+    IN_SYNC = "in sync"  # recorded so, and the record is on disk on a quorum
+    LEAVING = "leaving"  # dropped; the record that says so is not on disk on a quorum yet
 
+
+ABSENT, FILLING, IN_SYNC, LEAVING = State
+NEXT = {
+    ABSENT: {FILLING, IN_SYNC},  # it may join; elected again soon enough, we go on with it as it is
+    FILLING: {IN_SYNC, LEAVING, ABSENT},  # LEAVING: what would have recorded it may have been stored by others
+    IN_SYNC: {LEAVING, ABSENT},  # ABSENT: another view began
+    LEAVING: {ABSENT},
+}
+
+
+class Leading(Protocol):
+    """What re-protection asks of the leader that it belongs to."""
+
+    own: OwnDisks
+
+    @property
+    def serving(self) -> bool: ...
+
+    def run_on(self) -> None:
+        """The initial sync no longer needs the VM to stand still."""
+
+    def abandon_syncvm(self, why: str) -> None:
+        """Nobody stages it any more."""
+
+    def serve_alone(self) -> None:
+        """The secondary is gone: nothing waits for it from now on."""
+
+
+class Reprotection:
+    def __init__(self, core: Director, leader: Leading) -> None:
+        self._core, self._config, self._cons, self._leader = core, core.config, core.consensus, leader
+        self.secondary = next(m for m in self._config.replicas if m != self._config.member)
+        self.state = ABSENT
+        self.note = "no secondary has asked to join yet"  # one sentence for the operator
+        self.fill: LeaderFill | None = None  # while FILLING
+        self.joins = 0
+        self.pages_mended = 0  # at the end of the last initial sync: they differed although nobody had reported a write
+        self._stream = b""
+        self._failed, self._not_before = 0, 0.0  # initial syncs that failed, one after the other; when the next may begin
+        self._joiner: object = None  # what tells the QEMU that is filled from its successors
+        self._kept = False  # deposed beside a secondary in sync: elected again, we go on with it
+
+    @property
+    def in_sync(self) -> bool:
+        return self.state is IN_SYNC
+
+    def _become(self, state: State) -> None:
+        if state not in NEXT[self.state]:
+            raise InvariantViolation(f"{self.secondary} is {self.state.value}, and was to be {state.value} next")
+        if state is IN_SYNC and self.secondary not in self._cons.record.in_sync:
+            raise InvariantViolation(f"{self.secondary} was to count as in sync, and the record does not name it")
+        self.state = state
+
+    # ---- with the leader's views -----------------------------------------------------------------------
+    def begin(self) -> None:
+        """Elected: record ourselves as in sync, and a secondary that we were deposed beside."""
+        kept, self._kept = self._kept, False
+        if kept and self.secondary in self._cons.record.in_sync and self._cons.hears(self.secondary, self._core.now):
+            # Its state and our dirty pages still fit, so the next syncvm makes us equal. If its copy is gone, it says so.
+            self._become(IN_SYNC)
+            self._cons.propose_record(frozenset(self._config.replicas))
+        else:
+            self._detach_disks()  # a daemon before this one, or this leader before, may have attached them
+            self._cons.propose_record(frozenset({self._config.member}))
+
+    def suspend(self, fits: bool) -> None:
+        """Another view began. ``fits``: a secondary in sync still fits our VM, should we be elected again."""
+        self._kept = fits and (self._kept or self.in_sync)
+        self._end_fill()
+        if self.state is not ABSENT:
+            self._become(ABSENT)
+
+    def record_committed(self) -> bool:
+        """A quorum has stored the record. True if it protects the VM from now on."""
+        in_sync = self._cons.record.in_sync
+        if self.fill is not None and self.secondary in in_sync:
+            self._become(IN_SYNC)
+            self.fill, self._failed = None, 0
+            self._core.report(f"protected: {self.secondary} holds the VM's state; in-sync set {sorted(in_sync)}")
+            return True
+        if self.state is LEAVING:
+            self._become(ABSENT)
+        return False
+
+    # ---- an initial sync -------------------------------------------------------------------------------
     def join_requested(self, m: wire.JoinRequest) -> None:
-        if not self.serving or self.peer_state == LEAVING or self.core.now < self._join_again_at or self.own.merging:
+        now, own = self._core.now, self._leader.own
+        if not self._leader.serving or self.state is LEAVING or now < self._not_before or own.merging:
             return  # it asks again
-        if self.peer_state == IN_SYNC:
-            self.drop_peer(f"{self.peer} restarted without the VM's state")
-            return
-        try:
-            facts = json.loads(m.payload)
-        except (ValueError, RecursionError) as error:
-            raise WireError(f"malformed join request: {error}") from error
+        if self.in_sync:
+            return self.drop(f"{self.secondary} restarted without the VM's state")
+        facts = join_request.parse(m.payload)
         if self.fill:
             # It asks until its first page comes: not while disks are copied, or all of memory is hashed to track it.
             if not isinstance(facts, dict) or facts.get("began") != self._joiner:
-                self.drop_peer(f"{self.peer} began anew during its fill")
+                self.drop(f"{self.secondary} began anew during its fill")
             return
-        refusal = differences(self.core.facts, facts) or self._one_device(facts) or self._no_source()
+        refusal = self._refusal(facts)
         if refusal:
-            self.peer_note = f"{self.peer} cannot join: {refusal}"
-            self.core.report(self.peer_note)
-            self.core.send(self.peer, wire.JoinRefused(self.cons.view, refusal.encode()))
-            return
+            self.note = f"{self.secondary} cannot join: {refusal}"
+            self._core.report(self.note)
+            self._core.send(self.secondary, wire.JoinRefused(self._cons.view, refusal.encode()))
+        else:
+            self._start_fill(facts)
+
+    def _refusal(self, facts: Any) -> str:
+        """Why this joiner cannot be filled from here, with the remedy; empty if it can."""
+        ours = self._core.facts
+        why = join_request.differences(ours, facts)
+        why = why or join_request.one_for_both(ours.get(join_request.DISK_IDS), facts.get(join_request.DISK_IDS),
+                                               [disk.path for disk in self._config.disk_list])
+        if not why and (mark := why_no_source(self._core.marks)):
+            why = (f"{mark}. Such a disk is never copied to another host. Shut the guest down and boot the VM from "
+                   "another disk: see 'Cold start' in docs/operations.md")
+        return why
+
+    def _start_fill(self, facts: dict[str, Any]) -> None:
         self.joins += 1
         self.pages_mended = 0
         self._joiner = facts.get("began")
-        self.peer_state, self.peer_note = FILLING, f"{self.peer} is being filled"
-        self.fill = LeaderFill(self.cons.view, self.joins, self.core.memory, self.disks,
-                               facts.get("checks") is True)
-        self.fill.held, self.fill.copy = copies(facts.get(DISK_COPY)) or (self.fill.held, self.fill.copy)
-        self.core.report(f"re-protecting: filling {self.peer} while clients are served")
-        self.core.emit(*self.fill.start(self.core.now))
+        self._become(FILLING)
+        self.note = f"{self.secondary} is being filled"
+        fill = LeaderFill(self._cons.view, self.joins, self._core.memory, bool(self._config.disks), facts.get("checks") is True)
+        fill.held, fill.copy = join_request.copies(facts.get(join_request.DISK_COPY)) or (fill.held, fill.copy)
+        self.fill = fill
+        self._core.report(f"re-protecting: filling {self.secondary} while clients are served")
+        self._core.emit(*fill.start(self._core.now))
 
-    def _one_device(self, facts: dict) -> str:
-        return one_for_both(self.core.facts.get(DISK_IDS), facts.get(DISK_IDS), [disk.path for disk in self.config.disk_list])
+    @property
+    def _filling(self) -> LeaderFill:
+        if self.fill is None:
+            raise InvariantViolation("an answer for an initial sync that is not under way")
+        return self.fill
 
-    def _no_source(self) -> str:
-        """Why nobody can be filled from here: it would overwrite blocks that are better than ours."""
-        why = why_no_source(self.core.marks)
-        return why and (f"{why}. Such a disk is never copied to another host. Shut the guest down and boot the VM from "
-                        "another disk: see 'Cold start' in docs/operations.md")
+    def vm_stopped(self, index: int) -> None:
+        """Ours; the log is consumed up to ``index``."""
+        self._core.emit(*self._filling.vm_stopped(index))
 
-    def fill_stopped(self) -> None:
-        self.vm_stopped_by_us = True
-        self.core.emit(*self.fill.vm_stopped(self.applied))
-
-    def fill_progress(self, actions: list) -> None:
+    def fill_progress(self, actions: list[Any]) -> None:
         """Carry ``actions`` of the fill out; once the last pages are on their way, run on."""
-        self.fill.progress_at = self.core.now
-        self.core.emit(*actions)
-        if self.fill.never_equal:
+        fill = self._filling
+        fill.progress_at = self._core.now
+        self._core.emit(*actions)
+        if fill.never_equal:
             return self.fill_failed(f"guest memory still differs after {CHECKS_MAX} looks; set "
                                     "syncvm_dirty_tracking to scan, and see whether the hosts' memory is sound")
-        if self.fill.final_done:
-            self.core.emit(*self.fill.end(self.stream))
-            self.stream = b""
-            if not self.disks:
-                self._cont()
-                self.advance()
+        if fill.final_done:
+            self._core.emit(*fill.end(self._stream))
+            self._stream = b""
+            if not self._config.disks:
+                self._leader.run_on()
 
-    def fill_hashed(self, actions: list) -> None:
+    def stream_captured(self, stream: bytes) -> None:
+        self._stream = stream
+        self.fill_progress(self._filling.stream_captured())
+
+    def fill_hashed(self, actions: list[Any]) -> None:
         """One side of the comparison at the end came further."""
-        self.fill.waits_since = self.core.now
-        found, self.pages_mended = self.fill.pages_mismatching - self.pages_mended, self.fill.pages_mismatching
+        fill = self._filling
+        fill.waits_since = self._core.now
+        found, self.pages_mended = fill.pages_mismatching - self.pages_mended, fill.pages_mismatching
         if found:
-            self.core.fill_pages_mismatching += found
-            self.core.report(f"FAULT: the initial sync of {self.peer} found {found} pages that differ though they were sent "
-                             "and no write was reported since; sending them again (dirty tracking: "
-                             f"{self.config.syncvm_dirty_tracking})")
+            self._core.fill_pages_mismatching += found
+            self._core.report(f"FAULT: the initial sync of {self.secondary} found {found} pages that differ though they were "
+                              "sent and no write was reported since; sending them again (dirty tracking: "
+                              f"{self._config.syncvm_dirty_tracking})")
         self.fill_progress(actions)
+
+    def fill_done(self) -> None:
+        """The secondary has loaded it all."""
+        self._filling.on_done()
+        if self._config.disks:
+            self._leader.run_on()
+        self._cons.propose_record(frozenset(self._config.replicas))
 
     def fill_failed(self, error: str) -> None:
         """Try again, but not at once: what went wrong is often still so, and a copy costs the VM its speed."""
-        self._fills_failed += 1
-        pause_s = min(FILL_PAUSE_S_MAX, FILL_PAUSE_S * 2 ** self._fills_failed)
-        self._join_again_at = self.core.now + pause_s
-        self.drop_peer(f"the fill failed: {error}; trying again in {pause_s:.1f} s")
+        self._failed += 1
+        pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** self._failed)
+        self._not_before = self._core.now + pause_s
+        self.drop(f"the fill failed: {error}; trying again in {pause_s:.1f} s")
 
-    def fill_done(self) -> None:
-        self.fill.on_done()
-        if self.disks:
-            self._cont()
-            self.advance()
-        self.cons.propose_record(frozenset(self.config.replicas))
+    def own_image_failed(self, why: str) -> None:
+        """Nobody is filled from an image that may lose a write next."""
+        if self.fill:
+            self.fill_failed(why)
+        self._not_before = max(self._not_before, self._core.now + OWN_ERROR_S)
 
-    def disk_failed(self, node: str, error: str, lost: bool = False) -> None:
-        """A write or read went wrong. ``lost``: QEMU may have told the guest that a write of it is done.
+    # ---- the end ---------------------------------------------------------------------------------------
+    def enforce_limits(self) -> None:
+        """Drop a secondary that keeps clients waiting for longer than the settings allow."""
+        now, ms, fill = self._core.now, self._config, self.fill
+        silent = now - self._cons.answered_at[self.secondary] > ms.peer_timeout_ms / 1000
+        if silent and self.state in (FILLING, IN_SYNC):
+            self.drop(f"{self.secondary} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
+        elif fill and now - fill.progress_at > ms.join_timeout_ms / 1000:
+            self.drop(f"the fill made no progress for {ms.join_timeout_ms} ms (join_timeout_ms)")
+        elif fill and fill.holds_output and now - fill.waits_since > ms.syncvm_timeout_ms / 1000:
+            self.drop(f"the last step of the fill took longer than {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
 
-        Then the guest reads the old block from now on: nothing that the VM has done since may go anywhere. The secondary
-        goes on from the last syncvm, before which no write was lost, or its stop would have told.
-        """
-        what = f"this host's image fails ({node}: {error})"
-        if node.startswith(PEERS):
-            self.drop_peer(f"{self.peer} does not take our writes to its disks ({node}: {error})")
-        elif self.peer_state == IN_SYNC:
-            self.own.lost = error if lost else ""
-            self.core.give_up_qemu(f"{what}; {self.peer} has it all")
-        elif lost and self.fill is not None and self.active:
-            self._stop_for_good(error)
-            self.core.report(f"{what} beside a secondary that is not recorded yet; the VM stands still until it is")
-        elif lost:
-            self.own.lost = error
-            self.core.give_up_qemu(f"{what}, no other host is in sync, and the guest was told that the write is done")
-        else:
-            self.core.report(f"{what}, and no other host is in sync; see to it now")
-            if self.fill:
-                self.fill_failed(what)
-            self._join_again_at = max(self._join_again_at, self.core.now + OWN_ERROR_S)
-
-    def _stop_for_good(self, error: str) -> None:
-        self.own.lost = error
-        if not self.vm_stopped_by_us:
-            self.vm_stopped_by_us = True
-            self.core.emit(act.StopVm(("lost write", self.cons.view)))
-
-    def disks_merged(self) -> None:
-        if self.own.merging:
-            self.core.report("the disks are whole: what the VM wrote before the failover is in them")
-        self.own.merged()
-
-    def vm_waits_for_disk(self, error: str) -> None:
-        self.core.report(f"QEMU has stopped the VM at an error of its disk ({error}); trying again in {OWN_RETRY_S:.0f} s")
-        self.own.vm_waits(self.core.now, error)
-        self._retry_at = self.core.now + OWN_RETRY_S
-
-    def drop_peer(self, why: str) -> None:
+    def drop(self, why: str) -> None:
         """Go on without the secondary: stop what waits for it, record the smaller in-sync set."""
         self._kept = False
-        if self.peer_state in (ABSENT, LEAVING):
+        if self.state in (ABSENT, LEAVING):
             return
-        if self.own.lost:
-            return self.core.give_up_qemu(f"{why}, and this host's image lacks a write ({self.own.lost})")
-        self.peer_note = why
-        self.core.report(f"degraded: {why}")
-        self._abort_work(why)
-        self.peer_state = ABSENT
+        lost = self._leader.own.lost
+        if lost:
+            return self._core.give_up_qemu(f"{why}, and this host's image lacks a write ({lost})")
+        self.note = why
+        self._core.report(f"degraded: {why}")
+        self._end_fill()
+        self._leader.abandon_syncvm(why)
         self._detach_disks()
-        self.core.emit(act.CloseData())
-        if self.peer in self.cons.record.in_sync:
-            self.peer_state = LEAVING
-            self.cons.propose_record(frozenset({self.config.member}))
-        self.guard.unmark()
-        self._confirm = None
-        if self.active and self.vm_stopped_by_us:
-            self._cont()
-        self.advance()
+        self._core.emit(act.CloseData())
+        if self.secondary in self._cons.record.in_sync:
+            self._become(LEAVING)
+            self._cons.propose_record(frozenset({self._config.member}))
+        else:
+            self._become(ABSENT)
+        self._leader.serve_alone()
 
+    def _end_fill(self) -> None:
+        if self.fill:
+            self._detach_disks()
+        self.fill, self._stream = None, b""
 
-def copies(said: object) -> tuple[tuple[str, ...], str] | None:
-    """Names of the copies a joiner has, and of the one it will have; None if it names none."""
-    if not isinstance(said, dict):
-        return None
-    held, name = said.get("held"), said.get("next")
-    if not isinstance(held, list) or not all(_is_name(each) for each in [*held[:NAMES_MAX], name]):
-        return None
-    return tuple(held[:NAMES_MAX]), name
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and _NAME.match(value) is not None
-
-
-def differences(ours: dict, theirs: object) -> str:
-    """What must be equal on both replicas and is not, as one sentence; empty if nothing."""
-    if not isinstance(theirs, dict):
-        return "its join request is not a JSON object"
-    return "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here; make them equal"
-                     for key in ours if key not in (DISK_COPY, DISK_IDS) and ours[key] != theirs.get(key))
+    def _detach_disks(self) -> None:
+        if self._config.disks:
+            self._core.emit(act.DetachDisks())

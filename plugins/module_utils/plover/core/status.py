@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..syncvm.figures import Figures
 from .disk_marks import why_torn
-from .leader import BOOTING, FILLING, IN_SYNC, PROMOTING, RUNNING, Leader
+from .leader import BOOTING, PROMOTING, RUNNING, Leader
 
 if TYPE_CHECKING:
     from ..consensus.consensus import Consensus
@@ -41,7 +41,7 @@ def service(core: Director) -> str:
         return DOWN
     if leader.own.waits or leader.own.lost:
         return DOWN
-    return PROTECTED if leader.peer_state == IN_SYNC else DEGRADED
+    return PROTECTED if leader.protected else DEGRADED
 
 
 def mode_of(core: Director) -> str:
@@ -52,7 +52,7 @@ def mode_of(core: Director) -> str:
 def reason(core: Director) -> str:
     """Why the service is what it is."""
     if core.leading and service(core) == DEGRADED and not core.consensus.alone:
-        return core.leading.own.sentence or core.leading.peer_note
+        return core.leading.own.sentence or core.leading.reprotection.note
     if core.leading:
         return _leader(core)[1]
     return as_heard(core.consensus, service(core), _follower(core)[1])
@@ -100,7 +100,7 @@ def status_of_syncvm(f: Figures) -> dict[str, Any]:
 
 
 def _leader(core: Director) -> tuple[str, str]:
-    leader, peer = core.leading, core.leading.peer
+    leader, secondary = core.leading, core.leading.secondary
     if leader.vm in (BOOTING, PROMOTING):
         return "leader", f"leading; the VM is {leader.vm}"
     if leader.fencing and leader.fencing.blocks:
@@ -117,12 +117,13 @@ def _leader(core: Director) -> tuple[str, str]:
             return "leader", (f"leading, but {' and '.join(forgetful)} have forgotten what they promised, so output is held; "
                               "'ploverctl failover --force' here lets them follow")
         return "leader", "leading, but no other member answers: output is held until one does"
-    if leader.peer_state == IN_SYNC:
-        mended = f"; its initial sync found and mended {leader.pages_mended} pages that differed"
-        return "leader", f"leading; {peer} is in sync and can take over at any moment{mended if leader.pages_mended else ''}"
-    if leader.peer_state == FILLING and leader.fill:
-        return "leader", f"leading without protection; filling {peer}: {leader.fill.progress}"
-    return "leader", f"leading without protection: {leader.own.sentence or leader.peer_note}"
+    if leader.protected:
+        pages = leader.reprotection.pages_mended
+        mended = f"; its initial sync found and mended {pages} pages that differed" if pages else ""
+        return "leader", f"leading; {secondary} is in sync and can take over at any moment{mended}"
+    if leader.fill:
+        return "leader", f"leading without protection; filling {secondary}: {leader.fill.progress}"
+    return "leader", f"leading without protection: {leader.own.sentence or leader.reprotection.note}"
 
 
 def _heard(core: Director) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config.settings import Config
-from ..core.reprotection import DISK_COPY, DISK_IDS
+from ..core.join_request import DISK_COPY, DISK_IDS
 from ..dataplane.last_output import LastOutput
 from ..dataplane.vm_network import READ_BYTES, VmNetwork
 from ..disks.block_layer import BlockLayer

@@ -146,7 +146,7 @@ class Replica(MemberDaemon):
                 self.loop.add_reader(self.tap.fd, self._on_tap)
             else:
                 self.loop.remove_reader(self.tap.fd)
-        waits = bool(leading and leading.guard.unmarked_bytes and not leading.syncvm and leading.peer_state == "in-sync")
+        waits = bool(leading and leading.guard.unmarked_bytes and not leading.syncvm and leading.protected)
         if waits and self._idle_task is None:
             self._idle_task = self.spawn(self._watch_idle())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..config.disks import Disk
 from ..core.disk_marks import MERGING
-from ..core.reprotection import IN_SYNC, PEERS
+from ..core.reprotection import SECONDARY_NODES
 from ..disks.copy_gate import CopyGate
 from ..disks.copy_names import DiskCopy
 from ..disks.image_files import ImageFiles
@@ -201,7 +201,7 @@ class DiskWork:
         text = str(data.get("error") or data.get("reason") or f"{what} failed")[:200]
         lost = name == MISSED and data.get("type") != "read" and vm.block.hides_errors
         node = str(data.get("node-name", "disk"))[:40]
-        if lost and not node.startswith(PEERS):
+        if lost and not node.startswith(SECONDARY_NODES):
             self._replica.spawn(self._mark_lost(vm, self._replica.core.consensus.view))
         self._replica.answer("disk_failed", node, text, lost)
         if name == TOLD and data.get("action") == "stop" and vm is self._replica.vm:
@@ -217,7 +217,7 @@ class DiskWork:
         limit, since = self._config.disk_overlay_mib << 19, SinceSyncvm()
         while vm is self._replica.vm:
             leader = self._replica.core.leading
-            if leader and leader.peer_state == IN_SYNC:
+            if leader and leader.protected:
                 with contextlib.suppress(QemuError):  # it hangs for a while; or it is going: its exit is noticed elsewhere
                     taken = since.look(self._replica.core.totals["syncvms"], await vm.block.overlay_bytes())
                     if taken > limit and vm is self._replica.vm and not leader.disk_pressure:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a replica says of itself when it asks a leader to fill it: may it become the secondary? Pure."""
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ..errors import WireError
+
+DISK_COPY = "disk_copy"  # the copies that its images are and will be, see disks/copy_names.py
+DISK_IDS = "disk_ids"  # names of the devices that its images are, see disks/identity.py
+NAMES_MAX = 16
+_NAME = re.compile(r"[0-9a-f]{32}\Z")  # as QEMU's bitmaps are called
+
+
+def parse(payload: bytes) -> Any:
+    """The facts; a dictionary, unless the sender is not one of ours."""
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"malformed join request: {error}") from error
+
+
+def differences(ours: dict[str, Any], theirs: object) -> str:
+    """What must be equal on both replicas and is not, as one sentence; empty if nothing."""
+    if not isinstance(theirs, dict):
+        return "its join request is not a JSON object"
+    return "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here; make them equal"
+                     for key in ours if key not in (DISK_COPY, DISK_IDS) and ours[key] != theirs.get(key))
+
+
+def one_for_both(ours: object, theirs: object, paths: list[str]) -> str:
+    """``ours``, ``theirs``: names of each host's devices (disks/identity.py). Which of ours is also theirs, and what to do;
+    empty if none is."""
+    if not isinstance(ours, list) or not isinstance(theirs, list):
+        return ""
+    for path, name in zip(paths, ours):
+        if name and name in theirs:
+            return (f"disks: {path} here is the same device as one of its own ({name}); each replica needs a device of its "
+                    "own, as the copy would overwrite the VM's disk with itself: set 'path' on one of them to another one")
+    return ""
+
+
+def copies(said: object) -> tuple[tuple[str, ...], str] | None:
+    """Names of the copies a joiner has, and of the one it will have; None if it names none."""
+    if not isinstance(said, dict):
+        return None
+    held, name = said.get("held"), said.get("next")
+    if not isinstance(held, list) or not _is_name(name) or not all(_is_name(each) for each in held[:NAMES_MAX]):
+        return None
+    return tuple(held[:NAMES_MAX]), str(name)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and _NAME.match(value) is not None
