@@ -26,6 +26,7 @@ from plover.core.director import Director
 from plover.core.follower import Follower
 from plover.core.guard import Guard
 from plover.core.leader import Leader
+from plover.core.output_commit import OutputCommit
 from plover.core.own_disks import OwnDisks
 from plover.core.reprotection import Reprotection
 from plover.dataplane.last_output import LastOutput
@@ -60,7 +61,7 @@ def release_before_ack() -> None:
 
     def syncvm_stopped(self):
         good(self)
-        self.core.emit(act.Emit(release(self.guard, self._sync_mark)))
+        self.core.emit(act.Emit(release(self.guard, self.output_commit._sync_mark)))
     Leader.syncvm_stopped = syncvm_stopped
     Guard.release = lambda self, mark: release(self, mark) if self._marks else []
 
@@ -190,8 +191,8 @@ def view_not_checked_on_ack() -> None:
 def quorum_not_asked() -> None:
     def ask(self, mark, tries):
         self._confirm = None
-        self.core.emit(act.Emit(self.guard.release(mark)))
-    Leader._ask_quorum = ask
+        self._core.emit(act.Emit(self._guard.release(mark)))
+    OutputCommit._ask_quorum = ask
 
 
 @mutant("a member votes for whoever asks, twice in a view if need be")
@@ -305,10 +306,10 @@ def fill_does_not_hold_output() -> None:
 
 @mutant("with a disk, the leader's VM runs on while the secondary loads")
 def writes_before_load() -> None:
-    def loading(self):
+    def loading(self, sync):
         self.disks = False
-        self.syncvm.loading_since = self.core.now
-        self._resume_after_syncvm()
+        sync.loading_since = self.core.now
+        self._resume_after(sync)
     Leader._loading = loading
 
 
@@ -395,7 +396,7 @@ def released_when_sent() -> None:
         good(self, *actions)
         sent = any(isinstance(a, act.SendData) and isinstance(a.message, wire.StageEnd) for a in actions)
         if sent and self.consensus.fresh(self.now):
-            good(self, act.Emit(release(self.leading.guard, self.leading._sync_mark)))
+            good(self, act.Emit(release(self.leading.guard, self.leading.output_commit._sync_mark)))
     Director.emit = emit
     Guard.release = lambda self, mark: release(self, mark) if self._marks else []
 

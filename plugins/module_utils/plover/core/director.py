@@ -246,7 +246,7 @@ class Director:
         self._flush()
         self.role.advance()
         if self.leading:
-            self.leading.release_confirmed()
+            self.leading.output_commit.release_confirmed()
 
     def data(self, m: wire.Message) -> None:
         """A message on the data channel. Of another view or syncvm: late, and passed over."""
@@ -292,7 +292,7 @@ class Director:
         elif isinstance(m, wire.Staged):
             leader.staged()
         else:
-            leader.applied_by_peer()
+            leader.applied_by_secondary()
 
     def _data_to_follower(self, role: Follower, m: wire.Message) -> None:
         if isinstance(m, wire.FillPages):
@@ -502,7 +502,7 @@ class Director:
     def fenced(self, tag: act.Tag, error: str | None) -> None:
         """The fence agent ended; ``error``: why it did not succeed."""
         if isinstance(self.role, Leader) and self.role.fencing and self.role.fencing.tag == tag:
-            self.role.fenced(error)
+            self.role.fenced(self.role.fencing, error)
 
     def promoted(self) -> None:
         if isinstance(self.role, Leader):
@@ -567,8 +567,7 @@ class Director:
         elif not leader.protected:
             answer(f"not protected, there is nothing to compare: {leader.reprotection.note}")
         else:
-            leader.audits.append(answer)
-            leader.audit_disks = leader.audit_disks or disks
+            leader.audits.ask(answer, disks)
             leader.maybe_syncvm()
 
     def cold_start(self, forced: bool = False) -> str | None:

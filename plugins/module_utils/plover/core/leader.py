@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The leader's part: feed input in log order, hold output, run syncvms, fill and drop the secondary. Sans-I/O.
+"""The leader's part: run the VM, feed it input in log order, run syncvms, hand over. Sans-I/O.
 
-Output leaves in two cases only (invariant 2):
- * a syncvm that covers it is staged on the secondary and acknowledged in our view, or
- * the recorded in-sync set is {leader}, and a quorum acknowledged our view after the output was produced.
+It has objects for the rest: when output may leave is in core/output_commit.py, the secondary's coming and going in
+core/reprotection.py, what the images of this host are fit for in core/own_disks.py.
 """
 from __future__ import annotations
 
@@ -15,21 +14,22 @@ from ..errors import InvariantViolation
 from ..ports import effects as act
 from ..protocol import wire
 from ..syncvm import phases as sv
-from ..syncvm.figures import Figures
 from ..syncvm.pace import Pace
-from ..syncvm.phases import LeaderSyncvm
+from ..syncvm.phases import LeaderSyncvm, SecondarySyncvm
+from .audits import Audits
 from .event_log import SWITCHOVER
 from .fencing import Fencing
 from .guard import Guard
+from .output_commit import OutputCommit
 from .own_disks import OwnDisks
 from .reprotection import SECONDARY_NODES, Reprotection
+from .syncvm_limits import overdue
 
 if TYPE_CHECKING:
     from ..syncvm.initial_sync import LeaderFill
     from .director import Director
 
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
-CONFIRM_TRIES_MAX = 3
 RETRY_S = 1.0
 REST_S = 0.001  # an idle VM that has input again may answer it before its syncvm
 
@@ -42,6 +42,7 @@ class Leader:
         self.own = OwnDisks(merging=self.disks and vm != BOOTING)
         self.disk_pressure = False  # what was written since the last syncvm may fill the secondary's overlays
         self.active = True
+        self.output_commit = OutputCommit(core, self, guard)
         self.reprotection = Reprotection(core, self)
         self.secondary = self.reprotection.secondary
         self.syncvm: LeaderSyncvm | None = None
@@ -49,18 +50,15 @@ class Leader:
         self.vm_stopped_by_us = False
         self.handover: Callable[[str | None], None] | None = None
         self.handover_at = 0.0
-        self.audit_disks = False  # the next audit looks at the disks too
-        self.audits: list[Callable[[Figures | str], None]] = []
-        self.audit_running: list[Callable[[Figures | str], None]] = []
+        self.audits = Audits()
         self.last_syncvm_at = core.now
         self.pace = Pace(self.config.latency_ms_target / 1000)
         self.tap_up = False
         self.tap_early = False  # it is up while the VM is promoted
-        self._confirm: tuple[int, int, int] | None = None  # guard mark, sequence number that confirms it, tries left
-        self._sync_mark = self._sync_index = 0
+        self._sync_index = 0  # the syncvm that is under way covers the log up to here
         self._retry_at: float | None = None  # when to ask QEMU again for what it refused
         self.fencing: Fencing | None = None  # the leader before us, after a failover
-        self.finishing = None  # a staged syncvm whose load must end before the promotion
+        self.finishing: SecondarySyncvm | None = None  # a staged syncvm whose load must end before the promotion
 
     # ---- state that others ask for --------------------------------------------------------------
     @property
@@ -131,10 +129,10 @@ class Leader:
             self.core.emit(act.TapUp(announce=True))
             self.core.report(f"serving in view {self.cons.view}")
         self.advance()
-        self.release_confirmed()
+        self.output_commit.release_confirmed()
 
-    def fenced(self, error: str | None) -> None:
-        self.core.report(self.fencing.answered(self.core.now, error))
+    def fenced(self, fencing: Fencing, error: str | None) -> None:
+        self.core.report(fencing.answered(self.core.now, error))
         if self.active:
             self._serve()
 
@@ -142,12 +140,11 @@ class Leader:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
         # With a disk, our VM must not run on while a secondary loads what it was sent: nobody would tell us when it has.
-        sent = self.disks and self.syncvm and self.syncvm.phase in (sv.WAIT_STAGED, sv.WAIT_AUDIT, sv.LOAD, sv.DONE)
+        sent = self.disks and self.syncvm is not None and self.syncvm.phase in (sv.WAIT_STAGED, sv.WAIT_AUDIT, sv.LOAD, sv.DONE)
         self.reprotection.suspend(fits=not sent)
         self.abandon_syncvm("deposed")
         self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
-        self.guard.unmark()
-        self._confirm = None
+        self.output_commit.start_over()
         if self.tap_up and self.handover:
             self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
         elif self.tap_up or self.tap_early:
@@ -156,8 +153,7 @@ class Leader:
         if self.vm == RUNNING and not self.vm_stopped_by_us:
             self.vm_stopped_by_us = True
             self.core.emit(act.StopVm(("suspend", self.cons.view)))
-        if self.handover:
-            self._handover_done(None)
+        self._handover_done(None)
 
     # ---- time ---------------------------------------------------------------------------------------
     def tick(self) -> None:
@@ -178,37 +174,22 @@ class Leader:
             self._retry_at = None
             self._ask_qemu_again()
         self.advance()
-        self.release_confirmed()
+        self.output_commit.release_confirmed()
         self.maybe_syncvm()
 
     def _enforce_limits(self) -> None:
         """Give up whatever keeps clients waiting for longer than the settings allow."""
         now, ms = self.core.now, self.config
         self.reprotection.enforce_limits()
-        if self.syncvm and self.syncvm.phase != sv.ORDERED:
-            self._limit_syncvm(self.syncvm, now - self.syncvm.started)
+        late = self.syncvm and overdue(self.syncvm, ms, self.secondary, now)
+        if late and late.own_qemu:
+            self.core.give_up_qemu(late.why)
+        elif late:
+            self.reprotection.drop(late.why)
         if self.handover_at and now > self.handover_at + ms.failover_budget_ms / 1000:
             # It may still do so, asked as it was, unless the record no longer names it.
-            self.reprotection.drop(f"{self.secondary} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still "
-                           "leading here")
-
-    def _limit_syncvm(self, sync: LeaderSyncvm, running_s: float) -> None:
-        ms, budget_s = self.config, self.config.failover_budget_ms / 1000
-        over = f"syncvm {sync.number} for {ms.failover_budget_ms} ms (failover_budget_ms)"
-        if sync.waits_for_own_qemu and running_s > budget_s:
-            if self.disks and not sync.peer_stopped:
-                # Our VM's stop waits for its writes, which wait for a secondary whose QEMU has not stopped either.
-                return self.reprotection.drop(f"{self.secondary} takes no disk writes: neither QEMU has stopped for {over}")
-            # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
-            return self.core.give_up_qemu(f"QEMU has not answered in phase {sync.phase} of {over}")
-        if sync.audit == sv.DISKS and sync.phase in (sv.LOAD, sv.DONE):
-            if running_s > ms.join_timeout_ms / 1000:
-                self.reprotection.drop(f"the audit of the disks took longer than {ms.join_timeout_ms} ms (join_timeout_ms)")
-        elif sync.waits_for_peer_qemu(self.core.now) > budget_s:
-            self.reprotection.drop(f"{self.secondary}'s QEMU has not answered in phase {sync.phase} of {over}")
-        elif running_s > ms.syncvm_timeout_ms / 1000:
-            self.reprotection.drop(f"syncvm {sync.number} hung in phase {sync.phase} "
-                           f"for {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
+            self.reprotection.drop(f"{self.secondary} did not take over within {ms.failover_budget_ms} ms "
+                                   "(failover_budget_ms); still leading here")
 
     def _ask_qemu_again(self) -> None:
         if self.vm == PROMOTING:
@@ -225,7 +206,7 @@ class Leader:
             self.core.report(f"QEMU failed, and no other host holds the VM: trying again: {error}")
             self._retry_at = self.core.now + RETRY_S
 
-    # ---- input --------------------------------------------------------------------------------------
+    # ---- input and output -----------------------------------------------------------------------------
     @property
     def accepts_input(self) -> bool:
         return self.serving and self.cons.log.bytes < self.config.log_bytes_max and not self.cons.deaf(self.core.now)
@@ -252,32 +233,8 @@ class Leader:
                 self.core.emit(*self.syncvm.start(self.core.now))
             # A syncvm entry of a leader before us, or one that was given up, is passed over.
 
-    # ---- output -------------------------------------------------------------------------------------
     def output(self, frames: bytes) -> None:
-        self.guard.hold(frames, self.core.now)
-        self.release_confirmed()
-
-    def release_confirmed(self) -> None:
-        """Without a secondary: ask a quorum whether the view is still ours, then let output go."""
-        if self._confirm and self.serving and self.cons.confirmed_seq >= self._confirm[1]:
-            mark, _seq, tries = self._confirm
-            self._release(mark, tries)
-        if self.guard.unmarked_bytes and not self._confirm and self.serving and not self.held_for_syncvm:
-            self._ask_quorum(self.guard.mark(), CONFIRM_TRIES_MAX)
-
-    def _ask_quorum(self, mark: int, tries: int) -> None:
-        self._confirm = (mark, self.cons.confirm(self.core.now), tries)
-
-    def _release(self, mark: int, tries: int) -> None:
-        """Let out what ``mark`` covers, which is safe by now; but if we were hung, see first whether we still lead.
-
-        An answer can lie in a socket while another leads: what it covers is not lost then, but two would speak for one
-        MAC address. Each try is a round trip; the last one counts however long it took.
-        """
-        if tries and not self.cons.fresh(self.core.now):
-            return self._ask_quorum(mark, tries - 1)
-        self._confirm = None
-        self.core.emit(act.Emit(self.guard.release(mark)))
+        self.output_commit.hold(frames)
 
     # ---- syncvm -------------------------------------------------------------------------------------
     def maybe_syncvm(self, idle: bool = False) -> None:
@@ -286,22 +243,28 @@ class Leader:
             return
         now, since = self.core.now, self.guard.oldest_unmarked_s
         held = self.pace.due(None if since is None else now - since, idle) and not self.config.checkpoints
-        overdue = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
-        overdue = overdue or self.disk_pressure
-        if held or overdue or self.audits or self.handover or 2 * self.cons.log.bytes > self.config.log_bytes_max:
-            audit = (sv.DISKS if self.audit_disks else sv.MEMORY) if self.audits else 0
-            self.audit_running, self.audits, self.audit_disks = self.audits, [], False
-            number = self.core.next_syncvm_number()
+        asked = self.audits.asked or self.handover or self.disk_pressure
+        rare = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
+        if held or asked or rare or 2 * self.cons.log.bytes > self.config.log_bytes_max:
+            audit, number = self.audits.begin(), self.core.next_syncvm_number()
             whole, base = self.config.checkpoints, b"" if self.config.checkpoints else self.device
             self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory, base, whole)
             self.syncvm.due_at = self.syncvm.started = now
             self.syncvm.drain_s = REST_S if idle else 0.0
             self.cons.propose(AUDIT if audit else SYNCVM, NUMBER.pack(number))
 
+    @property
+    def _running_syncvm(self) -> LeaderSyncvm:
+        """The one that an answer is for."""
+        if self.syncvm is None:
+            raise InvariantViolation("an answer for a syncvm that is not under way")
+        return self.syncvm
+
     def syncvm_stopped(self) -> None:
         self.vm_stopped_by_us = True
-        self._sync_mark, self._sync_index = self.guard.mark(), self.applied
-        self.core.emit(*self.syncvm.vm_stopped())
+        self._sync_index = self.applied
+        self.output_commit.syncvm_stopped()
+        self.core.emit(*self._running_syncvm.vm_stopped())
 
     def syncvm_captured(self) -> None:
         """All that the secondary needs is copied and on its way: our VM runs on, while its output stays held.
@@ -309,95 +272,79 @@ class Leader:
         Not with disks: the secondary keeps its own state apart from our writes only once it has loaded.
         """
         if self.syncvm and self.syncvm.captured and not (self.disks or self.handover or self.syncvm.vm_runs):
-            self._resume_after_syncvm()
+            self._resume_after(self.syncvm)
 
     def staged(self) -> None:
         """The secondary holds it all: output commit."""
-        self.syncvm.on_staged()
+        sync = self._running_syncvm
+        sync.on_staged()
         if not self.serving or self.secondary not in self.cons.record.in_sync:
             raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
-        self.device = self.syncvm.device
-        if not self.syncvm.audit:
-            self.pace.learn(self.core.now - self.syncvm.due_at)
-        self._release(self._sync_mark, CONFIRM_TRIES_MAX)
+        self.device = sync.device
+        if not sync.audit:
+            self.pace.learn(self.core.now - sync.due_at)
+        self.output_commit.syncvm_staged()
         self.cons.truncate_to(self._sync_index)
-        if self.syncvm.phase == sv.LOAD:
-            self._loading()
+        if sync.phase == sv.LOAD:
+            self._loading(sync)
             self._hand_over()  # the election runs while the secondary loads
 
-    def _loading(self) -> None:
+    def _loading(self, sync: LeaderSyncvm) -> None:
         """The secondary loads. Our VM runs meanwhile; but not with disks."""
-        self.syncvm.loading_since = self.core.now
-        if self.syncvm.audit == sv.DISKS:
-            self.core.emit(act.HashDisks(self.syncvm.tag))
-        if not self.disks and not self.syncvm.vm_runs:
-            self._resume_after_syncvm()
+        sync.loading_since = self.core.now
+        if sync.audit == sv.DISKS:
+            self.core.emit(act.HashDisks(sync.tag))
+        if not self.disks and not sync.vm_runs:
+            self._resume_after(sync)
 
-    def _resume_after_syncvm(self) -> None:
-        self.syncvm.resumed_at = self.last_syncvm_at = self.core.now
+    def _resume_after(self, sync: LeaderSyncvm) -> None:
+        sync.resumed_at = self.last_syncvm_at = self.core.now
         if not self.handover:
-            self.syncvm.vm_runs = True
-            self._cont()
-            self.advance()
+            sync.vm_runs = True
+            self.run_on()
 
     def hashes_came(self, m: wire.Hashes) -> None:
         """Of the secondary's pages; of an audit's, after all was applied there."""
-        self.core.emit(*self.syncvm.on_hashes(m))
+        self.core.emit(*self._running_syncvm.on_hashes(m))
         if m.after:
-            self._loading()
+            self._loading(self._running_syncvm)
         self.syncvm_captured()
 
-    def applied_by_peer(self) -> None:
-        self.syncvm.on_applied()
-        if self.syncvm.disks_compared:
-            self._syncvm_done()
+    def applied_by_secondary(self) -> None:
+        self._running_syncvm.on_applied()
+        self._end_if_compared(self._running_syncvm)
 
     def disks_hashed(self, hashes: bytes) -> None:
-        self.syncvm.disks_hashed(hashes)
-        if self.syncvm.phase == sv.DONE and self.syncvm.disks_compared:
-            self._syncvm_done()
+        self._running_syncvm.disks_hashed(hashes)
+        if self._running_syncvm.phase == sv.DONE:
+            self._end_if_compared(self._running_syncvm)
 
-    def _syncvm_done(self) -> None:
+    def _end_if_compared(self, sync: LeaderSyncvm) -> None:
+        """The secondary runs. An audit of disks is over once both hosts have hashed theirs."""
+        if not sync.disks_compared:
+            return
         if self.disks:
             self.disk_pressure = False
-            self._resume_after_syncvm()
-        figures, self.syncvm = self.syncvm.figures(), None
+            self._resume_after(sync)
+        self.syncvm = None
+        figures = sync.figures()
         self.core.record_figures(figures)
-        for answer in self.audit_running:
-            answer(figures)
-        self.audit_running = []
+        self.audits.end(figures)
         self._hand_over()
 
     def _hand_over(self) -> None:
         """The secondary holds everything: let it lead. What is still to be let out comes first; another syncvm follows."""
-        if self.handover and not self.handover_at and not self._confirm:
+        if self.handover and not self.handover_at and not self.output_commit.asks_quorum:
             self.handover_at = self.core.now
             self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))
-
-    def abandon_syncvm(self, why: str) -> None:
-        if self.syncvm:
-            self.syncvm.abandon()
-        self.syncvm = None
-        self.device = b""  # the secondary may have taken the new one all the same: nobody here knows which state it holds
-        for answer in self.audits + self.audit_running:
-            answer(why)
-        self.audits, self.audit_running = [], []
-        if self.handover and self.active:
-            self._handover_done(why)
 
     def _handover_done(self, error: str | None) -> None:
         answer, self.handover, self.handover_at = self.handover, None, 0.0
         if answer:
             answer(error)
 
-    def serve_alone(self) -> None:
-        self.guard.unmark()
-        self._confirm = None
-        if self.active and self.vm_stopped_by_us:
-            self._cont()
-        self.advance()
-
+    # ---- for re-protection ---------------------------------------------------------------------------
     def fill_stopped(self) -> None:
         self.vm_stopped_by_us = True
         self.reprotection.vm_stopped(self.applied)
@@ -407,10 +354,24 @@ class Leader:
         self.advance()
 
     def _cont(self) -> None:
-        if self.own.lost:
-            return
-        self.vm_stopped_by_us = False
-        self.core.emit(act.ContVm())
+        if not self.own.lost:
+            self.vm_stopped_by_us = False
+            self.core.emit(act.ContVm())
+
+    def abandon_syncvm(self, why: str) -> None:
+        if self.syncvm:
+            self.syncvm.abandon()
+        self.syncvm = None
+        self.device = b""  # the secondary may have taken the new one all the same: nobody here knows which state it holds
+        self.audits.give_up(why)
+        if self.active:
+            self._handover_done(why)
+
+    def serve_alone(self) -> None:
+        self.output_commit.start_over()
+        if self.active and self.vm_stopped_by_us:
+            self._cont()
+        self.advance()
 
     # ---- the VM's disks ------------------------------------------------------------------------------
     def disk_failed(self, node: str, error: str, lost: bool = False) -> None:
