@@ -37,7 +37,7 @@ def phase_of(world: World) -> str:
     leader = member.core.leading
     if leader.vm in (BOOTING, PROMOTING):
         return leader.vm
-    if leader.handover_at:
+    if leader.switchover.under_way:
         return "handover"
     if leader.syncvm:
         return _phase_of_syncvm(leader.syncvm)

@@ -342,7 +342,7 @@ def lost_write_handed_over() -> None:
     def disk_failed(self, node, error, lost=False):
         if not self.protected or node.startswith("peer"):
             return good(self, node, error, lost)
-        self.handover = self.handover or (lambda error: None)
+        self.switchover.ask(lambda error: None)
         self.maybe_syncvm()
     Leader.disk_failed = disk_failed
 

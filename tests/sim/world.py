@@ -219,7 +219,7 @@ class World:
         if member is None or member.holds:
             return False
         leading = member.core.leading
-        return leading.serving and leading.protected and not leading.handover_at and member.tap_up
+        return leading.serving and leading.protected and not leading.switchover.under_way and member.tap_up
 
     def settled(self, answered: list[int]) -> bool:
         """Protected, and every client got an answer since ``answered``."""

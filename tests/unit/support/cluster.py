@@ -322,3 +322,13 @@ class Cluster:
             leader.core.at(self.now).input(len(frame).to_bytes(4, "big") + frame)
             leader.pump()
         return frame
+
+
+def elect_anew(node: Node) -> None:
+    """As after a candidate that could not win: deposed by its view, and elected in the next."""
+    core = node.core.at(node.cluster.now)
+    core.control("witness", wire.VoteReply(core.consensus.view + 1, False, False, False, 0, 0))
+    node.pump()
+    assert not core.leading
+    core.consensus._ask(node.cluster.now, pre=False, transfer=False)
+    node.pump()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cluster import PAGES, Cluster
+from cluster import PAGES, Cluster, elect_anew
 from plover.native import zstd
 from plover.ports import effects as act
 from plover.protocol import wire
@@ -18,16 +18,6 @@ def cluster():
     write(out, 5)
     out.run_until(lambda: not out["primary"].core.role.syncvm)
     return out
-
-
-def elect_anew(node) -> None:
-    """As after a candidate that could not win: deposed by its view, and elected in the next."""
-    core = node.core.at(node.cluster.now)
-    core.control("witness", wire.VoteReply(core.consensus.view + 1, False, False, False, 0, 0))
-    node.pump()
-    assert not core.leading
-    core.consensus._ask(node.cluster.now, pre=False, transfer=False)
-    node.pump()
 
 
 def still_protected(cluster: Cluster) -> None:

@@ -442,13 +442,12 @@ class Director:
     def disks_merged(self) -> None:
         """What the VM wrote before a failover is in the images, or there was no failover."""
         if isinstance(self.role, Leader):
-            self.role.disks_merged()
+            self.emit(*self.role.own.merged())
 
     def disks_unmerged(self, error: str) -> None:
         """The merge does not go on, until MergeDisks."""
         if isinstance(self.role, Leader):
-            self.report(f"the disks are not merged after the failover, and no secondary can be filled: {error}")
-            self.role.own.merge_failed(self.now, error)
+            self.emit(*self.role.own.merge_failed(self.now, error))
 
     def copy_lost(self, tag: act.Tag, error: str) -> None:
         """Something that was written to our images did not get to the disk: a VM that reads it gets what it did not write."""
@@ -554,10 +553,10 @@ class Director:
         leader = self.leading
         if not leader:
             answer(f"this host does not lead; ask {self.consensus.leader or 'the leader once there is one'}")
-        elif not leader.protected or leader.handover:
-            answer("a switchover is under way" if leader.handover else f"not protected: {leader.reprotection.note}")
+        elif not leader.protected or leader.switchover.asked:
+            answer("a switchover is under way" if leader.switchover.asked else f"not protected: {leader.reprotection.note}")
         else:
-            leader.handover = answer
+            leader.switchover.ask(answer)
             leader.maybe_syncvm()
 
     def audit(self, answer: Callable[[Figures | str], None], disks: bool = False) -> None:

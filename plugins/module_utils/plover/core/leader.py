@@ -6,7 +6,6 @@ core/reprotection.py, what the images of this host are fit for in core/own_disks
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..consensus.log import AUDIT, INPUT, NUMBER, SYNCVM
@@ -16,13 +15,13 @@ from ..protocol import wire
 from ..syncvm import phases as sv
 from ..syncvm.pace import Pace
 from ..syncvm.phases import LeaderSyncvm, SecondarySyncvm
-from .audits import Audits
 from .event_log import SWITCHOVER
 from .fencing import Fencing
 from .guard import Guard
 from .output_commit import OutputCommit
 from .own_disks import OwnDisks
 from .reprotection import SECONDARY_NODES, Reprotection
+from .requests import Audits, Switchover
 from .syncvm_limits import overdue
 
 if TYPE_CHECKING:
@@ -48,9 +47,7 @@ class Leader:
         self.syncvm: LeaderSyncvm | None = None
         self.device = b""  # the last device state that the secondary acknowledged; the next one is told as what differs
         self.vm_stopped_by_us = False
-        self.handover: Callable[[str | None], None] | None = None
-        self.handover_at = 0.0
-        self.audits = Audits()
+        self.audits, self.switchover = Audits(), Switchover()
         self.last_syncvm_at = core.now
         self.pace = Pace(self.config.latency_ms_target / 1000)
         self.tap_up = False
@@ -70,7 +67,7 @@ class Leader:
     def speaks(self) -> bool:
         """May announce where the VM is: the one thing that leaves without being the VM's output."""
         ready = self.serving if self.tap_up else self.tap_early
-        return ready and not self.handover_at and self.cons.fresh(self.core.now)
+        return ready and not self.switchover.under_way and self.cons.fresh(self.core.now)
 
     @property
     def held_for_syncvm(self) -> bool:
@@ -91,7 +88,7 @@ class Leader:
     def _input_paused(self) -> bool:
         stopped = self.syncvm is not None and self.syncvm.phase != sv.ORDERED and not self.syncvm.vm_runs
         filling = self.fill is not None and self.fill.stops_input
-        return stopped or filling or self.handover_at > 0 or self.vm != RUNNING or not self.active
+        return stopped or filling or self.switchover.under_way or self.vm != RUNNING or not self.active
 
     # ---- becoming and ceasing to be leader ---------------------------------------------------------
     def begin(self) -> None:
@@ -145,7 +142,7 @@ class Leader:
         self.abandon_syncvm("deposed")
         self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
         self.output_commit.start_over()
-        if self.tap_up and self.handover:
+        if self.tap_up and self.switchover.asked:
             self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
         elif self.tap_up or self.tap_early:
             self.core.emit(act.TapDown())
@@ -153,7 +150,7 @@ class Leader:
         if self.vm == RUNNING and not self.vm_stopped_by_us:
             self.vm_stopped_by_us = True
             self.core.emit(act.StopVm(("suspend", self.cons.view)))
-        self._handover_done(None)
+        self.switchover.end(None)
 
     # ---- time ---------------------------------------------------------------------------------------
     def tick(self) -> None:
@@ -166,10 +163,7 @@ class Leader:
             self.cons.truncate_to(self.applied)
         if self.fencing:
             self.core.emit(*self.fencing.tick(now))
-        if self.own.merge_again(now):
-            self.core.emit(act.MergeDisks())
-        if self.own.calm(now):
-            self.core.report("the VM goes on: no more errors of its disk")
+        self.core.emit(*self.own.tick(now))
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._ask_qemu_again()
@@ -186,7 +180,7 @@ class Leader:
             self.core.give_up_qemu(late.why)
         elif late:
             self.reprotection.drop(late.why)
-        if self.handover_at and now > self.handover_at + ms.failover_budget_ms / 1000:
+        if self.switchover.overdue(now, ms.failover_budget_ms / 1000):
             # It may still do so, asked as it was, unless the record no longer names it.
             self.reprotection.drop(f"{self.secondary} did not take over within {ms.failover_budget_ms} ms "
                                    "(failover_budget_ms); still leading here")
@@ -239,11 +233,11 @@ class Leader:
     # ---- syncvm -------------------------------------------------------------------------------------
     def maybe_syncvm(self, idle: bool = False) -> None:
         """Begin a syncvm if one is due. ``idle``: our VM is, at this moment."""
-        if not self.protected or self.syncvm or not self.serving or self.handover_at:
+        if not self.protected or self.syncvm or not self.serving or self.switchover.under_way:
             return
         now, since = self.core.now, self.guard.oldest_unmarked_s
         held = self.pace.due(None if since is None else now - since, idle) and not self.config.checkpoints
-        asked = self.audits.asked or self.handover or self.disk_pressure
+        asked = self.audits.asked or self.switchover.asked or self.disk_pressure
         rare = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
         if held or asked or rare or 2 * self.cons.log.bytes > self.config.log_bytes_max:
             audit, number = self.audits.begin(), self.core.next_syncvm_number()
@@ -271,7 +265,7 @@ class Leader:
 
         Not with disks: the secondary keeps its own state apart from our writes only once it has loaded.
         """
-        if self.syncvm and self.syncvm.captured and not (self.disks or self.handover or self.syncvm.vm_runs):
+        if self.syncvm and self.syncvm.captured and not (self.disks or self.switchover.asked or self.syncvm.vm_runs):
             self._resume_after(self.syncvm)
 
     def staged(self) -> None:
@@ -299,7 +293,7 @@ class Leader:
 
     def _resume_after(self, sync: LeaderSyncvm) -> None:
         sync.resumed_at = self.last_syncvm_at = self.core.now
-        if not self.handover:
+        if not self.switchover.asked:
             sync.vm_runs = True
             self.run_on()
 
@@ -334,15 +328,10 @@ class Leader:
 
     def _hand_over(self) -> None:
         """The secondary holds everything: let it lead. What is still to be let out comes first; another syncvm follows."""
-        if self.handover and not self.handover_at and not self.output_commit.asks_quorum:
-            self.handover_at = self.core.now
+        if self.switchover.asked and not self.switchover.under_way and not self.output_commit.asks_quorum:
+            self.switchover.begin(self.core.now)
             self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))
-
-    def _handover_done(self, error: str | None) -> None:
-        answer, self.handover, self.handover_at = self.handover, None, 0.0
-        if answer:
-            answer(error)
 
     # ---- for re-protection ---------------------------------------------------------------------------
     def fill_stopped(self) -> None:
@@ -365,7 +354,7 @@ class Leader:
         self.device = b""  # the secondary may have taken the new one all the same: nobody here knows which state it holds
         self.audits.give_up(why)
         if self.active:
-            self._handover_done(why)
+            self.switchover.end(why)
 
     def serve_alone(self) -> None:
         self.output_commit.start_over()
@@ -402,12 +391,7 @@ class Leader:
             self.vm_stopped_by_us = True
             self.core.emit(act.StopVm(("lost write", self.cons.view)))
 
-    def disks_merged(self) -> None:
-        if self.own.merging:
-            self.core.report("the disks are whole: what the VM wrote before the failover is in them")
-        self.own.merged()
-
     def vm_waits_for_disk(self, error: str) -> None:
-        self.core.report(f"QEMU has stopped the VM at an error of its disk ({error}); trying again in {RETRY_S:.0f} s")
         self.own.vm_waits(self.core.now, error)
+        self.core.report(f"QEMU has stopped the VM at an error of its disk ({error}); trying again in {RETRY_S:.0f} s")
         self._retry_at = self.core.now + RETRY_S

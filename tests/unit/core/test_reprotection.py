@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Re-protection's table of states: each transition has a way to it, and no other is taken."""
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from cluster import Cluster, elect_anew
+from plover.core.reprotection import ABSENT, FILLING, IN_SYNC, LEAVING, NEXT, Reprotection, State
+from plover.errors import InvariantViolation
+
+from lab.paths import ROOT
+
+TABLE = {(state, after) for state, others in NEXT.items() for after in others}
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The transitions that were taken so far."""
+    out, good = [], Reprotection._become
+
+    def become(self, state):
+        out.append((self.state, state))
+        good(self, state)
+    monkeypatch.setattr(Reprotection, "_become", become)
+    return out
+
+
+def protected() -> Cluster:
+    cluster = Cluster()
+    cluster.run_until(cluster.protected)
+    return cluster
+
+
+def filling(phase: str) -> Cluster:
+    cluster = Cluster()
+    cluster.run_until(lambda: (lead := cluster["primary"].core.leading) and lead.fill and lead.fill.phase == phase)
+    return cluster
+
+
+def lose_data_channel(cluster: Cluster) -> None:
+    primary = cluster["primary"]
+    primary.core.at(cluster.now).data_lost()
+    primary.pump()
+
+
+def lose_secondary() -> None:
+    cluster = protected()
+    cluster.kill("secondary")
+    cluster.run_until(lambda: cluster.leader() and cluster.leader().core.status()["in_sync"] == ["primary"])
+
+
+def lose_data_channel_during_fill() -> None:
+    lose_data_channel(filling("live"))
+
+
+def lose_data_channel_when_the_record_is_on_its_way() -> None:
+    cluster = filling("recording")
+    lose_data_channel(cluster)
+    cluster.run_until(cluster.protected)  # filled once more
+
+
+def elect_another() -> None:
+    cluster = protected()
+    cluster["primary"].core.at(cluster.now).switchover(lambda error: None)
+    cluster.run_until(lambda: cluster.leader() is cluster["secondary"])
+
+
+def elect_the_same_again() -> None:
+    cluster = protected()
+    cluster.run_until(lambda: not cluster["primary"].core.role.syncvm)
+    elect_anew(cluster["primary"])
+    cluster.run_until(cluster.protected)
+
+
+@pytest.mark.parametrize("way, ends_with", [
+    (protected, [(ABSENT, FILLING), (FILLING, IN_SYNC)]),
+    (lose_secondary, [(IN_SYNC, LEAVING), (LEAVING, ABSENT)]),
+    (lose_data_channel_during_fill, [(ABSENT, FILLING), (FILLING, ABSENT)]),
+    (lose_data_channel_when_the_record_is_on_its_way,
+     [(FILLING, LEAVING), (LEAVING, ABSENT), (ABSENT, FILLING), (FILLING, IN_SYNC)]),
+    (elect_another, [(IN_SYNC, ABSENT)]),
+    (elect_the_same_again, [(IN_SYNC, ABSENT), (ABSENT, IN_SYNC)])])
+def test_each_way_takes_its_transitions(taken, way, ends_with):
+    way()
+    assert taken[-len(ends_with):] == ends_with
+    assert set(taken) <= TABLE
+
+
+def test_the_ways_above_take_all_that_the_table_has(taken):
+    for way in (protected, lose_secondary, lose_data_channel_during_fill, lose_data_channel_when_the_record_is_on_its_way,
+                elect_another, elect_the_same_again):
+        way()
+    assert set(taken) == TABLE
+
+
+@pytest.mark.parametrize("before, after", [pair for pair in itertools.product(State, State) if pair not in TABLE])
+def test_what_is_not_in_the_table_is_a_broken_invariant(before, after):
+    own = protected()["primary"].core.leading.reprotection
+    own.state = before
+    with pytest.raises(InvariantViolation, match=f"secondary is {before.value}, and was to be {after.value} next"):
+        own._become(after)
+    assert own.state is before
+
+
+def test_who_is_not_in_the_record_never_counts_as_in_sync():
+    cluster = filling("live")
+    own = cluster["primary"].core.leading.reprotection
+    with pytest.raises(InvariantViolation, match="the record does not name it"):
+        own._become(IN_SYNC)
+    assert own.state is FILLING
+
+
+def test_the_architecture_shows_the_table():
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    rows = text.split("| The secondary is | and becomes | when |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    assert {tuple(map(State, row.strip("| ").split(" | ")[:2])) for row in rows} == TABLE
