@@ -90,8 +90,8 @@ class Director:
         self._holds_state = holds
         self._set_eligible()
 
-    def become_follower(self, why: str) -> None:
-        self.role = Follower(self, why)
+    def become_follower(self, why: str, pause_s: float = 0.0) -> None:
+        self.role = Follower(self, why, pause_s)
         self._set_eligible()
 
     def next_syncvm_number(self) -> int:

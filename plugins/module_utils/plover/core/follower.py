@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..consensus.log import INPUT, NUMBER, SYNCVM
+from ..errors import InvariantViolation
 from ..ports import effects as act
 from ..protocol import wire
 from ..syncvm import phases as sv
@@ -22,7 +23,8 @@ RESTART_S, RESTART_S_MAX = 1.0, 60.0
 
 
 class Follower:
-    def __init__(self, core: Director, why: str) -> None:
+    def __init__(self, core: Director, why: str, pause_s: float = 0.0) -> None:
+        """``pause_s``: until the empty QEMU starts."""
         self.core, self.config, self.cons = core, core.config, core.consensus
         self.why = why
         self.ready = False  # an empty QEMU waits for its fill
@@ -39,7 +41,7 @@ class Follower:
         self.drain = DrainLimit(self.config.syncvm_drain_ms_max / 1000)
         self._ask_at = 0.0
         self._began = core.now  # tells this empty QEMU from the one before it
-        self._start_at: float | None = core.now
+        self._start_at: float | None = core.now + pause_s
 
     # ---- time ---------------------------------------------------------------------------------------
     def tick(self) -> None:
@@ -78,41 +80,50 @@ class Follower:
 
     def reset(self, why: str, tell: bool = False) -> None:
         """Throw our copy away and begin anew."""
+        self._start_over(why, tell, RESTART_S)
+
+    def _start_over(self, why: str, tell: bool, pause_s: float) -> None:
         self.core.report(f"secondary: starting over: {why}")
         if tell and self.cons.leader in self.cons.others:
             self.core.send(self.cons.leader, wire.Leave(self.cons.view, why.encode()))
         self.core.note_holder(False)
         self.core.emit(act.KillQemu(why))
-        self.core.become_follower(why)
-        self.core.role._start_at = self.core.now + RESTART_S
+        self.core.become_follower(why, pause_s)
 
     def copy_lost(self, error: str) -> None:
         """The next one is of all blocks, so not at once where the last ones failed as well."""
-        self.reset(f"this host's disks lost what was copied to them: {error}", tell=True)
-        self.core.role._start_at = self.core.now + min(RESTART_S_MAX, RESTART_S * 2 ** min(self.core.copies_failed, 16))
+        pause_s = min(RESTART_S_MAX, RESTART_S * 2 ** min(self.core.copies_failed, 16))
+        self._start_over(f"this host's disks lost what was copied to them: {error}", True, pause_s)
 
     # ---- fill ---------------------------------------------------------------------------------------
     def qemu_ready(self) -> None:
         self.ready = True
 
     def on_fill_pages(self, m: wire.FillPages) -> None:
-        if self._of_this_fill(m):
-            self.core.emit(*self.fill.on_pages(m))
+        fill = self._fill_of(m)
+        if fill:
+            self.core.emit(*fill.on_pages(m))
 
     def on_fill_state(self, m: wire.FillState) -> None:
-        if self._of_this_fill(m):
-            self.core.emit(*self.fill.on_state(m))
+        fill = self._fill_of(m)
+        if fill:
+            self.core.emit(*fill.on_state(m))
 
     def on_fill_check(self, m: wire.FillCheck) -> None:
-        if self._of_this_fill(m):
-            self.core.emit(*self.fill.on_check(m))
+        fill = self._fill_of(m)
+        if fill:
+            self.core.emit(*fill.on_check(m))
 
-    def _of_this_fill(self, m: wire.FillPages | wire.FillCheck | wire.FillState) -> bool:
+    def _fill_of(self, m: wire.FillPages | wire.FillCheck | wire.FillState) -> SecondaryFill | None:
+        """The initial sync that ``m`` belongs to, which begins with its first message; None: ``m`` is late."""
         if self.fill is None and self.ready:
             self.fill = SecondaryFill(m.view, m.join, self.core.memory)
-        return self.fill is not None and (m.view, m.join) == (self.fill.view, self.fill.join)
+        fill = self.fill
+        return fill if fill is not None and (m.view, m.join) == (fill.view, fill.join) else None
 
     def colo_ready(self) -> None:
+        if self.fill is None:
+            raise InvariantViolation("a VM was loaded here without an initial sync")
         self.filled, self.applied, self.filled_at = True, self.fill.index, self.core.now
         self.core.note_holder(True)
         self.core.emit(*self.fill.colo_ready())
@@ -152,8 +163,9 @@ class Follower:
             return
         if self.syncvm is None and self.filled:
             self.syncvm = self._secondary_syncvm(m.view, m.number)
-        if self.of_this_syncvm(m):
-            self.core.emit(*self.syncvm.on_bitmap(m))
+        sync = self._syncvm_of(m)
+        if sync:
+            self.core.emit(*sync.on_bitmap(m))
 
     def _take_early(self) -> None:
         """The bitmap that came too early, once its time is there."""
@@ -163,21 +175,26 @@ class Follower:
                 self.on_bitmap(bitmap)
 
     def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> None:
-        if self.of_this_syncvm(m):
-            self.core.emit(*self.syncvm.on_staging(m))
+        sync = self._syncvm_of(m)
+        if sync:
+            self.core.emit(*sync.on_staging(m))
 
     def on_stage_end(self, m: wire.StageEnd) -> None:
-        if not self.of_this_syncvm(m):
+        sync = self._syncvm_of(m)
+        if sync is None:
             return
-        self.core.emit(*self.syncvm.on_stage_end(m))
-        if self.syncvm.holds_new_state:
-            self.device = self.syncvm.device
+        self.core.emit(*sync.on_stage_end(m))
+        if sync.holds_new_state:
+            self.device = sync.device
             self.guard.discard()  # the leader speaks for all up to here
-            if self.syncvm.limit_s is not None:
-                self.drain.learn(self.core.now - self.syncvm.started)
+            if sync.limit_s is not None:
+                self.drain.learn(self.core.now - sync.started)
 
-    def of_this_syncvm(self, m: wire.Bitmap | wire.Divergent | wire.StageBlocks | wire.StagePages | wire.StageEnd) -> bool:
-        return self.syncvm is not None and (m.view, m.number) == (self.syncvm.view, self.syncvm.number)
+    def _syncvm_of(self, m: wire.Bitmap | wire.Divergent | wire.StageBlocks | wire.StagePages | wire.StageEnd
+                   ) -> SecondarySyncvm | None:
+        """The one that is under way, if ``m`` belongs to it."""
+        sync = self.syncvm
+        return sync if sync is not None and (m.view, m.number) == (sync.view, sync.number) else None
 
     def abandon_syncvm(self) -> None:
         """Another view began. What is complete here goes on to its end; what is not was not acknowledged either."""
@@ -187,14 +204,23 @@ class Follower:
             self.syncvm = None
 
     def colo_loaded(self) -> None:
-        self._applied(self.syncvm.loaded())
+        sync = self._running_syncvm
+        self._applied(sync, sync.loaded())
 
     def disks_hashed(self, hashes: bytes) -> None:
-        self._applied(self.syncvm.disks_hashed(hashes))
+        sync = self._running_syncvm
+        self._applied(sync, sync.disks_hashed(hashes))
 
-    def _applied(self, actions: list) -> None:
+    @property
+    def _running_syncvm(self) -> SecondarySyncvm:
+        """The one that an answer is for."""
+        if self.syncvm is None:
+            raise InvariantViolation("an answer for a syncvm that is not under way")
+        return self.syncvm
+
+    def _applied(self, sync: SecondarySyncvm, actions: list[Any]) -> None:
         self.core.emit(*actions)
-        if self.syncvm.phase == sv.DONE:
+        if sync.phase == sv.DONE:
             self.syncvm = None
             self.advance()
 
