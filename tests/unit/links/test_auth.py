@@ -13,7 +13,7 @@ from plover.config.settings import Config
 from plover.errors import ConfigError, WireError
 from plover.links import auth, peers
 from plover.links.peers import PeerLinks
-from plover.protocol import wire
+from plover.protocol import codec, wire
 from test_peers import TAG, closed, free_port, hello, sent, until
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -132,7 +132,7 @@ async def answer(tmp_path, *messages, proof_of=None):
     out = b"".join(sent(message) for message in messages)
     writer.write(out)
     if proof_of:
-        theirs = next(iter(wire.Decoder(TAG).feed(await reader.read(65_536)))).payload
+        theirs = next(iter(codec.Decoder(TAG).feed(await reader.read(65_536)))).payload
         writer.write(sent(wire.Proof(proof_of(bytes(messages[0].payload), bytes(theirs)))))
     over = asyncio.ensure_future(closed(reader))
     await until(lambda: witness.up or over.done())

@@ -16,10 +16,10 @@ from plover.config.timing import Timing
 from plover.errors import WireError
 from plover.links import peers
 from plover.links.peers import PeerLinks
-from plover.protocol import wire
+from plover.protocol import codec, wire
 
 CLUSTER = settings("witness")["cluster_id"]
-TAG = wire.cluster_tag(CLUSTER)
+TAG = codec.cluster_tag(CLUSTER)
 SOON = 5.0
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -87,7 +87,7 @@ TIMING = {"detection_ms": 1000, "heartbeat_ms": 200, "election_ms": 1500}
 
 
 def sent(message, tag=TAG):
-    return b"".join(wire.encode(message, tag))
+    return b"".join(codec.encode(message, tag))
 
 
 def check(message, dialled=None, member="witness"):
@@ -181,7 +181,7 @@ def test_a_member_that_greets_is_greeted_back_and_heard(channel):
             await until(lambda: member.heard)
             assert member.up == [("primary", channel, None)]
             assert member.heard == [("primary", channel, wire.TransferLeadership(5))]
-            (back,) = wire.Decoder(TAG).feed(await reader.read(1000))
+            (back,) = codec.Decoder(TAG).feed(await reader.read(1000))
             assert json.loads(back.payload)["member"] == "witness"
             writer.close()
             await until(lambda: member.down == [("primary", channel)])
@@ -193,8 +193,8 @@ NONSENSE = {
     "zeros": bytes(100),
     "no hello first": sent(wire.TransferLeadership(1)),
     "another cluster's tag": sent(hello(), TAG ^ 1),
-    "another version": wire.HEADER.pack(wire.MAGIC, wire.VERSION + 1, wire.Hello.TYPE, 0, TAG, 0),
-    "an endless hello": wire.HEADER.pack(wire.MAGIC, wire.VERSION, wire.Hello.TYPE, 0, TAG, 2**32 - 1),
+    "another version": codec.HEADER.pack(codec.MAGIC, codec.VERSION + 1, wire.Hello.TYPE, 0, TAG, 0),
+    "an endless hello": codec.HEADER.pack(codec.MAGIC, codec.VERSION, wire.Hello.TYPE, 0, TAG, 2**32 - 1),
     "a stranger": sent(hello(member="stranger")),
     "our own name": sent(hello(member="witness")),
     "a name that is a list": sent(hello(member=["primary"])),

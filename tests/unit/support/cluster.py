@@ -19,7 +19,7 @@ from plover.core.director import Director
 from plover.core.disk_marks import LIVE, Mark
 from plover.native import zstd
 from plover.ports import effects as act
-from plover.protocol import wire
+from plover.protocol import codec, wire
 from plover.protocol.frames import split
 
 PAGES = 640
@@ -243,7 +243,7 @@ class Cluster:
 
     def post(self, src: str, to: str, message: wire.Message, channel: int) -> None:
         # Through the codec: what cannot be encoded or decoded must not pass here either.
-        decoded = next(iter(wire.Decoder(1).feed(b"".join(wire.encode(message, 1)))))
+        decoded = next(iter(codec.Decoder(1).feed(b"".join(codec.encode(message, 1)))))
         self.wire.append((src, to, decoded, channel))
 
     def close_data(self) -> None:

@@ -18,7 +18,7 @@ from .. import __version__
 from ..config.settings import Config
 from ..config.timing import TOLD, Timing
 from ..errors import ConfigError, PloverError, RdmaError, WireError
-from ..protocol import wire
+from ..protocol import codec, wire
 from . import auth
 
 log = logging.getLogger("plover")
@@ -65,7 +65,7 @@ class Link(asyncio.BufferedProtocol):
         self.writable = True
         self.heard = links.loop.time()
         self.pipe: Carrier | None = None  # what carries this data channel's messages, with RDMA
-        self._decoder = wire.Decoder(links.tag)
+        self._decoder = codec.Decoder(links.tag)
         self._buffer = memoryview(bytearray(READ_BYTES_MAX))
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -101,7 +101,7 @@ class Link(asyncio.BufferedProtocol):
             self._by_tcp(message)
             return
         try:
-            self.pipe.send(wire.encode(message, self.links.tag))
+            self.pipe.send(codec.encode(message, self.links.tag))
         except OverflowError as error:
             self.broken(str(error))
 
@@ -114,7 +114,7 @@ class Link(asyncio.BufferedProtocol):
             log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
             self.transport.abort()
         elif not self.transport.is_closing():
-            self.transport.writelines(map(bytes, wire.encode(message, self.links.tag)))
+            self.transport.writelines(map(bytes, codec.encode(message, self.links.tag)))
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -194,7 +194,7 @@ class Link(asyncio.BufferedProtocol):
     def _established(self) -> None:
         self.greeted = True
         if self.channel == wire.DATA and self.links.make_pipe:
-            self._piped = wire.Decoder(self.links.tag)
+            self._piped = codec.Decoder(self.links.tag)
             self.pipe = self.links.make_pipe(self)
             self._by_tcp(wire.PipeAddress(self.pipe.address))
         else:
@@ -213,7 +213,7 @@ class PeerLinks:
         on_writable()."""
         self.config, self.loop = config, asyncio.get_running_loop()
         self.on_message, self.on_up, self.on_down, self.on_writable = on_message, on_up, on_down, on_writable
-        self.tag = wire.cluster_tag(config.cluster_id)
+        self.tag = codec.cluster_tag(config.cluster_id)
         self._timing = Timing.of(config)
         self.links: dict[tuple[str, int], Link] = {}
         # With RDMA: what carries a data channel's messages. Control channels may be silent then; TCP finds dead ones itself.
