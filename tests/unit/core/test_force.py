@@ -285,7 +285,8 @@ def test_a_host_without_the_state_is_refused(cluster):
 
 def test_a_host_out_of_the_record_is_told_that_time_goes_back(cluster):
     core = cluster["secondary"].core
-    core.consensus.record = core.consensus.record._replace(in_sync=frozenset({"primary"}))
+    record = core.consensus.record
+    core.consensus.promises.store(record._replace(version=record.version + 1, in_sync=frozenset({"primary"})))
     assert price(core)[1].startswith("TIME GOES BACK: this host is not in the recorded in-sync set (primary)")
 
 

@@ -330,5 +330,5 @@ def elect_anew(node: Node) -> None:
     core.control("witness", wire.VoteReply(core.consensus.view + 1, False, False, False, 0, 0))
     node.pump()
     assert not core.leading
-    core.consensus._ask(node.cluster.now, pre=False, transfer=False)
+    core.consensus.votes.ask(node.cluster.now, pre=False, transfer=False)
     node.pump()

@@ -162,7 +162,7 @@ class OneSided:
     def _write(self, to: str, ring: _Ring, message: wire.Message) -> None:
         number = None
         if len(ring.under_way) < UNREAD_MAX:
-            number = self.card.write(to, b"".join(codec.encode(message, self.tag)))
+            number = self.card.write(to, b"".join(map(bytes, codec.encode(message, self.tag))))
         if number is None:
             ring.stalled = True  # said again once there is room
             return
