@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RDMA devices as pyverbs shows them: the only file that imports it. Set-up only; the data path is native/src/rdma.c.
+"""RDMA devices as pyverbs shows them: the only file that imports it. Set-up only; the data path is native/src/rdma/rdma.c.
 
 (pyverbs keeps its C objects to itself, and makes a Python object of each completion with the GIL held: so what is on the
 data path is made by the native library, with what was chosen here.)
