@@ -97,6 +97,19 @@ def test_a_process_without_this_memory_is_refused(lib, ram, pool, tmp_path):  # 
         lib.tracker("scan", child.pid, ram.path, ram, pool, "")
 
 
+def test_a_refused_process_costs_no_descriptor(lib, ram, pool, tmp_path):  # noqa: F811
+    child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL)
+    try:
+        (tmp_path / "uffd").write_text(f"{child.pid} 0\n")  # stands for its userfaultfd, which can be fetched
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(NativeError, match="has no mapping"):
+            lib.tracker("uffd-wp", child.pid, ram.path, ram, pool, str(tmp_path / "uffd"))
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        child.kill()
+        child.wait()
+
+
 @pytest.mark.parametrize("told, words", [
     (None, "QEMU told no userfaultfd .*is libplover_preload.so installed"), (b"", "QEMU told no userfaultfd"),
     (b"7", "QEMU told no userfaultfd"), (b"\xff\xfe 3\n", "QEMU told no userfaultfd"),
