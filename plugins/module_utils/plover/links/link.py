@@ -32,7 +32,9 @@ class Carrier(Protocol):
     """What carries the messages of a data channel in TCP's place (rdma/stream.py); TCP sets it up."""
 
     address: bytes
-    writable: bool
+
+    @property
+    def writable(self) -> bool: ...
 
     def connect(self, address: bytes) -> None: ...
 
