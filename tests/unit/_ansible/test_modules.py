@@ -17,7 +17,7 @@ from ansible_collections.plover.vmft.plugins.modules import (
     plover_vm,
     plover_witness,
 )
-from test_client import FakeDaemon
+from fake_daemon import FakeDaemon
 
 UNIT, GUEST = "plover-replica@demo.service", "plover-qemu@demo.service"
 SYSTEMCTL = """#!/bin/sh
