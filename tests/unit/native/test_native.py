@@ -12,7 +12,9 @@ from cityhash import CityHash64
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plover.native import library as native
-from plover.native.library import PAGE_BYTES, GuestRam, Native, NativeError
+from plover.native.buffers import PAGE_BYTES, NativeError
+from plover.native.guest_ram import GuestRam
+from plover.native.library import Native
 
 from lab.paths import ROOT
 

@@ -14,8 +14,8 @@ from cityhash import CityHash64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plover.errors import InvariantViolation
+from plover.native.buffers import NativeError
 from plover.native.guest_memory import GuestMemory
-from plover.native.library import NativeError
 from test_native import BUILD, PAGE_BYTES, PAGES, bitmap_of, build, lib, new_ram, pool  # noqa: F401 (fixtures)
 
 USAGE = "usage: plover-hash [--threads N] FILE"
