@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.settings import Config
 from plover.errors import ConfigError, WireError
-from plover.links import auth, peers
+from plover.links import auth, link, peers
 from plover.links.peers import PeerLinks
 from plover.protocol import codec, wire
 from test_peers import TAG, closed, free_port, hello, sent, until
@@ -150,7 +150,7 @@ NONCE = "0" * 32
     [hello(nonce=NONCE), wire.Proof(bytes(32))], [hello(nonce=7)], [hello(nonce="x" * 32)], [hello(nonce=[])],
     [hello(nonce=NONCE), wire.Proof(bytes(100_000))], [hello(nonce=NONCE), wire.PipeReady()]], ids=lambda m: str(len(m)))
 def test_without_a_good_proof_nothing_is_heard(tmp_path, monkeypatch, messages):
-    monkeypatch.setattr(peers, "HELLO_TIMEOUT_S", 0.2)  # who never gives a proof is closed then
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.2)  # who never gives a proof is closed then
     witness = asyncio.run(answer(tmp_path, *messages))
     assert (witness.up, witness.heard) == ([], [])
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from plover.config.settings import Config
 from plover.config.timing import Timing
 from plover.errors import WireError
-from plover.links import peers
+from plover.links import hello as hellos
+from plover.links import link
 from plover.links.peers import PeerLinks
 from plover.protocol import codec, wire
 
@@ -91,9 +92,7 @@ def sent(message, tag=TAG):
 
 
 def check(message, dialled=None, member="witness"):
-    async def run():
-        return Member(member, 7420).links.check_hello(message, dialled)
-    return asyncio.run(run())
+    return hellos.check(Config(settings(member)), message, dialled)[:3]
 
 
 # --- the Hello itself ---
@@ -106,12 +105,10 @@ def test_a_hello_of_another_member_is_accepted(member, channel):
 
 
 def test_our_own_hello_is_accepted_by_every_other_member():
-    async def run():
-        primary = Member("primary", 7420).links
-        for other in ("secondary", "witness"):
-            found = Member(other, 7420).links.check_hello(primary.hello(wire.DATA), None)
-            assert found == ("primary", wire.DATA, Timing.of(primary.config))
-    asyncio.run(run())
+    primary = Config(settings("primary"))
+    for other in ("secondary", "witness"):
+        found = hellos.check(Config(settings(other)), hellos.of(primary, wire.DATA, "ab"), None)
+        assert found == ("primary", wire.DATA, Timing.of(primary), "ab")
 
 
 @pytest.mark.parametrize("message, words", [
@@ -250,7 +247,7 @@ def test_a_second_hello_closes_the_connection_and_goes_no_further(channel):
 
 
 def test_who_connects_and_says_nothing_is_closed(monkeypatch):
-    monkeypatch.setattr(peers, "HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.05)
 
     async def run():
         async with listening() as member:

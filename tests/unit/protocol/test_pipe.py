@@ -14,7 +14,7 @@ RING = 1 << 20
 
 
 class Ring:
-    """A ring's room, as native/src/ring.c counts it, without the memory."""
+    """A ring's room, as native/src/rdma/ring.c counts it, without the memory."""
 
     def __init__(self) -> None:
         self.ring_bytes, self.head = RING, RING

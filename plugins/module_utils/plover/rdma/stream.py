@@ -63,13 +63,13 @@ class RdmaPipe:
     def writable(self) -> bool:
         return self._pipe.writable
 
-    def send(self, buffers: list[bytes]) -> None:
+    def send(self, buffers: list[bytes | PageRun]) -> None:
         self._pipe.send(buffers)
 
     def write(self, frame: bytes, read_up_to: int, keep: int) -> int | None:
         return self._put(self._connection.frame, (frame,), read_up_to, keep)
 
-    def _put(self, put: Callable[..., int | None], what: tuple, read_up_to: int, keep: int) -> int | None:
+    def _put(self, put: Callable[..., int | None], what: tuple[object, ...], read_up_to: int, keep: int) -> int | None:
         if self._closed or self._head - read_up_to + keep > self.ring_bytes:
             return None
         try:
