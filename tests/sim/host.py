@@ -20,6 +20,7 @@ from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable
 from plover.consensus.effects import Persist, Send
 from plover.consensus.one_sided import OneSided
+from plover.core import router
 from plover.core.director import Director
 from plover.core.leader import RUNNING, Leader
 from plover.dataplane.last_output import LastOutput
@@ -288,6 +289,8 @@ class ReplicaMember(Member):
         core = self.core.at(self.host.clock())
         if callable(event):
             event(core)
+        elif event in router.ANSWERS:
+            core.answer(event, *arguments)
         else:
             getattr(core, event)(*arguments)
 

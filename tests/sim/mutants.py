@@ -23,7 +23,7 @@ from plover.consensus.log import unpack
 from plover.consensus.one_sided import OneSided
 from plover.consensus.promises import Promises
 from plover.consensus.votes import Votes
-from plover.core import cold_start, director
+from plover.core import cold_start, routes, transitions
 from plover.core.director import Director
 from plover.core.follower import Follower
 from plover.core.guard import Guard
@@ -346,7 +346,7 @@ def copy_not_forgotten() -> None:
 
 @mutant("nobody asks whether the secondary's disk took the writes")
 def disk_errors_not_asked() -> None:
-    Director.disk_failed = lambda self, node, error, lost=False: None
+    routes.LEADER["disk_failed"] = routes.SECONDARY["disk_failed"] = lambda roles, role, *said: None
 
 
 @mutant("a leader whose own image lost a write hands over with one more syncvm")
@@ -384,7 +384,7 @@ def begun_copy_outlives_power_loss() -> None:
 
 @mutant("a cold start does not look at the marks of this host's disks")
 def torn_image_booted() -> None:
-    cold_start.why_torn = director.why_torn = lambda marks: ""
+    cold_start.why_torn = transitions.why_torn = lambda marks: ""
 
 
 @mutant("an image into which overlays are merged is not marked")

@@ -75,7 +75,7 @@ def _recover(world: World) -> None:
 def _state_lost(world: World) -> bool:
     """No host that may lead by the newest record holds the VM's state any more."""
     newest = max((m.consensus.record for m in world.members.values()), key=lambda record: record.order)
-    return not any(m.core and m.core._holds_state and m.vm is not None and m.name in newest.in_sync
+    return not any(m.core and m.core.holds_state and m.vm is not None and m.name in newest.in_sync
                    for m in world.members.values())
 
 
@@ -89,7 +89,7 @@ def _force_past_amnesia(world: World) -> None:
             _cold_start(world, forced=True)
         for member in replicas:
             forgetful = member.consensus.amnesia is not None
-            if (forgetful and member.core._holds_state) or (not forgetful and lost):
+            if (forgetful and member.core.holds_state) or (not forgetful and lost):
                 world.force(member.name)
 
 
@@ -97,7 +97,7 @@ def _cold_start(world: World, forced: bool = False) -> None:
     """What an operator does when both replicas have lost the VM: boot it afresh, where the last state was. If that host
     refuses, as its disk is torn, by force where a disk is whole; if none is, where the newest was."""
     asked = False
-    lost = [m for m in world.members.values() if m.core and not isinstance(m.core.role, Leader) and not m.core._holds_state]
+    lost = [m for m in world.members.values() if m.core and not isinstance(m.core.role, Leader) and not m.core.holds_state]
     for member in lost:
         if not member.core.cold:
             world.note(member.name, f"operator: cold-start{' --force' if forced else ''}")

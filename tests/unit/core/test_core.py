@@ -63,10 +63,10 @@ def test_a_fill_waits_for_its_dirty_pages_while_clients_are_served(monkeypatch):
             assert not {"Drain", "SendData"} & set(leader.done[leader.done.index("FetchDirty"):])
             leader.done.clear()
             for tag in (("fill", 0, 0), fill.tag):  # one of an earlier fill is not waited for
-                leader.core.at(cluster.now).dirty_fetched(tag)
+                leader.core.at(cluster.now).answer("dirty_fetched", tag)
             rounds += 1
         elif fill:
-            leader.core.at(cluster.now).dirty_fetched(fill.tag)  # nor is one that comes again
+            leader.core.at(cluster.now).answer("dirty_fetched", fill.tag)  # nor is one that comes again
         cluster.step()
     assert rounds == 2 and cluster["secondary"].memory.ram[100 % PAGES] == 100
 
@@ -440,7 +440,7 @@ def test_a_refused_command_of_the_only_copy_is_asked_again():
     node, asked = cluster["primary"], []
     cluster.run(1.0)
     original, node.do = node.do, lambda action: (asked.append(type(action)), original(action))
-    node.core.at(cluster.now).failed(("cont",), "QMP: refused")
+    node.core.at(cluster.now).answer("failed", ("cont",), "QMP: refused")
     cluster.run(0.5)
     assert act.ContVm not in asked and act.KillQemu not in asked
     cluster.run(1.0)
@@ -454,11 +454,11 @@ def test_a_stop_that_was_given_up_does_not_undo_the_next_one():
     core = cluster["primary"].core.at(cluster.now)
     core.emit(act.StopVm("first"), act.StopVm("second"))
     core.take()
-    core.vm_stopped("first")
+    core.answer("vm_stopped", "first")
     assert not any(isinstance(a, act.ContVm) for a in core.take())
-    core.vm_stopped("second")
+    core.answer("vm_stopped", "second")
     assert any(isinstance(a, act.ContVm) for a in core.take())
     core.emit(act.StopVm("third"), act.ContVm())
     core.take()
-    core.vm_stopped("third")
+    core.answer("vm_stopped", "third")
     assert not any(isinstance(a, act.ContVm) for a in core.take())

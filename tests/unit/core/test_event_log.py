@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cluster import Cluster
 from plover.consensus.consensus import ERA
-from plover.core.event_log import Chronicle
+from plover.core.event_log import EventLog
 from test_core import write
 
 
@@ -118,7 +118,7 @@ def test_nothing_is_noted_while_nothing_happens(cluster):
 
 
 def test_an_old_handover_does_not_explain_a_later_election():
-    book = Chronicle(0.0)
+    book = EventLog(0.0)
     book.handover(10.0, "switchover", "asked for")
     assert book.handed_over(10.1) == ("switchover", "asked for")
     assert book.handed_over(15.1) is None

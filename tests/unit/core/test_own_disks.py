@@ -21,7 +21,7 @@ def cluster():
 
 
 def tell(node, event: str, *arguments: object) -> None:
-    getattr(node.core.at(node.cluster.now), event)(*arguments)
+    node.core.at(node.cluster.now).answer(event, *arguments)
     node.pump()
 
 

@@ -189,7 +189,7 @@ def test_a_secondary_that_is_lost_is_detached(cluster):
 
 def test_an_error_of_the_secondarys_image_costs_the_protection_and_no_more(cluster):
     node = cluster["primary"]
-    node.core.at(cluster.now).disk_failed("peer0", "Input/output error")
+    node.core.at(cluster.now).answer("disk_failed", "peer0", "Input/output error")
     node.pump()
     assert node.core.status()["service"] == "degraded"
     assert "does not take our writes to its disks (peer0: Input/output error)" in node.core.status()["sentence"]
@@ -197,14 +197,14 @@ def test_an_error_of_the_secondarys_image_costs_the_protection_and_no_more(clust
 
 
 def test_an_error_of_the_leaders_own_image_moves_the_vm(cluster):
-    cluster["primary"].core.at(cluster.now).disk_failed("disk0", "Input/output error")
+    cluster["primary"].core.at(cluster.now).answer("disk_failed", "disk0", "Input/output error")
     cluster["primary"].pump()
     cluster.run_until(lambda: cluster.leader() is cluster["secondary"])
     assert any("secondary has it all; handing the VM to secondary" in text for text in cluster["primary"].reports)
 
 
 def test_full_overlays_make_a_secondary_start_over(cluster):
-    cluster["secondary"].core.at(cluster.now).disk_failed("active0", "No space left on device")
+    cluster["secondary"].core.at(cluster.now).answer("disk_failed", "active0", "No space left on device")
     cluster["secondary"].pump()
     cluster.run(0.1)
     assert cluster["primary"].core.status()["service"] == "degraded"
@@ -219,7 +219,7 @@ def test_much_written_forces_a_syncvm():
     before = leader.totals["syncvms"]
     cluster.run(0.5)
     assert leader.totals["syncvms"] == before
-    leader.at(cluster.now).disk_pressure(1 << 30)
+    leader.at(cluster.now).answer("disk_pressure", 1 << 30)
     cluster["primary"].pump()
     cluster.run_until(lambda: leader.totals["syncvms"] == before + 1, 0.5)
     cluster.run(0.5)

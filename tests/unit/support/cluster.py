@@ -15,6 +15,7 @@ from plover.config.timing import Timing
 from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable
 from plover.consensus.effects import Persist, Send
+from plover.core import router
 from plover.core.director import Director
 from plover.core.disk_marks import LIVE, Mark
 from plover.native import zstd
@@ -269,7 +270,8 @@ class Cluster:
                 node.answers.append(("disks_hashed", node.hashed_tag, node.disk_hashes))
             for _ in range(len(node.answers)):
                 event, *arguments = node.answers.popleft()
-                getattr(node.core.at(self.now), event)(*arguments)
+                core = node.core.at(self.now)
+                core.answer(event, *arguments) if event in router.ANSWERS else getattr(core, event)(*arguments)
                 node.pump()
             node.core.at(self.now).tick() if node.core else node.consensus.tick(self.now)
             if node.core and node.core.leading:

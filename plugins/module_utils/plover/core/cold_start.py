@@ -6,15 +6,11 @@ the price of doing it all the same.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from .director_port import DirectorPort
 from .disk_marks import why_torn
 
-if TYPE_CHECKING:
-    from .director import Director
 
-
-def refusal(core: Director, forced: bool = False) -> str | None:
+def refusal(core: DirectorPort, forced: bool = False) -> str | None:
     """Why the VM must not be booted from this host now, with the remedy; None if it may."""
     cons, torn = core.consensus, why_torn(core.marks)
     if core.leading or core.holds_state or hears_leader(core):
@@ -31,24 +27,24 @@ def refusal(core: Director, forced: bool = False) -> str | None:
     return None
 
 
-def hears_leader(core: Director) -> bool:
+def hears_leader(core: DirectorPort) -> bool:
     """Does another member lead? One that was elected last may have lost the VM since, and lead nothing."""
     cons = core.consensus
     return cons.leader in cons.others and cons.hears_leader(core.now, core.config.peer_timeout_ms / 1000)
 
 
-def _older(core: Director) -> bool:
+def _older(core: DirectorPort) -> bool:
     return bool(core.consensus.record.version) and core.config.member not in core.consensus.record.in_sync
 
 
-def _instead(core: Director) -> str:
+def _instead(core: DirectorPort) -> str:
     other = next(m for m in core.config.replicas if m != core.config.member)
     return (f"Boot the VM on {other}, unless its status says that its disk is torn too: 'ploverctl cold-start --yes' there; "
             "if that is refused, 'ploverctl cold-start --force' there says the price. If no disk is whole, restore this one "
             "from a backup; 'ploverctl cold-start --force' here says what it costs to boot it as it is")
 
 
-def price(core: Director) -> list[str]:
+def price(core: DirectorPort) -> list[str]:
     """What a forced cold start costs on this host, one sentence each."""
     torn, in_sync = why_torn(core.marks), sorted(core.consensus.record.in_sync)
     out = ["THE VM IS BOOTED AFRESH from this host's disks: what was in its memory is lost."]
@@ -65,7 +61,7 @@ def price(core: Director) -> list[str]:
     return out
 
 
-def start(core: Director, forced: bool = False) -> str | None:
+def start(core: DirectorPort, forced: bool = False) -> str | None:
     """Boot the VM once this host is elected. Returns why not, if so."""
     why_not = refusal(core, forced)
     if why_not is None:

@@ -9,25 +9,21 @@ It watches and never decides. Each method returns ``Happened`` actions; the shel
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..consensus.consensus import ERA
 from ..ports.effects import Happened
-
-if TYPE_CHECKING:
-    from .director import Director
 
 FIRST_BOOT, COLD_START, FAILOVER, SWITCHOVER = "first boot", "cold start", "failover", "switchover"
 FORCED, RE_ELECTED, HANDED_OVER, FOUND = "forced", "re-elected", "handed over", "found leading"
 HANDOVER_S_MAX = 5.0  # an election later than this after a handover has another cause
 
 
-class Chronicle:
+class EventLog:
     def __init__(self, now: float) -> None:
         self.mode: str | None = None
         self.mode_since, self.reason = now, ""
-        self.view, self.leader = 0, None  # of the last election noted
-        self.cause = self.told = ""  # and its cause, and one sentence about it
+        self.view = 0  # of the last election noted
+        self.leader: str | None = None
+        self.cause = self.told = ""  # its cause, and one sentence about it
         self._handover: tuple[str, str, float] | None = None  # cause, why, when
         self.outage_from: float | None = None
         self._served_view = 0
@@ -42,8 +38,10 @@ class Chronicle:
 
     def handed_over(self, now: float) -> tuple[str, str] | None:
         """(cause, why) of a handover that is under way."""
-        fresh = self._handover and now - self._handover[2] < HANDOVER_S_MAX
-        return self._handover[:2] if fresh else None
+        if self._handover is None:
+            return None
+        cause, why, began = self._handover
+        return (cause, why) if now - began < HANDOVER_S_MAX else None
 
     def led_by(self, view: int, leader: str, cause: str, why: str) -> list[Happened]:
         """``leader`` leads ``view``; noted once."""
@@ -88,24 +86,3 @@ class Chronicle:
         note = Happened("mode", reason, {"mode": mode, "before": self.mode, "before_s": lasted_s})
         self.mode, self.mode_since, self.reason = mode, now, reason
         return [note]
-
-
-def note_election(core: Director) -> None:
-    """This replica was elected (its role is still the old one): note why, and since when clients are waiting."""
-    cons, role, book = core.consensus, core.role, core.chronicle
-    handed, leads = book.handed_over(core.now), hasattr(role, "reprotection")
-    if not leads:
-        book.interrupted(cons.silent_since if role.filled and not handed else book.outage_from if role.filled else None)
-    if cons.alone:
-        cause, why = FORCED, "asked for by the operator"
-    elif leads:
-        cause, why = RE_ELECTED, "this host kept the VM"
-    elif not role.filled:
-        cause, why = (COLD_START, "asked for by the operator") if core.cold else (FIRST_BOOT, "")
-    elif handed:
-        cause, why = handed
-    else:
-        silent_ms = 1000 * (core.now - cons.silent_since)
-        cause, why = FAILOVER, (f"{book.leader or 'the leader'} was silent for {silent_ms:.0f} ms "
-                                f"(detection_ms is {core.config.detection_ms})")
-    core.emit(*book.led_by(cons.view, cons.me, cause, why))

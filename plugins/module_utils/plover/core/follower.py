@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..consensus.log import INPUT, NUMBER, SYNCVM
 from ..errors import InvariantViolation
@@ -13,17 +13,15 @@ from ..syncvm import phases as sv
 from ..syncvm.initial_sync import SecondaryFill
 from ..syncvm.phases import SecondarySyncvm
 from ..syncvm.quiesce import DrainLimit
+from .director_port import DirectorPort
 from .guard import Guard
-
-if TYPE_CHECKING:
-    from .director import Director
 
 JOIN_RETRY_S = 0.3
 RESTART_S, RESTART_S_MAX = 1.0, 60.0
 
 
 class Follower:
-    def __init__(self, core: Director, why: str, pause_s: float = 0.0) -> None:
+    def __init__(self, core: DirectorPort, why: str, pause_s: float = 0.0) -> None:
         """``pause_s``: until the empty QEMU starts."""
         self.core, self.config, self.cons = core, core.config, core.consensus
         self.why = why

@@ -5,17 +5,13 @@ When it is refused, what it costs on this very host, and the deed. The mechanism
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..consensus.effects import LEADER
 from ..errors import InvariantViolation
 from . import cold_start
-
-if TYPE_CHECKING:
-    from .director import Director
+from .director_port import DirectorPort
 
 
-def refusal(core: Director) -> str | None:
+def refusal(core: DirectorPort) -> str | None:
     """Why this host must not be forced to lead now, with what to do instead; None if it may."""
     cons, config = core.consensus, core.config
     if cons.alone:
@@ -36,7 +32,7 @@ def refusal(core: Director) -> str | None:
     return None
 
 
-def price(core: Director) -> list[str]:
+def price(core: DirectorPort) -> list[str]:
     """What forcing this host costs or may cost, one sentence each, from what this host knows."""
     heard = "; ".join(_heard(core, other) for other in core.consensus.others)
     forgotten = ["This host has forgotten what it promised: its state folder was empty. It may have voted for a leader that "
@@ -50,7 +46,7 @@ def price(core: Director) -> list[str]:
             "clients. If the others come back without it, they go on from their own state, and this is lost."]
 
 
-def _what_is_lost(core: Director) -> str:
+def _what_is_lost(core: DirectorPort) -> str:
     cons, me = core.consensus, core.config.member
     in_sync, lost = cons.record.in_sync, "All that clients were told after this host's last syncvm is lost"
     answers = any(cons.hears(other, core.now, core.config.peer_timeout_ms / 1000) for other in cons.others)
@@ -70,12 +66,12 @@ def _what_is_lost(core: Director) -> str:
             "the leader went on without this host after that, what it told clients since is lost.")
 
 
-def _heard(core: Director, other: str) -> str:
+def _heard(core: DirectorPort, other: str) -> str:
     ago = core.now - core.consensus.last_heard[other]
     return f"{other} was heard {ago:.0f} s ago" if ago < 1e9 else f"{other} was never heard since this daemon started"
 
 
-def force(core: Director) -> str | None:
+def force(core: DirectorPort) -> str | None:
     """Lead now, alone. Returns why not, if so."""
     why_not = refusal(core)
     if why_not:

@@ -5,15 +5,21 @@ A lost frame costs its client a retransmission, 200 ms or more: far more than th
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from ..config.settings import Config
+from ..consensus.consensus import Consensus
 from ..errors import QemuError, WireError
 from ..ports import effects as act
 from ..protocol import wire
 from ..protocol.frames import FrameBuffer, split, wrap
 
-if TYPE_CHECKING:
-    from .director import Director
+
+class Group(Protocol):
+    """The settings, and who leads now."""
+
+    config: Config
+    consensus: Consensus
 
 
 class LateInput:
@@ -27,7 +33,7 @@ class LateInput:
     def cancel(self) -> None:
         self._until = None
 
-    def active(self, core: Director) -> bool:
+    def active(self, core: Group) -> bool:
         """True while what comes in has somebody to go to; before that it waits in the TAP."""
         return self._until is not None and core.consensus.leader in core.consensus.others
 
@@ -37,7 +43,7 @@ class LateInput:
         self._until = None
         return [act.TapDown()]
 
-    def forward(self, core: Director, payload: bytes) -> list[act.SendData]:
+    def forward(self, core: Group, payload: bytes) -> list[act.SendData]:
         """Those frames that are for the VM alone; what is for everybody reaches the new leader by itself."""
         mac = bytes.fromhex(core.config.guest_mac.replace(":", ""))
         mine = b"".join(wrap(bytes(frame)) for frame in split(payload) if frame[:6] == mac)

@@ -15,6 +15,7 @@ from ..protocol import wire
 from ..syncvm import phases as sv
 from ..syncvm.pace import Pace
 from ..syncvm.phases import LeaderSyncvm, SecondarySyncvm
+from .director_port import DirectorPort
 from .event_log import SWITCHOVER
 from .fencing import Fencing
 from .guard import Guard
@@ -26,7 +27,6 @@ from .syncvm_limits import overdue
 
 if TYPE_CHECKING:
     from ..syncvm.initial_sync import LeaderFill
-    from .director import Director
 
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
 RETRY_S = 1.0
@@ -34,7 +34,7 @@ REST_S = 0.001  # an idle VM that has input again may answer it before its syncv
 
 
 class Leader:
-    def __init__(self, core: Director, vm: str, guard: Guard, applied: int) -> None:
+    def __init__(self, core: DirectorPort, vm: str, guard: Guard, applied: int) -> None:
         self.core, self.config, self.cons = core, core.config, core.consensus
         self.vm, self.guard, self.applied = vm, guard, applied
         self.disks = bool(core.config.disks)
@@ -140,7 +140,7 @@ class Leader:
         sent = self.disks and self.syncvm is not None and self.syncvm.phase in (sv.WAIT_STAGED, sv.WAIT_AUDIT, sv.LOAD, sv.DONE)
         self.reprotection.suspend(fits=not sent)
         self.abandon_syncvm("deposed")
-        self.core.chronicle.interrupted(self.core.now if self.tap_up else None)
+        self.core.event_log.interrupted(self.core.now if self.tap_up else None)
         self.output_commit.start_over()
         if self.tap_up and self.switchover.asked:
             self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
@@ -330,7 +330,7 @@ class Leader:
         """The secondary holds everything: let it lead. What is still to be let out comes first; another syncvm follows."""
         if self.switchover.asked and not self.switchover.under_way and not self.output_commit.asks_quorum:
             self.switchover.begin(self.core.now)
-            self.core.chronicle.handover(self.core.now, SWITCHOVER, "asked for by the operator")
+            self.core.event_log.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))
 
     # ---- for re-protection ---------------------------------------------------------------------------

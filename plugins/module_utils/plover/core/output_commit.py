@@ -6,13 +6,11 @@
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..ports import effects as act
+from .director_port import DirectorPort
 from .guard import Guard
-
-if TYPE_CHECKING:
-    from .director import Director
 
 TRIES_MAX = 3  # to be told in time that we still lead
 
@@ -29,7 +27,7 @@ class Speaker(Protocol):
 
 
 class OutputCommit:
-    def __init__(self, core: Director, leader: Speaker, guard: Guard) -> None:
+    def __init__(self, core: DirectorPort, leader: Speaker, guard: Guard) -> None:
         self._core, self._cons, self._leader, self._guard = core, core.consensus, leader, guard
         self._sync_mark = 0  # of the guard: what the syncvm that is under way covers
         self._confirm: tuple[int, int, int] | None = None  # mark, sequence number that confirms it, tries left

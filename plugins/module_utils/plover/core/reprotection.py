@@ -7,18 +7,16 @@ of its end, and what follows for the in-sync record.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ..errors import InvariantViolation
 from ..ports import effects as act
 from ..protocol import wire
 from ..syncvm.initial_sync import CHECKS_MAX, LeaderFill
 from . import join_request
+from .director_port import DirectorPort
 from .disk_marks import why_no_source
 from .own_disks import OwnDisks
-
-if TYPE_CHECKING:
-    from .director import Director
 
 PAUSE_S, PAUSE_S_MAX = 0.25, 30.0  # after an initial sync that failed, doubled each time
 SECONDARY_NODES = ("peer", "nbd")  # so begin the names in QEMU's block graph of what is the secondary's image
@@ -61,7 +59,7 @@ class Leading(Protocol):
 
 
 class Reprotection:
-    def __init__(self, core: Director, leader: Leading) -> None:
+    def __init__(self, core: DirectorPort, leader: Leading) -> None:
         self._core, self._config, self._cons, self._leader = core, core.config, core.consensus, leader
         self.secondary = next(m for m in self._config.replicas if m != self._config.member)
         self.state = ABSENT

@@ -2,21 +2,36 @@
 """What a replica says about itself: a dictionary, with one sentence a person understands."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .. import __version__
+from ..consensus.consensus import Consensus
 from ..syncvm.figures import Figures
+from .director_port import DirectorPort
 from .disk_marks import why_torn
+from .event_log import EventLog
+from .follower import Follower
 from .leader import BOOTING, PROMOTING, RUNNING, Leader
-
-if TYPE_CHECKING:
-    from ..consensus.consensus import Consensus
-    from .director import Director
-    from .event_log import Chronicle
 
 PROTECTED, DEGRADED, DOWN = "protected", "degraded", "down"
 FORCED = "forced"  # a mode of its own in the history; as a service it is degraded
 EXIT = {PROTECTED: 0, DEGRADED: 1, DOWN: 2}
+
+
+class Reported(DirectorPort, Protocol):
+    """The director, as far as it is told about."""
+
+    totals: dict[str, int]  # of all syncvms since this daemon began
+
+    @property
+    def role(self) -> Leader | Follower: ...
+
+    @property
+    def leading(self) -> Leader | None: ...
+
+    @property
+    def figures(self) -> Figures | None:
+        """Of the last syncvm."""
 
 
 def consensus_status(cons: Consensus) -> dict[str, Any]:
@@ -31,7 +46,7 @@ def service_of(cons: Consensus, hears_leader: bool) -> str:
     return PROTECTED if len(cons.record.in_sync) > 1 else DEGRADED
 
 
-def service(core: Director) -> str:
+def service(core: Reported) -> str:
     """The group's state as this replica sees it; asked for at every tick."""
     leader, cons = core.leading, core.consensus
     if leader is None:
@@ -44,17 +59,17 @@ def service(core: Director) -> str:
     return PROTECTED if leader.protected else DEGRADED
 
 
-def mode_of(core: Director) -> str:
+def mode_of(core: Reported) -> str:
     """The service, for the history: a forced leader's is told apart."""
     return FORCED if core.consensus.alone else service(core)
 
 
-def reason(core: Director) -> str:
+def reason(core: Reported) -> str:
     """Why the service is what it is."""
     if core.leading and service(core) == DEGRADED and not core.consensus.alone:
         return core.leading.own.sentence or core.leading.reprotection.note
     if core.leading:
-        return _leader(core)[1]
+        return _leader(core, core.leading)[1]
     return as_heard(core.consensus, service(core), _follower(core)[1])
 
 
@@ -63,18 +78,18 @@ def as_heard(cons: Consensus, service: str, sentence: str) -> str:
     return f"only {', '.join(cons.record.in_sync)} holds the VM's state" if service == DEGRADED else sentence
 
 
-def mode(chronicle: Chronicle, now: float) -> dict[str, Any]:
+def mode(event_log: EventLog, now: float) -> dict[str, Any]:
     """Since when (in seconds) the service is what it is; and why, unless it is well."""
-    return {"since": round(now - chronicle.mode_since, 3),
-            "reason": "" if chronicle.mode == PROTECTED else chronicle.reason}
+    return {"since": round(now - event_log.mode_since, 3),
+            "reason": "" if event_log.mode == PROTECTED else event_log.reason}
 
 
-def describe(core: Director) -> dict[str, Any]:
+def describe(core: Reported) -> dict[str, Any]:
     out = consensus_status(core.consensus)
-    role, sentence = _leader(core) if core.leading else _follower(core)
+    role, sentence = _leader(core, core.leading) if core.leading else _follower(core)
     state = service(core)
     out.update(name=core.config.name, role=role, service=state, sentence=sentence,
-               **mode(core.chronicle, core.now), syncvms=core.totals["syncvms"],
+               **mode(core.event_log, core.now), syncvms=core.totals["syncvms"],
                totals=dict(core.totals), last_syncvm=core.figures and status_of_syncvm(core.figures),
                dirty_tracking=core.config.syncvm_dirty_tracking, fill_pages_mismatching=core.fill_pages_mismatching,
                budget=core.config.budget._asdict(), fencing={"views": "always", "agent": _agent(core)},
@@ -89,7 +104,7 @@ def describe(core: Director) -> dict[str, Any]:
     return out
 
 
-def _agent(core: Director) -> str:
+def _agent(core: Reported) -> str:
     fencing = core.role.fencing if isinstance(core.role, Leader) else None
     return fencing.describe() if fencing else core.config.fence_policy
 
@@ -99,8 +114,8 @@ def status_of_syncvm(f: Figures) -> dict[str, Any]:
             "same_page_percent": round(f.same_page_percent, 1), "bytes": f.bytes, "sent_bytes": dict(f.sent)}
 
 
-def _leader(core: Director) -> tuple[str, str]:
-    leader, secondary = core.leading, core.leading.secondary
+def _leader(core: Reported, leader: Leader) -> tuple[str, str]:
+    secondary = leader.secondary
     if leader.vm in (BOOTING, PROMOTING):
         return "leader", f"leading; the VM is {leader.vm}"
     if leader.fencing and leader.fencing.blocks:
@@ -126,13 +141,13 @@ def _leader(core: Director) -> tuple[str, str]:
     return "leader", f"leading without protection: {leader.own.sentence or leader.reprotection.note}"
 
 
-def _heard(core: Director) -> bool:
+def _heard(core: Reported) -> bool:
     """Is there a leader that speaks to us?"""
     cons = core.consensus
     return cons.leader in cons.last_heard and cons.hears(cons.leader, core.now, core.config.peer_timeout_ms / 1000)
 
 
-def _follower(core: Director) -> tuple[str, str]:
+def _follower(core: Reported) -> tuple[str, str]:
     cons, role, heard = core.consensus, core.role, _heard(core)
     if cons.amnesia:
         return "idle", cons.forgotten(core.now)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The member's history: what the chronicle notes, stamped and kept in the state folder; one JSON object a line.
+"""The member's history: what the event log notes, stamped and kept in the state folder; one JSON object a line.
 
 Nothing rests on it, so nothing may suffer from it: notes wait in memory (bounded) and are written by a thread; what cannot
 be written stays there and is tried again. Two files of at most BYTES_MAX; damaged lines are passed over and counted.

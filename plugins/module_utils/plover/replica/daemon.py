@@ -253,7 +253,7 @@ class Replica(MemberDaemon):
             self.loop.call_soon(self.answer, event, action.tag, work(action.index))
 
     def answer(self, event: str, *arguments: object) -> None:
-        getattr(self.at(), event)(*arguments)
+        self.at().answer(event, *arguments)
         self.run()
 
     async def _pack(self, action: act.Pack) -> None:

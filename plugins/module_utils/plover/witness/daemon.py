@@ -10,7 +10,7 @@ from ..config.settings import Config
 from ..config.timing import Timing
 from ..consensus.consensus import Consensus
 from ..consensus.effects import Deposed, Persist, Send
-from ..core.event_log import Chronicle
+from ..core.event_log import EventLog
 from ..core.status import as_heard, consensus_status, mode, service_of
 from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
@@ -26,7 +26,7 @@ class Witness(MemberDaemon):
         super().__init__(config)
         kinds = {m: v["kind"] for m, v in config.members.items()}
         self.consensus = Consensus(config.member, kinds, self.remembered(), Timing.of(config), self.loop.time())
-        self.chronicle = Chronicle(self.loop.time())
+        self.event_log = EventLog(self.loop.time())
         self.links = PeerLinks(config, self._on_message, self._on_link_up, lambda *a: None, lambda: None)
 
     async def setup(self) -> None:
@@ -44,7 +44,7 @@ class Witness(MemberDaemon):
             self.tick_rings()
             self.alive()
             why = as_heard(self.consensus, self._service(), self._sentence())
-            for happened in self.chronicle.look(self.loop.time(), self._service(), why):
+            for happened in self.event_log.look(self.loop.time(), self._service(), why):
                 self.note(*happened)
             await asyncio.sleep(TICK_S)
 
@@ -72,7 +72,7 @@ class Witness(MemberDaemon):
             elif isinstance(item, Deposed):
                 log.info("view %d%s", item.view, f", led by {item.leader}" if item.leader else "")
                 if item.leader:
-                    for happened in self.chronicle.follows(self.loop.time(), item.view, item.leader,
+                    for happened in self.event_log.follows(self.loop.time(), item.view, item.leader,
                                                            self.consensus.transfer_granted):
                         self.note(*happened)
 
@@ -95,7 +95,7 @@ class Witness(MemberDaemon):
         if request.get("cmd") != "status":
             return {"error": f"{request.get('cmd')!r} is not for a witness; run it on a replica"}
         return {**consensus_status(self.consensus), "name": self.config.name, "role": "witness", "service": self._service(),
-                **self.transport(), "sentence": self._sentence(), **mode(self.chronicle, self.loop.time()),
+                **self.transport(), "sentence": self._sentence(), **mode(self.event_log, self.loop.time()),
                 "syncvms": 0, "totals": {}, "last_syncvm": None, "dirty_tracking": "",
                 "budget": self.config.budget._asdict(), "versions": {"plover": __version__, "qemu": ""}}
 

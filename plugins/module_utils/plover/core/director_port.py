@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the director's parts ask of it: the present role (leader or follower), and what works beside the roles.
+
+They import this and never the director, so they can be read, and tested, without it.
+"""
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..config.settings import Config
+from ..consensus.consensus import Consensus
+from ..ports import effects as act
+from ..protocol import wire
+from ..syncvm.figures import Figures
+from .disk_marks import Mark
+from .event_log import EventLog
+from .late_input import LateInput
+
+
+class DirectorPort(Protocol):
+    config: Config
+    consensus: Consensus
+    memory: act.Memory
+    event_log: EventLog
+    late: LateInput
+    began: float  # when this daemon began
+    now: float  # the time of the present event
+    facts: dict[str, Any]  # what must be equal on both replicas, as QEMU and the host tell it
+    marks: tuple[Mark, ...]  # of this host's images
+    cold: bool  # the operator has asked for a cold start here, and this host is not elected yet
+    copies_failed: int  # to this host's images, one after the other
+    fill_pages_mismatching: int  # found at the end of initial syncs, since this daemon began
+    stopped_for: act.Tag | None  # of the last StopVm that no ContVm followed
+
+    @property
+    def leading(self) -> object | None:
+        """The leader, if this replica leads."""
+
+    @property
+    def holds_state(self) -> bool:
+        """This replica's QEMU has the VM's state."""
+
+    def emit(self, *actions: object) -> None:
+        """Have the shell do this next."""
+
+    def send(self, to: str, message: wire.Message) -> None:
+        """On the control channel."""
+
+    def report(self, text: str) -> None:
+        """One sentence for the log."""
+
+    def next_syncvm_number(self) -> int: ...
+
+    def record_figures(self, figures: Figures) -> None:
+        """Of a syncvm that ended."""
+
+    def note_holder(self, holds: bool) -> None:
+        """This replica's QEMU has (or lost) the VM's state."""
+
+    def become_follower(self, why: str, pause_s: float = 0.0) -> None:
+        """Begin anew, without the VM's state; the empty QEMU starts after ``pause_s``."""
+
+    def give_up_qemu(self, why: str) -> None:
+        """Our QEMU is of no use any more: as if it had died."""

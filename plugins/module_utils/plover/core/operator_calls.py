@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ploverctl switchover`` and ``ploverctl audit``: what the operator asks of a leader. Pure.
+
+Both need one more syncvm, and answer when it is over. What is asked of a host that does not lead is in cold_start.py and
+force.py.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..syncvm.figures import Figures
+from .leader import Leader
+
+
+def not_leading(elsewhere: str | None) -> str:
+    return f"this host does not lead; ask {elsewhere or 'the leader once there is one'}"
+
+
+def switchover(leader: Leader, answer: Callable[[str | None], None]) -> None:
+    """``answer(None)`` once another member leads, else ``answer(reason)``."""
+    if leader.switchover.asked:
+        answer("a switchover is under way")
+    elif not leader.protected:
+        answer(f"not protected: {leader.reprotection.note}")
+    else:
+        leader.switchover.ask(answer)
+        leader.maybe_syncvm()
+
+
+def audit(leader: Leader, answer: Callable[[Figures | str], None], disks: bool) -> None:
+    """Compare all of memory; with ``disks`` the images too."""
+    if not leader.protected:
+        answer(f"not protected, there is nothing to compare: {leader.reprotection.note}")
+    else:
+        leader.audits.ask(answer, disks)
+        leader.maybe_syncvm()

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which answer and which message goes where: see the tables at the end of this file. Pure.
+
+core/router.py looks them up.
+
+An answer comes from this host's QEMU or threads (ports/effects.py). Most have a tag and belong to the work that asked for
+them: a syncvm or an initial sync ("fill"). A message comes from another member.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..ports import effects as act
+from ..protocol import wire
+from ..syncvm.initial_sync import LeaderFill, SecondaryFill
+from ..syncvm.phases import LeaderSyncvm, SecondarySyncvm
+from .follower import Follower
+from .late_input import checked
+from .leader import Leader
+from .transitions import Transitions
+
+Method = Callable[..., Any]
+RoleHandler = Callable[..., None]  # of (transitions, role, *what the answer or the message carries)
+WorkHandler = Callable[..., None]  # of (transitions, role, work, *what it carries)
+
+
+# ---- what becomes of a method's result -------------------------------------------------------------------
+def _call(method: Method, owner: object, *said: object) -> Any:
+    return getattr(owner, method.__name__)(*said)  # the owner's own, as in any call of a method
+
+
+def _role(method: Method) -> RoleHandler:
+    """The role does everything that is to be done."""
+    return lambda roles, role, *said: _call(method, role, *said)
+
+
+def _by_role(method: Method) -> WorkHandler:
+    """The work's role does everything that is to be done."""
+    return lambda roles, role, work, *said: _call(method, role, *said)
+
+
+def _told_role(method: Method) -> WorkHandler:
+    """As ``_by_role``; that the message came is all that matters."""
+    return lambda roles, role, work, message: _call(method, role)
+
+
+def _work(method: Method) -> WorkHandler:
+    """The work only notes it."""
+    return lambda roles, role, work, *said: _call(method, work, *said)
+
+
+def _emits(method: Method) -> WorkHandler:
+    """The work says what the shell is to do next."""
+    return lambda roles, role, work, *said: roles.core.emit(*_call(method, work, *said))
+
+
+def _emits_timed(method: Method) -> WorkHandler:
+    """As ``_emits``; the work wants to know the time."""
+    return lambda roles, role, work, *said: roles.core.emit(*_call(method, work, *said, roles.core.now))
+
+
+def _captures(method: Method) -> WorkHandler:
+    """As ``_emits``; if the leader's syncvm has copied everything by then, its VM runs on."""
+    def handle(roles: Transitions, leader: Leader, syncvm: LeaderSyncvm, *said: object) -> None:
+        roles.core.emit(*_call(method, syncvm, *said))
+        if roles.leading:
+            roles.leading.syncvm_captured()
+    return handle
+
+
+def _progress(method: Method) -> WorkHandler:
+    """As ``_emits``; the leader's initial sync came further."""
+    return lambda roles, leader, fill, *said: leader.reprotection.fill_progress(_call(method, fill, *said))
+
+
+def _compares(method: Method) -> WorkHandler:
+    """As ``_progress``; the comparison at its end came further."""
+    return lambda roles, leader, fill, hashes: leader.reprotection.fill_hashed(_call(method, fill, hashes))
+
+
+def _stopped(method: Method) -> WorkHandler:
+    """The leader's VM stands still. With a write lost, it must not run on, nor be copied."""
+    return lambda roles, leader, work: None if leader.own.lost else _call(method, leader)
+
+
+# ---- what takes more than one call ----------------------------------------------------------------------
+def _stream_captured(roles: Transitions, leader: Leader, fill: LeaderFill, stream: bytes) -> None:
+    leader.reprotection.stream_captured(stream)
+
+
+def _fill_done(roles: Transitions, leader: Leader, fill: LeaderFill, m: wire.FillDone) -> None:
+    leader.reprotection.fill_done()
+
+
+def _copy_progress(roles: Transitions, leader: Leader, fill: LeaderFill, done: int, total: int) -> None:
+    fill.copy_progress(done, total, roles.core.now)
+
+
+def _load_finished(roles: Transitions, leader: Leader, work: SecondarySyncvm) -> None:
+    roles.load_finished(leader)
+
+
+def _join_requested(roles: Transitions, leader: Leader, src: str, m: wire.JoinRequest) -> None:
+    leader.reprotection.join_requested(m)
+
+
+def _lost_its_copy(roles: Transitions, leader: Leader, src: str, m: wire.Leave) -> None:
+    leader.reprotection.drop(f"{src} lost its copy: {m.payload.decode(errors='replace')[:200]}")
+
+
+def _late_input(roles: Transitions, leader: Leader, m: wire.LateInput) -> None:
+    leader.late_input(checked(m.payload))
+
+
+def _leaders_bitmap(roles: Transitions, follower: Follower, m: wire.Bitmap) -> None:
+    roles.core.event_log.interrupted(roles.core.now)  # its VM stands still; after a handover it does not run on there
+    follower.on_bitmap(m)
+
+
+def _refused(roles: Transitions, follower: Follower, src: str, m: wire.JoinRefused) -> None:
+    follower.refused = m.payload.decode(errors="replace")[:500]
+
+
+def _serving(roles: Transitions, leader: Leader) -> None:
+    if roles.leading:
+        roles.core.emit(*roles.core.event_log.serving(roles.core.now, roles.core.consensus.view))
+
+
+def _disk_pressure(roles: Transitions, leader: Leader, written: int) -> None:
+    """The guest's writes since the last syncvm take so many bytes of the secondary's overlays that one is due."""
+    if roles.leading:
+        leader.disk_pressure = True
+        leader.maybe_syncvm()
+
+
+def _merged(roles: Transitions, leader: Leader) -> None:
+    roles.core.emit(*leader.own.merged())
+
+
+def _merge_failed(roles: Transitions, leader: Leader, error: str) -> None:
+    """The merge does not go on, until MergeDisks."""
+    roles.core.emit(*leader.own.merge_failed(roles.core.now, error))
+
+
+def _fenced(roles: Transitions, leader: Leader, tag: act.Tag, error: str | None) -> None:
+    """The fence agent ended; ``error``: why it did not succeed."""
+    if leader.fencing and leader.fencing.tag == tag:
+        leader.fenced(leader.fencing, error)
+
+
+def _leader_failed(roles: Transitions, leader: Leader, tag: act.Tag, error: str) -> None:
+    """A leader's QEMU that refuses is as good as dead; an initial sync that does not succeed is tried again."""
+    if leader.fill is not None and leader.fill.tag == tag:
+        leader.reprotection.fill_failed(error)
+    else:
+        leader.qemu_refused(error)
+
+
+def _secondary_failed(roles: Transitions, follower: Follower, tag: act.Tag, error: str) -> None:
+    follower.reset(error, tell=True)
+
+
+def _secondarys_disk_failed(roles: Transitions, follower: Follower, node: str, error: str, lost: bool = False) -> None:
+    follower.reset(f"{node}: {error}", tell=True)
+
+
+def _leaders_copy_lost(roles: Transitions, leader: Leader, tag: act.Tag, error: str) -> None:
+    """Something that was written to our images did not get to the disk: a VM that reads it gets what it did not write."""
+    roles.core.copies_failed += 1
+    roles.give_up_qemu(f"this host's disks lost what was written to them: {error}")
+
+
+def _secondarys_copy_lost(roles: Transitions, follower: Follower, tag: act.Tag, error: str) -> None:
+    roles.core.copies_failed += 1
+    follower.copy_lost(error)
+
+
+def _qemu_ready(roles: Transitions, role: Leader | Follower, facts: dict[str, Any]) -> None:
+    """QEMU is up; ``facts``: what must be equal on both replicas."""
+    roles.core.facts = facts
+    roles.qemu_ready()
+
+
+# ---- answers: to the role, or to the work under way that has the answer's tag ------------------------------
+LEADER: dict[str, RoleHandler] = {
+    "qemu_ready": _qemu_ready,
+    "promoted": _role(Leader.vm_running),
+    "tap_ready": _serving,
+    "fenced": _fenced,
+    "failed": _leader_failed,
+    "copy_lost": _leaders_copy_lost,
+    "disk_failed": _role(Leader.disk_failed),
+    "disk_pressure": _disk_pressure,
+    "disks_merged": _merged,
+    "disks_unmerged": _merge_failed,
+    "vm_waits_for_disk": _role(Leader.vm_waits_for_disk),
+}
+LEADER_SYNCVM: dict[str, WorkHandler] = {
+    "drained": _emits_timed(LeaderSyncvm.drained),
+    "vm_stopped": _stopped(Leader.syncvm_stopped),
+    "device_saved": _captures(LeaderSyncvm.device_saved),
+    "hashed": _captures(LeaderSyncvm.hashed),
+    "packed": _captures(LeaderSyncvm.packed),
+    "disks_hashed": _by_role(Leader.disks_hashed),
+}
+LEADER_FILL: dict[str, WorkHandler] = {
+    "tracker_open": _emits(LeaderFill.tracker_open),
+    "dirty_fetched": _progress(LeaderFill.dirty_fetched),
+    "copy_progress": _copy_progress,
+    "disks_copied": _progress(LeaderFill.disks_copied),
+    "drained": _emits_timed(LeaderFill.drained),
+    "vm_stopped": _stopped(Leader.fill_stopped),
+    "disks_attached": _progress(LeaderFill.disks_attached),
+    "stream_captured": _stream_captured,
+    "hashed": _compares(LeaderFill.hashed),
+}
+SECONDARY: dict[str, RoleHandler] = {
+    "qemu_ready": _qemu_ready,
+    "failed": _secondary_failed,
+    "copy_lost": _secondarys_copy_lost,
+    "disk_failed": _secondarys_disk_failed,
+}
+SECONDARY_SYNCVM: dict[str, WorkHandler] = {
+    "drained": _emits_timed(SecondarySyncvm.drained),
+    "vm_stopped": _emits(SecondarySyncvm.vm_stopped),
+    "hashed": _emits(SecondarySyncvm.hashed),
+    "blocks_hashed": _emits(SecondarySyncvm.blocks_hashed),
+    "vm_reset": _emits(SecondarySyncvm.vm_reset),
+    "colo_loaded": _by_role(Follower.colo_loaded),
+    "disks_hashed": _by_role(Follower.disks_hashed),
+}
+SECONDARY_FILL: dict[str, WorkHandler] = {
+    "tracker_open": _emits(SecondaryFill.tracker_open),
+    "hashed": _emits(SecondaryFill.hashed),
+    "colo_ready": _by_role(Follower.colo_ready),
+}
+# A syncvm that was staged here before this replica was elected, and must still be loaded.
+FINISHING: dict[str, WorkHandler] = {
+    "hashed": _emits(SecondarySyncvm.hashed),
+    "vm_reset": _emits(SecondarySyncvm.vm_reset),
+    "colo_loaded": _load_finished,
+}
+
+# ---- messages of other members ----------------------------------------------------------------------------
+# On the control channel. A handover goes to Transitions, everything else to the consensus.
+TO_LEADER: dict[type[wire.Message], RoleHandler] = {wire.JoinRequest: _join_requested, wire.Leave: _lost_its_copy}
+TO_SECONDARY: dict[type[wire.Message], RoleHandler] = {wire.JoinRefused: _refused}
+# On the data channel. What carries the number of a syncvm or of an initial sync goes to that one only.
+TO_LEADER_DATA: dict[type[wire.Message], RoleHandler] = {wire.LateInput: _late_input}
+TO_LEADER_SYNCVM: dict[type[wire.Message], WorkHandler] = {
+    wire.Bitmap: _captures(LeaderSyncvm.on_bitmap),
+    wire.Hashes: _by_role(Leader.hashes_came),
+    wire.BlockHashes: _captures(LeaderSyncvm.on_block_hashes),
+    wire.Resend: _emits(LeaderSyncvm.on_resend),
+    wire.Staged: _told_role(Leader.staged),
+    wire.Applied: _told_role(Leader.applied_by_secondary),
+    wire.DiskHashes: _work(LeaderSyncvm.on_disk_hashes),
+}
+SYNCVM_WRITABLE = _captures(LeaderSyncvm.writable)  # the data channel takes more
+TO_LEADER_FILL: dict[type[wire.Message], WorkHandler] = {
+    wire.FillHashes: _compares(LeaderFill.on_hashes),
+    wire.FillDone: _fill_done,
+}
+FILL_WRITABLE = _progress(LeaderFill.writable)
+TO_SECONDARY_DATA: dict[type[wire.Message], RoleHandler] = {
+    wire.FillPages: _role(Follower.on_fill_pages),
+    wire.FillCheck: _role(Follower.on_fill_check),
+    wire.FillState: _role(Follower.on_fill_state),
+    wire.Bitmap: _leaders_bitmap,
+    wire.Divergent: _role(Follower.on_staging),
+    wire.StageBlocks: _role(Follower.on_staging),
+    wire.StagePages: _role(Follower.on_staging),
+    wire.StageEnd: _role(Follower.on_stage_end),
+}
