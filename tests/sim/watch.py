@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from plover.consensus.durable import Durable
 
-from .host import Member, ReplicaMember
+from .member import Member
+from .replica import ReplicaMember
 from .world import World, settings
 
 GOT, DOES, DISK, NOTE = "got", "does", "disk", "note"
