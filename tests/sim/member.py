@@ -84,7 +84,12 @@ class Member(Process):
         self.call("tick")
         if self.one_sided:
             self.call(lambda *core: self.one_sided.tick(self.host.clock()))
+        if not self.dead:
+            self.ticked()
         self.world.loop.after(TICK_S, self, self._tick)
+
+    def ticked(self) -> None:
+        pass
 
     def _poll_first(self) -> None:
         """Before a tick judges who is silent."""

@@ -471,6 +471,27 @@ def adopted_as_it_was() -> None:
     ReplicaMember._adopt = lambda self, vm: setattr(self.memory, "qemu", vm)
 
 
+@mutant("the watchdog is disarmed while a QEMU that spoke is being ended")
+def disarmed_too_early() -> None:
+    shell_policy.disarms_watchdog = lambda core, unreaped: not isinstance(core.role, Leader)
+
+
+@mutant("who was just elected, or hung, announces its VM before it knows that it leads")
+def announced_too_early() -> None:
+    announce = shell_policy.Announce
+    shell_policy.announces = lambda core: announce.NOW if core.leading else announce.NEVER
+
+
+@mutant("a secondary's QEMU is noted as one to be taken over by the next daemon")
+def secondary_adopted() -> None:
+    shell_policy.notes_holder = lambda core: True
+
+
+@mutant("nobody is told that an operation of QEMU's failed")
+def failure_not_told() -> None:
+    shell_policy.failure = lambda action, error, ours: None
+
+
 @mutant("an initial sync ends without a comparison of all of memory")
 def fill_not_compared() -> None:
     LeaderCheck.differing = lambda self: array("I")

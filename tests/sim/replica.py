@@ -31,6 +31,7 @@ class ReplicaMember(Member):
         self.disk_work = DiskWork(self)
         self.vm_work = VmWork(self, self.disk_work)
         self.tap_up = False
+        self.watchdog_armed = False
         self.other = "secondary" if self.name == "primary" else "primary"
         self._executing = False
         self._idle_asked = False
@@ -44,6 +45,7 @@ class ReplicaMember(Member):
         adopted = left is not None and not left.dead and host.holder is left
         if adopted:
             self.vm_work.own(left)
+            self.watchdog_armed = True
             self._adopt(left)
         elif left is not None:
             left.dead = True
@@ -76,7 +78,7 @@ class ReplicaMember(Member):
             act.Pack: lambda a: after(0.001, "packed", a.tag, list(map(zstd.compress, a.payloads))),
             act.Drain: self._begin_drain,
             act.TapUp: self._tap_serves,
-            act.TapEarly: self._tap_later,
+            act.TapEarly: self._tap_early,
             act.TapDown: self._tap_later,
             act.KillQemu: self.vm_work.kill,
             act.CopyDisks: self.disk_work.copy,
@@ -180,7 +182,14 @@ class ReplicaMember(Member):
 
     def _emit(self, action: act.Emit) -> None:
         if policy.in_time(self.host.clock(), self._speak_until or self.core.speak_until):
-            self.world.emit(self, [bytes(f) for chunk in action.chunks for f in split(chunk)])
+            self._speak([bytes(f) for chunk in action.chunks for f in split(chunk)])
+
+    def _speak(self, frames: list[bytes]) -> None:
+        self.world.emit(self, frames)
+        if frames and not self.watchdog_armed:
+            self.world.ghost.fail(f"{self.name}: its VM speaks, and the watchdog is not armed")
+        if frames and self.vm is not None:
+            self.vm.spoke = True
 
     def _detach_disks(self, action: act.DetachDisks) -> None:
         self.disk_work.cut()
@@ -197,9 +206,19 @@ class ReplicaMember(Member):
         else:
             self.call("drained", tag)
 
+    def ticked(self) -> None:
+        if policy.disarms_watchdog(self.core, bool(self.vm_work.operations.unreaped)):
+            self.watchdog_armed, qemu = False, self.host.qemu
+            if qemu is not None and qemu.spoke and not qemu.dead:
+                self.world.ghost.fail(f"{self.name}: the watchdog is disarmed, and a QEMU that has spoken is still there")
+
     # ---- the TAP ------------------------------------------------------------------------------------
     def _tap_serves(self, action: act.TapUp) -> None:
         self.world.ghost.serves(self)
+        self._tap_early(action)
+
+    def _tap_early(self, action: act.TapUp | act.TapEarly) -> None:
+        self.watchdog_armed = True
         self._tap_later(action)
 
     def _tap_later(self, action: act.TapUp | act.TapEarly | act.TapDown) -> None:

@@ -141,8 +141,8 @@ class VmWork:
 
     # ---- one by one -----------------------------------------------------------------------------------
     def _start(self, vm: None, action: act.StartQemu) -> None:
-        if self._host.qemu is not None:
-            self._host.qemu.dead = True
+        if self._host.qemu is not None and not self._host.qemu.dead:
+            self._world.ghost.fail(f"{self._member.name} starts a QEMU beside one that is still there")
         self._host.images.new_qemu()
         qemu = Qemu(self._world.loop, random.Random(self._member.rng.getrandbits(64)), action.incoming)
         if self._member.config.disks:
