@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,9 @@ class Member(Process):
         self.world.network.drop(self.name, src, channel)
 
     def message(self, src: str, channel: int, message: wire.Message) -> None:
+        self.world.gets(self, src, message, partial(self._message, src, channel, message))
+
+    def _message(self, src: str, channel: int, message: wire.Message) -> None:
         self._from = (src, channel)
         if self.world.trace is not None and not isinstance(message, (wire.Heartbeat, wire.HeartbeatAck)):
             self.world.note(self.name, f"<- {src} {shown(message)}")

@@ -145,7 +145,7 @@ class ReplicaMember(Member):
                 for n, action in enumerate(actions):
                     if self.stop_at_emit and isinstance(action, act.Emit) and any(action.chunks):
                         return self._stop_before(actions[n:])
-                    self._do(action)
+                    self.world.does(self, action, self._do)
                 self._speak_until = None
         finally:
             self._executing = False
