@@ -12,6 +12,7 @@ from plover.consensus.effects import LEADER
 from plover.core import shell_policy as policy
 from plover.core.director import Director
 from plover.core.leader import BOOTING
+from plover.core.reprotection import FILLING, IN_SYNC
 from plover.core.shell_policy import Announce, Operations
 from plover.errors import LostWritesError, QemuError
 from plover.ports import effects as act
@@ -66,11 +67,12 @@ def test_an_old_leader_reads_on_once_it_knows_its_successor():
     assert not policy.reads_tap(core)
 
 
-@pytest.mark.parametrize("output, syncvm, peer, watched", [
-    (b"frame", None, "in-sync", True), (b"", None, "in-sync", False), (b"frame", object(), "in-sync", False),
-    (b"frame", None, "filling", False)])
-def test_idleness_is_watched_while_output_waits_for_a_syncvm(output, syncvm, peer, watched):
-    core = leader(syncvm=syncvm, peer_state=peer)
+@pytest.mark.parametrize("output, syncvm, state, watched", [
+    (b"frame", None, IN_SYNC, True), (b"", None, IN_SYNC, False), (b"frame", object(), IN_SYNC, False),
+    (b"frame", None, FILLING, False)])
+def test_idleness_is_watched_while_output_waits_for_a_syncvm(output, syncvm, state, watched):
+    core = leader(syncvm=syncvm)
+    core.role.reprotection.state = state
     if output:
         core.role.guard.hold(len(output).to_bytes(4, "big") + output, 0.0)
     assert policy.watches_idle(core) is watched and not policy.watches_idle(follower())
@@ -86,7 +88,9 @@ def test_only_a_leader_announces_and_only_when_a_quorum_has_answered():
     assert policy.announces(fresh(leader(tap_up=True), False)) is Announce.LATER
     assert policy.announces(fresh(leader(tap_early=True), False)) is Announce.LATER
     assert policy.announces(fresh(leader(tap_early=True))) is Announce.NOW
-    assert policy.announces(fresh(leader(tap_early=True, handover_at=1.0))) is Announce.LATER
+    hands_over = fresh(leader(tap_early=True))
+    hands_over.role.switchover.begin(1.0)
+    assert policy.announces(hands_over) is Announce.LATER
 
 
 def test_announcements_come_in_order_the_first_at_once():
