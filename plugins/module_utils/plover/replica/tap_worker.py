@@ -28,6 +28,8 @@ class TapWorker:
         self.tap = Tap(config.network_tap, config.network_bridge, config.network_ifup, config.network_ifdown, shell.loop.time)
         self.error = ""
         self._work: asyncio.Queue[TapAction] = asyncio.Queue()
+        # The scripts' programs are read from the disk at the start, not while clients wait for a failover.
+        self._work.put_nowait(act.TapDown())
         self._reading = self._up = False
         self._announcing: asyncio.Future[None] = shell.loop.create_future()
 
@@ -61,8 +63,6 @@ class TapWorker:
 
     # ---- the scripts ----------------------------------------------------------------------------------
     async def work(self) -> None:
-        # The scripts' programs are read from the disk now, not while clients wait for a failover.
-        self._work.put_nowait(act.TapDown())
         while True:
             action = await self._work.get()
             self.error, began = "", self._shell.loop.time()
