@@ -12,7 +12,7 @@ from plover.consensus.log import last_index
 from plover.protocol import codec, wire
 
 if TYPE_CHECKING:
-    from .host import Member
+    from .member import Member
 
 LATENCY_S = (0.00001, 0.0001)
 FAILS_S = 0.4  # the card tries again so long

@@ -23,7 +23,7 @@ from plover.consensus.log import unpack
 from plover.consensus.one_sided import OneSided
 from plover.consensus.promises import Promises
 from plover.consensus.votes import Votes
-from plover.core import cold_start, routes, transitions
+from plover.core import cold_start, routes, shell_policy, transitions
 from plover.core.director import Director
 from plover.core.follower import Follower
 from plover.core.guard import Guard
@@ -42,7 +42,9 @@ from plover.syncvm.initial_sync_check import LeaderCheck
 from plover.syncvm.phases import LeaderSyncvm, SecondarySyncvm
 from plover.syncvm.staging import Staging, chain_digest
 
-from .host import Host, ReplicaMember
+from .disk_work import DiskWork
+from .host import Host
+from .replica import ReplicaMember
 from .run import run
 
 SEEDS = 5000
@@ -241,7 +243,7 @@ def hung_leader_speaks() -> None:
 
 @mutant("what was decided before a stop leaves after it")
 def stopped_leader_speaks() -> None:
-    ReplicaMember._speaks_now = lambda self: True
+    shell_policy.in_time = lambda now, until: True
 
 
 @mutant("the digest of what was staged is not compared")
@@ -341,7 +343,7 @@ def writes_before_filled() -> None:
 
 @mutant("a host that leads does not forget which copy of the other's disk it was")
 def copy_not_forgotten() -> None:
-    ReplicaMember._forget_copies = lambda self: None
+    DiskWork.forget_copies = lambda self: None
 
 
 @mutant("nobody asks whether the secondary's disk took the writes")
@@ -399,7 +401,7 @@ def copy_not_marked() -> None:
 
 @mutant("a copy whose sync failed keeps its name")
 def lost_copy_keeps_its_name() -> None:
-    ReplicaMember._forget_lost_copy = lambda self: None
+    DiskWork._forget_lost_copy = lambda self: None
 
 
 @mutant("output leaves when all was sent to the secondary, not when it has it")
@@ -467,6 +469,27 @@ def adopted_as_it_was() -> None:
             self.role.vm_stopped_by_us = False
     Director.__init__ = init
     ReplicaMember._adopt = lambda self, vm: setattr(self.memory, "qemu", vm)
+
+
+@mutant("the watchdog is disarmed while a QEMU that spoke is being ended")
+def disarmed_too_early() -> None:
+    shell_policy.disarms_watchdog = lambda core, unreaped: not isinstance(core.role, Leader)
+
+
+@mutant("who was just elected, or hung, announces its VM before it knows that it leads")
+def announced_too_early() -> None:
+    announce = shell_policy.Announce
+    shell_policy.announces = lambda core: announce.NOW if core.leading else announce.NEVER
+
+
+@mutant("a secondary's QEMU is noted as one to be taken over by the next daemon")
+def secondary_adopted() -> None:
+    shell_policy.notes_holder = lambda core: True
+
+
+@mutant("nobody is told that an operation of QEMU's failed")
+def failure_not_told() -> None:
+    shell_policy.failure = lambda action, error, ours: None
 
 
 @mutant("an initial sync ends without a comparison of all of memory")

@@ -15,7 +15,7 @@ from plover.protocol import codec, wire
 from .loop import Loop
 
 if TYPE_CHECKING:
-    from .host import Member
+    from .member import Member
 
 LATENCY_S = (0.00005, 0.0004)
 RETRY_S = 0.05
