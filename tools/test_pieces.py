@@ -104,7 +104,7 @@ PIECES = [
         "switchover": 20, "trackers": 35, "watchdog": 60}),
     *_files("hostile", ("each_point", "disk_each_image"), (), {
         "each_point": 45, "disk_each_image": 25, "leader_faults": 300, "fill_faults": 480, "secondary_faults": 420,
-        "disk_faults": 190}),
+        "disk_faults": 190, "disk_alone": 60, "merge_flush": 15}),
     *_files("rdma", ("verbs",), (), {
         "verbs": 30, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
     *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {

@@ -25,13 +25,13 @@ class Stage:
 
     kind: type = HostileGroup
 
-    def __init__(self) -> None:
-        self.group = None
+    def __init__(self, **settings: object) -> None:
+        self.group, self._settings = None, settings
 
     def set(self) -> None:
         if self.group is None:
             harness.make_netns()
-            self.group = self.kind(Path(tempfile.mkdtemp(prefix="plh")))
+            self.group = self.kind(Path(tempfile.mkdtemp(prefix="plh")), **self._settings)
             self.group.start()
             self.group.protected()
             self.enter()

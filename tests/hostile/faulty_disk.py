@@ -59,18 +59,22 @@ class Faults:
         return struct.unpack_from("=ii", self._map, self._FAILED_AT + 4)
 
 
+def build(library: Path) -> Path:
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(library), str(HERE / "disk_faults.c"), "-ldl"],
+                   check=True)
+    return library
+
+
 class FaultyDiskGroup(harness.Group):
-    def __init__(self, folder: Path, **more) -> None:
-        guest, self.library = disk_guest.build(), folder / "disk_faults.so"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(self.library),
-                        str(HERE / "disk_faults.c"), "-ldl"], check=True)
+    def __init__(self, folder: Path, cache: str = "writeback", **more) -> None:
+        guest, self.library = disk_guest.build(), build(folder / "disk_faults.so")
         self.images = {member: folder / f"{member}.img" for member in REPLICAS}
         guest.copy_to(self.images["primary"])
         with open(self.images["secondary"], "wb") as file:
             os.truncate(file.fileno(), guest.image.stat().st_size)
         self.faults = {member: Faults(self._orders(folder, member), image) for member, image in self.images.items()}
-        own = {member: {"disks": [{"path": str(image), "serial": "system"}], "qemu_binary": str(folder / f"qemu-{member}")}
-               for member, image in self.images.items()}
+        own = {member: {"disks": [{"path": str(image), "serial": "system", "cache": cache}],
+                        "qemu_binary": str(folder / f"qemu-{member}")} for member, image in self.images.items()}
         super().__init__(folder, own=own, guest_kernel=str(guest.kernel), guest_initrd=str(guest.initrd), qemu_user="root",
                          guest_cmdline=disk_guest.CMDLINE.format(ip=harness.GUEST_IP, gw=harness.CLIENT_IP), **more)
         for member in REPLICAS:

@@ -25,7 +25,8 @@ NAMES = {name: f"{n:032x}" for n, name in enumerate(("first", "second", "third")
 class Side:
     """One replica's QEMU."""
 
-    def __init__(self, folder: Path, member: str, disks: int, image_folders: dict | None = None, **settings) -> None:
+    def __init__(self, folder: Path, member: str, disks: int, image_folders: dict | None = None, cache: str = "writeback",
+                 **settings) -> None:
         self.folder = folder
         self.images = [(image_folders or {}).get(member, folder) / f"{member}{n}.img" for n in range(disks)]
         for n, image in enumerate(self.images):
@@ -35,7 +36,7 @@ class Side:
             "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in ADDRESSES.items()},
             "guest_kernel": "/none", "preferred_leader": "primary", "guest_mac": "52:54:00:70:6c:01", "run_dir": str(folder),
             "state_dir": str(folder), "shm_dir": str(folder / member),
-            "disks": [{"path": str(image)} for image in self.images], **settings})
+            "disks": [{"path": str(image), "cache": cache} for image in self.images], **settings})
 
     async def start(self, incoming: bool) -> None:
         prepare(self.config, incoming)

@@ -42,8 +42,8 @@ def fill(folder: Path) -> Path:
 class Promoted(Side):
     """A secondary's QEMU, whose disks are as after a failover. Its images are empty files."""
 
-    def __init__(self, folder: Path, images: Path, disks: int = 1) -> None:
-        super().__init__(folder, "secondary", disks, {"secondary": images})
+    def __init__(self, folder: Path, images: Path, disks: int = 1, cache: str = "writeback") -> None:
+        super().__init__(folder, "secondary", disks, {"secondary": images}, cache)
         for image in self.images:
             image.write_bytes(b"")
             os.truncate(image, SIZE_MIB * MIB)
@@ -213,6 +213,9 @@ class Daemon:
         assert vm is self.vm
         self.told.append(("over",))
 
+    async def lost(self, vm: object, error: Exception) -> None:
+        self.told.append(("lost", str(error)))
+
     async def hears(self, event: str, times: int = 1) -> None:
         end = time.monotonic() + 10
         while [told[0] for told in self.told].count(event) < times:
@@ -225,7 +228,7 @@ def test_a_daemon_tells_once_of_each_failure_and_of_the_end(tmp_path, full):
         await side.fail_over()
         filler, daemon = fill(full), Daemon(side)
         await side.promote()
-        watch = MergeWatch(daemon, daemon.over)
+        watch = MergeWatch(daemon, daemon.over, daemon.lost)
         watch.begin(daemon.vm)
         await daemon.hears("disks_unmerged")
         await watch.again(daemon.vm)
@@ -248,7 +251,7 @@ def test_a_guest_that_writes_faster_than_it_is_merged_is_slowed_down(tmp_path, f
         filler, daemon = fill(full), Daemon(side)
         daemon.config = SimpleNamespace(disk_overlay_mib=20)
         await side.promote()
-        watch = MergeWatch(daemon, daemon.over)
+        watch = MergeWatch(daemon, daemon.over, daemon.lost)
         watch.begin(daemon.vm)
         await daemon.hears("disks_unmerged")
         assert await limits(side) == [1 << 20]

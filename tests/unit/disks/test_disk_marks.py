@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import itertools
 import os
@@ -295,6 +296,21 @@ def test_the_sync_of_a_mark_that_fails_is_one_of_the_image(ends):
     assert marks.now == host.marks.now == (Mark(MISSED, 8),)
     after = DiskCopy(CONFIG, "boot", marks, host)
     assert after.merged(9) is False and after.begin(9) == []
+
+
+@pytest.mark.parametrize("cache", ["none", "writeback"])
+def test_what_the_leader_wrote_is_saved_by_a_flush_of_our_own_where_qemu_forgets_that_one_failed(cache):
+    host = Host()
+    host.marks.set(WHOLE, 7)
+    config = SimpleNamespace(disk_list=[CONFIG.disk_list[0]._replace(cache=cache)])
+    copy = DiskCopy(config, "boot", host.marks, host)
+    copy.promoted(8)
+    host.failing = {"sync image": errno.EIO}
+    with pytest.raises(LostWritesError) if cache == "none" else contextlib.nullcontext():
+        copy.save_replicated(8)
+    host.failing = {}
+    assert host.marks.now == (Mark(MISSED if cache == "none" else MERGING, 8),)
+    assert copy.merged(8) is (cache == "writeback")
 
 
 def test_a_merge_that_cannot_be_marked_is_no_lost_write():

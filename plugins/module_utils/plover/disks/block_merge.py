@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..config.disks import Disk
 from ..config.settings import Config
-from ..errors import QemuError
+from ..errors import LostWritesError, QemuError
 from .block_graph import BlockGraph
 from .images import overlay_path
 from .monitor import Monitor
@@ -40,12 +40,18 @@ class BlockMerge:
         self._disks = config.disk_list
 
     async def look(self) -> Merge:
-        """How far it is. What has ended well is put in order."""
+        """How far it is. What has ended well is put in order.
+
+        Raises LostWritesError if a job of ours could not flush the image. (QEMU would flush again when the job is resumed, and
+        take what the first flush lost for saved. With QEMU's buffered images it would fail for good.)
+        """
         jobs, view = await self._jobs(), await self._graph.view()
         errors = []
         for disk in self._disks:
             state, error = _state(disk, view, jobs.get(disk.node("merge")))
             if state == FAILED:
+                if await self._cannot_flush(jobs.get(disk.node("merge"))):
+                    raise LostWritesError(f"disk {disk.number}: all was written to the image, but it could not be flushed")
                 errors.append(f"disk {disk.number}: {error}")
             elif state == MERGING:
                 await self._help(disk, jobs.get(disk.node("merge")))
@@ -110,6 +116,19 @@ class BlockMerge:
         """A job of ours does not complete by itself, as it is to wait at an error."""
         if job is not None and job["status"] == "ready":
             await self._qmp.execute("job-complete", id=disk.node("merge"))
+
+    async def _cannot_flush(self, job: dict[str, Any] | None) -> bool:
+        """It waits at an error, and not at one of a read or write: of those something is left to do."""
+        if job is None or not _waits(job) or job["offset"] < job["len"]:
+            return False
+        try:
+            await self._qmp.execute("job-pause", id=job["device"])
+        except QemuError as error:
+            if "already paused" in str(error):
+                return True
+            raise
+        await self._qmp.execute("job-resume", id=job["device"])  # it only stood still for a moment, as QEMU lets jobs do
+        return False
 
     async def _begin(self, disks: list[Disk]) -> None:
         runs = (await self._qmp.execute("query-status"))["running"]

@@ -137,6 +137,17 @@ class DiskCopy:
             self._sync()
             return self._marks.merged(view)
 
+    def save_replicated(self, view: int) -> None:
+        """What the leader wrote to the images is on the disk when this returns. Raises LostWritesError.
+
+        For a secondary that is promoted. Of QEMU's own merge one cannot tell whether a write or a flush ended it. A write's data
+        are in the overlays, and merged again; what the leader wrote is not. QEMU's buffered images fail each flush after
+        the first, so they need no flush of ours.
+        """
+        if any(disk.cache == "none" for disk in self._disks):
+            with self._spoiling(view):
+                self._sync()
+
     def _drop_names(self) -> None:
         for disk in self._disks:
             with contextlib.suppress(OSError):  # the mark says that they do not count

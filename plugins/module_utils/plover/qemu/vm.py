@@ -50,6 +50,7 @@ class Vm:
         self.qmp: Qmp | None = None
         self.block: BlockLayer | None = None
         self.disk_copy = disk_copy or DiskCopy(config)
+        self.replicated_saved: asyncio.Future[None] | None = None  # for a promotion: see DiskCopy.save_replicated
 
     # ---- life -----------------------------------------------------------------------------------------
     async def start(self, incoming: bool, view: int = 0) -> dict:
@@ -308,6 +309,7 @@ class Vm:
         if self.config.disks:
             await self.block.end_export()
             await asyncio.to_thread(self.disk_copy.promoted, view)
+            self.replicated_saved = asyncio.ensure_future(asyncio.to_thread(self.disk_copy.save_replicated, view))
         if await self._in_colo():
             # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
             # early means the time before. The RESUME of that start is the end of it; one of a load was told by now.

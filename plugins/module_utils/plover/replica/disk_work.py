@@ -14,6 +14,7 @@ from ..disks.copy_names import DiskCopy
 from ..disks.image_files import ImageFiles
 from ..disks.images import hash_blocks
 from ..disks.marks import DiskMarks
+from ..disks.untold_flush import UntoldFlush
 from ..errors import LostWritesError, QemuError
 from ..ports import effects as act
 from ..qemu.vm import Vm
@@ -34,11 +35,13 @@ class DiskWork:
         self._gate: CopyGate | None = None
         self._copying: asyncio.Task | None = None
         self._told_at = self._began = 0.0
-        self.merge = MergeWatch(shell, self._merged)
+        self._untold = UntoldFlush()
+        self.merge = MergeWatch(shell, self._merged, self._lost_after_failover)
 
     def watch(self, vm: Vm) -> None:
         """Errors of ``vm``'s disks, and how much it writes."""
         if self._config.disks:
+            self._untold = UntoldFlush()
             self._shell.spawn(self._watch(vm))
             self._shell.spawn(self._look_at_pressure(vm))
 
@@ -69,16 +72,26 @@ class DiskWork:
         """Until the overlays are merged into the images, these are of two moments."""
         if self._config.disks:
             self.tell_marks()
+            self._shell.spawn(self._replicated(vm))
             self.merge.begin(vm)
 
     def adopted(self, vm: Vm) -> None:
         """The daemon before us may have promoted it."""
         self.promoted(vm)
 
+    async def _replicated(self, vm: Vm) -> None:
+        if vm.replicated_saved is not None:
+            try:
+                await vm.replicated_saved
+            except LostWritesError as error:
+                await self._lost_after_failover(vm, error)
+
     async def _merged(self, vm: Vm) -> None:
         """The overlays are in the images, as QEMU sees these. Raises QemuError or OSError: it is not known yet, ask again."""
         if not any(mark.state == MERGING for mark in self.marks.now):
             return  # there were none
+        if vm.replicated_saved is not None:
+            await asyncio.wait([vm.replicated_saved])
         view = self._shell.core.consensus.view
         try:
             for disk in self._config.disk_list:
@@ -86,11 +99,15 @@ class DiskWork:
             if await asyncio.to_thread(vm.disk_copy.merged, view):
                 log.info("disks: what was in the overlays is in the images, and on the disk")
         except LostWritesError as error:
-            if vm is self._shell.vm:
-                log.error("disks: what was in the overlays did not all get into this host's images: %s", error)
-                self._shell.answer("copy_lost", None, str(error))
+            await self._lost_after_failover(vm, error)
         finally:
             self.tell_marks()
+
+    async def _lost_after_failover(self, vm: Vm, error: LostWritesError) -> None:
+        await self._mark_lost(vm, self._shell.core.consensus.view)
+        if vm is self._shell.vm:
+            log.error("disks: not all that belongs into this host's images after the failover got there: %s", error)
+            self._shell.answer("copy_lost", None, str(error))
 
     def close(self) -> None:
         """QEMU is gone."""
@@ -198,11 +215,22 @@ class DiskWork:
         text = str(data.get("error") or data.get("reason") or f"{what} failed")[:200]
         lost = name == MISSED and data.get("type") != "read" and vm.block.hides_errors
         node = str(data.get("node-name", "disk"))[:40]
-        if lost and not node.startswith(SECONDARY_NODES):
+        ours, stops = not node.startswith(SECONDARY_NODES), name == TOLD and data.get("action") == "stop"
+        untold = ours and not lost and self._is_untold_flush(name, data, text)
+        if ours and (lost or untold):
             self._shell.spawn(self._mark_lost(vm, self._shell.core.consensus.view))
+        if untold:
+            return self._shell.answer("copy_lost", None, f"a flush failed ({text}), of which QEMU does not tell the guest: it "
+                                                          "stops the VM and repeats the flush, which may then succeed")
         self._shell.answer("disk_failed", node, text, lost)
-        if name == TOLD and data.get("action") == "stop" and vm is self._shell.vm:
+        if stops and vm is self._shell.vm:
             self._shell.answer("vm_waits_for_disk", text)
+
+    def _is_untold_flush(self, name: str, data: dict, text: str) -> bool:
+        now = self._shell.loop.time()
+        if name == MISSED and data.get("type") == "flush":
+            return self._untold.flush_failed(now, text)
+        return name == TOLD and data.get("action") == "stop" and self._untold.vm_stopped(now, text)
 
     async def _mark_lost(self, vm: Vm, view: int) -> None:
         """Neither a cold start nor a copy may begin from an image that lacks a write."""

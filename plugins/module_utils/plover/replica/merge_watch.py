@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from ..errors import QemuError
+from ..errors import LostWritesError, QemuError
 from ..qemu.vm import Vm
 from .shell import Answering
 
@@ -16,9 +16,10 @@ SLOW_BYTES_PER_S = 1 << 20  # of each disk, once the overlays have taken three q
 
 
 class MergeWatch:
-    def __init__(self, shell: Answering, over: Callable[[Vm], Awaitable[None]]) -> None:
-        """``over``: what is to be done before the core learns of the end."""
-        self._shell, self._over = shell, over
+    def __init__(self, shell: Answering, over: Callable[[Vm], Awaitable[None]],
+                 lost: Callable[[Vm, LostWritesError], Awaitable[None]]) -> None:
+        """``over``: what is to be done before the core learns of the end; ``lost``: if it can only end badly."""
+        self._shell, self._over, self._lost = shell, over, lost
         self._told = False  # the core knows that it failed, and has not yet asked for more
         self._slow = False
 
@@ -41,6 +42,8 @@ class MergeWatch:
             try:
                 if await self._look(vm):
                     return
+            except LostWritesError as error:
+                return await self._lost(vm, error)
             except (QemuError, OSError) as error:  # QEMU is going, its exit is noticed elsewhere; or it or our disk hangs
                 log.warning("the merge of the disks cannot be looked at: %s", error)
             await asyncio.sleep(LOOK_S)
