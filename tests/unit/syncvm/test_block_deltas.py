@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plover.errors import WireError
-from plover.native import zstd
+from plover.native import library, zstd
 from plover.protocol import pages as pg
 from plover.protocol import codec, wire
 from plover.protocol.packing import unpack_blocks
@@ -21,6 +21,10 @@ from plover.syncvm.phases import LeaderPhase, SecondaryPhase
 from syncvm_pair import CONTENT, PAGES, STATE, diverge
 
 BLOCKWISE = ["Divergent", "BlockHashes", "StageBlocks", "StageEnd", "Staged"]
+
+
+def test_the_native_library_and_the_wire_mean_the_same_block_and_page():
+    assert (library.BLOCK_BYTES, library.PAGE_BYTES) == (pg.BLOCK_BYTES, pg.PAGE_BYTES)
 
 
 def test_of_many_divergent_pages_only_the_blocks_that_differ_are_sent(pair):

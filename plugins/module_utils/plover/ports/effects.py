@@ -2,7 +2,8 @@
 """What the pure core asks of the world, and the one thing it calls directly: guest memory.
 
 The shell carries actions out in order and answers those that have a ``tag`` with the event named beside
-them, carrying the same tag, or with ``failed(tag, error)``. An answer to a tag nobody waits for is ignored.
+them, carrying the same tag, or with ``failed(tag, error)``. An answer to a tag nobody waits for is ignored;
+one out of place, as a second one, is an InvariantViolation.
 """
 from __future__ import annotations
 

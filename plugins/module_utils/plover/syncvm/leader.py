@@ -206,6 +206,7 @@ class LeaderSyncvm:
         return self._end(Event.PAGES_SENT)
 
     def packed(self, payloads: list[bytes]) -> list[act.Effect]:
+        self._machine.require(Event.PACKED)
         out: list[act.Effect] = [act.SendData(replace(part, payload=payload)) for part, payload in zip(self._parts, payloads)]
         self._sent["blocks"] += sum(map(len, payloads))
         self._parts = []
