@@ -60,7 +60,7 @@ class SecondarySyncvm:
         self._machine.happened(Event.VM_STOPPED)
         self._own = self._memory.fetch_dirty()
         packed = pack_bitmap(self._memory, self._own)
-        return [act.SendData(wire.Bitmap(self.view, self.number, 0, packed)), *self._exchanged()]
+        return [act.SendData(wire.Bitmap(self.view, self.number, False, packed)), *self._exchanged()]
 
     def on_bitmap(self, m: wire.Bitmap) -> list[act.Effect]:
         if self._peer is not None:
