@@ -11,7 +11,7 @@ from cluster import Cluster, settings
 from plover.config.disks import parse
 from plover.config.settings import Config
 from plover.disks.copy_names import NAMES_MAX, DiskCopy
-from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, image_block_bytes, hash_blocks, prepare, virtual_size
+from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, hash_blocks, image_block_bytes, prepare, virtual_size
 from plover.errors import ConfigError, QemuError
 from plover.ports import effects as act
 from plover.protocol import codec, wire

@@ -9,8 +9,8 @@ from collections import deque
 from plover.native import guest_memory as memory
 from plover.native import zstd
 from plover.ports import effects as act
-from plover.protocol import pages as pg
 from plover.protocol import codec, wire
+from plover.protocol import pages as pg
 from plover.syncvm.leader import LeaderSyncvm
 from plover.syncvm.secondary import SecondarySyncvm
 

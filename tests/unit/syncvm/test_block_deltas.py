@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plover.errors import WireError
 from plover.native import library, zstd
-from plover.protocol import pages as pg
 from plover.protocol import codec, wire
+from plover.protocol import pages as pg
 from plover.protocol.packing import unpack_blocks
 from plover.syncvm import block_deltas as deltas
 from plover.syncvm.leader import LeaderSyncvm
