@@ -20,12 +20,12 @@ from plover.ports import effects as act
 from plover.protocol import wire
 from plover.qemu.vm import Vm
 from plover.replica.daemon import Replica
-from plover.syncvm import phases as syncvm
+from plover.syncvm import leader, secondary
 from plover.syncvm.figures import Figures
 
 MEMORY = ("fetch_dirty", "union", "hash", "hash_blocks", "compare", "gather", "block_masks", "gather_blocks", "patched",
           "apply", "digest", "bitmap_of")
-PACKING = ("pack_bitmap", "unpack_bitmap", "pack_state")
+PACKING = (leader, ("pack_bitmap", "unpack_bitmap", "pack_state")), (secondary, ("pack_bitmap", "unpack_bitmap"))
 OPERATIONS = ("stop", "save_device", "cont", "colo_stop", "colo_load")
 
 
@@ -36,7 +36,7 @@ class TimedReplica(Replica):
         self._watched: Vm | None = None
         self._ms: dict[str, float] = defaultdict(float)
         self._at: dict[str, float] = {}
-        for owner, names in ((self.memory, MEMORY), (syncvm, PACKING)):
+        for owner, names in ((self.memory, MEMORY), *PACKING):
             for name in names:
                 setattr(owner, name, self._timed(name, getattr(owner, name)))
         self.vms.holder.write = self._timed("holder_note", self.vms.holder.write)

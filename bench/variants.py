@@ -21,15 +21,15 @@ from plover.daemon.life import run_daemon
 from plover.native import zstd
 from plover.replica import daemon as replica
 from plover.syncvm.pace import Pace
-from plover.syncvm.quiesce import DrainLimit
+from plover.syncvm.quiesce import QuiesceLimit
 
 
-class AtOnce(DrainLimit):
+class AtOnce(QuiesceLimit):
     def take(self) -> float:
         return 0.0
 
 
-class Patient(DrainLimit):
+class Patient(QuiesceLimit):
     def take(self) -> float:
         return self._limits_s[-1]
 
@@ -41,8 +41,8 @@ class Slots(Pace):
         return False
 
 
-def timing(pace: type[Pace], drain: type[DrainLimit]) -> None:
-    leader.Pace, follower.DrainLimit = pace, drain
+def timing(pace: type[Pace], drain: type[QuiesceLimit]) -> None:
+    leader.Pace, follower.QuiesceLimit = pace, drain
 
 
 def stored() -> None:

@@ -9,7 +9,7 @@ from harness import connect
 
 from lab.guest_image import build
 
-LZ4_MAGIC, BLOCK_BYTES = b"\x02\x21\x4c\x18", 8 << 20  # of its legacy format, in which Debian's cloud kernel is packed
+LZ4_MAGIC, LZ4_BLOCK_BYTES = b"\x02\x21\x4c\x18", 8 << 20  # of its legacy format, in which Debian's cloud kernel is packed
 
 
 def vmlinux(bzimage: bytes) -> bytes:
@@ -18,10 +18,10 @@ def vmlinux(bzimage: bytes) -> bytes:
     at += ((bzimage[0x1f1] or 4) + 1) * 512
     packed, out = bzimage[at:at + length], []
     assert packed[:4] == LZ4_MAGIC
-    at, buffer, lz4 = 4, ctypes.create_string_buffer(BLOCK_BYTES), ctypes.CDLL("liblz4.so.1")
+    at, buffer, lz4 = 4, ctypes.create_string_buffer(LZ4_BLOCK_BYTES), ctypes.CDLL("liblz4.so.1")
     while at + 4 < length:
         size = struct.unpack_from("<I", packed, at)[0]
-        got = lz4.LZ4_decompress_safe(packed[at + 4:at + 4 + size], buffer, size, BLOCK_BYTES)
+        got = lz4.LZ4_decompress_safe(packed[at + 4:at + 4 + size], buffer, size, LZ4_BLOCK_BYTES)
         if got <= 0:
             break  # behind the last block comes the size of all
         out.append(buffer.raw[:got])

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from plover.consensus.effects import CANDIDATE
 from plover.core.leader import BOOTING, PROMOTING
 from plover.syncvm.figures import Figures
-from plover.syncvm.phases import DISKS, DONE, LOAD, WAIT_AUDIT, LeaderSyncvm
+from plover.syncvm.leader import LeaderSyncvm
+from plover.syncvm.phases import DISKS, LeaderPhase
 
 from .replica import ReplicaMember
 
@@ -47,9 +48,9 @@ def phase_of(world: World) -> str:
 
 
 def _phase_of_syncvm(syncvm: LeaderSyncvm) -> str:
-    if syncvm.audit == DISKS and syncvm.phase in (LOAD, DONE):
+    if syncvm.audit == DISKS and syncvm.phase in (LeaderPhase.LOAD, LeaderPhase.DONE):
         return "audit-disks"
-    return "audit" if syncvm.phase == WAIT_AUDIT else f"syncvm:{syncvm.phase}"
+    return "audit" if syncvm.phase == LeaderPhase.WAIT_AUDIT else f"syncvm:{syncvm.phase}"
 
 
 def member_of(world: World, role: str) -> str:

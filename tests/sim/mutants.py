@@ -37,9 +37,10 @@ from plover.host.store import Store
 from plover.ports import effects as act
 from plover.protocol import wire
 from plover.protocol.packing import unpack_state
-from plover.syncvm.initial_sync import LeaderFill
+from plover.syncvm.initial_sync import LeaderInitialSync
 from plover.syncvm.initial_sync_check import LeaderCheck
-from plover.syncvm.phases import LeaderSyncvm, SecondarySyncvm
+from plover.syncvm.leader import LeaderSyncvm
+from plover.syncvm.secondary import SecondarySyncvm
 from plover.syncvm.staging import Staging, chain_digest
 
 from .disk_work import DiskWork
@@ -317,7 +318,7 @@ def dirty_pages_forgotten() -> None:
 
 @mutant("output is not held in the last steps of a fill")
 def fill_does_not_hold_output() -> None:
-    LeaderFill.holds_output = property(lambda self: False)
+    LeaderInitialSync.holds_output = property(lambda self: False)
 
 
 @mutant("with a disk, the leader's VM runs on while the secondary loads")
@@ -331,14 +332,14 @@ def writes_before_load() -> None:
 
 @mutant("with a disk, the leader's VM runs on before a filled secondary has loaded")
 def writes_before_filled() -> None:
-    good, stops_input = Reprotection.fill_progress, LeaderFill.stops_input.fget
+    good, stops_input = Reprotection.fill_progress, LeaderInitialSync.stops_input.fget
 
     def fill_progress(self, actions):
         good(self, actions)
         if self.fill and self.fill.phase == "loading":
             self._leader.run_on()
     Reprotection.fill_progress = fill_progress
-    LeaderFill.stops_input = property(lambda self: self.phase != "loading" and stops_input(self))
+    LeaderInitialSync.stops_input = property(lambda self: self.phase != "loading" and stops_input(self))
 
 
 @mutant("a host that leads does not forget which copy of the other's disk it was")

@@ -14,7 +14,7 @@ from plover.consensus.consensus import Send
 from plover.consensus.log import INPUT, SYNCVM, unpack
 from plover.ports import effects as act
 from plover.protocol import wire
-from plover.syncvm.quiesce import DrainLimit
+from plover.syncvm.quiesce import QuiesceLimit
 
 from tests.sim import guest
 from tests.sim.network import LATENCY_S
@@ -275,7 +275,7 @@ class Undisturbed(random.Random):
         return 0.7
 
 
-class Patient(DrainLimit):
+class Patient(QuiesceLimit):
     """Always the longest wait, as in the paper."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from plover.consensus.durable import Durable, Record
 from plover.errors import WireError
 from plover.ports import effects as act
 from plover.protocol import wire
-from plover.syncvm.initial_sync import LIVE
+from plover.syncvm.phases import LeaderSyncPhase
 
 STEPS = range(1, 40)  # every step of a syncvm, and some after
 
@@ -52,7 +52,7 @@ def test_a_fill_waits_for_its_dirty_pages_while_clients_are_served(monkeypatch):
     leader, rounds = cluster.leader(), 0
     while not cluster.protected():
         fill = leader.core.leading.fill
-        if fill and fill.phase == LIVE and "FetchDirty" in leader.done:
+        if fill and fill.phase == LeaderSyncPhase.LIVE and "FetchDirty" in leader.done:
             sent = fill.pages_sent
             write(cluster, 100 + rounds)
             leader.core.at(cluster.now).data_writable()

@@ -177,11 +177,11 @@ def test_a_spoilt_syncvm_is_refused_before_it_touches_guest_memory(moments, spoi
 
 
 @pytest.mark.parametrize("spoil, words", [
-    (lambda v, n: wire.Staged(v, n), "acknowledged in phase"),
-    (lambda v, n: wire.Applied(v, n), "applied in phase"),
-    (lambda v, n: wire.Hashes(v, n, False, b"1234567"), "7 bytes of hashes"),
-    (lambda v, n: wire.BlockHashes(v, n, bytes(256)), "hashes of blocks in phase"),
-    (lambda v, n: wire.Resend(v, n, True), "asked to send again in phase"),
+    (lambda v, n: wire.Staged(v, n), "Staged in phase"),
+    (lambda v, n: wire.Applied(v, n), "Applied in phase"),
+    (lambda v, n: wire.Hashes(v, n, False, b"1234567"), "Hashes in phase"),
+    (lambda v, n: wire.BlockHashes(v, n, bytes(256)), "BlockHashes in phase"),
+    (lambda v, n: wire.Resend(v, n, True), "Resend in phase"),
     (lambda v, n: wire.Bitmap(v, n, False, bytes(79)), "dirty bitmap: .* no frame"),
     (lambda v, n: wire.Bitmap(v, n, False, zstd.compress(bytes(81))), "do not unpack to 80"),
     (lambda v, n: wire.Bitmap(v, n, False, zstd.compress(bytes(64 << 20))), "do not unpack to 80"),

@@ -7,8 +7,8 @@ from cluster import Cluster
 from plover.core.syncvm_limits import Overdue, overdue
 from plover.protocol import wire
 from plover.protocol.packing import pack_bitmap
-from plover.syncvm import phases as sv
-from plover.syncvm.phases import LeaderSyncvm
+from plover.syncvm.leader import LeaderSyncvm
+from plover.syncvm.phases import DISKS, LeaderPhase
 
 DISK = {"path": "/images/a.img"}
 BEGAN = 10.0
@@ -81,10 +81,10 @@ def test_the_secondary_does_not_answer():
     assert not late.own_qemu and f"syncvm 5 hung in phase {case.sync.phase}" in late.why
 
 
-@pytest.mark.parametrize("phase", [sv.LOAD, sv.DONE])
+@pytest.mark.parametrize("phase", [LeaderPhase.LOAD, LeaderPhase.DONE])
 def test_an_audit_of_disks_has_the_time_of_a_copy(phase):
-    case = Case(audit=sv.DISKS, disks=(DISK,))
-    case.sync.phase, case.sync._device = phase, b"state"
+    case = Case(audit=DISKS, disks=(DISK,))
+    case.sync._machine.phase, case.sync._device = phase, b"state"
     assert case.after(case.join_s) is None
     late = case.after(case.join_s + 0.01)
     assert not late.own_qemu and "the audit of the disks took longer than" in late.why

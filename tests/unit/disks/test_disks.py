@@ -11,7 +11,7 @@ from cluster import Cluster, settings
 from plover.config.disks import parse
 from plover.config.settings import Config
 from plover.disks.copy_names import NAMES_MAX, DiskCopy
-from plover.disks.images import BLOCK_BYTES, BLOCKS_MAX, arguments, block_bytes, hash_blocks, prepare, virtual_size
+from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, hash_blocks, image_block_bytes, prepare, virtual_size
 from plover.errors import ConfigError, QemuError
 from plover.ports import effects as act
 from plover.protocol import codec, wire
@@ -114,21 +114,21 @@ def test_a_missing_image_is_refused_with_the_remedy(tmp_path):
 
 
 def test_every_block_of_every_image_is_hashed(tmp_path):
-    config = config_of(tmp_path, 3 * BLOCK_BYTES + 512, BLOCK_BYTES)
+    config = config_of(tmp_path, 3 * IMAGE_BLOCK_BYTES + 512, IMAGE_BLOCK_BYTES)
     before = array("Q", hash_blocks(config, lambda block: hash(bytes(block)) & (1 << 64) - 1))
     assert len(before) == 5
     with open(tmp_path / "0.img", "r+b") as file:
-        file.seek(3 * BLOCK_BYTES + 511)
+        file.seek(3 * IMAGE_BLOCK_BYTES + 511)
         file.write(b"x")
     after = array("Q", hash_blocks(config, lambda block: hash(bytes(block)) & (1 << 64) - 1))
     assert [n for n in range(5) if before[n] != after[n]] == [3]
 
 
 def test_hashes_of_a_large_image_fit_into_a_message():
-    assert block_bytes(1 << 30) == BLOCK_BYTES
+    assert image_block_bytes(1 << 30) == IMAGE_BLOCK_BYTES
     for size in (1 << 40, 100 << 40):
-        assert size // block_bytes(size) <= BLOCKS_MAX
-    assert 16 * 8 * BLOCKS_MAX < codec.BODY_BYTES_MAX
+        assert size // image_block_bytes(size) <= IMAGE_BLOCKS_MAX
+    assert 16 * 8 * IMAGE_BLOCKS_MAX < codec.BODY_BYTES_MAX
 
 
 # --- the core ---

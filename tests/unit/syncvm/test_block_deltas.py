@@ -1,157 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A syncvm below the page: blocks of divergent pages, the device state as what differs, packed bitmaps.
-
-Both sides of the core over real memory and the native library; what is said goes through the wire's bytes.
-"""
+"""A syncvm below the page: of divergent pages only the blocks that differ are sent."""
 from __future__ import annotations
 
-import os
 import random
 import struct
 from array import array
-from collections import deque
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plover.errors import WireError
-from plover.native import guest_memory as memory
-from plover.native import zstd
-from plover.ports import effects as act
-from plover.protocol import codec, packing, wire
+from plover.native import library, zstd
+from plover.protocol import codec, wire
 from plover.protocol import pages as pg
 from plover.protocol.packing import unpack_blocks
-from plover.syncvm import block_deltas as pt
-from plover.syncvm.phases import LeaderSyncvm, SecondarySyncvm
-
-from lab.paths import ROOT
-
-STATE = random.Random(3).randbytes(3000)  # of devices
-PAGES = 320  # more than goes into one message
-CONTENT = random.Random(7).randbytes(PAGES * pg.PAGE_BYTES)
-
-
-class Memory(memory.GuestMemory):
-    """Written pages are told, not tracked. ``block_bits``: of the 16 of a block's hash, those that are looked at."""
-
-    def __init__(self, path) -> None:
-        super().__init__(PAGES, 2)
-        path.write_bytes(CONTENT)
-        self.map(path)
-        self.written: set[int] = set()
-        self.block_bits = 16
-
-    def write(self, page: int, at: int, data: bytes) -> None:
-        self.written.add(page)
-        begin = page * pg.PAGE_BYTES + at
-        self.ram.map[begin:begin + len(data)] = data
-
-    def fetch_dirty(self) -> bytearray:
-        out, self.written = self.bitmap_of(array("I", sorted(self.written)), PAGES), set()
-        return out
-
-    def put_back(self, bitmap: bytes) -> None:
-        self.written |= set(self.pages_of(bitmap))
-
-    def hash_blocks(self, index: array) -> array:
-        return array("H", (x & (1 << self.block_bits) - 1 for x in super().hash_blocks(index)))
-
-    def block_masks(self, index: array, theirs: array) -> array:
-        if self.block_bits == 16:
-            return super().block_masks(index, theirs)
-        ours = self.hash_blocks(index)
-        return array("Q", (sum((ours[64 * n + k] != theirs[64 * n + k]) << k for k in range(64)) for n in range(len(index))))
-
-
-class Pair:
-    """One syncvm after the other between two memories. ``heard``: every message; ``spoil`` may change one."""
-
-    def __init__(self, folder) -> None:
-        folder.mkdir(exist_ok=True)
-        self.memories = Memory(folder / "leader"), Memory(folder / "secondary")
-        self.number = 0
-        self.bases = [b"", b""]
-        self.spoil = lambda message: message
-
-    def reset(self) -> None:
-        for one in self.memories:
-            one.ram.map[:], one.written, one.block_bits = CONTENT, set(), 16
-        self.bases = [b"", b""]
-
-    def syncvm(self, device: bytes = b"device", audit: int = 0) -> LeaderSyncvm:
-        self.number += 1
-        self.heard: list[wire.Message] = []
-        self.loaded = None
-        self.sides = (LeaderSyncvm(1, self.number, audit, self.memories[0], self.bases[0]),
-                      SecondarySyncvm(1, self.number, self.memories[1], self.bases[1]))
-        self.work: deque = deque()
-        for n, side in enumerate(self.sides):
-            side.start(0.0), side.drained(0.0)
-            self._do(n, side.vm_stopped())
-        self._do(0, self.sides[0].device_saved(device))
-        while self.work:
-            n, call = self.work.popleft()
-            self._do(n, call() or [])
-        self.bases = [self.sides[0].device, self.sides[1].device]
-        return self.sides[0]
-
-    def _do(self, n: int, actions: list) -> None:
-        side, mem = self.sides[n], self.memories[n]
-        for action in actions:
-            if isinstance(action, act.SendData):
-                sent = self.spoil(action.message)
-                self.heard.append(sent)
-                came = next(codec.Decoder(1).feed(b"".join(codec.encode(sent, 1))))
-                self.work.append((1 - n, lambda m=came: self._hear(1 - n, m)))
-            elif isinstance(action, act.Hash):
-                self.work.append((n, lambda index=action.index: side.hashed(mem.hash(index))))
-            elif isinstance(action, act.HashBlocks):
-                self.work.append((n, lambda index=action.index: side.blocks_hashed(mem.hash_blocks(index))))
-            elif isinstance(action, act.Pack):
-                self.work.append((n, lambda payloads=action.payloads: side.packed(list(map(zstd.compress, payloads)))))
-            elif isinstance(action, act.Yield):
-                self.work.append((n, side.writable))
-            elif isinstance(action, act.ColoLoad):
-                self.loaded = action.state
-
-    def _hear(self, n: int, m: wire.Message) -> list:
-        side = self.sides[n]
-        handlers = {wire.Bitmap: side.on_bitmap}
-        if n == 0:
-            handlers.update({wire.Hashes: side.on_hashes, wire.BlockHashes: side.on_block_hashes,
-                             wire.Resend: side.on_resend, wire.Staged: lambda m: side.on_staged()})
-        else:
-            handlers.update({wire.StageEnd: side.on_stage_end})
-        return handlers.get(type(m), getattr(side, "on_staging", None))(m)
-
-    def kinds(self) -> list[str]:
-        return [type(m).__name__ for m in self.heard if not isinstance(m, (wire.Bitmap, wire.Hashes))]
-
-    @property
-    def equal(self) -> bool:
-        return self.memories[0].ram.map[:] == self.memories[1].ram.map[:]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    os.environ.setdefault("PLOVER_NATIVE_DIR", str(ROOT / "native" / "build"))
-    return Pair(tmp_path_factory.mktemp("pair"))
-
-
-@pytest.fixture
-def pair(made):
-    made.reset()
-    made.spoil = lambda message: message
-    return made
-
-
-def diverge(pair, pages=range(100), data=b"other", at=100) -> None:
-    for page in pages:
-        pair.memories[1].write(page, at, data)
-
+from plover.syncvm import block_deltas as deltas
+from plover.syncvm.leader import LeaderSyncvm
+from plover.syncvm.phases import LeaderPhase, SecondaryPhase
+from syncvm_pair import CONTENT, PAGES, STATE, diverge
 
 BLOCKWISE = ["Divergent", "BlockHashes", "StageBlocks", "StageEnd", "Staged"]
+
+
+def test_the_native_library_and_the_wire_mean_the_same_block_and_page():
+    assert (library.BLOCK_BYTES, library.PAGE_BYTES) == (pg.BLOCK_BYTES, pg.PAGE_BYTES)
 
 
 def test_of_many_divergent_pages_only_the_blocks_that_differ_are_sent(pair):
@@ -165,7 +38,7 @@ def test_of_many_divergent_pages_only_the_blocks_that_differ_are_sent(pair):
     assert figures.sent["hashes"] == 101 * 8 + 100 * 128 and 0 < figures.sent["bitmaps"] < 3 * 48 + 1
 
 
-@pytest.mark.parametrize("pages", [0, 1, pt.PAGES_MIN - 1])
+@pytest.mark.parametrize("pages", [0, 1, deltas.PAGES_MIN - 1])
 def test_few_divergent_pages_are_sent_whole_without_the_second_round_trip(pair, pages):
     diverge(pair, range(pages))
     assert pair.syncvm().figures().bytes >= 4100 * pages
@@ -173,9 +46,9 @@ def test_few_divergent_pages_are_sent_whole_without_the_second_round_trip(pair, 
 
 
 def test_more_pages_than_are_copied_or_hashed_in_one_message_are_sent_whole():
-    assert not any(pt.pay(n) for n in (0, pt.PAGES_MIN - 1, pt.PAGES_MAX + 1))
-    assert pt.pay(pt.PAGES_MIN) and pt.pay(pt.PAGES_MAX)
-    assert 2 * pt.page_blocks() * pt.PAGES_MAX < codec.BODY_BYTES_MAX
+    assert not any(deltas.pay(n) for n in (0, deltas.PAGES_MIN - 1, deltas.PAGES_MAX + 1))
+    assert deltas.pay(deltas.PAGES_MIN) and deltas.pay(deltas.PAGES_MAX)
+    assert 2 * deltas.page_blocks() * deltas.PAGES_MAX < codec.BODY_BYTES_MAX
 
 
 def test_pages_that_differ_everywhere_cost_hardly_more_than_whole_ones(pair):
@@ -354,65 +227,9 @@ def test_only_once_is_anything_sent_again(pair):
     pair.memories[0].block_bits = pair.memories[1].block_bits = 0
     pair.syncvm()
     leader, secondary = pair.sides
-    leader.phase, secondary.phase = "wait-staged", "stage"
+    leader._machine.phase, secondary._machine.phase = LeaderPhase.WAIT_STAGED, SecondaryPhase.STAGE
     with pytest.raises(WireError, match="asked to send again"):
         leader.on_resend(wire.Resend(1, pair.number, False))
     for late in (wire.StageBlocks(1, pair.number, 1, bytes(16)), wire.StagePages(1, pair.number, 1, bytes(4100))):
         with pytest.raises(WireError, match="not asked for|only 100 are dirty"):
             secondary.on_staging(late)
-
-
-# --- the device state ---
-
-def test_of_the_device_state_what_differs_is_sent(pair):
-    first = pair.syncvm(STATE).figures()
-    assert first.sent["device"] >= 3000 and pair.loaded == STATE
-    changed = STATE[:1000] + b"12345" + STATE[1005:]
-    second = pair.syncvm(changed).figures()
-    assert second.sent["device"] < 100 and pair.loaded == changed and pair.heard[-2].base
-    longer = changed + b"more"
-    assert pair.syncvm(longer).figures().sent["device"] >= 3000 and pair.loaded == longer and not pair.heard[-2].base
-
-
-@pytest.mark.parametrize("held", [b"", b"x" * 3000, b"x"], ids=["none", "another", "shorter"])
-def test_a_device_state_that_the_secondary_cannot_make_comes_whole(pair, held):
-    """It forgot what the leader counts on, or took another that the leader gave up: never is it loaded over a wrong one."""
-    pair.syncvm(STATE)
-    pair.bases[1] = held
-    changed = b"12345" + STATE[5:]
-    pair.syncvm(changed)
-    assert pair.kinds() == ["StageEnd", "Resend", "StageEnd", "Staged"] and pair.loaded == changed
-    assert [bool(m.base) for m in pair.heard if isinstance(m, wire.StageEnd)] == [True, False]
-
-
-@given(st.binary(max_size=400), st.binary(max_size=400))
-def test_a_state_is_unpacked_as_it_was_packed(state, other):
-    base = (other + bytes(len(state)))[:len(state)]
-    for known in (b"", base):
-        payload = packing.pack_state(zstd, state, known)
-        assert packing.unpack_state(zstd, payload, len(state), known) == state
-        for bad in (payload[:-1], payload + b"x", b"", b"nonsense"):
-            with pytest.raises(WireError, match="device state"):
-                packing.unpack_state(zstd, bad, len(state), known)
-    for size in (len(state) + 1, packing.STATE_BYTES_MAX + 1):
-        with pytest.raises(WireError, match="device state"):
-            packing.unpack_state(zstd, payload, size, b"")
-
-
-# --- bitmaps ---
-
-@given(st.integers(1, 5000).flatmap(lambda bits: st.tuples(st.just(bits), st.sets(st.integers(0, bits - 1), max_size=300))))
-def test_a_bitmap_is_unpacked_as_it_was_packed_and_never_longer_than_it_is(case):
-    bits, numbers = case
-    bitmap = sum(1 << n for n in numbers).to_bytes(pg.bitmap_bytes(bits), "little")
-    payload = packing.pack_bitmap(zstd, bytearray(bitmap))
-    assert packing.unpack_bitmap(zstd, payload, bits) == bitmap and len(payload) <= len(bitmap)
-
-
-@pytest.mark.parametrize("payload", [b"", bytes(7), bytes(9), zstd.compress(bytes(1016)), zstd.compress(bytes(1032)),
-                                     zstd.compress(bytes(1024))[:-1], zstd.compress(bytes(1024)) + b"x",
-                                     zstd.compress(bytes(1 << 26))],
-                         ids=["none", "short", "odd", "word-less", "word-more", "cut", "more", "bomb"])
-def test_a_bitmap_that_does_not_unpack_to_its_length_is_refused(payload):
-    with pytest.raises(WireError, match="dirty bitmap"):
-        packing.unpack_bitmap(zstd, payload, 8192)

@@ -10,7 +10,8 @@ from cluster import PAGES, Cluster
 from plover.errors import WireError
 from plover.protocol import wire
 from plover.syncvm import initial_sync_check as fill_check
-from plover.syncvm.initial_sync import CHECK, CHECKS_MAX, LeaderFill, SecondaryFill
+from plover.syncvm.initial_sync import CHECKS_MAX, LeaderInitialSync, SecondaryInitialSync
+from plover.syncvm.phases import LeaderSyncPhase
 
 WRITTEN = range(20, 600)
 
@@ -81,7 +82,7 @@ def test_nothing_is_recorded_before_all_is_compared(monkeypatch):
     cluster = Cluster()
     post = cluster.post
     cluster.post = lambda src, to, m, channel: None if isinstance(m, wire.FillHashes) else post(src, to, m, channel)
-    fill = filling(cluster, lambda fill: fill.phase == CHECK)
+    fill = filling(cluster, lambda fill: fill.phase == LeaderSyncPhase.CHECK)
     assert fill.holds_output and fill.stops_input
     sent = cluster.send(5)
     cluster.run(0.3)
@@ -150,14 +151,14 @@ def test_memory_is_hashed_in_parts(monkeypatch):
 @pytest.mark.parametrize("payload", [b"", b"1234567", bytes(8 * PAGES + 8)])
 def test_hashes_of_another_number_are_refused(payload):
     cluster = Cluster()
-    fill = filling(cluster, lambda fill: fill.phase == CHECK)
+    fill = filling(cluster, lambda fill: fill.phase == LeaderSyncPhase.CHECK)
     with pytest.raises(WireError, match="bytes of hashes after"):
         fill.on_hashes(wire.FillHashes(fill.view, fill.join, payload))
 
 
 def test_what_comes_out_of_turn_is_refused():
     memory = Cluster()["secondary"].memory
-    leader, joiner = LeaderFill(1, 1, memory), SecondaryFill(1, 1, memory)
+    leader, joiner = LeaderInitialSync(1, 1, memory), SecondaryInitialSync(1, 1, memory)
     with pytest.raises(WireError, match="in phase open"):
         leader.on_hashes(wire.FillHashes(1, 1, bytes(8)))
     with pytest.raises(WireError, match="3 pages announced, 0 came"):

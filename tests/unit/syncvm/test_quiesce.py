@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from plover.syncvm.quiesce import PARTS, DrainLimit
+from plover.syncvm.quiesce import PARTS, QuiesceLimit
 
 
-def play(limit: DrainLimit, cost, count: int) -> Counter:
+def play(limit: QuiesceLimit, cost, count: int) -> Counter:
     """Which limits were taken how often; ``cost(limit_s)``."""
     taken = Counter()
     for _ in range(count):
@@ -29,7 +29,7 @@ def idle_after(idle_s: float, transfer_busy_s: float, transfer_idle_s: float):
     (idle_after(0.015, 0.040, 0.002), 0.020),
     (idle_after(0.015, 0.010, 0.002), 0.0)])
 def test_the_cheapest_limit_is_found_and_mostly_taken(cost, best):
-    taken = play(DrainLimit(0.020), cost, 400)
+    taken = play(QuiesceLimit(0.020), cost, 400)
     assert cost(taken.most_common(1)[0][0]) == cost(best)
     spent_s = sum(cost(limit_s) * count for limit_s, count in taken.items())
     assert spent_s < 1.1 * 400 * cost(best)  # what trying the others costs
@@ -37,7 +37,7 @@ def test_the_cheapest_limit_is_found_and_mostly_taken(cost, best):
 
 
 def test_what_changes_is_noticed():
-    limit = DrainLimit(0.020)
+    limit = QuiesceLimit(0.020)
     play(limit, idle_after(0.050, 0.010, 0.010), 100)
     cost = idle_after(0.001, 0.010, 0.001)
     assert cost(play(limit, cost, 400).most_common(1)[0][0]) == cost(0.002)
@@ -45,11 +45,11 @@ def test_what_changes_is_noticed():
 
 def test_one_spoilt_figure_is_forgotten():
     """The first syncvm of the best limit met a busy moment."""
-    limit, spoilt = DrainLimit(0.020), [0.5]
+    limit, spoilt = QuiesceLimit(0.020), [0.5]
     cost = idle_after(0.050, 0.010, 0.010)
     play(limit, lambda limit_s: spoilt.pop() if spoilt and not limit_s else cost(limit_s), 250)
     assert play(limit, cost, 200).most_common(1)[0][0] == 0.0
 
 
 def test_without_a_wait_there_is_nothing_to_choose():
-    assert set(play(DrainLimit(0.0), lambda limit_s: 1.0, 50)) == {0.0}
+    assert set(play(QuiesceLimit(0.0), lambda limit_s: 1.0, 50)) == {0.0}

@@ -9,10 +9,10 @@ from ..consensus.log import INPUT, NUMBER, SYNCVM
 from ..errors import InvariantViolation
 from ..ports import effects as act
 from ..protocol import wire
-from ..syncvm import phases as sv
-from ..syncvm.initial_sync import SecondaryFill
-from ..syncvm.phases import SecondarySyncvm
-from ..syncvm.quiesce import DrainLimit
+from ..syncvm.initial_sync import SecondaryInitialSync
+from ..syncvm.phases import SecondaryPhase
+from ..syncvm.quiesce import QuiesceLimit
+from ..syncvm.secondary import SecondarySyncvm
 from .director_port import DirectorPort
 from .guard import Guard
 
@@ -31,12 +31,12 @@ class Follower:
         self.filled_at = 0.0
         self.refused = ""
         self.applied = 0
-        self.fill: SecondaryFill | None = None
+        self.fill: SecondaryInitialSync | None = None
         self.syncvm: SecondarySyncvm | None = None
         self._early: wire.Bitmap | None = None  # of a syncvm of the next view, while we finish the one before
         self.device = b""  # the last device state that was staged here, to tell what differs in the next
         self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
-        self.drain = DrainLimit(self.config.syncvm_drain_ms_max / 1000)
+        self.drain = QuiesceLimit(self.config.syncvm_drain_ms_max / 1000)
         self._ask_at = 0.0
         self._began = core.now  # tells this empty QEMU from the one before it
         self._start_at: float | None = core.now + pause_s
@@ -112,10 +112,10 @@ class Follower:
         if fill:
             self.core.emit(*fill.on_check(m))
 
-    def _fill_of(self, m: wire.FillPages | wire.FillCheck | wire.FillState) -> SecondaryFill | None:
+    def _fill_of(self, m: wire.FillPages | wire.FillCheck | wire.FillState) -> SecondaryInitialSync | None:
         """The initial sync that ``m`` belongs to, which begins with its first message; None: ``m`` is late."""
         if self.fill is None and self.ready:
-            self.fill = SecondaryFill(m.view, m.join, self.core.memory)
+            self.fill = SecondaryInitialSync(m.view, m.join, self.core.memory, self._began)
         fill = self.fill
         return fill if fill is not None and (m.view, m.join) == (fill.view, fill.join) else None
 
@@ -131,7 +131,7 @@ class Follower:
     def advance(self) -> None:
         self._take_early()
         while self.filled and self.applied < self.cons.commit_index and (
-                self.syncvm is None or self.syncvm.phase == sv.ORDERED):
+                self.syncvm is None or self.syncvm.phase == SecondaryPhase.ORDERED):
             if self.applied < self.cons.log.base_index:
                 return self.reset("the log no longer holds what we lack", tell=True)
             entry = self.cons.log[self.applied + 1]
@@ -147,7 +147,7 @@ class Follower:
                 self.core.emit(*self.syncvm.start(self.core.now, limit_s))
 
     def _secondary_syncvm(self, view: int, number: int) -> SecondarySyncvm:
-        return SecondarySyncvm(view, number, self.core.memory, self.device, self.config.checkpoints)
+        return SecondarySyncvm(view, number, self.core.memory, self.device, self.config.checkpoints, self._began)
 
     def output(self, frames: bytes) -> None:
         self.guard.hold(frames, self.core.now)
@@ -218,7 +218,7 @@ class Follower:
 
     def _applied(self, sync: SecondarySyncvm, actions: list[Any]) -> None:
         self.core.emit(*actions)
-        if sync.phase == sv.DONE:
+        if sync.phase == SecondaryPhase.DONE:
             self.syncvm = None
             self.advance()
 

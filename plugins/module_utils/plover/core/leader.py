@@ -12,9 +12,10 @@ from ..consensus.log import AUDIT, INPUT, NUMBER, SYNCVM
 from ..errors import InvariantViolation
 from ..ports import effects as act
 from ..protocol import wire
-from ..syncvm import phases as sv
+from ..syncvm.leader import LeaderSyncvm
 from ..syncvm.pace import Pace
-from ..syncvm.phases import LeaderSyncvm, SecondarySyncvm
+from ..syncvm.phases import DISKS, LeaderPhase
+from ..syncvm.secondary import SecondarySyncvm
 from .director_port import DirectorPort
 from .event_log import SWITCHOVER
 from .fencing import Fencing
@@ -26,7 +27,7 @@ from .requests import Audits, Switchover
 from .syncvm_limits import overdue
 
 if TYPE_CHECKING:
-    from ..syncvm.initial_sync import LeaderFill
+    from ..syncvm.initial_sync import LeaderInitialSync
 
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
 RETRY_S = 1.0
@@ -75,7 +76,7 @@ class Leader:
         return self.secondary in self.cons.record.in_sync or (self.fill is not None and self.fill.holds_output)
 
     @property
-    def fill(self) -> LeaderFill | None:
+    def fill(self) -> LeaderInitialSync | None:
         """The initial sync that is under way."""
         return self.reprotection.fill
 
@@ -86,7 +87,7 @@ class Leader:
 
     @property
     def _input_paused(self) -> bool:
-        stopped = self.syncvm is not None and self.syncvm.phase != sv.ORDERED and not self.syncvm.vm_runs
+        stopped = self.syncvm is not None and self.syncvm.phase != LeaderPhase.ORDERED and not self.syncvm.vm_runs
         filling = self.fill is not None and self.fill.stops_input
         return stopped or filling or self.switchover.under_way or self.vm != RUNNING or not self.active
 
@@ -137,7 +138,7 @@ class Leader:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
         # With a disk, our VM must not run on while a secondary loads what it was sent: nobody would tell us when it has.
-        sent = self.disks and self.syncvm is not None and self.syncvm.phase in (sv.WAIT_STAGED, sv.WAIT_AUDIT, sv.LOAD, sv.DONE)
+        sent = self.disks and self.syncvm is not None and self.syncvm.all_sent
         self.reprotection.suspend(fits=not sent)
         self.abandon_syncvm("deposed")
         self.core.event_log.interrupted(self.core.now if self.tap_up else None)
@@ -279,14 +280,14 @@ class Leader:
             self.pace.learn(self.core.now - sync.due_at)
         self.output_commit.syncvm_staged()
         self.cons.truncate_to(self._sync_index)
-        if sync.phase == sv.LOAD:
+        if sync.phase == LeaderPhase.LOAD:
             self._loading(sync)
             self._hand_over()  # the election runs while the secondary loads
 
     def _loading(self, sync: LeaderSyncvm) -> None:
         """The secondary loads. Our VM runs meanwhile; but not with disks."""
         sync.loading_since = self.core.now
-        if sync.audit == sv.DISKS:
+        if sync.audit == DISKS:
             self.core.emit(act.HashDisks(sync.tag))
         if not self.disks and not sync.vm_runs:
             self._resume_after(sync)
@@ -310,7 +311,7 @@ class Leader:
 
     def disks_hashed(self, hashes: bytes) -> None:
         self._running_syncvm.disks_hashed(hashes)
-        if self._running_syncvm.phase == sv.DONE:
+        if self._running_syncvm.phase == LeaderPhase.DONE:
             self._end_if_compared(self._running_syncvm)
 
     def _end_if_compared(self, sync: LeaderSyncvm) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..errors import InvariantViolation
 from ..ports import effects as act
 from ..protocol import wire
-from ..syncvm.initial_sync import CHECKS_MAX, LeaderFill
+from ..syncvm.initial_sync import CHECKS_MAX, LeaderInitialSync
 from . import join_request
 from .director_port import DirectorPort
 from .disk_marks import why_no_source
@@ -64,7 +64,7 @@ class Reprotection:
         self.secondary = next(m for m in self._config.replicas if m != self._config.member)
         self.state = ABSENT
         self.note = "no secondary has asked to join yet"  # one sentence for the operator
-        self.fill: LeaderFill | None = None  # while FILLING
+        self.fill: LeaderInitialSync | None = None  # while FILLING
         self.joins = 0
         self.pages_mended = 0  # at the end of the last initial sync: they differed although nobody had reported a write
         self._stream = b""
@@ -152,14 +152,14 @@ class Reprotection:
         self._joiner = facts.get("began")
         self._become(FILLING)
         self.note = f"{self.secondary} is being filled"
-        fill = LeaderFill(self._cons.view, self.joins, self._core.memory, bool(self._config.disks), facts.get("checks") is True)
+        fill = LeaderInitialSync(self._cons.view, self.joins, self._core.memory, bool(self._config.disks), facts.get("checks") is True)
         fill.held, fill.copy = join_request.copies(facts.get(join_request.DISK_COPY)) or (fill.held, fill.copy)
         self.fill = fill
         self._core.report(f"re-protecting: filling {self.secondary} while clients are served")
         self._core.emit(*fill.start(self._core.now))
 
     @property
-    def _filling(self) -> LeaderFill:
+    def _filling(self) -> LeaderInitialSync:
         if self.fill is None:
             raise InvariantViolation("an answer for an initial sync that is not under way")
         return self.fill

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..syncvm import phases as sv
 from ..syncvm.figures import Figures
+from ..syncvm.phases import DISKS, MEMORY
 
 Answer = Callable[["Figures | str"], None]  # what was found, or why the audit was given up
 
@@ -28,7 +28,7 @@ class Audits:
 
     def begin(self) -> int:
         """A syncvm begins: what it compares for those who have asked; 0 if nobody has."""
-        audit = (sv.DISKS if self._disks else sv.MEMORY) if self._asked else 0
+        audit = (DISKS if self._disks else MEMORY) if self._asked else 0
         self._under_way, self._asked, self._disks = self._asked, [], False
         return audit
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from ..ports import effects as act
 from ..protocol import wire
-from ..syncvm.initial_sync import LeaderFill, SecondaryFill
-from ..syncvm.phases import LeaderSyncvm, SecondarySyncvm
+from ..syncvm.initial_sync import LeaderInitialSync, SecondaryInitialSync
+from ..syncvm.leader import LeaderSyncvm
+from ..syncvm.secondary import SecondarySyncvm
 from .follower import Follower
 from .late_input import checked
 from .leader import Leader
@@ -85,15 +86,15 @@ def _stopped(method: Method) -> WorkHandler:
 
 
 # ---- what takes more than one call ----------------------------------------------------------------------
-def _stream_captured(roles: Transitions, leader: Leader, fill: LeaderFill, stream: bytes) -> None:
+def _stream_captured(roles: Transitions, leader: Leader, fill: LeaderInitialSync, stream: bytes) -> None:
     leader.reprotection.stream_captured(stream)
 
 
-def _fill_done(roles: Transitions, leader: Leader, fill: LeaderFill, m: wire.FillDone) -> None:
+def _fill_done(roles: Transitions, leader: Leader, fill: LeaderInitialSync, m: wire.FillDone) -> None:
     leader.reprotection.fill_done()
 
 
-def _copy_progress(roles: Transitions, leader: Leader, fill: LeaderFill, done: int, total: int) -> None:
+def _copy_progress(roles: Transitions, leader: Leader, fill: LeaderInitialSync, done: int, total: int) -> None:
     fill.copy_progress(done, total, roles.core.now)
 
 
@@ -205,15 +206,15 @@ LEADER_SYNCVM: dict[str, WorkHandler] = {
     "disks_hashed": _by_role(Leader.disks_hashed),
 }
 LEADER_FILL: dict[str, WorkHandler] = {
-    "tracker_open": _emits(LeaderFill.tracker_open),
-    "dirty_fetched": _progress(LeaderFill.dirty_fetched),
+    "tracker_open": _emits(LeaderInitialSync.tracker_open),
+    "dirty_fetched": _progress(LeaderInitialSync.dirty_fetched),
     "copy_progress": _copy_progress,
-    "disks_copied": _progress(LeaderFill.disks_copied),
-    "drained": _emits_timed(LeaderFill.drained),
+    "disks_copied": _progress(LeaderInitialSync.disks_copied),
+    "drained": _emits_timed(LeaderInitialSync.drained),
     "vm_stopped": _stopped(Leader.fill_stopped),
-    "disks_attached": _progress(LeaderFill.disks_attached),
+    "disks_attached": _progress(LeaderInitialSync.disks_attached),
     "stream_captured": _stream_captured,
-    "hashed": _compares(LeaderFill.hashed),
+    "hashed": _compares(LeaderInitialSync.hashed),
 }
 SECONDARY: dict[str, RoleHandler] = {
     "qemu_ready": _qemu_ready,
@@ -231,8 +232,8 @@ SECONDARY_SYNCVM: dict[str, WorkHandler] = {
     "disks_hashed": _by_role(Follower.disks_hashed),
 }
 SECONDARY_FILL: dict[str, WorkHandler] = {
-    "tracker_open": _emits(SecondaryFill.tracker_open),
-    "hashed": _emits(SecondaryFill.hashed),
+    "tracker_open": _emits(SecondaryInitialSync.tracker_open),
+    "hashed": _emits(SecondaryInitialSync.hashed),
     "colo_ready": _by_role(Follower.colo_ready),
 }
 # A syncvm that was staged here before this replica was elected, and must still be loaded.
@@ -259,10 +260,10 @@ TO_LEADER_SYNCVM: dict[type[wire.Message], WorkHandler] = {
 }
 SYNCVM_WRITABLE = _captures(LeaderSyncvm.writable)  # the data channel takes more
 TO_LEADER_FILL: dict[type[wire.Message], WorkHandler] = {
-    wire.FillHashes: _compares(LeaderFill.on_hashes),
+    wire.FillHashes: _compares(LeaderInitialSync.on_hashes),
     wire.FillDone: _fill_done,
 }
-FILL_WRITABLE = _progress(LeaderFill.writable)
+FILL_WRITABLE = _progress(LeaderInitialSync.writable)
 TO_SECONDARY_DATA: dict[type[wire.Message], RoleHandler] = {
     wire.FillPages: _role(Follower.on_fill_pages),
     wire.FillCheck: _role(Follower.on_fill_check),

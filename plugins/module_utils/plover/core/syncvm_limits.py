@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..config.settings import Config
-from ..syncvm import phases as sv
-from ..syncvm.phases import LeaderSyncvm
+from ..syncvm.leader import LeaderSyncvm
+from ..syncvm.phases import DISKS, LeaderPhase
 
 
 class Overdue(NamedTuple):
@@ -18,7 +18,7 @@ def overdue(sync: LeaderSyncvm, config: Config, secondary: str, now: float) -> O
     """Who has kept clients waiting for longer than the settings allow, if anybody has."""
     running_s, budget_s = now - sync.started, config.failover_budget_ms / 1000
     over = f"syncvm {sync.number} for {config.failover_budget_ms} ms (failover_budget_ms)"
-    if sync.phase == sv.ORDERED:
+    if sync.phase == LeaderPhase.ORDERED:
         return None
     if sync.waits_for_own_qemu and running_s > budget_s:
         if config.disks and not sync.peer_stopped:
@@ -26,7 +26,7 @@ def overdue(sync: LeaderSyncvm, config: Config, secondary: str, now: float) -> O
             return Overdue(False, f"{secondary} takes no disk writes: neither QEMU has stopped for {over}")
         # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
         return Overdue(True, f"QEMU has not answered in phase {sync.phase} of {over}")
-    if sync.audit == sv.DISKS and sync.phase in (sv.LOAD, sv.DONE):
+    if sync.audit == DISKS and sync.phase in (LeaderPhase.LOAD, LeaderPhase.DONE):
         if running_s > config.join_timeout_ms / 1000:
             return Overdue(False, f"the audit of the disks took longer than {config.join_timeout_ms} ms (join_timeout_ms)")
     elif sync.waits_for_peer_qemu(now) > budget_s:

@@ -26,7 +26,7 @@ from ..host import qemu_user
 
 OVERLAYS = ("hidden", "active", "fleece")
 SECTOR_BYTES = 512
-BLOCK_BYTES, BLOCKS_MAX = 65_536, 1 << 17
+IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX = 65_536, 1 << 17
 TOOL_TIMEOUT_S = 20.0
 _DEVICES = {"virtio-blk": "virtio-blk-pci", "ide": "ide-hd"}
 
@@ -127,7 +127,7 @@ def hash_blocks(config: Config, hash64: Callable[[memoryview], int]) -> bytes:
             with open(disk.path, "rb") as file:
                 size = os.lseek(file.fileno(), 0, os.SEEK_END)
                 with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as image, memoryview(image) as view:
-                    step = block_bytes(size)
+                    step = image_block_bytes(size)
                     for start in range(0, size, step):
                         with view[start:start + step] as block:
                             out.append(hash64(block))
@@ -136,10 +136,10 @@ def hash_blocks(config: Config, hash64: Callable[[memoryview], int]) -> bytes:
     return out.tobytes()
 
 
-def block_bytes(size: int) -> int:
+def image_block_bytes(size: int) -> int:
     """How much of an image of ``size`` bytes one hash covers: so that its hashes fit into one message."""
-    out = BLOCK_BYTES
-    while size // out > BLOCKS_MAX:
+    out = IMAGE_BLOCK_BYTES
+    while size // out > IMAGE_BLOCKS_MAX:
         out *= 2
     return out
 

@@ -18,7 +18,7 @@ from .library import load
 from .tracker import Tracker
 
 KEEP_BYTES = 64 << 20  # of the buffers of a syncvm, for the next one
-BLOCK_BYTES_MAX = 32 << 20  # glibc takes no more here
+MMAP_THRESHOLD_BYTES = 32 << 20  # glibc takes no more here
 
 
 class GuestMemory:
@@ -27,7 +27,7 @@ class GuestMemory:
     def __init__(self, pages: int, threads: int) -> None:
         self.pages = pages
         self._native = load()
-        self._native.keep_freed_memory(KEEP_BYTES, BLOCK_BYTES_MAX)
+        self._native.keep_freed_memory(KEEP_BYTES, MMAP_THRESHOLD_BYTES)
         self.pool = self._native.pool(threads)
         self._ram: GuestRam | None = None
         self._tracker: Tracker | None = None

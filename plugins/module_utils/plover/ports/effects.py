@@ -2,7 +2,8 @@
 """What the pure core asks of the world, and the one thing it calls directly: guest memory.
 
 The shell carries actions out in order and answers those that have a ``tag`` with the event named beside
-them, carrying the same tag, or with ``failed(tag, error)``. An answer to a tag nobody waits for is ignored.
+them, carrying the same tag, or with ``failed(tag, error)``. An answer to a tag nobody waits for is ignored;
+one out of place, as a second one, is an InvariantViolation.
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from ..protocol.packing import Compressor
 from ..protocol.pages import PageRun
 
 Tag = Hashable
+Buffer = bytes | bytearray | memoryview
 
 
 class SendData(NamedTuple):
@@ -198,6 +200,12 @@ class Happened(NamedTuple):
     facts: dict[str, object]
 
 
+Effect = (SendData | Inject | Emit | StartQemu | KillQemu | Drain | StopVm | ContVm | SaveDevice | CaptureStream |
+          FeedStream | ColoStop | ResetVm | ColoLoad | Promote | CopyDisks | AttachDisks | DetachDisks | MergeDisks |
+          HashDisks | TapEarly | TapUp | TapDown | Fence | Hash | HashBlocks | Pack | OpenTracker | FetchDirty |
+          CloseData | Yield | Report | Happened)
+
+
 class Memory(Compressor, Protocol):
     """Guest RAM of this host, 4096-byte pages; tracked since OpenTracker."""
 
@@ -207,13 +215,13 @@ class Memory(Compressor, Protocol):
         """Bitmap of the pages written since the last call; clears. What a VM that runs writes meanwhile is told
         now or by the next call. ``vm_runs`` must be true then: some trackers cannot clear while somebody writes."""
 
-    def put_back(self, bitmap: bytes) -> None:
+    def put_back(self, bitmap: Buffer) -> None:
         """A syncvm was abandoned: the next fetch_dirty() returns these pages too."""
 
-    def union(self, a: bytearray, b: bytes) -> array[int]:
+    def union(self, a: bytearray, b: Buffer) -> array[int]:
         """Page numbers set in either bitmap, ascending; ``a`` becomes the union."""
 
-    def pages_of(self, bitmap: bytes) -> array[int]:
+    def pages_of(self, bitmap: Buffer) -> array[int]:
         """Page numbers set in the bitmap, ascending."""
 
     def bits_of(self, bitmap: bytes, bits: int) -> array[int]:
@@ -237,7 +245,7 @@ class Memory(Compressor, Protocol):
     def gather_blocks(self, index: array[int], masks: array[int]) -> bytes:
         """The blocks that the masks name, one after the other."""
 
-    def patched(self, index: array[int], masks: array[int], blocks: bytes) -> tuple[bytes, array[int]]:
+    def patched(self, index: array[int], masks: array[int], blocks: Buffer) -> tuple[bytes, array[int]]:
         """(Copies of the pages with these blocks in them, the hashes of these copies.) The pages stay as they are."""
 
     def gather(self, index: array[int]) -> bytes:
@@ -246,13 +254,13 @@ class Memory(Compressor, Protocol):
     def lend(self, index: array[int]) -> bytes | PageRun:
         """The pages, to be sent: as they will be then, if the network card can read them itself, else a copy of now."""
 
-    def hashes_of(self, pages: bytes) -> array[int]:
+    def hashes_of(self, pages: Buffer) -> array[int]:
         """CityHash64 of each page of ``pages``."""
 
     def hash(self, index: array[int]) -> array[int]:
         """CityHash64 of each of these pages of the guest's."""
 
-    def apply(self, index: array[int], data: bytes) -> None:
+    def apply(self, index: array[int], data: Buffer) -> None:
         """Overwrite the pages."""
 
     def digest(self, data: bytes) -> int:

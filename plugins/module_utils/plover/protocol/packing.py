@@ -24,7 +24,7 @@ class Compressor(Protocol):
         """Raises CompressionError if it is no frame of at most ``size_max`` bytes."""
 
 
-def pack_bitmap(zstd: Compressor, bitmap: bytes) -> bytes:
+def pack_bitmap(zstd: Compressor, bitmap: bytes | bytearray) -> bytes:
     """Packed, if that is shorter: so its length tells whether it is."""
     packed = zstd.compress(bitmap)
     return packed if len(packed) < len(bitmap) else bytes(bitmap)

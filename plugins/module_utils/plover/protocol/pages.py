@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from typing import overload
 
 from ..errors import WireError
 
@@ -40,6 +41,14 @@ class Parts:
 
     def __len__(self) -> int:
         return sum(map(len, self.buffers))
+
+
+@overload
+def pack(index: array[int], data: bytes) -> bytes: ...
+
+
+@overload
+def pack(index: array[int], data: PageRun) -> Parts: ...
 
 
 def pack(index: array[int], data: bytes | PageRun) -> bytes | Parts:

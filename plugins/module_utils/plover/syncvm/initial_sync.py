@@ -20,21 +20,24 @@ from ..ports import effects as act
 from ..protocol import pages as pg
 from ..protocol import wire
 from .initial_sync_check import LeaderCheck, SecondaryCheck
+from .phase_machine import PhaseMachine
+from .phases import LEADER_SYNC, SECONDARY_SYNC, SecondarySyncEvent, SecondarySyncPhase
+from .phases import LeaderSyncEvent as Event
+from .phases import LeaderSyncPhase as Phase
 
-OPEN, COPY, LIVE, DRAIN, STOP, ATTACH, CAPTURE, FINAL, CHECK, CHECKED, LOADING, RECORDING = (
-    "open", "copy", "live", "drain", "stop", "attach", "capture", "final", "check", "checked", "loading", "recording")
+STANDS_STILL = (Phase.STOP, Phase.ATTACH, Phase.CAPTURE, Phase.FINAL, Phase.CHECK, Phase.CHECKED)
 ROUNDS_MAX = 8
 FEW_PAGES = 512
 CHUNKS_PER_TURN = 8
-CHECKS_MAX = 3  # of all of memory, in one fill
+CHECKS_MAX = 3  # of all of memory, in one initial sync
 
 
-class LeaderFill:
+class LeaderInitialSync:
     def __init__(self, view: int, join: int, memory: act.Memory, disks: bool = False, checks: bool = True) -> None:
         """``checks``: the joiner can hash all of its memory at the end. An older version cannot."""
         self.view, self.join, self._memory, self.disks = view, join, memory, disks
         self.tag = ("fill", view, join)
-        self.phase = OPEN
+        self._machine = PhaseMachine(LEADER_SYNC, Phase.OPEN, f"initial sync {join}")
         self.held: tuple[str, ...] = ()  # names of the copies of the disks that the secondary has
         self.copy = f"{view}-{join}"  # and of the one that it gets
         self._copied = (0, 1)  # bytes of the disks: done, of how many
@@ -44,54 +47,59 @@ class LeaderFill:
         self._fetching = False  # FetchDirty is under way
         self._round = self.pages_sent = 0
         self._index = 0
-        self._check: LeaderCheck | None = None
+        self._check = LeaderCheck(self.tag, memory)
         self._checks_left = CHECKS_MAX if checks else 0
         self.pages_mismatching = 0  # that differed at the end although none was reported as written: each is a fault
 
-    def start(self, now: float) -> list:
+    @property
+    def phase(self) -> Phase:
+        return self._machine.phase
+
+    def start(self, now: float) -> list[act.Effect]:
         self.progress_at = now
         return [act.OpenTracker(self.tag)]
 
-    def tracker_open(self) -> list:
+    def tracker_open(self) -> list[act.Effect]:
         if not self.disks:
-            return self._live()
-        self.phase = COPY
+            return self._live(Event.TRACKER_OPEN)
+        self._machine.happened(Event.TRACKER_OPEN_DISKS)
         return [act.CopyDisks(self.tag, self.held, self.copy)]
 
     def copy_progress(self, done: int, total: int, now: float) -> None:
         self._copied, self.progress_at = (done, total), now
 
-    def disks_copied(self) -> list:
-        return self._live() if self.phase == COPY else []
+    def disks_copied(self) -> list[act.Effect]:
+        return self._live(Event.DISKS_COPIED)
 
-    def _live(self) -> list:
-        self.phase = LIVE
+    def _live(self, event: Event) -> list[act.Effect]:
+        self._machine.happened(event)
         return self._fetch()
 
-    def _fetch(self) -> list:
+    def _fetch(self) -> list[act.Effect]:
         self._fetching = True
         return [act.FetchDirty(self.tag)]
 
-    def dirty_fetched(self) -> list:
+    def dirty_fetched(self) -> list[act.Effect]:
         """A round begins: the first with all pages, the others with what was written meanwhile."""
         if not self._fetching:
-            return []
+            return []  # it came twice
+        self._machine.happened(Event.DIRTY_FETCHED)
         self._fetching = False
         written = self._memory.pages_of(self._memory.fetch_dirty(vm_runs=True))
         self._pending, self._next = written if self._round else pg.all_pages(self._memory.pages), 0
         if not self._round or (len(written) > FEW_PAGES and self._round < ROUNDS_MAX):
             return [act.Yield()]
-        self.phase = DRAIN  # what is pending now is sent with the last round
+        self._machine.happened(Event.FEW_DIRTY)  # what is pending now is sent with the last round
         return [act.Drain(self.tag)]
 
-    def writable(self) -> list:
+    def writable(self) -> list[act.Effect]:
         """Send some pages; the shell calls again when the channel has room."""
-        if self.phase not in (LIVE, FINAL) or self._fetching:
+        if self.phase not in (Phase.LIVE, Phase.FINAL) or self._fetching:
             return []
-        out: list = []
+        out: list[act.Effect] = []
         for _turn in range(CHUNKS_PER_TURN):
             if self._next >= len(self._pending):
-                return out + (self._round_done() if self.phase == LIVE else self._start_check())
+                return out + (self._round_done() if self.phase == Phase.LIVE else self._start_check())
             index = self._pending[self._next:self._next + pg.CHUNK_PAGES]
             self._next += len(index)
             if self._round == 0:
@@ -105,153 +113,156 @@ class LeaderFill:
     @property
     def final_done(self) -> bool:
         """All pages are on their way, and have been compared if they can be."""
-        sent = self.phase == FINAL and self._next >= len(self._pending)
-        return self.phase == CHECKED or (sent and not self._checks_left)
+        sent = self.phase == Phase.FINAL and self._next >= len(self._pending)
+        return self.phase == Phase.CHECKED or (sent and not self._checks_left)
 
     @property
     def progress(self) -> str:
         """For the operator."""
         done, total = (number >> 20 for number in self._copied)
-        return f"{self.phase} {self.percent} %" + (f" ({done} of {total} MiB)" if self.phase == COPY and total else "")
+        return f"{self.phase} {self.percent} %" + (f" ({done} of {total} MiB)" if self.phase == Phase.COPY and total else "")
 
     @property
     def percent(self) -> int:
         """Progress of the present round."""
-        if self.phase == COPY:
+        if self.phase == Phase.COPY:
             return 100 * self._copied[0] // max(1, self._copied[1])
-        if self.phase == LIVE and len(self._pending):
+        if self.phase == Phase.LIVE and len(self._pending):
             return 100 * self._next // len(self._pending)
         return 0 if self._fetching else 100
 
-    def _start_check(self) -> list:
+    def _start_check(self) -> list[act.Effect]:
         if not self._checks_left:
             return []
-        self.phase, self._check = CHECK, LeaderCheck(self.tag, self._memory)
+        self._machine.happened(Event.PAGES_SENT)
+        self._check = LeaderCheck(self.tag, self._memory)
         self._checks_left -= 1
         return [act.SendData(wire.FillCheck(self.view, self.join, self.pages_sent)), *self._check.start()]
 
-    def hashed(self, hashes: array) -> list:
-        return self._check.hashed(hashes) + self._compared() if self.phase == CHECK else []
+    def hashed(self, hashes: array[int]) -> list[act.Effect]:
+        self._machine.happened(Event.HASHED)
+        return self._check.hashed(hashes) + self._compared()
 
-    def on_hashes(self, m: wire.FillHashes) -> list:
-        if self.phase != CHECK:
-            raise WireError(f"hashes of all pages in phase {self.phase} of fill {self.join}")
+    def on_hashes(self, m: wire.FillHashes) -> list[act.Effect]:
+        self._machine.happened(Event.FILL_HASHES)
         self._check.on_hashes(m)
         return self._compared()
 
-    def _compared(self) -> list:
+    def _compared(self) -> list[act.Effect]:
         """Once all is hashed on both sides: what differs is sent, and compared again."""
         if not self._check.complete:
             return []
         wrong = self._check.differing()
         if not wrong:
-            self.phase = CHECKED
+            self._machine.happened(Event.EQUAL)
             return []
         self.pages_mismatching += len(wrong)
-        self.phase, self._pending, self._next = FINAL, wrong, 0
+        self._machine.happened(Event.DIFFERENT)
+        self._pending, self._next = wrong, 0
         return self.writable() if self._checks_left else []
 
     @property
     def never_equal(self) -> bool:
         """The last look that we allow ourselves found pages that differ."""
-        return self.phase == FINAL and self._check is not None and not self._checks_left
+        return self.phase == Phase.FINAL and self.pages_mismatching > 0 and not self._checks_left
 
-    def _round_done(self) -> list:
+    def _round_done(self) -> list[act.Effect]:
         self._round += 1
         return self._fetch()
 
-    def drained(self, now: float) -> list:
-        if self.phase != DRAIN:
-            return []
-        self.phase, self.waits_since = STOP, now
+    def drained(self, now: float) -> list[act.Effect]:
+        self._machine.happened(Event.DRAINED)
+        self.waits_since = now
         return [act.StopVm(self.tag)]
 
-    def vm_stopped(self, index: int) -> list:
+    def vm_stopped(self, index: int) -> list[act.Effect]:
         """``index``: the log is consumed up to here."""
         self._index = index
         if not self.disks:
-            return self._capture()
-        self.phase = ATTACH
+            return self._capture(Event.VM_STOPPED)
+        self._machine.happened(Event.VM_STOPPED_DISKS)
         return [act.AttachDisks(self.tag)]
 
-    def disks_attached(self) -> list:
-        return self._capture() if self.phase == ATTACH else []
+    def disks_attached(self) -> list[act.Effect]:
+        return self._capture(Event.DISKS_ATTACHED)
 
-    def _capture(self) -> list:
-        self.phase = CAPTURE
+    def _capture(self, event: Event) -> list[act.Effect]:
+        self._machine.happened(event)
         return [act.CaptureStream(self.tag)]
 
-    def stream_captured(self) -> list:
-        self.phase = FINAL
+    def stream_captured(self) -> list[act.Effect]:
+        self._machine.happened(Event.STREAM_CAPTURED)
         last = self._memory.fetch_dirty()
         self._pending = array("I", sorted(set(self._pending) | set(self._memory.pages_of(last))))
         self._next = 0
         return self.writable()
 
-    def end(self, stream: bytes) -> list:
+    def end(self, stream: bytes) -> list[act.Effect]:
         """All pages are on their way: the stream follows, and the leader's VM may run."""
-        self.phase = LOADING
+        self._machine.happened(Event.ENDED)
         return [act.SendData(wire.FillState(self.view, self.join, self._index, self.pages_sent, stream))]
 
     def on_done(self) -> None:
-        if self.phase != LOADING:
-            raise WireError(f"fill {self.join} reported done in phase {self.phase}")
-        self.phase = RECORDING
+        self._machine.happened(Event.FILL_DONE)
 
     @property
     def holds_output(self) -> bool:
         """From the stop on the new secondary may become the only one who knows."""
-        return self.phase in (STOP, ATTACH, CAPTURE, FINAL, CHECK, CHECKED, LOADING, RECORDING)
+        return self.phase in STANDS_STILL or self.phase in (Phase.LOADING, Phase.RECORDING)
 
     @property
     def stops_input(self) -> bool:
         """The VM stands still, or is about to."""
-        stands_still = self.phase in (DRAIN, STOP, ATTACH, CAPTURE, FINAL, CHECK, CHECKED)
-        return stands_still or (self.disks and self.phase == LOADING)
+        return self.phase == Phase.DRAIN or self.phase in STANDS_STILL or (self.disks and self.phase == Phase.LOADING)
 
 
-class SecondaryFill:
+class SecondaryInitialSync:
     """The joining side. Its QEMU is an empty shell until the stream is fed, so pages go straight in."""
 
-    def __init__(self, view: int, join: int, memory: act.Memory) -> None:
+    def __init__(self, view: int, join: int, memory: act.Memory, life: float = 0.0) -> None:
+        """``life``: tells this empty QEMU from those before it; see SecondarySyncvm."""
         self.view, self.join, self._memory = view, join, memory
-        self.tag = ("fill", view, join)
+        self._machine = PhaseMachine(SECONDARY_SYNC, SecondarySyncPhase.RECEIVE, f"initial sync {join}")
+        self.tag = ("fill", view, join, life)
         self.index = 0
         self._pages = 0
-        self._stream: bytes | None = None
-        self._check: SecondaryCheck | None = None
+        self._stream = b""
+        self._check = SecondaryCheck(view, join, self.tag, memory)
 
-    def on_pages(self, m: wire.FillPages) -> list:
-        if self._stream is not None or self._hashing:
-            raise WireError("pages after the end of the fill, or while all are hashed")
+    def on_pages(self, m: wire.FillPages) -> list[act.Effect]:
+        self._machine.happened(SecondarySyncEvent.FILL_PAGES)
         index, data = pg.unpack(m.count, m.payload, self._memory.pages)
         self._memory.apply(index, data)
         self._pages += m.count
         return []
 
-    @property
-    def _hashing(self) -> bool:
-        return self._check is not None and not self._check.complete
-
-    def on_check(self, m: wire.FillCheck) -> list:
-        self._all_here(m)
-        self._check = SecondaryCheck(self.tag, self._memory)
+    def on_check(self, m: wire.FillCheck) -> list[act.Effect]:
+        self._all_here(m, SecondarySyncEvent.FILL_CHECK)
+        self._check = SecondaryCheck(self.view, self.join, self.tag, self._memory)
         return self._check.start()
 
-    def hashed(self, hashes: array) -> list:
-        return self._check.hashed(hashes) if self._hashing else []
+    def hashed(self, hashes: array[int]) -> list[act.Effect]:
+        self._machine.happened(SecondarySyncEvent.HASHED)
+        out = self._check.hashed(hashes)
+        if self._check.complete:
+            self._machine.happened(SecondarySyncEvent.ALL_HASHED)
+        return out
 
-    def _all_here(self, m: wire.FillCheck | wire.FillState) -> None:
-        if self._stream is not None or self._hashing or m.pages_sent != self._pages:
-            raise WireError(f"fill {self.join}: {m.pages_sent} pages announced, {self._pages} came; or its end came twice")
+    def _all_here(self, m: wire.FillCheck | wire.FillState, event: SecondarySyncEvent) -> None:
+        self._machine.require(event)
+        if m.pages_sent != self._pages:
+            raise WireError(f"initial sync {self.join}: {m.pages_sent} pages announced, {self._pages} came")
+        self._machine.happened(event)
 
-    def on_state(self, m: wire.FillState) -> list:
-        self._all_here(m)
+    def on_state(self, m: wire.FillState) -> list[act.Effect]:
+        self._all_here(m, SecondarySyncEvent.FILL_STATE)
         self.index, self._stream = m.index, m.payload
         return [act.OpenTracker(self.tag)]
 
-    def tracker_open(self) -> list:
-        return [act.FeedStream(self.tag, self._stream or b"")]
+    def tracker_open(self) -> list[act.Effect]:
+        self._machine.happened(SecondarySyncEvent.TRACKER_OPEN)
+        return [act.FeedStream(self.tag, self._stream)]
 
-    def colo_ready(self) -> list:
+    def colo_ready(self) -> list[act.Effect]:
+        self._machine.happened(SecondarySyncEvent.COLO_READY)
         return [act.SendData(wire.FillDone(self.view, self.join))]

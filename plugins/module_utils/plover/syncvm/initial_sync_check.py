@@ -18,23 +18,23 @@ PART_PAGES = 1 << 18  # 1 GiB of guest memory, 2 MiB of hashes
 
 
 class _Hashing:
-    def __init__(self, tag: tuple, memory: act.Memory) -> None:
+    def __init__(self, tag: act.Tag, memory: act.Memory) -> None:
         self.tag, self._memory, self._done = tag, memory, 0
 
-    def start(self) -> list:
+    def start(self) -> list[act.Effect]:
         return self._next()
 
-    def _next(self) -> list:
+    def _next(self) -> list[act.Effect]:
         part = array("I", range(self._done, min(self._done + PART_PAGES, self._memory.pages)))
         return [act.Hash(self.tag, part)] if part else []
 
 
 class LeaderCheck(_Hashing):
-    def __init__(self, tag: tuple, memory: act.Memory) -> None:
+    def __init__(self, tag: act.Tag, memory: act.Memory) -> None:
         super().__init__(tag, memory)
         self._ours, self._theirs = array("Q"), array("Q")
 
-    def hashed(self, hashes: array) -> list:
+    def hashed(self, hashes: array[int]) -> list[act.Effect]:
         self._ours += hashes
         self._done += len(hashes)
         return self._next()
@@ -49,15 +49,18 @@ class LeaderCheck(_Hashing):
     def complete(self) -> bool:
         return len(self._ours) == len(self._theirs) == self._memory.pages
 
-    def differing(self) -> array:
+    def differing(self) -> array[int]:
         return self._memory.compare(self._ours, self._theirs)
 
 
 class SecondaryCheck(_Hashing):
-    def hashed(self, hashes: array) -> list:
-        _kind, view, join = self.tag
+    def __init__(self, view: int, join: int, tag: act.Tag, memory: act.Memory) -> None:
+        super().__init__(tag, memory)
+        self._view, self._join = view, join
+
+    def hashed(self, hashes: array[int]) -> list[act.Effect]:
         self._done += len(hashes)
-        return [act.SendData(wire.FillHashes(view, join, hashes.tobytes())), *self._next()]
+        return [act.SendData(wire.FillHashes(self._view, self._join, hashes.tobytes())), *self._next()]
 
     @property
     def complete(self) -> bool:

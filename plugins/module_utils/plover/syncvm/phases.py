@@ -1,424 +1,215 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One syncvm, from stop to loaded, on each side (paper §4.4; docs/ARCHITECTURE.md, "syncvm"; invariant 4). Sans-I/O.
+"""The phases of a syncvm and of an initial sync, on each side: what happens in which phase, and which phase follows.
 
-    leader     drain  stop ──bitmap──▶ hash ◀─hashes── compare ──pages, device state──▶ … ◀─staged── resume … ◀─applied
-    secondary  drain  stop ◀─bitmap──▶ hash ──hashes──▶          staging buffer, verify ──staged──▶ apply, load ──applied──▶
-
-If many pages diverge, they are compared block by block first (syncvm/block_deltas.py), and only blocks are sent; of the device state
-what differs from the one before. What then does not come out right on the secondary, it asks for whole, once.
-
-    leader     compare ──divergent pages──▶               ◀─block hashes── compare ──blocks, device state──▶ …
-    secondary                              hash blocks    ──block hashes──▶        copies of pages, patched, verified
-
-Both stop at the same log index. Each handler returns actions; a message out of place raises WireError.
+docs/syncvm.md shows these tables; tools/draw_phases.py draws them. What is not in its table is refused while it happens
+(syncvm/phase_machine.py). An event that leaves the phase as it is stands there too: then it is allowed.
 """
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
-from dataclasses import replace
-
-from ..errors import WireError
-from ..ports import effects as act
-from ..protocol import pages as pg
-from ..protocol import wire
-from ..protocol.packing import pack_bitmap, pack_state, unpack_bitmap
-from . import block_deltas as pt
-from .figures import Figures
-from .staging import Staging, chain_digest
-
-ORDERED, DRAIN, STOP, EXCHANGE, HASH, COMPARE, STAGE, PACK, WAIT_STAGED, WAIT_AUDIT, LOAD, HASH_DISKS, DONE = (
-    "ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "pack", "wait-staged", "wait-audit", "load",
-    "hash-disks", "done")
-
+from .phase_machine import BY_PEER, Event, Phase, Table
 
 MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: both
 
 
-class LeaderSyncvm:
-    def __init__(self, view: int, number: int, audit: int, memory: act.Memory, base: bytes = b"",
-                 whole: bool = False) -> None:
-        """``base``: the device state that the secondary holds; empty: not known.
-
-        ``whole``: a checkpoint as Remus makes it: at once, and all that was written is sent unseen.
-        """
-        self.view, self.number, self.audit, self._memory = view, number, audit, memory
-        self._whole = whole and not audit
-        self.phase = ORDERED
-        self.vm_runs = False  # again, since the stop
-        self.due_at = self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
-        self.drain_s = 0.0  # our VM may rest so long before it is stopped
-        self._disk_hashes: bytes | None = None
-        self._peer_disk_hashes: bytes | None = None
-        self.tag = ("syncvm", view, number)
-        self._own: bytearray | None = None
-        self._peer: bytes | None = None
-        self._index = array("I")
-        self._hashes: array | None = None
-        self._peer_hashes: array | None = None
-        self._divergent = array("I")
-        self._divergent_hashes = array("Q")  # ours, of the divergent pages
-        self._block_hashes: array | None = None  # the secondary's, of the divergent pages
-        self._queue, self._next = array("I"), 0  # pages to send, how many are sent
-        self._lent = False  # pages of ours are read as they are sent: our VM must stand still until all is there
-        self._parts: list[wire.StageBlocks] = []  # what is sent as blocks, not packed yet
-        self._copies: list[memoryview] = []  # the divergent pages, of which blocks were sent, chunk by chunk
-        self._resent = False
-        self._device: bytes | None = None
-        self._base = base
-        self._digest = self._dirty = self._untracked = self._mismatching = 0
-        self._sent = dict.fromkeys(("bitmaps", "hashes", "pages", "blocks", "device"), 0)
-
-    def start(self, now: float) -> list:
-        self.phase, self.started = DRAIN, now
-        return self.drained(now) if self._whole else [act.Drain(self.tag, self.drain_s)]
-
-    def drained(self, now: float) -> list:
-        if self.phase != DRAIN:
-            return []
-        self.phase, self.stopped_at = STOP, now
-        return [act.StopVm(self.tag, dirty=True)]
-
-    def vm_stopped(self) -> list:
-        self.phase = EXCHANGE
-        self._own = self._memory.fetch_dirty()
-        packed = pack_bitmap(self._memory, self._own)
-        self._sent["bitmaps"] += len(packed)
-        out = [act.SaveDevice(self.tag), act.SendData(wire.Bitmap(self.view, self.number, self.audit, packed))]
-        return out + self._exchanged()
-
-    def device_saved(self, state: bytes) -> list:
-        self._device = state
-        return self._end_of_stage()
-
-    def on_bitmap(self, m: wire.Bitmap) -> list:
-        if self._peer is not None:
-            raise WireError(f"second dirty bitmap for syncvm {self.number}")
-        self._peer = unpack_bitmap(self._memory, m.payload, self._memory.pages)
-        self._sent["bitmaps"] += len(m.payload)
-        return self._exchanged()
-
-    def _exchanged(self) -> list:
-        if self._own is None or self._peer is None:
-            return []
-        self._index = self._memory.union(self._own, self._peer)
-        self._dirty = len(self._index)
-        if self.audit:
-            self._index = pg.all_pages(self._memory.pages)
-        if self._whole:
-            self._divergent = self._index
-            return self._stage(self._divergent)
-        self.phase = HASH
-        return [act.Hash(self.tag, self._index)]
-
-    def hashed(self, hashes: array) -> list:
-        self._hashes = hashes
-        return self._compared()
-
-    def on_hashes(self, m: wire.Hashes) -> list:
-        hashes = array("Q")
-        if len(m.payload) != 8 * len(self._index) or self._own is None:
-            raise WireError(f"{len(m.payload)} bytes of hashes for {len(self._index)} pages")
-        hashes.frombytes(m.payload)
-        self._sent["hashes"] += len(m.payload)
-        if m.after:
-            return self._audited(hashes)
-        if self._peer_hashes is not None:
-            raise WireError(f"second hash list for syncvm {self.number}")
-        self._peer_hashes = hashes
-        return self._compared()
-
-    def _compared(self) -> list:
-        if self._hashes is None or self._peer_hashes is None:
-            return []
-        # First the positions in the index: they tell the secondary, too, which pages are meant.
-        places = self._memory.compare(self._hashes, self._peer_hashes)
-        self._divergent = array("I", map(self._index.__getitem__, places))
-        if self.audit:
-            tracked = set(self._memory.pages_of(self._own))
-            self._untracked = sum(page not in tracked for page in self._divergent)
-        if not pt.pay(len(places)):
-            return self._stage(self._divergent)
-        self.phase = COMPARE
-        self._divergent_hashes = array("Q", map(self._hashes.__getitem__, places))
-        payload = bytes(self._memory.bitmap_of(places, len(self._index)))
-        self._sent["bitmaps"] += len(payload)
-        return [act.SendData(wire.Divergent(self.view, self.number, payload))]
-
-    def on_block_hashes(self, m: wire.BlockHashes) -> list:
-        if self.phase != COMPARE:
-            raise WireError(f"hashes of blocks in phase {self.phase} of syncvm {self.number}")
-        self._block_hashes = pt.hashes_of(m.payload, len(self._divergent))
-        self._sent["hashes"] += len(m.payload)
-        return self._stage(self._divergent)
-
-    def _stage(self, pages: array) -> list:
-        self.phase, self._queue, self._next = STAGE, pages, 0
-        return self.writable()
-
-    def writable(self) -> list:
-        """Send the next divergent pages, or copy their blocks; the shell calls again when the channel has room."""
-        if self.phase != STAGE:
-            return []
-        out: list = []
-        if self._next < len(self._queue):
-            index = self._queue[self._next:self._next + pg.CHUNK_PAGES]
-            if self._block_hashes is None:
-                out.append(act.SendData(self._pages(index)))
-            else:
-                self._parts.append(self._blocks(index))
-                self._digest = chain_digest(self._memory, self._digest, self._parts[-1].payload)
-            self._next += len(index)
-        return out + ([act.Yield()] if self._next < len(self._queue) else self._end_of_stage())
-
-    def _pages(self, index: array) -> wire.StagePages:
-        data = self._copied(index) if self._resent else self._memory.lend(index)
-        lent = isinstance(data, pg.PageRun)
-        self._lent = self._lent or lent
-        hashes = self._memory.hash(index) if lent else self._memory.hashes_of(data)
-        self._digest = chain_digest(self._memory, self._digest, pg.digest_of(index, hashes))
-        payload = pg.pack(index, data)
-        self._sent["pages"] += len(payload)
-        return wire.StagePages(self.view, self.number, len(index), payload)
-
-    def _blocks(self, index: array) -> wire.StageBlocks:
-        first, last, blocks = self._next, self._next + len(index), pt.page_blocks()
-        masks = self._memory.block_masks(index, self._block_hashes[first * blocks:last * blocks])
-        payload = pt.pack(masks, self._divergent_hashes[first:last], self._memory.gather_blocks(index, masks))
-        self._copies.append(memoryview(self._memory.gather(index)))
-        return wire.StageBlocks(self.view, self.number, len(index), payload)
-
-    def _copied(self, index: array) -> bytes:
-        """Pages as they were when their blocks were sent: memory may be another by the time one is asked for again."""
-        places, size = (bisect_left(self._divergent, page) for page in index), pg.PAGE_BYTES
-        return b"".join(self._copies[place // pg.CHUNK_PAGES][place % pg.CHUNK_PAGES * size:][:size] for place in places)
-
-    def _end_of_stage(self) -> list:
-        if self.phase != STAGE or self._device is None or self._next < len(self._queue):
-            return []
-        if self._parts:  # all is copied: our VM may run on while they are packed
-            self.phase = PACK
-            return [act.Pack(self.tag, [part.payload for part in self._parts])]
-        return self._all_sent()
-
-    def packed(self, payloads: list[bytes]) -> list:
-        out: list = [act.SendData(replace(part, payload=payload)) for part, payload in zip(self._parts, payloads)]
-        self._sent["blocks"] += sum(map(len, payloads))
-        self._parts = []
-        return out + self._all_sent()
-
-    def _all_sent(self) -> list:
-        self.phase = WAIT_STAGED
-        base = self._base if len(self._base) == len(self._device) else b""
-        payload = pack_state(self._memory, self._device, base)
-        self._sent["device"] += len(payload)
-        digest = chain_digest(self._memory, self._digest, self._device)
-        return [act.SendData(wire.StageEnd(self.view, self.number, len(self._divergent), digest,
-                                           self._memory.digest(base) if base else 0, len(self._device), payload))]
-
-    def on_resend(self, m: wire.Resend) -> list:
-        """Not all came out right over there: send that whole."""
-        if self.phase != WAIT_STAGED or self._resent:
-            raise WireError(f"asked to send again in phase {self.phase} of syncvm {self.number}")
-        pages = pt.asked_again(m.payload, self._divergent if self._copies else array("I"))
-        self._resent, self._block_hashes = True, None
-        if m.device:
-            self._base = b""
-        return self._stage(pages)
-
-    @property
-    def captured(self) -> bool:
-        """What this syncvm sends no longer changes with our VM's memory. An audit looks at it once more."""
-        return self.phase in (PACK, WAIT_STAGED) and not self.audit and not self._lent
-
-    def on_staged(self) -> None:
-        if self.phase != WAIT_STAGED:
-            raise WireError(f"syncvm {self.number} acknowledged in phase {self.phase}")
-        self.phase = WAIT_AUDIT if self.audit else LOAD
-        self._copies = []
-
-    def _audited(self, after: array) -> list:
-        if self.phase != WAIT_AUDIT or self._hashes is None:
-            raise WireError(f"audit hashes in phase {self.phase}")
-        # Our VM is still stopped since its pages were hashed.
-        self._mismatching = len(self._memory.compare(self._hashes, after, self._index))
-        self.phase = LOAD
-        return []
-
-    def on_applied(self) -> None:
-        if self.phase != LOAD:
-            raise WireError(f"syncvm {self.number} applied in phase {self.phase}")
-        self.phase = DONE
-
-    @property
-    def waits_for_own_qemu(self) -> bool:
-        """Our own QEMU has not answered yet: what takes long is not the secondary's doing."""
-        return self.phase == STOP or (self.phase in (EXCHANGE, HASH, COMPARE, STAGE) and self._device is None)
-
-    def waits_for_peer_qemu(self, now: float) -> float:
-        """For how long, in seconds, the secondary's QEMU owes us an answer: to stop, or to load."""
-        if self.phase == EXCHANGE and self._peer is None:
-            return now - self.stopped_at
-        return now - self.loading_since if self.phase == LOAD else 0.0
-
-    @property
-    def device(self) -> bytes:
-        """The device state that was sent."""
-        return self._device or b""
-
-    @property
-    def peer_stopped(self) -> bool:
-        return self._peer is not None
-
-    def abandon(self) -> None:
-        """Given up: what was dirty before it is so still. The secondary may have taken it all the same; no harm."""
-        if self._own is not None:
-            self._memory.put_back(self._own)
-
-    def figures(self) -> Figures:
-        return Figures(self.number, round(1000 * (self.resumed_at - self.stopped_at), 3), self._dirty,
-                       len(self._divergent), sum(self._sent[kind] for kind in ("pages", "blocks", "device")),
-                       bool(self.audit), self._untracked, self._mismatching, *self._disk_figures(), self._sent)
-
-    # ---- an audit of disks: the images, while our VM stands still and all that the secondary's wrote is gone ----
-    def disks_hashed(self, hashes: bytes) -> None:
-        self._disk_hashes = hashes
-
-    def on_disk_hashes(self, m: wire.DiskHashes) -> None:
-        if self.phase != LOAD or self.audit != DISKS or self._peer_disk_hashes is not None:
-            raise WireError(f"hashes of disks in phase {self.phase} of syncvm {self.number}")
-        self._peer_disk_hashes = m.payload
-
-    @property
-    def disks_compared(self) -> bool:
-        return self.audit != DISKS or None not in (self._disk_hashes, self._peer_disk_hashes)
-
-    def _disk_figures(self) -> tuple[int, int]:
-        """(blocks, how many differ)"""
-        if self.audit != DISKS:
-            return 0, 0
-        ours, theirs = array("Q", self._disk_hashes), array("Q", self._peer_disk_hashes)
-        return max(len(ours), len(theirs)), sum(a != b for a, b in zip(ours, theirs)) + abs(len(ours) - len(theirs))
+# ---- a syncvm: the leader ------------------------------------------------------------------------------------
+class LeaderPhase(Phase):
+    ORDERED = "ordered", "proposes the entry \"syncvm N\", feeds all input before it"
+    DRAIN = "drain", "lets an idle VM answer what just came in"
+    STOP = "stop", "stops the VM at the entry, takes its last output, sets the mark"
+    EXCHANGE = "exchange", "sends its dirty bitmap, saves the device state"
+    HASH = "hash", "hashes the pages that either VM has written"
+    COMPARE = "compare", "sends the numbers of the divergent pages, waits for the hashes of their blocks"
+    STAGE = "stage", "sends the divergent pages, or copies their blocks"
+    PACK = "pack", "packs and sends the blocks; the VM runs on"
+    WAIT_STAGED = "wait-staged", "has sent everything with its digest; output stays held"
+    WAIT_AUDIT = "wait-audit", "releases the output, truncates the log; waits for the hashes of what was applied"
+    LOAD = "load", "releases the output, truncates the log (an audit has done so); the secondary loads"
+    DONE = "done", "knows that the secondary runs; after an audit of disks, waits for its own hashes"
 
 
-class SecondarySyncvm:
-    def __init__(self, view: int, number: int, memory: act.Memory, base: bytes = b"", whole: bool = False) -> None:
-        """``base``: the device state that was staged before this one; empty: none of this view."""
-        self.view, self.number, self._memory, self._whole = view, number, memory, whole
-        self.phase = ORDERED  # the leader's bitmap may come before we reach the log entry
-        self.started = 0.0
-        self.limit_s: float | None = None
-        self.tag = ("syncvm", view, number)
-        self._own: bytearray | None = None
-        self._peer: wire.Bitmap | None = None
-        self._index = array("I")
-        self._base = base
-        self._staging = Staging(self._index, memory, base)
+class LeaderEvent(Event):
+    REACHED = "entry reached"
+    DRAINED = "drained"
+    VM_STOPPED = "vm_stopped"
+    BITMAP = "Bitmap", BY_PEER
+    BOTH_BITMAPS = "both bitmaps"
+    BOTH_BITMAPS_CHECKPOINT = "both bitmaps (checkpoint)"
+    DEVICE_SAVED = "device_saved"
+    HASHED = "hashed"
+    HASHES = "Hashes", BY_PEER
+    FEW_DIVERGE = "few pages diverge"
+    MANY_DIVERGE = "many pages diverge"
+    BLOCK_HASHES = "BlockHashes", BY_PEER
+    PAGES_SENT = "pages sent"
+    BLOCKS_COPIED = "blocks copied"
+    PACKED = "packed"
+    RESEND = "Resend", BY_PEER
+    STAGED = "Staged", BY_PEER
+    STAGED_AUDIT = "Staged (audit)", BY_PEER
+    HASHES_AFTER = "Hashes (after)", BY_PEER
+    DISKS_HASHED = "disks_hashed"
+    DISK_HASHES = "DiskHashes", BY_PEER
+    APPLIED = "Applied", BY_PEER
 
-    def start(self, now: float, limit_s: float | None = None) -> list:
-        """``limit_s``: for the wait until our VM is idle, see syncvm/quiesce.py."""
-        self.phase, self.started, self.limit_s = DRAIN, now, limit_s
-        return self.drained(now) if self._whole else [act.Drain(self.tag, limit_s)]
 
-    def drained(self, now: float) -> list:
-        if self.phase != DRAIN:
-            return []
-        self.phase = STOP
-        return [act.ColoStop(self.tag)]
+def _leader() -> Table[LeaderPhase]:
+    phase, event = LeaderPhase, LeaderEvent
+    return {
+        phase.ORDERED: {event.BITMAP: phase.ORDERED, event.REACHED: phase.DRAIN},
+        phase.DRAIN: {event.BITMAP: phase.DRAIN, event.DRAINED: phase.STOP},
+        phase.STOP: {event.BITMAP: phase.STOP, event.VM_STOPPED: phase.EXCHANGE},
+        phase.EXCHANGE: {event.BITMAP: phase.EXCHANGE, event.DEVICE_SAVED: phase.EXCHANGE,
+                         event.BOTH_BITMAPS: phase.HASH, event.BOTH_BITMAPS_CHECKPOINT: phase.STAGE},
+        phase.HASH: {event.DEVICE_SAVED: phase.HASH, event.HASHED: phase.HASH, event.HASHES: phase.HASH,
+                     event.FEW_DIVERGE: phase.STAGE, event.MANY_DIVERGE: phase.COMPARE},
+        phase.COMPARE: {event.DEVICE_SAVED: phase.COMPARE, event.BLOCK_HASHES: phase.STAGE},
+        phase.STAGE: {event.DEVICE_SAVED: phase.STAGE, event.BLOCKS_COPIED: phase.PACK, event.PAGES_SENT: phase.WAIT_STAGED},
+        phase.PACK: {event.PACKED: phase.WAIT_STAGED},
+        phase.WAIT_STAGED: {event.RESEND: phase.STAGE, event.STAGED: phase.LOAD, event.STAGED_AUDIT: phase.WAIT_AUDIT},
+        phase.WAIT_AUDIT: {event.HASHES_AFTER: phase.LOAD},
+        phase.LOAD: {event.DISKS_HASHED: phase.LOAD, event.DISK_HASHES: phase.LOAD, event.APPLIED: phase.DONE},
+        phase.DONE: {event.DISKS_HASHED: phase.DONE},
+    }
 
-    def vm_stopped(self) -> list:
-        self.phase = EXCHANGE
-        self._own = self._memory.fetch_dirty()
-        return [act.SendData(wire.Bitmap(self.view, self.number, False, pack_bitmap(self._memory, self._own)))] + self._exchanged()
 
-    def on_bitmap(self, m: wire.Bitmap) -> list:
-        if self._peer is not None:
-            raise WireError(f"second dirty bitmap for syncvm {self.number}")
-        self._peer = replace(m, payload=unpack_bitmap(self._memory, m.payload, self._memory.pages))
-        return self._exchanged()
+# ---- a syncvm: the secondary ---------------------------------------------------------------------------------
+class SecondaryPhase(Phase):
+    ORDERED = "ordered", "feeds all input before the entry"
+    DRAIN = "drain", "waits until the VM is idle, or long enough"
+    STOP = "stop", "stops the VM at the entry"
+    EXCHANGE = "exchange", "sends its dirty bitmap"
+    HASH = "hash", "hashes the pages that either VM has written"
+    STAGE = "stage", "sends its hashes, keeps what comes beside guest memory"
+    HASH_BLOCKS = "hash-blocks", "hashes the blocks of the divergent pages"
+    WAIT_AUDIT = "wait-audit", "has verified and applied all pages, says so; resets the devices, hashes all memory"
+    LOAD = "load", "has verified and applied all pages, says so; loads the device state"
+    HASH_DISKS = "hash-disks", "hashes its images; the VM runs"
+    DONE = "done", "has said that the syncvm is applied; the VM runs"
 
-    def _exchanged(self) -> list:
-        if self._own is None or self._peer is None:
-            return []
-        self._index = self._memory.union(self._own, self._peer.payload)
-        if self._peer.audit:
-            self._index = pg.all_pages(self._memory.pages)
-        self._staging = Staging(self._index, self._memory, self._base)
-        if self._whole and not self._peer.audit:
-            self.phase = STAGE
-            return []
-        self.phase = HASH
-        return [act.Hash(self.tag, self._index)]
 
-    def hashed(self, hashes: array) -> list:
-        after = self.phase == WAIT_AUDIT
-        out: list = [act.SendData(wire.Hashes(self.view, self.number, after, hashes.tobytes()))]
-        if after:
-            return out + self._load(reset=False)
-        self.phase = STAGE
-        return out
+class SecondaryEvent(Event):
+    REACHED = "entry reached"
+    DRAINED = "drained"
+    VM_STOPPED = "vm_stopped"
+    BITMAP = "Bitmap", BY_PEER
+    BOTH_BITMAPS = "both bitmaps"
+    BOTH_BITMAPS_CHECKPOINT = "both bitmaps (checkpoint)"
+    HASHED = "hashed"
+    DIVERGENT = "Divergent", BY_PEER
+    BLOCKS_HASHED = "blocks_hashed"
+    STAGE_BLOCKS = "StageBlocks", BY_PEER
+    STAGE_PAGES = "StagePages", BY_PEER
+    STAGE_END = "StageEnd", BY_PEER
+    VERIFIED = "all verified"
+    VERIFIED_AUDIT = "all verified (audit)"
+    VM_RESET = "vm_reset"
+    LOADED = "colo_loaded"
+    LOADED_AUDIT_DISKS = "colo_loaded (audit of disks)"
+    DISKS_HASHED = "disks_hashed"
 
-    def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> list:
-        if self.phase != STAGE:
-            raise WireError(f"{type(m).__name__} in phase {self.phase}")
-        if isinstance(m, wire.Divergent):
-            return [act.HashBlocks(self.tag, self._staging.on_divergent(m))]
-        (self._staging.on_blocks if isinstance(m, wire.StageBlocks) else self._staging.on_pages)(m)
-        return []
 
-    def blocks_hashed(self, hashes: array) -> list:
-        return [act.SendData(wire.BlockHashes(self.view, self.number, hashes.tobytes()))]
+def _secondary() -> Table[SecondaryPhase]:
+    phase, event = SecondaryPhase, SecondaryEvent
+    return {
+        phase.ORDERED: {event.BITMAP: phase.ORDERED, event.REACHED: phase.DRAIN},
+        phase.DRAIN: {event.BITMAP: phase.DRAIN, event.DRAINED: phase.STOP},
+        phase.STOP: {event.BITMAP: phase.STOP, event.VM_STOPPED: phase.EXCHANGE},
+        phase.EXCHANGE: {event.BITMAP: phase.EXCHANGE,
+                         event.BOTH_BITMAPS: phase.HASH, event.BOTH_BITMAPS_CHECKPOINT: phase.STAGE},
+        phase.HASH: {event.HASHED: phase.STAGE},
+        phase.STAGE: {event.STAGE_BLOCKS: phase.STAGE, event.STAGE_PAGES: phase.STAGE, event.STAGE_END: phase.STAGE,
+                      event.DIVERGENT: phase.HASH_BLOCKS, event.VERIFIED: phase.LOAD, event.VERIFIED_AUDIT: phase.WAIT_AUDIT},
+        phase.HASH_BLOCKS: {event.BLOCKS_HASHED: phase.STAGE},
+        phase.WAIT_AUDIT: {event.VM_RESET: phase.WAIT_AUDIT, event.HASHED: phase.LOAD},
+        phase.LOAD: {event.LOADED: phase.DONE, event.LOADED_AUDIT_DISKS: phase.HASH_DISKS},
+        phase.HASH_DISKS: {event.DISKS_HASHED: phase.DONE},
+        phase.DONE: {},
+    }
 
-    def on_stage_end(self, m: wire.StageEnd) -> list:
-        """All is here and verified: the pages are applied, then the leader hears of it, then the device state is loaded."""
-        if self.phase != STAGE:
-            raise WireError(f"end of staging in phase {self.phase}")
-        if not self._staging.on_end(m):
-            lacks_base = not self._staging.makes(m)
-            return [act.SendData(wire.Resend(self.view, self.number, lacks_base, self._staging.wrong.tobytes()))]
-        out: list = [act.SendData(wire.Staged(self.view, self.number))]
-        self._staging.apply()
-        if self._peer is not None and self._peer.audit:
-            self.phase = WAIT_AUDIT
-            return out + [act.ResetVm(self.tag)]
-        return out + self._load()
 
-    def vm_reset(self) -> list:
-        """Of an audit: it looks at what the VM will run with, so also at what the reset in front of a load writes."""
-        return [act.Hash(self.tag, self._index)] if self.phase == WAIT_AUDIT else []
+# ---- an initial sync: the leader -----------------------------------------------------------------------------
+class LeaderSyncPhase(Phase):
+    OPEN = "open", "starts dirty tracking"
+    COPY = "copy", "copies the disks; the VM serves"
+    LIVE = "live", "sends rounds of pages; the VM serves"
+    DRAIN = "drain", "waits until the VM is idle, or long enough"
+    STOP = "stop", "stops the VM; from here on output rests on the new secondary too"
+    ATTACH = "attach", "copies the rest of the disks; from here on each write goes to both images"
+    CAPTURE = "capture", "captures the device stream"
+    FINAL = "final", "sends the last pages, or those that differed"
+    CHECK = "check", "hashes all memory, compares it with the secondary's"
+    CHECKED = "checked", "has found all memory equal"
+    LOADING = "loading", "has sent the device stream; without disks the VM runs on"
+    RECORDING = "recording", "has the new secondary recorded in sync; the VM runs"
 
-    @property
-    def device(self) -> bytes:
-        """The device state that was staged."""
-        return self._staging.device
 
-    def _load(self, reset: bool = True) -> list:
-        self.phase = LOAD
-        return [act.ColoLoad(self.tag, self.device, runs=not self._whole, reset=reset)]
+class LeaderSyncEvent(Event):
+    TRACKER_OPEN = "tracker_open"
+    TRACKER_OPEN_DISKS = "tracker_open (with disks)"
+    DISKS_COPIED = "disks_copied"
+    DIRTY_FETCHED = "dirty_fetched"
+    FEW_DIRTY = "few pages dirty, or enough rounds"
+    DRAINED = "drained"
+    VM_STOPPED = "vm_stopped"
+    VM_STOPPED_DISKS = "vm_stopped (with disks)"
+    DISKS_ATTACHED = "disks_attached"
+    STREAM_CAPTURED = "stream_captured"
+    PAGES_SENT = "pages sent"
+    HASHED = "hashed"
+    FILL_HASHES = "FillHashes", BY_PEER
+    EQUAL = "all equal"
+    DIFFERENT = "some differ"
+    ENDED = "all on its way"
+    FILL_DONE = "FillDone", BY_PEER
 
-    def abandon(self) -> None:
-        """Given up before all was here. The VM stands still where it is, until the next syncvm."""
-        if self._own is not None:
-            self._memory.put_back(self._own)
 
-    @property
-    def holds_new_state(self) -> bool:
-        """Everything was staged: the only way is forward, to the end of the load, and of an audit."""
-        return self.must_load or self.phase == HASH_DISKS
+def _leader_sync() -> Table[LeaderSyncPhase]:
+    phase, event = LeaderSyncPhase, LeaderSyncEvent
+    return {
+        phase.OPEN: {event.TRACKER_OPEN: phase.LIVE, event.TRACKER_OPEN_DISKS: phase.COPY},
+        phase.COPY: {event.DISKS_COPIED: phase.LIVE},
+        phase.LIVE: {event.DIRTY_FETCHED: phase.LIVE, event.FEW_DIRTY: phase.DRAIN},
+        phase.DRAIN: {event.DRAINED: phase.STOP},
+        phase.STOP: {event.VM_STOPPED: phase.CAPTURE, event.VM_STOPPED_DISKS: phase.ATTACH},
+        phase.ATTACH: {event.DISKS_ATTACHED: phase.CAPTURE},
+        phase.CAPTURE: {event.STREAM_CAPTURED: phase.FINAL},
+        phase.FINAL: {event.PAGES_SENT: phase.CHECK, event.ENDED: phase.LOADING},
+        phase.CHECK: {event.HASHED: phase.CHECK, event.FILL_HASHES: phase.CHECK,
+                      event.EQUAL: phase.CHECKED, event.DIFFERENT: phase.FINAL},
+        phase.CHECKED: {event.ENDED: phase.LOADING},
+        phase.LOADING: {event.FILL_DONE: phase.RECORDING},
+        phase.RECORDING: {},
+    }
 
-    @property
-    def must_load(self) -> bool:
-        """Pages are of the new state, devices not yet: our VM must not run, nor be promoted."""
-        return self.phase in (WAIT_AUDIT, LOAD)
 
-    def loaded(self) -> list:
-        if self._peer is not None and self._peer.audit == DISKS:
-            self.phase = HASH_DISKS  # of an audit; who is elected meanwhile does not wait for it
-            return [act.HashDisks(self.tag)]
-        self.phase = DONE
-        return [act.SendData(wire.Applied(self.view, self.number))]
+# ---- an initial sync: the new secondary ----------------------------------------------------------------------
+class SecondarySyncPhase(Phase):
+    RECEIVE = "receive", "writes pages straight into the memory of its empty QEMU"
+    HASH = "hash", "hashes all memory, part by part"
+    OPEN = "open", "starts dirty tracking"
+    FEED = "feed", "loads the device stream"
+    DONE = "done", "has said that it is loaded; the VM runs"
 
-    def disks_hashed(self, hashes: bytes) -> list:
-        self.phase = DONE
-        return [act.SendData(wire.DiskHashes(self.view, self.number, hashes)),
-                act.SendData(wire.Applied(self.view, self.number))]
+
+class SecondarySyncEvent(Event):
+    FILL_PAGES = "FillPages", BY_PEER
+    FILL_CHECK = "FillCheck", BY_PEER
+    HASHED = "hashed"
+    ALL_HASHED = "all hashed"
+    FILL_STATE = "FillState", BY_PEER
+    TRACKER_OPEN = "tracker_open"
+    COLO_READY = "colo_ready"
+
+
+def _secondary_sync() -> Table[SecondarySyncPhase]:
+    phase, event = SecondarySyncPhase, SecondarySyncEvent
+    return {
+        phase.RECEIVE: {event.FILL_PAGES: phase.RECEIVE, event.FILL_CHECK: phase.HASH, event.FILL_STATE: phase.OPEN},
+        phase.HASH: {event.HASHED: phase.HASH, event.ALL_HASHED: phase.RECEIVE},
+        phase.OPEN: {event.TRACKER_OPEN: phase.FEED},
+        phase.FEED: {event.COLO_READY: phase.DONE},
+        phase.DONE: {},
+    }
+
+
+LEADER, SECONDARY, LEADER_SYNC, SECONDARY_SYNC = _leader(), _secondary(), _leader_sync(), _secondary_sync()

@@ -17,7 +17,7 @@ CONFIRMED_MAX = 3  # each time a cost is confirmed it fades half as fast, down t
 SURPRISE = 1.5  # a cost so many times another than the one known is news
 
 
-class DrainLimit:
+class QuiesceLimit:
     """Limits in seconds, from none to ``max_s``."""
 
     def __init__(self, max_s: float) -> None:

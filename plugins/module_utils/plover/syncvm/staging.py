@@ -14,7 +14,7 @@ from ..ports import effects as act
 from ..protocol import pages as pg
 from ..protocol import wire
 from ..protocol.packing import unpack_blocks, unpack_state
-from . import block_deltas as pt
+from . import block_deltas as deltas
 
 
 def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
@@ -23,35 +23,35 @@ def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
 
 
 class Staging:
-    def __init__(self, index: array, memory: act.Memory, base: bytes) -> None:
+    def __init__(self, index: array[int], memory: act.Memory, base: bytes) -> None:
         """``index``: the pages that may come. ``base``: the device state that was staged before; empty: none."""
         self._index, self._memory, self._base = index, memory, base
-        self.staged: list[tuple[array, bytes | memoryview]] = []
+        self.staged: list[tuple[array[int], bytes | memoryview]] = []
         self.pages = self.digest = 0
         self.wrong = array("I")  # pages that were not the leader's when patched: they must come whole
         self.device = b""
-        self._divergent: array | None = None  # the pages that come as blocks, if any do
+        self._divergent: array[int] | None = None  # the pages that come as blocks, if any do
         self._patched = 0  # how many of these came
         self._asked_again = False
 
-    def on_divergent(self, m: wire.Divergent) -> array:
+    def on_divergent(self, m: wire.Divergent) -> array[int]:
         """The pages whose blocks the leader wants to compare."""
         if self._divergent is not None or self.pages:
             raise WireError(f"blocks of syncvm {m.number} asked for twice, or after its pages")
-        self._divergent = pt.chosen(m.payload, self._index, self._memory)
+        self._divergent = deltas.chosen(m.payload, self._index, self._memory)
         return self._divergent
 
     def on_blocks(self, m: wire.StageBlocks) -> None:
         index = array("I") if self._divergent is None else self._divergent[self._patched:self._patched + m.count]
         if len(index) != m.count or self._asked_again:
             raise WireError(f"blocks of {m.count} pages that were not asked for")
-        payload = unpack_blocks(self._memory, m.payload, m.count * pt.page_bytes_max())
-        masks, hashes, blocks = pt.unpack(m.count, payload, self._memory)
+        payload = unpack_blocks(self._memory, m.payload, m.count * deltas.page_bytes_max())
+        masks, hashes, blocks = deltas.unpack(m.count, payload, self._memory)
         data, found = self._memory.patched(index, masks, blocks)
         self._patched += m.count
         wrong = self._memory.compare(found, hashes, index)
         if wrong:
-            index, data = pt.without(wrong, index, data)
+            index, data = deltas.without(wrong, index, data)
             self.wrong.extend(wrong)
         self._keep(index, data, payload)
 
@@ -66,7 +66,7 @@ class Staging:
             self.wrong = array("I", (page for page in self.wrong if page not in come))
         self._keep(index, data, pg.digest_of(index, self._memory.hashes_of(data)))
 
-    def _keep(self, index: array, data: bytes | memoryview, digested: bytes) -> None:
+    def _keep(self, index: array[int], data: bytes | memoryview, digested: bytes) -> None:
         self.pages += len(index)
         self.digest = chain_digest(self._memory, self.digest, digested)
         self.staged.append((index, data))
