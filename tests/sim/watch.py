@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from plover.config.settings import Config
 from plover.consensus.durable import Durable
 
 from .host import Member, ReplicaMember
@@ -61,7 +62,7 @@ class Watched(World):
         host = self.hosts[name]
         if self._steady:
             host.clock_offset_s, host.clock_rate, host.rng = 0.0, 1.0, Steady(f"{name} {self.loop.now}")
-            host.config = settings(name, 20, 1000)
+            host.config = self.config_of(name)
         super().start_daemon(name)
         member = self.members[name]
         if isinstance(member, ReplicaMember):
@@ -69,6 +70,10 @@ class Watched(World):
                 member.rng = Steady(f"{name} {self.loop.now}")
             member._do = partial(self._does, member, member._do)
         member.message = partial(self._gets, member, member.message)
+
+    def config_of(self, name: str) -> Config:
+        """Of a steady world."""
+        return settings(name, 20, 1000)
 
     def _gets(self, member: Member, deliver: Callable, src: str, channel: int, message: object) -> None:
         seen = Seen(self.loop.now, member.name, GOT, message, src)

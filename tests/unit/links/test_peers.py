@@ -8,7 +8,6 @@ import socket
 from contextlib import asynccontextmanager
 
 import pytest
-from cluster import MEMBERS, settings
 from hypothesis import example, given
 from hypothesis import strategies as st
 from plover.config.settings import Config
@@ -17,6 +16,7 @@ from plover.errors import WireError
 from plover.links import peers
 from plover.links.peers import PeerLinks
 from plover.protocol import wire
+from settings import MEMBERS, settings
 
 CLUSTER = settings("witness")["cluster_id"]
 TAG = wire.cluster_tag(CLUSTER)
