@@ -18,8 +18,7 @@ from plover.protocol import pages, wire
 
 from . import guest
 from .ghost import Violation
-from .host import Member, ReplicaMember
-from .watch import DOES, GOT, Seen, Watched
+from .watch import DOES, GOT, Member, ReplicaMember, Seen, Watched
 from .world import NAMES, group
 
 AGAIN_S = 0.06  # a client sends again, as TCP does

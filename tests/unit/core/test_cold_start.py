@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from ctl_host import Says, run_ctl
 from plover.consensus.durable import Durable
-from plover.consensus.effects import Elected
 from plover.core import follower
 from plover.core.cold_start import price
 from plover.core.director import Director
@@ -130,7 +129,7 @@ def test_who_is_elected_all_the_same_does_not_boot_it():
     group = Rig(disks=[DISK])
     node = group["primary"]
     core = Director(node.config, Durable(), node.memory, 0.0, False, (Mark(MERGING, 5),))
-    core.consensus._out.append(Elected(1))
+    core.consensus.force_lead(0.0)
     with pytest.raises(InvariantViolation, match="nobody asked for a cold start. disks.0. is torn"):
         core.take()
 
