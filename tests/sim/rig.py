@@ -175,7 +175,6 @@ class Rig(Watched):
         self._changes = changes
         self.seen: list[Seen] = []
         self.seats = {name: Seat(self, name) for name in NAMES}
-        self.alters: dict[type, Callable] = {}  # message -> what arrives instead
         self.on_purpose: str | None = None  # a violation that the test causes itself
         self.violations: list[str] = []
         self._sent: list[int] = []
@@ -227,7 +226,6 @@ class Rig(Watched):
             tell(event, *instead(*arguments))
 
     def _gets(self, member: Member, deliver: Callable, src: str, channel: int, message: object) -> None:
-        message = self.alters.get(type(message), lambda same: same)(message)
         get = partial(super()._gets, member, deliver, src, channel, message)
         if not self.seats[member.name].holds(message, get):
             get()

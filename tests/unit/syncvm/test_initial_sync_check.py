@@ -122,11 +122,13 @@ def test_pages_are_never_lent_in_an_initial_sync():
 def test_a_joiner_of_an_older_version_is_not_asked():
     group = Rig()
 
-    def older(m):
+    def older(src, m):
+        if not isinstance(m, wire.JoinRequest):
+            return src, m
         facts = json.loads(m.payload)
         del facts["checks"]
-        return wire.JoinRequest(m.view, json.dumps(facts).encode())
-    group.alters[wire.JoinRequest] = older
+        return src, wire.JoinRequest(m.view, json.dumps(facts).encode())
+    group["primary"].tells["control"] = older
     group.until(group.protected)
     assert group.got(wire.FillCheck) == [] and same(group)
 
