@@ -138,7 +138,7 @@ class Group:
 
     def ask(self, command: str) -> dict[str, Any]:
         """The leader's answer; its ``ok`` is false if there is none."""
-        return ask(self.folder / "primary/run/bench/ctl.sock", {"cmd": command})
+        return ask(self.folder / "primary/run/bench/ctl.sock", command)
 
     def syncvms(self) -> list[dict[str, Any]]:
         """Figures of the last syncvms, oldest first; none of a system that makes none."""

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cityhash import CityHash64
-from plover.native.library import PAGE_BYTES, GuestRam, Native
+from plover.native.buffers import PAGE_BYTES
+from plover.native.guest_ram import GuestRam
+from plover.native.library import Native
 
 from lab.paths import BUILD, ROOT
 

@@ -20,7 +20,8 @@ from plover.config.settings import Config
 from plover.daemon.life import run_daemon
 from plover.native.guest_memory import GuestMemory
 from plover.qemu.vm import Vm
-from plover.replica import daemon as replica
+from plover.replica import vm_worker
+from plover.replica.daemon import Replica
 
 SOCKET = "vm.sock"
 DEVICE = bytes(60_000)  # about as long as a real one
@@ -93,7 +94,7 @@ class SocketVm(Vm):
         self._detach()
 
 
-class InputReplica(replica.Replica):
+class InputReplica(Replica):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.memory = UntouchedMemory(config.guest_pages, config.syncvm_hash_threads)
@@ -115,5 +116,5 @@ class InputReplica(replica.Replica):
 
 
 if __name__ == "__main__":
-    replica.Vm = SocketVm
+    vm_worker.Vm = SocketVm
     run_daemon(InputReplica, "replica")

@@ -136,7 +136,7 @@ class LeadingMember(Member):
             await self._until(lambda: self.closed_loop.done, "the commands' commit", processes.time_limit_s([load]))
             self.figures.append(self.closed_loop.figures())
         cons = self.consensus
-        await self._until(lambda: min(cons.acked_index.values()) == cons.log.last_index, "both logs", READY_S)
+        await self._until(lambda: min(cons.followers.acked_index.values()) == cons.log.last_index, "both logs", READY_S)
         heartbeats.cancel()
         print("done", flush=True)
 
@@ -166,7 +166,7 @@ class LeadingMember(Member):
         self.consensus.propose(INPUT, b"".join(batch))
         self.run()
         if self.consensus.log.bytes > TRUNCATE_BYTES:
-            self.consensus.truncate_to(min(self.consensus.acked_index.values()))
+            self.consensus.truncate_to(min(self.consensus.followers.acked_index.values()))
 
     def committed(self, payload: bytes) -> None:
         for frame in split(payload):

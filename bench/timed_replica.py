@@ -39,8 +39,11 @@ class TimedReplica(Replica):
         for owner, names in ((self.memory, MEMORY), (syncvm, PACKING)):
             for name in names:
                 setattr(owner, name, self._timed(name, getattr(owner, name)))
-        self.holder.write = self._timed("holder_note", self.holder.write)
+        self.vms.holder.write = self._timed("holder_note", self.vms.holder.write)
         self._send, self.links.send = self.links.send, self._send_noted
+        self._untimed, self.vms.perform = self.vms.perform, self._perform
+        drain = self._actions[act.Drain]
+        self._actions[act.Drain] = lambda action: drain(action._replace(limit_s=None))
 
     def _timed(self, name: str, work: Callable) -> Callable:
         @functools.wraps(work)
@@ -87,9 +90,6 @@ class TimedReplica(Replica):
         if event == "colo_loaded" and not self.core.leading:
             self._write(self._number)
 
-    async def _drain(self, action: act.Drain) -> None:
-        await super()._drain(action._replace(limit_s=None))
-
     async def _watch(self, vm: Vm) -> None:
         """When QEMU itself says that its VM stood still and ran on, by the time of day."""
         with vm.qmp.listening("STOP", "RESUME") as listener:
@@ -98,14 +98,14 @@ class TimedReplica(Replica):
                 stamp = event["timestamp"]
                 self._at[event["event"]] = stamp["seconds"] + stamp["microseconds"] / 1e6
 
-    async def _vm_do(self, vm: Vm, action: object) -> None:
+    async def _perform(self, vm: Vm, action: object) -> None:
         for name in OPERATIONS:  # an operation by itself: what it is answered with is more than that
             if name not in vars(vm):
                 setattr(vm, name, self._timed_operation(name, getattr(vm, name)))
         if vm.qmp and self._watched is not vm:
             self._watched = vm
             self.spawn(self._watch(vm))
-        await super()._vm_do(vm, action)
+        await self._untimed(vm, action)
 
     def _timed_operation(self, name: str, work: Callable) -> Callable:
         @functools.wraps(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
+from pathlib import PurePath
 from typing import NamedTuple
 
 BUDGET_S = 1800  # of `make test`, from its first second
@@ -44,6 +45,11 @@ class Piece(NamedTuple):
         return self.title.replace(" ", "-").replace("_", "-")
 
     @property
+    def names(self) -> set[str]:
+        """By which it is asked for: its own, and those of its files."""
+        return {self.name, *(PurePath(word).stem.removeprefix("test_") for word in self.command if word.endswith(".py"))}
+
+    @property
     def lab(self) -> str:
         """Ends the names of its lab and of its network namespaces; short, as a path of a socket has 107 bytes."""
         return f"{self.stage[0]}-{self.name}".replace("_", "-")
@@ -64,6 +70,11 @@ def pytest(*paths: str) -> tuple[str, ...]:
 def _files(stage: str, core: Iterable[str], alone: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
     return [Piece(stage, name, pytest(f"tests/{stage}/test_{name}.py"), cost, name in core, 2 if name in alone else 1)
             for name, cost in seconds.items()]
+
+
+def _together(stage: str, name: str, files: Iterable[str], seconds: int) -> Piece:
+    """Files that take the hosts over from one another, in this order (tests/lab/shared.py)."""
+    return Piece(stage, name, pytest(*(f"tests/{stage}/test_{file}.py" for file in files)), seconds)
 
 
 def _seeds(name: str, first: int, count: int, seconds: int, core: bool = False) -> Piece:
@@ -97,9 +108,10 @@ PIECES = [
     *_files("rdma", ("verbs",), (), {
         "verbs": 30, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
     *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {
-        "failover_demo": 100, "artifacts": 20, "chaos": 260, "client": 5, "day2": 300, "deploy_refusals": 50, "disks": 160,
-        "getting_started": 120, "groups": 240, "mlnx_reboot": 40, "modules": 190, "precheck_hosts": 170,
-        "precheck_inventory": 110, "rdma_deploy": 90, "rdma_refusals": 70, "secrets": 160, "soft_roce_role": 40}),
+        "failover_demo": 100, "artifacts": 20, "chaos": 260, "day2": 300, "disks": 160, "getting_started": 120, "groups": 240,
+        "mlnx_reboot": 40, "precheck_inventory": 110, "rdma_deploy": 90, "soft_roce_role": 40}),
+    _together("lab", "refusals", ("deploy_refusals", "rdma_refusals", "precheck_hosts"), 260),
+    _together("lab", "members", ("secrets", "modules"), 290),
     *_scenarios(("default",), {
         "default": 140, "bridge": 170, "disks": 200, "members": 120, "ofed": 90, "prechecks": 100, "qemu": 70,
         "soft-roce": 540, "upgrade": 350}),
@@ -125,8 +137,8 @@ def rest(commit: str) -> list[Piece]:
 
 
 def chosen(stages: Collection[str], names: Collection[str]) -> list[Piece]:
-    """Pieces of these stages (none given: all), of these names (none given: all)."""
-    return [p for p in PIECES if (not stages or p.stage in stages) and (not names or p.name in names)]
+    """Pieces of these stages (none given: all), of these names or with these files (none given: all)."""
+    return [p for p in PIECES if (not stages or p.stage in stages) and (not names or p.names & set(names))]
 
 
 def next_piece(queue: list[Piece], running: Collection[Piece], images_made: bool) -> Piece | None:

@@ -12,7 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from _ansible import client as plover_client
+from plover.ctl import client
+from plover.errors import ControlError
 
 from ..hosts import CGROUPS, HOSTS, Host, cgroup_name
 from .voices import Term
@@ -40,8 +41,8 @@ def first_process(host: str) -> int:
 def ask(host: str, command: str, timeout_s: float = STATUS_TIMEOUT_S) -> dict:
     """What `ploverctl COMMAND` asks the daemon, without the program; {} if nobody answers in time."""
     try:
-        return plover_client.ask(VM, command, f"/proc/{first_process(host)}/root/run/plover", timeout_s)
-    except plover_client.ClientError:
+        return client.ask(f"/proc/{first_process(host)}/root/run/plover/{VM}/ctl.sock", {"cmd": command}, timeout_s)
+    except ControlError:
         return {}
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* How fast this machine reads pages: no hasher can be faster. Built only for `make bench-hash`. */
-#include "pool.h"
+#include "threads/pool.h"
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -2,7 +2,7 @@
 /* Tests of the C library: known answers, bounds, the pool, and real dirty tracking of a child process that has the
  * preload library. usage: test_native BUILD-FOLDER */
 #define _GNU_SOURCE
-#include "pool.h"
+#include "threads/pool.h"
 
 #include <errno.h>
 #include <fcntl.h>

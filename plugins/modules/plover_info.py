@@ -91,28 +91,33 @@ import glob  # noqa: E402
 import os  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import member as plover_member  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import settings as plover_settings  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import member  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.client import ClientError, ask  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.settings import (  # noqa: E402
+    bridge_of,
+    hosts_of,
+    variables_of,
+    vm_of,
+)
 
 BRIDGE_CONF = "/etc/plover/bridge.conf"
 
 
 def known_names():
-    return sorted(os.path.basename(path)[:-len(".json")] for path in glob.glob(plover_member.settings_path("*")))
+    return sorted(os.path.basename(path)[:-len(".json")] for path in glob.glob(member.settings_path("*")))
 
 
 def one(name, timeout_s):
-    plover_member.check_name(name)
-    settings = plover_member.settings_of_host(name)
+    member.check_name(name)
+    settings = member.settings_of_host(name)
     if settings is None:
-        raise ClientError(f"{plover_member.settings_path(name)} is missing; role vm (on a replica) or witness writes it")
-    status, error, pending = plover_member.status_of(name, timeout_s)
+        raise ClientError(f"{member.settings_path(name)} is missing; role vm (on a replica) or witness writes it")
+    status, error, pending = member.status_of(name, timeout_s)
     try:
-        configuration = {"vm": plover_settings.vm_of(settings), "hosts": plover_settings.hosts_of(settings),
-                         "variables": plover_settings.variables_of(settings)}
+        configuration = {"vm": vm_of(settings), "hosts": hosts_of(settings),
+                         "variables": variables_of(settings)}
     except (KeyError, TypeError, StopIteration) as problem:
-        raise ClientError(f"{plover_member.settings_path(name)}: {problem!r}; run the deploy play to write it anew") \
+        raise ClientError(f"{member.settings_path(name)}: {problem!r}; run the deploy play to write it anew") \
             from problem
     return {"status": status or {}, "error": error, "member": settings["member"], "pending": pending,
             "kind": settings["members"][settings["member"]]["kind"], "configuration": configuration}
@@ -121,7 +126,7 @@ def one(name, timeout_s):
 def host_variables():
     try:
         with open(BRIDGE_CONF, encoding="utf-8") as file:
-            return plover_settings.bridge_of(file.read(65536))
+            return bridge_of(file.read(65536))
     except (OSError, ValueError):
         return {}  # a witness has none
 

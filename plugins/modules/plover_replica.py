@@ -79,17 +79,16 @@ refused:
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import member as plover_member  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import plan as plover_plan  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import member, plan  # noqa: E402
 
 
 def main():
     module = AnsibleModule(argument_spec={
-        **plover_member.ARGUMENTS,
+        **member.ARGUMENTS,
         "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
         "switchover": {"type": "bool", "default": False}, "force": {"type": "bool", "default": False},
         "wait": {"type": "bool", "default": False}}, supports_check_mode=True)
-    plover_member.run(module, plover_plan.of_member, "replica")
+    member.run(module, plan.of_member, "replica")
 
 
 if __name__ == "__main__":

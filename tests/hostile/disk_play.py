@@ -8,6 +8,7 @@ import time
 import harness
 from disk_cases import COPIED, MERGED, OWN, Case
 from faulty_disk import FLUSH, REPLICAS, FaultyDiskGroup
+from plover.errors import ControlError
 from test_main_job import lost
 
 STRIKES_S, TELLS_S, HOLDS_S, BURST_S = 30.0, 15.0, 2.0, 0.1
@@ -180,7 +181,7 @@ def play(stage, case: Case) -> None:
         assert group.compared() == (0, 0, 0)
         writer.check()
         group.check_daemons()
-    except (AssertionError, OSError) as error:
+    except (AssertionError, ControlError, OSError) as error:
         raise AssertionError(f"{error!r}: {group.story()}") from error
     finally:
         for faults in group.faults.values():

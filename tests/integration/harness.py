@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+from plover.ctl import client
+from plover.errors import ControlError
+
 from lab.first_boot import mark_first_boot
 from lab.guest_image import CMDLINE, build
 from lab.netns import socket_in
@@ -100,16 +103,12 @@ class Group:
         return (self.folder / f"{member}.log").read_text()
 
     def ctl(self, member: str, command: str, timeout_s: float = 40.0) -> dict:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(timeout_s)
-            sock.connect(str(self.run_folder(member) / "ctl.sock"))
-            sock.sendall(json.dumps({"cmd": command}).encode() + b"\n")
-            return json.loads(sock.makefile().readline())
+        return client.ask(self.run_folder(member) / "ctl.sock", {"cmd": command}, timeout_s)
 
     def status(self, member: str) -> dict:
         try:
             return self.ctl(member, "status", 5.0)
-        except OSError:
+        except ControlError:
             return {}
 
     def wait(self, member: str, seconds: float = 60.0, **wanted) -> dict:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from harness import ADDRESSES, connect, socket_in_netns
-from plover.protocol import wire
+from plover.protocol import codec, wire
 
 PORT = 7420
 OURS = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
@@ -69,13 +69,13 @@ def test_a_bridge_that_does_not_exist_and_a_port_in_use_end_the_daemon_before_an
 
 def hello(cluster: str, member: str, channel: int, tag_of: str = OURS) -> bytes:
     payload = json.dumps({"cluster_id": cluster, "member": member, "channel": channel, "version": "0.2.0"}).encode()
-    return b"".join(wire.encode(wire.Hello(payload), wire.cluster_tag(tag_of)))
+    return b"".join(codec.encode(wire.Hello(payload), codec.cluster_tag(tag_of)))
 
 
 def messages() -> dict[str, bytes]:
     good = hello(OURS, "secondary", wire.CONTROL)
     rng = random.Random(7)
-    beat = b"".join(wire.encode(wire.Heartbeat(9, 1, 0, 1, 1, 1), wire.cluster_tag(OURS)))
+    beat = b"".join(codec.encode(wire.Heartbeat(9, 1, 0, 1, 1, 1), codec.cluster_tag(OURS)))
     return {
         "noise": rng.randbytes(5000),
         "HTTP": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -5,39 +5,43 @@ from __future__ import annotations
 
 import json
 
+from plover.config.settings import Config
 from plover.consensus.effects import Persist, Send
 from plover.daemon.life import run_daemon
 from plover.ports import effects as act
 from plover.protocol import wire
 from plover.replica.daemon import Replica
+from plover.replica.observer import Observer
 
 QUIET = (wire.Heartbeat, wire.HeartbeatAck, wire.Append, wire.AppendAck)
 
 
+class Times(Observer):
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def _write(self, what: str) -> None:
+        with open(self._replica.config.run_path / "times", "a", encoding="utf-8") as file:
+            print(json.dumps([self._replica.loop.time(), self._replica.config.member, what]), file=file)
+
+    def action(self, action: object) -> None:
+        if isinstance(action, (Send, act.SendData)):
+            if not isinstance(action.message, QUIET):
+                self._write(f"sends {type(action.message).__name__}")
+        elif not isinstance(action, (act.Report, act.Happened, act.Inject, Persist)):
+            self._write(type(action).__name__)
+
+    def event(self, name: str, arguments: tuple[object, ...]) -> None:
+        self._write(f"<- {name}")
+
+    def announcing(self) -> None:
+        self._write("announces")
+
+
 class TimedReplica(Replica):
-    def _time(self, what: str) -> None:
-        with open(self.config.run_path / "times", "a", encoding="utf-8") as file:
-            print(json.dumps([self.loop.time(), self.config.member, what]), file=file)
-
-    def run(self) -> None:
-        if not self._executing:
-            actions = self.core.take()
-            for action in actions:
-                if isinstance(action, (Send, act.SendData)):
-                    if not isinstance(action.message, QUIET):
-                        self._time(f"sends {type(action.message).__name__}")
-                elif not isinstance(action, (act.Report, act.Happened, act.Inject, Persist)):
-                    self._time(type(action).__name__)
-            self.core._out = actions + self.core._out
-        super().run()
-
-    def answer(self, event: str, *arguments: object) -> None:
-        self._time(f"<- {event}")
-        super().answer(event, *arguments)
-
-    async def _announce(self) -> None:
-        self._time("announces")
-        await super()._announce()
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.observer = Times(self)
 
 
 if __name__ == "__main__":

@@ -10,52 +10,56 @@ import signal
 import sys
 import time
 
+from plover.config.settings import Config
 from plover.daemon.life import run_daemon
 from plover.ports import effects as act
 from plover.protocol.pages import all_pages
 from plover.replica import disk_work
 from plover.replica.daemon import Replica
+from plover.replica.observer import Observer
 from plover.syncvm import block_deltas as patches
 
 
-class WatchedReplica(Replica):
+class Watch(Observer):
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._aborted: int | None = None  # the syncvm in which our VM stands still
+
     def _note(self, event: str, number: int) -> None:
-        digest = self.memory.digest(self.memory.hash(all_pages(self.memory.pages)).tobytes())
-        with open(self.config.run_path / "digests", "a", encoding="utf-8") as file:
+        memory = self._replica.memory
+        digest = memory.digest(memory.hash(all_pages(memory.pages)).tobytes())
+        with open(self._replica.config.run_path / "digests", "a", encoding="utf-8") as file:
             print(json.dumps({"event": event, "number": number, "digest": f"{digest:016x}"}), file=file)
 
     def _fault(self, step: str) -> None:
-        path = self.config.run_path / "fault"
+        path = self._replica.config.run_path / "fault"
         wanted = path.read_text() if path.exists() else ""
         patches.PAGES_MIN = sys.maxsize if wanted == "StagePages" else 1  # few pages diverge here: each way must be gone
-        if wanted == step and self.vm:
+        if wanted == step and self._replica.vm:
             path.unlink()
-            os.kill(self.vm.pid, signal.SIGKILL)
+            os.kill(self._replica.vm.pid, signal.SIGKILL)
 
-    def run(self) -> None:
-        if not self._executing:
-            actions = self.core.take()
-            for action in actions:
-                name = type(action.message if isinstance(action, act.SendData) else action).__name__
-                self._fault(name)
-                work = self.core.role.syncvm
-                if isinstance(action, act.ColoLoad) and work:
-                    self._note("before-load", work.number)
-                if isinstance(action, act.Promote) and self.aborted is not None:
-                    self._note("before-promote", self.aborted)
-            self.core._out = actions + self.core._out
-        super().run()
+    def action(self, action: object) -> None:
+        self._fault(type(action.message if isinstance(action, act.SendData) else action).__name__)
+        work = self._replica.core.role.syncvm
+        if isinstance(action, act.ColoLoad) and work:
+            self._note("before-load", work.number)
+        if isinstance(action, act.Promote) and self._aborted is not None:
+            self._note("before-promote", self._aborted)
 
-    aborted: int | None = None  # the syncvm in which our VM stands still
-
-    def answer(self, event: str, *arguments: object) -> None:
-        work = self.core.role.syncvm
-        if event == "vm_stopped" and work and work.tag == arguments[0]:
-            self.aborted = work.number
+    def event(self, name: str, arguments: tuple[object, ...]) -> None:
+        work = self._replica.core.role.syncvm
+        if name == "vm_stopped" and work and work.tag == arguments[0]:
+            self._aborted = work.number
             self._note("stopped", work.number)
-        if event == "colo_loaded":
-            self.aborted = None
-        super().answer(event, *arguments)
+        if name == "colo_loaded":
+            self._aborted = None
+
+
+class WatchedReplica(Replica):
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.observer = Watch(self)
 
 
 def held_hash_blocks(config, digest):

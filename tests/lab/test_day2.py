@@ -51,12 +51,6 @@ def inventory() -> dict:
 
 
 @pytest.fixture(scope="module")
-def deployed(fresh_hosts):
-    deploy.play()
-    deploy.lead("primary", 120)
-
-
-@pytest.fixture(scope="module")
 def two_vms(deployed):
     """VM second is there too, put there by the play."""
     wanted = inventory()

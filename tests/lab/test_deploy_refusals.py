@@ -8,23 +8,18 @@ import re
 
 import pytest
 import yaml
+from shared import traces
 
 from lab import deploy
 from lab.__main__ import execute
 from lab.hosts import HOSTS
 
-pytestmark = pytest.mark.usefixtures("fresh_hosts")
+pytestmark = pytest.mark.usefixtures("untouched_hosts")
 IMAGE = {"path": "/srv/a.img", "size_mib": 1}
 # As QEMU locks an image that it writes to (F_OFD_SETLK).
 USE = ("nohup python3 -c 'import fcntl, struct, time; f = open(\"{}\", \"r+b\"); "
        "fcntl.fcntl(f, 37, struct.pack(\"hhqqi4x\", fcntl.F_RDLCK, 0, 100, 2, 0)); time.sleep(60)' "
        ">/dev/null 2>&1 & echo $!")
-
-
-def traces(host: str) -> str:
-    return execute(host, "ls -d /etc/plover /opt/plover /var/lib/plover /etc/systemd/system/plover* /etc/qemu-if* "
-                         "/etc/systemd/system/run-plover* /var/lib/plover-images 2>/dev/null; "
-                         "command -v qemu-system-x86_64").stdout
 
 
 def refused(*options: str) -> str:

@@ -10,26 +10,17 @@ import yaml
 from tasks import FOLDER, daemons, module, run
 
 from lab import deploy
-from lab.__main__ import execute, up
-from lab.hosts import HOSTS, down
+from lab.__main__ import execute
+from lab.hosts import HOSTS
 from lab.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures("deployed")
 MODULES = ROOT / "plugins" / "modules"
 WHERE = {"plover_replica": "plover_replicas", "plover_witness": "plover_witnesses"}
 EXAMPLES = ["plover_vm", "plover_info", "plover_replica", "plover_witness", "plover_switchover"]
 WAYS = ("ansible_host", "ansible_user", "ansible_ssh_common_args", "ansible_control_path_dir", "ansible_python_interpreter",
         "plover_wheel_dir")
 SETTINGS_ONLY = ("--tags", "secrets,witness,vm,report")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def deployed():
-    assert down() == []
-    up(list(HOSTS))
-    deploy.write_inventory(patient=True)
-    deploy.play()
-    yield
-    assert down() == []
 
 
 def examples(name: str) -> list[dict]:

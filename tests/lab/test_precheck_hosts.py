@@ -14,7 +14,7 @@ from lab.paths import LAB
 from tests.prechecks import host_cases
 from tests.prechecks.play import refusals
 
-pytestmark = pytest.mark.usefixtures("fresh_hosts")
+pytestmark = pytest.mark.usefixtures("untouched_hosts")
 # Every file of the host with size and time, but what the system itself writes at any time.
 FILES = ("find / -xdev '(' -path /proc -o -path /sys -o -path /run -o -path /var/log -o -path /var/lib/systemd "
          "-o -path /tmp ')' -prune -o -printf '%p %s %T@\\n' | sort; ls /run | grep -v listener; "

@@ -7,7 +7,8 @@ import os
 import re
 
 import pytest
-from test_deploy_refusals import refused, traces, vm
+from shared import traces
+from test_deploy_refusals import refused, vm
 
 from lab import deploy
 from lab.__main__ import execute

@@ -6,7 +6,8 @@ import json
 import sys
 
 import pytest
-from test_deploy_refusals import refused, traces, vm
+from shared import traces
+from test_deploy_refusals import refused, vm
 
 from lab import deploy
 from lab.hosts import HOSTS
@@ -15,7 +16,7 @@ from lab.paths import ROOT
 sys.path.insert(0, str(ROOT / "molecule" / "ofed"))
 import standin
 
-pytestmark = pytest.mark.usefixtures("fresh_hosts")
+pytestmark = pytest.mark.usefixtures("untouched_hosts")
 RDMA = {"settings": {"transport": "rdma"}}
 
 

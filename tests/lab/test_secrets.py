@@ -12,7 +12,7 @@ from lab import deploy
 from lab.__main__ import execute
 from lab.hosts import HOSTS
 
-pytestmark = pytest.mark.usefixtures("fresh_hosts")
+pytestmark = pytest.mark.usefixtures("deployed")
 FILE = "/etc/plover/demo.secret"
 PLAY = """- hosts: plover
   gather_facts: false
@@ -22,10 +22,8 @@ PLAY = """- hosts: plover
 
 
 @pytest.fixture(scope="module")
-def secrets(fresh_hosts, tmp_path_factory):
+def secrets(deployed, tmp_path_factory):
     """Runs role secrets alone; the whole play has run."""
-    deploy.play()
-    deploy.wait_protected("primary", 120)
     path = tmp_path_factory.mktemp("play") / "secrets.yml"
     path.write_text(PLAY)
     return lambda *options: deploy.play(*options, playbook=path)[0]

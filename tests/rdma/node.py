@@ -88,7 +88,7 @@ class Node(Witness):
                 self.tell(committed=number)
         if self.index > before and cons.role == LEADER:
             if cons.log.last_index - cons.log.base_index > TRUNCATE_AFTER:
-                cons.truncate_to(min(self.index, *cons.acked_index.values()))
+                cons.truncate_to(min(self.index, *cons.followers.acked_index.values()))
             self.loop.call_soon(self._propose)
 
     def settle(self) -> None:

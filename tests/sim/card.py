@@ -9,10 +9,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from plover.consensus.log import last_index
-from plover.protocol import wire
+from plover.protocol import codec, wire
 
 if TYPE_CHECKING:
-    from .host import Member
+    from .member import Member
 
 LATENCY_S = (0.00001, 0.0001)
 FAILS_S = 0.4  # the card tries again so long
@@ -72,7 +72,7 @@ class SimCard:
         """Index of the last entry that is in our memory and not read yet; 0: none. For the onlooker."""
         memory, last = self.memories.get(leader), 0
         for frame in memory.frames if memory else ():
-            message = next(wire.Decoder(1).feed(frame))
+            message = next(codec.Decoder(1).feed(frame))
             if isinstance(message, wire.Append):
                 last = max(last, last_index(message.payload, message.prev_index))
         return last

@@ -15,7 +15,7 @@ from plover.core.leader import BOOTING, PROMOTING
 from plover.syncvm.figures import Figures
 from plover.syncvm.phases import DISKS, DONE, LOAD, WAIT_AUDIT, LeaderSyncvm
 
-from .host import ReplicaMember
+from .replica import ReplicaMember
 
 if TYPE_CHECKING:
     from .world import World
@@ -194,14 +194,14 @@ def failed_command(world: World, rng: random.Random, name: str) -> None:
     """QEMU refuses its next operation."""
     member = world.members[name]
     if isinstance(member, ReplicaMember):
-        member.fail_next = True
+        member.vm_work.fail_next = True
 
 
 def die_between_commands(world: World, rng: random.Random, name: str) -> None:
     """The daemon dies when QEMU has done what it was asked, and before it learns of that."""
     member = world.members[name]
     if isinstance(member, ReplicaMember):
-        member.dies_after = rng.choice((0, 0, 0, 1, 2))
+        member.vm_work.dies_after = rng.choice((0, 0, 0, 1, 2))
 
 
 def full_socket(world: World, rng: random.Random, name: str) -> None:
@@ -441,6 +441,6 @@ def clear(world: World) -> None:
                 process.go_on()
         world.power_on(name)
         if isinstance(world.members[name], ReplicaMember):
-            world.members[name].fail_next, world.members[name].dies_after = False, None
+            world.members[name].vm_work.fail_next, world.members[name].vm_work.dies_after = False, None
 
 

@@ -12,7 +12,8 @@ from plover.protocol import wire
 from . import guest
 
 if TYPE_CHECKING:
-    from .host import Member, ReplicaMember
+    from .member import Member
+    from .replica import ReplicaMember
     from .world import World
 
 

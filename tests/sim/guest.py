@@ -68,6 +68,7 @@ class Qemu(Process):
         self._used = 0
         self._working = False
         self.drive: Drive | None = None
+        self.spoke = False  # some of its output has left the host
         self.copy = ""  # name of the copy of a leader's disk that its image becomes
 
     # ---- the VM -----------------------------------------------------------------------------------

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from plover.consensus.amnesia import Amnesia
 from plover.consensus.consensus import Consensus
-from plover.consensus.durable import Durable, Record
+from plover.consensus.durable import Durable
 from plover.consensus.effects import LEADER, Persist
 from plover.consensus.log import unpack
 from plover.consensus.one_sided import OneSided
-from plover.core import cold_start, director
+from plover.consensus.promises import Promises
+from plover.consensus.votes import Votes
+from plover.core import cold_start, director, shell_policy
 from plover.core.director import Director
 from plover.core.follower import Follower
 from plover.core.guard import Guard
@@ -40,7 +42,9 @@ from plover.syncvm.initial_sync_check import LeaderCheck
 from plover.syncvm.phases import LeaderSyncvm, SecondarySyncvm
 from plover.syncvm.staging import Staging, chain_digest
 
-from .host import Host, ReplicaMember
+from .disk_work import DiskWork
+from .host import Host
+from .replica import ReplicaMember
 from .run import run
 
 SEEDS = 5000
@@ -121,26 +125,38 @@ def apply_while_receiving() -> None:
     Staging._keep = keep
 
 
+def _without_own_checks() -> None:
+    """Consensus would stop such a member itself; the onlooker must see it as well."""
+    def change(self, new):
+        self.view, self.voted_for, self.record = new
+        self._persist(new)
+    Promises._change = change
+    Consensus.check_invariants = lambda self: None
+
+
 @mutant("the witness stands for election, and is voted for")
 def witness_leads() -> None:
-    stand, refusal = Consensus._may_stand, Consensus._refusal
-    Consensus._may_stand = lambda self: self.members[self.me] == "witness" or stand(self)
+    stand, refusal = Votes.may_stand, Votes.refusal
+    Votes.may_stand = lambda self: not self._group.is_replica(self._group.me) or stand(self)
 
     def lenient(self, now, src, m):
         why = refusal(self, now, src, m)
-        return None if self.members[src] == "witness" and now - self._leader_heard > self.timing.detection else why
-    Consensus._refusal = lenient
+        silent = now - self._seat.silent_since > self._timing.detection
+        return None if silent and not self._group.is_replica(src) else why
+    Votes.refusal = lenient
+    _without_own_checks()
 
 
 @mutant("a vote does not look at the candidate's in-sync record")
 def stale_member_elected() -> None:
-    good = Consensus._refusal
+    good = Votes.refusal
 
     def refusal(self, now, src, m):
         why = good(self, now, src, m)
         return None if why in ("its in-sync record is older than mine", "it is not in the in-sync set") else why
-    Consensus._refusal = refusal
-    Consensus._may_stand = lambda self: self.members[self.me] == "replica" and self.eligible
+    Votes.refusal = refusal
+    Votes.may_stand = lambda self: self._group.is_replica(self._group.me) and self._seat.eligible
+    _without_own_checks()
 
 
 @mutant("a member whose state folder is empty takes part as a new one would")
@@ -169,9 +185,7 @@ def in_sync_set_not_recorded() -> None:
 @mutant("a follower acknowledges a record that it keeps in memory only")
 def record_not_on_disk() -> None:
     def store(self, m):
-        record = Record(m.record_view, m.record_version, self._set_of(m.record_in_sync))
-        if record.order > self.record.order:
-            self.record = record
+        self.promises.record = max(self.group.record_of(m), self.record, key=lambda record: record.order)
     Consensus._store_record = store
 
 
@@ -181,7 +195,7 @@ def view_not_checked_on_ack() -> None:
 
     def on_heartbeat(self, now, src, m):
         if m.view < self.view:
-            self._send(src, wire.HeartbeatAck(m.view, m.seq, self.log.last_index, m.record_view, m.record_version))
+            self.send(src, wire.HeartbeatAck(m.view, m.seq, self.log.last_index, m.record_view, m.record_version))
         else:
             good(self, now, src, m)
     Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Heartbeat: on_heartbeat}
@@ -197,27 +211,29 @@ def quorum_not_asked() -> None:
 
 @mutant("a member votes for whoever asks, twice in a view if need be")
 def votes_twice() -> None:
-    good = Consensus._refusal
+    good, may_stand = Votes.refusal, Votes.may_stand
 
     def refusal(self, now, src, m):
         why = good(self, now, src, m)
-        return None if why == "the view is taken" and m.view == self.view and self.role != LEADER else why
-    Consensus._refusal = refusal
-    may_stand = Consensus._may_stand
-    Consensus._may_stand = lambda self: may_stand(self) or (self.members[self.me] == "replica" and self.role != LEADER)
+        taken = why == "the view is taken" and m.view == self._promises.view and self._seat.role != LEADER
+        return None if taken else why
+    Votes.refusal = refusal
+    Votes.may_stand = lambda self: may_stand(self) or (self._group.is_replica(self._group.me) and self._seat.role != LEADER)
+    _without_own_checks()
 
 
 @mutant("a deposed leader goes on")
 def deposed_leader_goes_on() -> None:
     Leader.suspend = lambda self: None
-    good = Consensus._adopt
+    good = Consensus.step_down
 
-    def adopt(self, now, view, leader, persist=True):
+    def step_down(self, view, leader):
         was = self.role
-        good(self, now, view, leader, persist)
+        good(self, view, leader)
         if was == LEADER:
             self.role = LEADER
-    Consensus._adopt = adopt
+    Consensus.step_down = step_down
+    _without_own_checks()
 
 
 @mutant("a leader that was hung speaks before it asks whether it still leads")
@@ -227,7 +243,7 @@ def hung_leader_speaks() -> None:
 
 @mutant("what was decided before a stop leaves after it")
 def stopped_leader_speaks() -> None:
-    ReplicaMember._speaks_now = lambda self: True
+    shell_policy.in_time = lambda now, until: True
 
 
 @mutant("the digest of what was staged is not compared")
@@ -327,7 +343,7 @@ def writes_before_filled() -> None:
 
 @mutant("a host that leads does not forget which copy of the other's disk it was")
 def copy_not_forgotten() -> None:
-    ReplicaMember._forget_copies = lambda self: None
+    DiskWork.forget_copies = lambda self: None
 
 
 @mutant("nobody asks whether the secondary's disk took the writes")
@@ -385,7 +401,7 @@ def copy_not_marked() -> None:
 
 @mutant("a copy whose sync failed keeps its name")
 def lost_copy_keeps_its_name() -> None:
-    ReplicaMember._forget_lost_copy = lambda self: None
+    DiskWork._forget_lost_copy = lambda self: None
 
 
 @mutant("output leaves when all was sent to the secondary, not when it has it")
@@ -416,7 +432,7 @@ def log_conflicts_kept() -> None:
                 if entry.index == self.log.last_index + 1:
                     self.log.append(entry)
             self.commit_index = self.log.last_index
-            self._send(src, wire.AppendAck(self.view, self.log.last_index, True))
+            self.send(src, wire.AppendAck(self.view, self.log.last_index, True))
     Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Append: on_append}
 
 
@@ -453,6 +469,27 @@ def adopted_as_it_was() -> None:
             self.role.vm_stopped_by_us = False
     Director.__init__ = init
     ReplicaMember._adopt = lambda self, vm: setattr(self.memory, "qemu", vm)
+
+
+@mutant("the watchdog is disarmed while a QEMU that spoke is being ended")
+def disarmed_too_early() -> None:
+    shell_policy.disarms_watchdog = lambda core, unreaped: not isinstance(core.role, Leader)
+
+
+@mutant("who was just elected, or hung, announces its VM before it knows that it leads")
+def announced_too_early() -> None:
+    announce = shell_policy.Announce
+    shell_policy.announces = lambda core: announce.NOW if core.leading else announce.NEVER
+
+
+@mutant("a secondary's QEMU is noted as one to be taken over by the next daemon")
+def secondary_adopted() -> None:
+    shell_policy.notes_holder = lambda core: True
+
+
+@mutant("nobody is told that an operation of QEMU's failed")
+def failure_not_told() -> None:
+    shell_policy.failure = lambda action, error, ours: None
 
 
 @mutant("an initial sync ends without a comparison of all of memory")

@@ -10,12 +10,12 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plover.protocol import wire
+from plover.protocol import codec, wire
 
 from .loop import Loop
 
 if TYPE_CHECKING:
-    from .host import Member
+    from .member import Member
 
 LATENCY_S = (0.00005, 0.0004)
 RETRY_S = 0.05
@@ -85,7 +85,7 @@ class Network:
         else:
             arrival = one.arrival[src] = max(arrival, one.arrival[src])
         if self._codec:
-            message = next(iter(wire.Decoder(1).feed(b"".join(wire.encode(message, 1)))))
+            message = next(iter(codec.Decoder(1).feed(b"".join(codec.encode(message, 1)))))
         self._loop.after(arrival - self._loop.now, self._members[dst], self._deliver, one, one.epoch, src, dst, message)
 
     def _deliver(self, one: Connection, epoch: int, src: str, dst: str, message: wire.Message) -> None:

@@ -18,7 +18,9 @@ from plover.protocol import pages, wire
 
 from . import guest
 from .ghost import Violation
-from .watch import DOES, GOT, Member, ReplicaMember, Seen, Watched
+from .member import Member
+from .replica import ReplicaMember
+from .watch import DOES, GOT, Seen, Watched
 from .world import NAMES, group
 
 AGAIN_S = 0.06  # a client sends again, as TCP does
@@ -225,18 +227,18 @@ class Rig(Watched):
         if instead is not None:
             tell(event, *instead(*arguments))
 
-    def _gets(self, member: Member, deliver: Callable, src: str, channel: int, message: object) -> None:
-        get = partial(super()._gets, member, deliver, src, channel, message)
+    def gets(self, member: Member, src: str, message: object, take: Callable[[], None]) -> None:
+        get = partial(super().gets, member, src, message, take)
         if not self.seats[member.name].holds(message, get):
             get()
 
-    def _does(self, member: ReplicaMember, carry_out: Callable, action: object) -> None:
+    def does(self, member: ReplicaMember, action: object, carry_out: Callable[[object], None]) -> None:
         seat = self.seats[member.name]
         seat.done.append(type(action).__name__)
         if isinstance(action, act.Fence):
             seat.fenced.append(action.member)
             self.loop.after(0.001, member, member.call, "fenced", action.tag, seat.fence_error)
-        do = partial(super()._does, member, carry_out, action)
+        do = partial(super().does, member, action, carry_out)
         if not seat.holds(action, do):
             do()
 

@@ -10,7 +10,7 @@ from plover.core.leader import Leader
 
 from .faults import Plan, clear
 from .ghost import Violation
-from .host import ReplicaMember
+from .replica import ReplicaMember
 from .world import World
 
 FAULTS_S_MAX = 6.0

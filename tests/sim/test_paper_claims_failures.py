@@ -114,7 +114,7 @@ def test_the_witness_never_wins(seed):
     world.power_on("primary")
     world.run(2.0)
     assert world.leader() is None
-    request = wire.VoteRequest(view + 1, False, True, *witness._record_fields(), witness.log.last_view, 1 << 40)
+    request = wire.VoteRequest(view + 1, False, True, *witness.group.record_fields(witness.record), witness.log.last_view, 1 << 40)
     primary = world.members["primary"]
     primary.call("control", "witness", request)
     assert primary.consensus.voted_for != "witness"

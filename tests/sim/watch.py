@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from plover.config.settings import Config
 from plover.consensus.durable import Durable
 
-from .host import Member, ReplicaMember
+from .member import Member
+from .replica import ReplicaMember
 from .world import World, settings
 
 GOT, DOES, DISK, NOTE = "got", "does", "disk", "note"
@@ -65,23 +65,20 @@ class Watched(World):
             host.config = self.config_of(name)
         super().start_daemon(name)
         member = self.members[name]
-        if isinstance(member, ReplicaMember):
-            if self._steady:
-                member.rng = Steady(f"{name} {self.loop.now}")
-            member._do = partial(self._does, member, member._do)
-        member.message = partial(self._gets, member, member.message)
+        if isinstance(member, ReplicaMember) and self._steady:
+            member.rng = Steady(f"{name} {self.loop.now}")
 
     def config_of(self, name: str) -> Config:
         """Of a steady world."""
         return settings(name, 20, 1000)
 
-    def _gets(self, member: Member, deliver: Callable, src: str, channel: int, message: object) -> None:
+    def gets(self, member: Member, src: str, message: object, take: Callable[[], None]) -> None:
         seen = Seen(self.loop.now, member.name, GOT, message, src)
         self._keep(seen)
-        deliver(src, channel, message)
+        take()
         self.after(seen)
 
-    def _does(self, member: ReplicaMember, carry_out: Callable, action: object) -> None:
+    def does(self, member: ReplicaMember, action: object, carry_out: Callable[[object], None]) -> None:
         seen = Seen(self.loop.now, member.name, DOES, action)
         self._keep(seen)
         carry_out(action)

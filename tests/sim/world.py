@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import lru_cache
 
 from plover.config.settings import Config
@@ -16,9 +17,12 @@ from .clients import Client
 from .disk import PowerLoss
 from .faults import with_disks, with_one_sided, with_scan, with_uneven_budgets
 from .ghost import Ghost, Violation
-from .host import RESTART_S, Host, Member, ReplicaMember, WitnessMember
+from .host import RESTART_S, Host
 from .loop import Loop
+from .member import Member
 from .network import Network
+from .replica import ReplicaMember
+from .witness import WitnessMember
 
 NAMES = ("primary", "secondary", "witness")
 CLIENTS = 3
@@ -71,6 +75,15 @@ class World:
     def note(self, who: str, text: str) -> None:
         if self.trace is not None:
             self.trace.append(f"{self.loop.now:9.4f} {who:9} {text}")
+
+    # ---- hooks: who watches a world derives from it ------------------------------------------------------
+    def gets(self, member: Member, src: str, message: object, take: Callable[[], None]) -> None:
+        """A message for ``member`` is here; ``take`` has it deal with it."""
+        take()
+
+    def does(self, member: ReplicaMember, action: object, carry_out: Callable[[object], None]) -> None:
+        """Its core wants ``action``."""
+        carry_out(action)
 
     # ---- daemons and hosts --------------------------------------------------------------------------
     def start_daemon(self, name: str) -> None:

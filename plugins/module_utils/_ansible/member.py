@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This host's member of a VM, for the modules: look at it, and carry out the steps of :mod:`plover_plan`.
+"""This host's member of a VM, for the modules: look at it, and carry out the steps of :mod:`plan`.
 
 Work that waits is done in slices, so that the action plugins can show how far it is: a call that runs out of its slice
 returns `unfinished`, and is called again with that.
@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import plan as plover_plan
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.client import (
-    NAME,
-    RUN_DIR,
-    ClientError,
-    NotYet,
-    Refusal,
-    ask,
-    wait_until,
-)
+from . import plan
+from .client import RUN_DIR, ClientError, NotYet, Refusal, ask, wait_until
 
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")  # as the runtime has it; a name becomes part of paths
 CONFIG_DIR = "/etc/plover"
 SETTINGS_BYTES_MAX = 1 << 20
 PROGRESS_MAX = 200
@@ -93,7 +87,7 @@ class Member:
         self.settings = settings_of_host(self.name)
 
     def look(self, kind=""):
-        """As plover_plan wants it. ``kind``: the seat the module is for; empty: the one that the settings name."""
+        """As :mod:`plan` wants it. ``kind``: the seat the module is for; empty: the one that the settings name."""
         settings, absent = self.settings, self.module.params.get("state") == "absent"
         if settings is None and not absent and not self.module.check_mode:
             raise Refusal(f"{settings_path(self.name)} is missing; role vm (on a replica) or witness writes it")
@@ -153,13 +147,13 @@ def shown(here, steps=()):
 class Work:
     """The steps, from the beginning or from where the call before this one ended."""
 
-    def __init__(self, module, plan, kind=""):
+    def __init__(self, module, planned, kind=""):
         self.module, self.name, self.began = module, module.params["name"], time.monotonic()
         given = module.params["slice"] or {}
         self.for_s, self.done = given.get("for_s", float("inf")), given.get("unfinished")
         if self.done is None:
             here = Member(module).look(kind)
-            steps = plan(here, module.params)
+            steps = planned(here, module.params)
             self.done = {"steps": steps, "actions": [], "progress": [], "spent_s": 0.0, "status": here["status"],
                          "diff": {"before": shown(here), "after": shown(here, steps)}}
 
@@ -174,7 +168,7 @@ class Work:
                 steps.pop(0)
         except NotYet as error:
             if self._spent_s() >= self.module.params["timeout_s"]:
-                raise NotYet(self.name, plover_plan.what(steps[0]), self.module.params["timeout_s"], error.said) from error
+                raise NotYet(self.name, plan.what(steps[0]), self.module.params["timeout_s"], error.said) from error
             return {**self.result(), "unfinished": {**self.done, "spent_s": self._spent_s()}}
         return self.result()
 
@@ -225,8 +219,8 @@ class Work:
     def _wait(self, step):
         left_s = self.module.params["timeout_s"] - self._spent_s()
         self.done["status"] = wait_until(
-            self.name, lambda status: plover_plan.holds(step, status), max(0.0, min(left_s, self.for_s)),
-            plover_plan.what(step), news=self._news)
+            self.name, lambda status: plan.holds(step, status), max(0.0, min(left_s, self.for_s)),
+            plan.what(step), news=self._news)
 
     def _news(self, status):
         text = f"{self.name}: {status.get('service')}; {status.get('sentence')}"
@@ -238,11 +232,11 @@ class Work:
         self.done["status"] = status
 
 
-def run(module, plan, kind=""):
-    """``main`` of a module: the plan's steps, one result or one clear failure."""
+def run(module, planned, kind=""):
+    """``main`` of a module: the steps that ``planned`` (of :mod:`plan`) gives, one result or one clear failure."""
     work = None
     try:
-        work = Work(module, plan, kind)
+        work = Work(module, planned, kind)
         module.exit_json(**work.go())
     except ClientError as error:
         module.fail_json(msg=str(error), refused=isinstance(error, Refusal), **(work.result() if work else {}))

@@ -6,7 +6,7 @@ wait; `says` is the sentence of the result's `actions`.
 """
 from __future__ import annotations
 
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.client import Refusal
+from .client import Refusal
 
 SERVES = ("protected", "degraded")
 # Settings that must be the same on all members while they run together: one member cannot be restarted with new ones.

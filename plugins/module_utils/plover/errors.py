@@ -10,6 +10,8 @@ PloverError
  │    └── LostWritesError something that was written to this host's images did not get to the disk
  ├── NetworkError         a TAP, bridge or script failed
  ├── FencingError         the watchdog that the settings ask for does not work
+ ├── ControlError         a daemon does not answer on its control socket, or answers nonsense
+ │    └── ControlTimeoutError  it is silent
  └── RdmaError            the RDMA library or a card refuses
 """
 from __future__ import annotations
@@ -53,6 +55,14 @@ class NetworkError(PloverError):
 
 class FencingError(PloverError):
     """The host's watchdog does not do what the settings ask for."""
+
+
+class ControlError(PloverError):
+    """A daemon does not answer on its control socket, or answers nonsense."""
+
+
+class ControlTimeoutError(ControlError):
+    """The daemon was silent for as long as the caller waits."""
 
 
 class RdmaError(PloverError):

@@ -1,51 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules' client, against a UNIX socket server with ready answers; the real daemon's: test_watch."""
+"""The modules' client, against a UNIX socket server with ready answers; a real control server: ctl/test_watch.py."""
 from __future__ import annotations
 
-import json
 import socket
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import client as plover_client
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import client
+from fake_daemon import FakeDaemon
+from plover.ctl.client import REPLY_BYTES_MAX
 
 PROTECTED = {"ok": True, "service": "protected", "role": "leader", "sentence": "leading; secondary is in sync"}
 DEGRADED = {"ok": True, "service": "degraded", "role": "leader", "sentence": "filling secondary: 40 %"}
 
 
-class FakeDaemon:
-    """Answers each connection with the next of ``answers`` (bytes, or a dictionary as a JSON line); repeats the last."""
-
-    def __init__(self, run_dir, answers):
-        self.run_dir, self.requests = run_dir, []
-        self._answers = [a if isinstance(a, bytes) else json.dumps(a).encode() + b"\n" for a in answers]
-        folder = Path(run_dir, "demo")
-        folder.mkdir()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(folder / "ctl.sock"))
-        self._listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self):
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-                with peer:
-                    self.requests.append(json.loads(peer.makefile().readline()))
-                    peer.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
-            except OSError:
-                return
-
-    def close(self):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(plover_client, "RETRY_S", 0.01)
+    monkeypatch.setattr(client, "RETRY_S", 0.01)
 
 
 @pytest.fixture
@@ -62,7 +34,7 @@ def daemon():
 
 
 def ask(fake, **options):
-    return plover_client.ask("demo", "status", run_dir=fake.run_dir, **options)
+    return client.ask("demo", "status", run_dir=fake.run_dir, **options)
 
 
 def test_ask_sends_one_json_line_and_returns_the_answer(daemon):
@@ -82,17 +54,17 @@ def test_a_long_answer_arrives_whole(daemon):
     (b"[1, 2]\n", "no JSON object"),
     (b'{"ok": true', "in mid-answer"),
     (b"", "in mid-answer"),
-    (b"x" * (plover_client.REPLY_BYTES_MAX + 70_000), "over 1048576 bytes"),
+    (b"x" * (REPLY_BYTES_MAX + 70_000), "over 1048576 bytes"),
 ], ids=["words", "no-utf-8", "list", "cut", "nothing", "endless"])
 def test_a_bad_answer_is_an_error_that_names_the_socket(daemon, answer, words):
-    with pytest.raises(plover_client.ClientError, match="ctl.sock") as error:
+    with pytest.raises(client.ClientError, match="ctl.sock") as error:
         ask(daemon(answer))
     assert words in str(error.value)
 
 
 def test_no_daemon_names_the_units(tmp_path):
-    with pytest.raises(plover_client.ClientError, match="plover-replica@demo or plover-witness@demo running"):
-        plover_client.ask("demo", "status", run_dir=str(tmp_path))
+    with pytest.raises(client.ClientError, match="plover-replica@demo or plover-witness@demo running"):
+        client.ask("demo", "status", run_dir=str(tmp_path))
 
 
 def test_a_hung_daemon_is_not_waited_for_for_ever(tmp_path):
@@ -100,12 +72,12 @@ def test_a_hung_daemon_is_not_waited_for_for_ever(tmp_path):
         Path(run_dir, "demo").mkdir()
         listener.bind(f"{run_dir}/demo/ctl.sock")
         listener.listen()
-        with pytest.raises(plover_client.ClientError, match="timed out"):
-            plover_client.ask("demo", "status", run_dir=run_dir, timeout_s=0.1)
+        with pytest.raises(client.ClientError, match="timed out"):
+            client.ask("demo", "status", run_dir=run_dir, timeout_s=0.1)
 
 
 def wait(fake, timeout_s):
-    return plover_client.wait_until("demo", lambda status: status["service"] == "protected", timeout_s, "protected",
+    return client.wait_until("demo", lambda status: status["service"] == "protected", timeout_s, "protected",
                                     run_dir=fake.run_dir)
 
 
@@ -124,15 +96,15 @@ def test_a_daemon_from_before_there_was_watch_is_asked_again_and_again(daemon):
 
 def test_wait_gives_up_with_the_daemons_own_sentence(daemon):
     fake = daemon(DEGRADED)
-    with pytest.raises(plover_client.NotYet, match=r"timeout_s.*degraded: filling secondary: 40 %"):
+    with pytest.raises(client.NotYet, match=r"timeout_s.*degraded: filling secondary: 40 %"):
         wait(fake, 0)
 
 
 def test_wait_for_no_daemon_says_so(daemon, tmp_path):
-    with pytest.raises(plover_client.NotYet, match="plover-replica@demo or plover-witness@demo running"):
-        plover_client.wait_until("demo", bool, 0.1, "protected", run_dir=str(tmp_path))
+    with pytest.raises(client.NotYet, match="plover-replica@demo or plover-witness@demo running"):
+        client.wait_until("demo", bool, 0.1, "protected", run_dir=str(tmp_path))
 
 
 def test_a_daemon_that_says_no_is_quoted(daemon):
-    with pytest.raises(plover_client.NotYet, match="8 watch already"):
+    with pytest.raises(client.NotYet, match="8 watch already"):
         wait(daemon({"ok": False, "error": "8 watch already; end one of them"}), 0.1)

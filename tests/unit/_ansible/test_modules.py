@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import client as plover_client
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import member as plover_member
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import client, member
 from ansible_collections.plover.vmft.plugins.modules import (
     plover_info,
     plover_replica,
@@ -18,7 +17,7 @@ from ansible_collections.plover.vmft.plugins.modules import (
     plover_vm,
     plover_witness,
 )
-from test_client import FakeDaemon
+from fake_daemon import FakeDaemon
 
 UNIT, GUEST = "plover-replica@demo.service", "plover-qemu@demo.service"
 SYSTEMCTL = """#!/bin/sh
@@ -98,12 +97,12 @@ def host(tmp_path, monkeypatch):
     (tmp_path / "log").touch()
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE", str(tmp_path))
-    monkeypatch.setattr(plover_member, "CONFIG_DIR", str(tmp_path))
-    monkeypatch.setattr(plover_member, "LOOK_AGAIN_S", 0.01)
-    monkeypatch.setattr(plover_client, "RETRY_S", 0.01)
+    monkeypatch.setattr(member, "CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr(member, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(client, "RETRY_S", 0.01)
     monkeypatch.setattr(plover_info, "BRIDGE_CONF", str(tmp_path / "bridge.conf"))
     with tempfile.TemporaryDirectory(prefix="plv") as run_dir:
-        monkeypatch.setattr(plover_client, "RUN_DIR", run_dir)
+        monkeypatch.setattr(client, "RUN_DIR", run_dir)
         out = Host(tmp_path, Path(run_dir))
         yield out
         if out.daemon:

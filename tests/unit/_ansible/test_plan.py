@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import plan as plan
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import plan
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.client import Refusal
 
 UNIT, GUEST = "plover-replica@demo.service", "plover-qemu@demo.service"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.timing import Timing
-from plover.consensus import elections
+from plover.consensus import votes
 from plover.consensus.amnesia import QUESTION, Amnesia
 from plover.consensus.consensus import ERA, Consensus
 from plover.consensus.durable import Durable, Record
@@ -79,7 +79,7 @@ def test_every_member_tells_its_view_when_asked_and_keeps_its_state():
 
 
 def test_a_member_of_an_older_version_does_so_too(monkeypatch):
-    monkeypatch.setattr(elections, "is_question", lambda m: False)
+    monkeypatch.setattr(votes, "is_question", lambda m: False)
     test_every_member_tells_its_view_when_asked_and_keeps_its_state()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plover.config.timing import Timing
-from plover.consensus import consensus as module
+from plover.consensus import log as module
 from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable, Record
 from plover.consensus.log import INPUT, Entry, pack

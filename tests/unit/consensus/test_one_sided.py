@@ -10,7 +10,7 @@ from plover.consensus.effects import LEADER
 from plover.consensus.log import INPUT, Entry, last_index, pack
 from plover.consensus.one_sided import COUNTERS_BYTES, Counters, OneSided
 from plover.errors import WireError
-from plover.protocol import wire
+from plover.protocol import codec, wire
 
 MEMBERS = {"primary": "replica", "secondary": "replica", "witness": "witness"}
 STATE = Durable(1, "primary", Record(1, 1, frozenset(("primary", "secondary"))))
@@ -46,7 +46,7 @@ class Card:
         return b"writer"
 
     def write(self, follower, frame):
-        self.asked.append(("write", follower, next(iter(wire.Decoder(1).feed(frame)))))
+        self.asked.append(("write", follower, next(iter(codec.Decoder(1).feed(frame)))))
         return len(self.asked)
 
     def read(self, follower):
@@ -81,7 +81,7 @@ def append(prev: int, *numbers: int) -> wire.Append:
 
 
 def frame(message: wire.Message) -> bytes:
-    return b"".join(wire.encode(message, 1))
+    return b"".join(codec.encode(message, 1))
 
 
 def test_a_leader_that_speaks_by_message_gets_a_ring_and_not_two():

@@ -260,7 +260,8 @@ def test_a_host_without_the_state_is_refused(group):
 
 def test_a_host_out_of_the_record_is_told_that_time_goes_back(group):
     core = group["secondary"].core
-    core.consensus.record = core.consensus.record._replace(in_sync=frozenset({"primary"}))
+    record = core.consensus.record
+    core.consensus.promises.store(record._replace(version=record.version + 1, in_sync=frozenset({"primary"})))
     assert price(core)[1].startswith("TIME GOES BACK: this host is not in the recorded in-sync set (primary)")
 
 

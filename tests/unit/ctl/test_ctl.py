@@ -13,7 +13,9 @@ from ctl_host import Says, daemon, run_ctl
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from plover.ctl import client
 from plover.ctl import commands as ctl
+from plover.ctl.arguments import parser
 from plover.daemon import control_server as ctl_server
 from plover.daemon.control_server import LINE_BYTES_MAX
 from plover.rdma import verbs
@@ -148,15 +150,15 @@ def test_the_vm_must_be_known_or_the_only_one(host, capsys):
 
 @pytest.mark.parametrize("answer", [
     b"", b"\n", b"nonsense\n", b'{"ok": true', b"[]\n", b"null\n", b'"ok"\n', b"7\n", b"{}\n", b"\xff\xfe\n",
-    b'{"ok": 1}\n', b"[" * 100_000 + b"\n", b"x" * (ctl.REPLY_BYTES_MAX + 70_000)], ids=lambda value: repr(value[:12]))
+    b'{"ok": 1}\n', b"[" * 100_000 + b"\n", b"x" * (client.REPLY_BYTES_MAX + 70_000)], ids=lambda value: repr(value[:12]))
 def test_an_answer_that_is_none_is_like_no_answer(host, capsys, answer):
     async def run():
-        async def client(reader, writer):
+        async def answers(reader, writer):
             await reader.readline()
             writer.write(answer)
             writer.close()
         (host / "demo").mkdir()
-        server = await asyncio.start_unix_server(client, str(host / "demo" / "ctl.sock"))
+        server = await asyncio.start_unix_server(answers, str(host / "demo" / "ctl.sock"))
         try:
             return [await asyncio.to_thread(ctl.main, [command]) for command in ("status", "switchover", "audit")]
         finally:
@@ -238,4 +240,4 @@ def test_settings_for_rdma_check_that_make_no_sense_are_refused(text, says, caps
 
 def test_settings_for_rdma_check():
     words = ["rdma", "check", "--address", "192.0.2.1", "--settings", '{"rdma_device": "mlx5_0", "rdma_port": 1}']
-    assert ctl.parser().parse_args(words).settings == {"rdma_device": "mlx5_0", "rdma_port": 1}
+    assert parser().parse_args(words).settings == {"rdma_device": "mlx5_0", "rdma_port": 1}

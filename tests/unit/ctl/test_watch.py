@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import client as plover_client
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import client as modules_client
 from plover.ctl import commands as ctl
 from plover.daemon import control_server as ctl_server
 from plover.daemon.control_server import ControlServer
@@ -34,7 +34,7 @@ class Operator:
 def folder(monkeypatch):
     monkeypatch.setattr(ctl_server, "WATCH_EVERY_S", 0.01)
     monkeypatch.setattr(ctl_server, "ALIVE_S", 0.05)
-    monkeypatch.setattr(plover_client, "RETRY_S", 0.01)
+    monkeypatch.setattr(modules_client, "RETRY_S", 0.01)
     with tempfile.TemporaryDirectory(prefix="plv") as path:
         yield Path(path)
 
@@ -219,7 +219,7 @@ def later(operator, *steps):
 
 
 def wait(folder, timeout_s=20.0, news=lambda status: None):
-    return plover_client.wait_until("demo", lambda status: status["service"] == "protected", timeout_s, "protected",
+    return modules_client.wait_until("demo", lambda status: status["service"] == "protected", timeout_s, "protected",
                                     run_dir=str(folder), news=news)
 
 
@@ -242,12 +242,12 @@ def test_a_restart_of_the_daemon_meanwhile_is_survived(folder, daemon):
 
 
 def test_a_daemon_that_hangs_is_noticed(folder, daemon, monkeypatch):
-    monkeypatch.setattr(plover_client, "SILENCE_S", 0.05)
+    monkeypatch.setattr(modules_client.client, "SILENCE_S", 0.05)
 
     async def hang(request):
         await asyncio.sleep(60)
     daemon.operator.operator = hang
-    with pytest.raises(plover_client.NotYet, match="The daemon says: .*timed out"):
+    with pytest.raises(modules_client.NotYet, match="The daemon says: .*timed out"):
         wait(folder, timeout_s=0.3)
 
 

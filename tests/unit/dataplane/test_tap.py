@@ -51,5 +51,5 @@ def test_who_was_stopped_between_its_decision_and_the_wire_is_late(tap):
     group = protected()
     core, detection_s = group.serving().core, group.serving().consensus.timing.detection
     assert 0 < core.speak_until - core.now < detection_s / 2
-    age_s = core.now - core.consensus._confirmed_at
+    age_s = core.now - core.consensus.followers.confirmed_at
     assert core.consensus.fresh(core.now) and age_s + (core.speak_until - core.now) <= detection_s

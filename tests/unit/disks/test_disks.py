@@ -13,7 +13,7 @@ from plover.disks.copy_names import NAMES_MAX, DiskCopy
 from plover.disks.images import BLOCK_BYTES, BLOCKS_MAX, arguments, block_bytes, hash_blocks, prepare, virtual_size
 from plover.errors import ConfigError, QemuError
 from plover.ports import effects as act
-from plover.protocol import wire
+from plover.protocol import codec, wire
 from settings import settings
 
 from tests.sim.blocks import BLOCKS
@@ -133,7 +133,7 @@ def test_hashes_of_a_large_image_fit_into_a_message():
     assert block_bytes(1 << 30) == BLOCK_BYTES
     for size in (1 << 40, 100 << 40):
         assert size // block_bytes(size) <= BLOCKS_MAX
-    assert 16 * 8 * BLOCKS_MAX < wire.BODY_BYTES_MAX
+    assert 16 * 8 * BLOCKS_MAX < codec.BODY_BYTES_MAX
 
 
 # --- the core ---

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.settings import Config
 from plover.errors import ConfigError, WireError
-from plover.links import auth, peers
+from plover.links import auth, link, peers
 from plover.links.peers import PeerLinks
-from plover.protocol import wire
+from plover.protocol import codec, wire
 from settings import MEMBERS, settings
 from test_peers import TAG, closed, free_port, hello, sent, until
 
@@ -132,7 +132,7 @@ async def answer(tmp_path, *messages, proof_of=None):
     out = b"".join(sent(message) for message in messages)
     writer.write(out)
     if proof_of:
-        theirs = next(iter(wire.Decoder(TAG).feed(await reader.read(65_536)))).payload
+        theirs = next(iter(codec.Decoder(TAG).feed(await reader.read(65_536)))).payload
         writer.write(sent(wire.Proof(proof_of(bytes(messages[0].payload), bytes(theirs)))))
     over = asyncio.ensure_future(closed(reader))
     await until(lambda: witness.up or over.done())
@@ -150,7 +150,7 @@ NONCE = "0" * 32
     [hello(nonce=NONCE), wire.Proof(bytes(32))], [hello(nonce=7)], [hello(nonce="x" * 32)], [hello(nonce=[])],
     [hello(nonce=NONCE), wire.Proof(bytes(100_000))], [hello(nonce=NONCE), wire.PipeReady()]], ids=lambda m: str(len(m)))
 def test_without_a_good_proof_nothing_is_heard(tmp_path, monkeypatch, messages):
-    monkeypatch.setattr(peers, "HELLO_TIMEOUT_S", 0.2)  # who never gives a proof is closed then
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.2)  # who never gives a proof is closed then
     witness = asyncio.run(answer(tmp_path, *messages))
     assert (witness.up, witness.heard) == ([], [])
 

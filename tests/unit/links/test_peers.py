@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from plover.config.settings import Config
 from plover.config.timing import Timing
 from plover.errors import WireError
-from plover.links import peers
+from plover.links import hello as hellos
+from plover.links import link
 from plover.links.peers import PeerLinks
-from plover.protocol import wire
+from plover.protocol import codec, wire
 from settings import MEMBERS, settings
 
 CLUSTER = settings("witness")["cluster_id"]
-TAG = wire.cluster_tag(CLUSTER)
+TAG = codec.cluster_tag(CLUSTER)
 SOON = 5.0
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -87,13 +88,11 @@ TIMING = {"detection_ms": 1000, "heartbeat_ms": 200, "election_ms": 1500}
 
 
 def sent(message, tag=TAG):
-    return b"".join(wire.encode(message, tag))
+    return b"".join(codec.encode(message, tag))
 
 
 def check(message, dialled=None, member="witness"):
-    async def run():
-        return Member(member, 7420).links.check_hello(message, dialled)
-    return asyncio.run(run())
+    return hellos.check(Config(settings(member)), message, dialled)[:3]
 
 
 # --- the Hello itself ---
@@ -106,12 +105,10 @@ def test_a_hello_of_another_member_is_accepted(member, channel):
 
 
 def test_our_own_hello_is_accepted_by_every_other_member():
-    async def run():
-        primary = Member("primary", 7420).links
-        for other in ("secondary", "witness"):
-            found = Member(other, 7420).links.check_hello(primary.hello(wire.DATA), None)
-            assert found == ("primary", wire.DATA, Timing.of(primary.config))
-    asyncio.run(run())
+    primary = Config(settings("primary"))
+    for other in ("secondary", "witness"):
+        found = hellos.check(Config(settings(other)), hellos.of(primary, wire.DATA, "ab"), None)
+        assert found == ("primary", wire.DATA, Timing.of(primary), "ab")
 
 
 @pytest.mark.parametrize("message, words", [
@@ -181,7 +178,7 @@ def test_a_member_that_greets_is_greeted_back_and_heard(channel):
             await until(lambda: member.heard)
             assert member.up == [("primary", channel, None)]
             assert member.heard == [("primary", channel, wire.TransferLeadership(5))]
-            (back,) = wire.Decoder(TAG).feed(await reader.read(1000))
+            (back,) = codec.Decoder(TAG).feed(await reader.read(1000))
             assert json.loads(back.payload)["member"] == "witness"
             writer.close()
             await until(lambda: member.down == [("primary", channel)])
@@ -193,8 +190,8 @@ NONSENSE = {
     "zeros": bytes(100),
     "no hello first": sent(wire.TransferLeadership(1)),
     "another cluster's tag": sent(hello(), TAG ^ 1),
-    "another version": wire.HEADER.pack(wire.MAGIC, wire.VERSION + 1, wire.Hello.TYPE, 0, TAG, 0),
-    "an endless hello": wire.HEADER.pack(wire.MAGIC, wire.VERSION, wire.Hello.TYPE, 0, TAG, 2**32 - 1),
+    "another version": codec.HEADER.pack(codec.MAGIC, codec.VERSION + 1, wire.Hello.TYPE, 0, TAG, 0),
+    "an endless hello": codec.HEADER.pack(codec.MAGIC, codec.VERSION, wire.Hello.TYPE, 0, TAG, 2**32 - 1),
     "a stranger": sent(hello(member="stranger")),
     "our own name": sent(hello(member="witness")),
     "a name that is a list": sent(hello(member=["primary"])),
@@ -250,7 +247,7 @@ def test_a_second_hello_closes_the_connection_and_goes_no_further(channel):
 
 
 def test_who_connects_and_says_nothing_is_closed(monkeypatch):
-    monkeypatch.setattr(peers, "HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.05)
 
     async def run():
         async with listening() as member:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from plover.native.buffers import NativeError
 from plover.native.guest_memory import GuestMemory
 from plover.native.huge_pages import SHMEM_ENABLED, judge
-from plover.native.library import NativeError
 from test_native import BUILD, PAGES, new_ram
 
 NEVER, DENY = "always within_size advise [never] deny force\n", "always within_size advise never [deny] force\n"

@@ -14,8 +14,9 @@ from array import array
 
 import pytest
 from plover.host.notify import notify
+from plover.native.buffers import NativeError
 from plover.native.idle import LOOK_NS, LOOKS, IdleMonitor
-from plover.native.library import NativeError, load
+from plover.native.library import load
 
 from lab.paths import ROOT
 

@@ -12,7 +12,9 @@ from cityhash import CityHash64
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plover.native import library as native
-from plover.native.library import PAGE_BYTES, GuestRam, Native, NativeError
+from plover.native.buffers import PAGE_BYTES, NativeError
+from plover.native.guest_ram import GuestRam
+from plover.native.library import Native
 
 from lab.paths import ROOT
 
@@ -186,7 +188,7 @@ def test_compare_gives_the_pages_whose_hashes_differ(lib, rows):
 # --- blocks ---
 
 def block_hash(block):
-    """As native/src/blocks.c does it: NH over pairs of words, folded."""
+    """As native/src/pages/blocks.c does it: NH over pairs of words, folded."""
     keys = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
             0xcbbb9d5d, 0x629a292a, 0x9159015a, 0x152fecd8, 0x67332667, 0x8eb44a87, 0xdb0c2e0d, 0x47b5481d]
     word = [w + key & 0xffffffff for w, key in zip(array("I", block), keys)]

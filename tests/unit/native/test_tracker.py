@@ -14,8 +14,8 @@ from cityhash import CityHash64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plover.errors import InvariantViolation
+from plover.native.buffers import NativeError
 from plover.native.guest_memory import GuestMemory
-from plover.native.library import NativeError
 from test_native import BUILD, PAGE_BYTES, PAGES, bitmap_of, build, lib, new_ram, pool  # noqa: F401 (fixtures)
 
 USAGE = "usage: plover-hash [--threads N] FILE"
@@ -95,6 +95,19 @@ def test_a_process_without_this_memory_is_refused(lib, ram, pool, tmp_path):  # 
         child.wait()
     with pytest.raises(NativeError, match=f"/proc/{child.pid}/maps: No such"):
         lib.tracker("scan", child.pid, ram.path, ram, pool, "")
+
+
+def test_a_refused_process_costs_no_descriptor(lib, ram, pool, tmp_path):  # noqa: F811
+    child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL)
+    try:
+        (tmp_path / "uffd").write_text(f"{child.pid} 0\n")  # stands for its userfaultfd, which can be fetched
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(NativeError, match="has no mapping"):
+            lib.tracker("uffd-wp", child.pid, ram.path, ram, pool, str(tmp_path / "uffd"))
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        child.kill()
+        child.wait()
 
 
 @pytest.mark.parametrize("told, words", [

@@ -14,10 +14,10 @@ RING = 1 << 20
 
 
 class Ring:
-    """A ring's room, as native/src/ring.c counts it, without the memory."""
+    """A ring's room, as native/src/rdma/ring.c counts it, without the memory."""
 
     def __init__(self) -> None:
-        self.bytes, self.head = RING, RING
+        self.ring_bytes, self.head = RING, RING
         self.frames: list[tuple[bytes, int, bool]] = []
 
     def write(self, frame: bytes, read_up_to: int, keep: int, raw: bool = False) -> int | None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plover.errors import WireError
-from plover.protocol import wire
+from plover.protocol import codec, wire
 
-TAG = wire.cluster_tag("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
+TAG = codec.cluster_tag("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
 FIELD = {"Q": st.integers(0, 2**64 - 1), "I": st.integers(0, 2**32 - 1), "H": st.integers(0, 2**16 - 1),
          "B": st.integers(0, 255), "?": st.booleans()}
 TYPES = sorted(wire.Message.__subclasses__(), key=lambda cls: cls.TYPE)
@@ -32,12 +32,12 @@ any_message = st.one_of([messages(cls) for cls in TYPES])
 
 
 def sent(message, tag=TAG):
-    return b"".join(wire.encode(message, tag))
+    return b"".join(codec.encode(message, tag))
 
 
 def decode(data, tag=TAG):
     """All messages of ``data``, which must end with the last."""
-    decoder = wire.Decoder(tag)
+    decoder = codec.Decoder(tag)
     out = list(decoder.feed(data))
     decoder.end()
     return out
@@ -52,8 +52,8 @@ def refused_or_understood(data):
         return None
 
 
-def header(magic=wire.MAGIC, version=wire.VERSION, kind=wire.Heartbeat.TYPE, zero=0, tag=TAG, length=0):
-    return wire.HEADER.pack(magic, version, kind, zero, tag, length)
+def header(magic=codec.MAGIC, version=codec.VERSION, kind=wire.Heartbeat.TYPE, zero=0, tag=TAG, length=0):
+    return codec.HEADER.pack(magic, version, kind, zero, tag, length)
 
 
 def test_every_message_type_has_a_number_of_its_own():
@@ -74,7 +74,7 @@ def test_a_message_comes_back_as_it_was_sent(cls, data):
 def test_the_cuts_of_the_network_do_not_matter(wanted, data):
     stream = b"".join(map(sent, wanted))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    decoder, got = wire.Decoder(TAG), []
+    decoder, got = codec.Decoder(TAG), []
     for start, end in zip([0, *cuts], [*cuts, len(stream)]):
         got += decoder.feed(stream[start:end])
     decoder.end()
@@ -87,7 +87,7 @@ def test_the_cuts_of_the_network_do_not_matter(wanted, data):
 def test_a_message_cut_at_any_length_is_waited_for_and_then_refused(cls, data):
     whole = sent(data.draw(messages(cls, payload=40)))
     for length in range(1, len(whole)):
-        decoder = wire.Decoder(TAG)
+        decoder = codec.Decoder(TAG)
         assert list(decoder.feed(whole[:length])) == []
         with pytest.raises(WireError, match=f"truncated message: {length} bytes"):
             decoder.end()
@@ -105,27 +105,27 @@ def test_a_body_of_another_length_than_the_fields_need_is_refused(cls):
 @pytest.mark.parametrize("wrong, words", [
     ({"magic": b"HTTP"}, "not a Plover message.*'port' used by something else"),
     ({"magic": b"PLVS"}, "not a Plover message"),
-    ({"version": wire.VERSION + 1}, f"protocol version {wire.VERSION + 1}, this host speaks {wire.VERSION}; install one"),
+    ({"version": codec.VERSION + 1}, f"protocol version {codec.VERSION + 1}, this host speaks {codec.VERSION}; install one"),
     ({"version": 0}, "protocol version 0"),
     ({"tag": TAG ^ 1}, "another cluster; 'cluster_id' and 'port'"),
-    ({"tag": wire.cluster_tag("another")}, "another cluster"),
+    ({"tag": codec.cluster_tag("another")}, "another cluster"),
     ({"zero": 1}, "unknown message type"),
-    ({"length": wire.BODY_BYTES_MAX + 1}, f"over the limit of {wire.BODY_BYTES_MAX}"),
+    ({"length": codec.BODY_BYTES_MAX + 1}, f"over the limit of {codec.BODY_BYTES_MAX}"),
     ({"length": 2**32 - 1}, "over the limit"),
 ], ids=lambda value: str(value)[:40])
 def test_a_wrong_header_is_refused_before_its_body_is_waited_for(wrong, words):
     with pytest.raises(WireError, match=words):
-        list(wire.Decoder(TAG).feed(header(**wrong)))
+        list(codec.Decoder(TAG).feed(header(**wrong)))
 
 
 @pytest.mark.parametrize("kind", sorted(set(range(256)) - {cls.TYPE for cls in TYPES}))
 def test_a_message_of_an_unknown_type_is_refused(kind):
     with pytest.raises(WireError, match=f"unknown message type {kind}$"):
-        list(wire.Decoder(TAG).feed(header(kind=kind)))
+        list(codec.Decoder(TAG).feed(header(kind=kind)))
 
 
 def test_what_follows_a_good_message_is_judged_by_itself():
-    decoder, good = wire.Decoder(TAG), wire.TransferLeadership(3)
+    decoder, good = codec.Decoder(TAG), wire.TransferLeadership(3)
     stream = decoder.feed(sent(good) + header(magic=b"junk") + sent(good))
     assert next(stream) == good
     with pytest.raises(WireError, match="not a Plover message"):
@@ -151,7 +151,7 @@ def test_random_bytes_behind_a_good_header_are_refused_or_understood(kind, lengt
 @settings(max_examples=15)
 def test_a_flipped_bit_in_the_header_is_refused_or_another_type(message):
     whole = sent(message)
-    for bit in range(8 * wire.HEADER.size):
+    for bit in range(8 * codec.HEADER.size):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         got = refused_or_understood(bytes(flipped))
@@ -162,9 +162,9 @@ def test_a_flipped_bit_in_the_header_is_refused_or_another_type(message):
 @given(any_message, st.data())
 def test_a_flipped_bit_in_the_body_is_another_message_of_the_same_type(message, data):
     whole = bytearray(sent(message))
-    if len(whole) == wire.HEADER.size:
+    if len(whole) == codec.HEADER.size:
         return
-    bit = data.draw(st.integers(8 * wire.HEADER.size, 8 * len(whole) - 1))
+    bit = data.draw(st.integers(8 * codec.HEADER.size, 8 * len(whole) - 1))
     whole[bit // 8] ^= 1 << bit % 8
     (got,) = decode(bytes(whole))
     assert type(got) is type(message)
@@ -182,7 +182,7 @@ def test_any_byte_of_a_stream_may_be_another_wherever_the_network_cuts_it(cls, d
     for at in range(len(sent(before)), len(whole)):
         spoilt = bytearray(whole)
         spoilt[at] ^= data.draw(st.integers(1, 255)) if at % 8 == 0 else 0x81
-        decoder, got = wire.Decoder(TAG), []
+        decoder, got = codec.Decoder(TAG), []
         try:
             for piece in (spoilt[:cut], spoilt[cut:]):
                 got.extend(decoder.feed(bytes(piece)))
@@ -201,24 +201,24 @@ def test_bytes_that_are_missing_or_too_many_are_refused_or_understood(message, d
 
 
 def test_a_message_over_the_limit_is_not_sent():
-    payload = bytes(wire.BODY_BYTES_MAX)
-    assert len(wire.encode(wire.Hello(payload), TAG)) == 2
+    payload = bytes(codec.BODY_BYTES_MAX)
+    assert len(codec.encode(wire.Hello(payload), TAG)) == 2
     with pytest.raises(WireError, match="FillPages of .* over the limit"):
-        wire.encode(wire.FillPages(1, 1, 1, payload), TAG)
+        codec.encode(wire.FillPages(1, 1, 1, payload), TAG)
 
 
 def test_a_payload_is_sent_without_a_copy():
     payload = bytes(100_000)
-    assert wire.encode(wire.Hello(payload), TAG)[1] is payload
+    assert codec.encode(wire.Hello(payload), TAG)[1] is payload
 
 
 def test_a_peer_that_sends_without_end_fills_no_more_than_one_message(monkeypatch):
     limit = 1 << 20
-    monkeypatch.setattr(wire, "BODY_BYTES_MAX", limit)
+    monkeypatch.setattr(codec, "BODY_BYTES_MAX", limit)
     chunk = header(kind=wire.Hello.TYPE, length=limit) + bytes(limit)
     tracemalloc.start()
     try:
-        decoder, bodies = wire.Decoder(TAG), 0
+        decoder, bodies = codec.Decoder(TAG), 0
         for _ in range(10):
             for at in range(0, len(chunk), 50_000):
                 bodies += sum(len(m.payload) for m in decoder.feed(chunk[at:at + 50_000]))
@@ -230,16 +230,16 @@ def test_a_peer_that_sends_without_end_fills_no_more_than_one_message(monkeypatc
 
 
 def test_after_an_endless_body_was_announced_nothing_is_kept():
-    decoder = wire.Decoder(TAG)
+    decoder = codec.Decoder(TAG)
     with pytest.raises(WireError):
-        list(decoder.feed(header(kind=wire.Hello.TYPE, length=wire.BODY_BYTES_MAX + 1) + bytes(1000)))
+        list(decoder.feed(header(kind=wire.Hello.TYPE, length=codec.BODY_BYTES_MAX + 1) + bytes(1000)))
     with pytest.raises(WireError):  # a caller that goes on all the same gets nowhere
         list(decoder.feed(sent(wire.TransferLeadership(1))))
 
 
 @given(st.text(), st.text())
 def test_the_tag_is_a_u32_that_depends_on_the_cluster_only(one, other):
-    assert 0 <= wire.cluster_tag(one) == wire.cluster_tag(one) < 2**32
-    if wire.cluster_tag(one) != wire.cluster_tag(other):
+    assert 0 <= codec.cluster_tag(one) == codec.cluster_tag(one) < 2**32
+    if codec.cluster_tag(one) != codec.cluster_tag(other):
         with pytest.raises(WireError, match="another cluster"):
-            decode(sent(wire.TransferLeadership(1), wire.cluster_tag(one)), wire.cluster_tag(other))
+            decode(sent(wire.TransferLeadership(1), codec.cluster_tag(one)), codec.cluster_tag(other))

@@ -19,7 +19,7 @@ from plover.errors import WireError
 from plover.native import guest_memory as memory
 from plover.native import zstd
 from plover.ports import effects as act
-from plover.protocol import packing, wire
+from plover.protocol import codec, packing, wire
 from plover.protocol import pages as pg
 from plover.protocol.packing import unpack_blocks
 from plover.syncvm import block_deltas as pt
@@ -102,7 +102,7 @@ class Pair:
             if isinstance(action, act.SendData):
                 sent = self.spoil(action.message)
                 self.heard.append(sent)
-                came = next(wire.Decoder(1).feed(b"".join(wire.encode(sent, 1))))
+                came = next(codec.Decoder(1).feed(b"".join(codec.encode(sent, 1))))
                 self.work.append((1 - n, lambda m=came: self._hear(1 - n, m)))
             elif isinstance(action, act.Hash):
                 self.work.append((n, lambda index=action.index: side.hashed(mem.hash(index))))
@@ -175,7 +175,7 @@ def test_few_divergent_pages_are_sent_whole_without_the_second_round_trip(pair, 
 def test_more_pages_than_are_copied_or_hashed_in_one_message_are_sent_whole():
     assert not any(pt.pay(n) for n in (0, pt.PAGES_MIN - 1, pt.PAGES_MAX + 1))
     assert pt.pay(pt.PAGES_MIN) and pt.pay(pt.PAGES_MAX)
-    assert 2 * pt.page_blocks() * pt.PAGES_MAX < wire.BODY_BYTES_MAX
+    assert 2 * pt.page_blocks() * pt.PAGES_MAX < codec.BODY_BYTES_MAX
 
 
 def test_pages_that_differ_everywhere_cost_hardly_more_than_whole_ones(pair):

@@ -116,6 +116,12 @@ def test_the_documents_table_is_the_plans():
     assert test_pieces.table() in text, "docs/testing.md: put in the table that 'make test-list' prints"
 
 
+def test_a_piece_is_found_by_its_name_and_by_a_file_of_it():
+    assert [p.name for p in test_pieces.chosen(["lab"], ["secrets", "day2"])] == ["day2", "members"]
+    assert [p.name for p in test_pieces.chosen(["lab"], ["refusals"])] == ["refusals"]
+    assert len(test_pieces.chosen(["lab"], [])) == sum(p.stage == "lab" for p in PIECES)
+
+
 def test_what_does_not_exist_is_refused_with_what_does():
     done = subprocess.run([sys.executable, ROOT / "tools" / "run_tests.py", "--stage", "rdma", "--only", "nosuch"],
                           capture_output=True, text=True, check=False)

@@ -26,13 +26,16 @@ class Setting(NamedTuple):
     """One row of the table. ``low``/``high`` bound integers; ``choices`` or ``pattern`` bound strings.
     A ``default`` of None: derived from the budget, see :mod:`budget`."""
 
-    kind: type
+    kind: type[Any]
     default: Any
     help: str
     low: int | None = None
     high: int | None = None
     choices: tuple[str, ...] = ()
     pattern: re.Pattern[str] | None = None
+
+    def in_range(self, value: int) -> bool:
+        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
 
 
 REQUIRED = object()
@@ -121,6 +124,15 @@ SETTINGS: dict[str, Setting] = {
 
 class Config:
     """Validated settings: attributes named as in :data:`SETTINGS`, immutable by convention."""
+
+    name: str
+    member: str
+    members: dict[str, dict[str, str]]
+    guest_memory_mib: int
+    syncvm_mode: str
+    run_dir: str
+    state_dir: str
+    shm_dir: str
 
     def __init__(self, values: dict[str, Any]) -> None:
         problems = _problems(values)
@@ -217,7 +229,7 @@ def _complete(values: dict[str, Any]) -> dict[str, Any]:
 def _check_value(key: str, row: Setting, value: Any) -> list[str]:
     if not isinstance(value, row.kind) or isinstance(value, bool):
         return [f"{key}: must be of type {row.kind.__name__}, not {type(value).__name__} ({row.help})"]
-    if row.kind is int and not (row.low <= value <= row.high):
+    if row.kind is int and not row.in_range(value):
         return [f"{key}: {value} is out of range; choose {row.low} to {row.high} ({row.help})"]
     if row.choices and value not in row.choices:
         return [f"{key}: {value!r} is not one of {', '.join(row.choices)} ({row.help})"]

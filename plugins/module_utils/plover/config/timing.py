@@ -3,7 +3,7 @@
 
 Settings differ while a changed failover_budget_ms goes from member to member. A leader that is well must not look dead then
 to one that is less patient than its heartbeats are frequent, nor may one that was hung rely on more patience than others
-have. So each Hello tells its member's timing (links/peers.py); of a member that tells none, ours is assumed.
+have. So each Hello tells its member's timing (links/hello.py); of a member that tells none, ours is assumed.
 """
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ class Timing(NamedTuple):
         """Of a Hello; None: an older member tells none. Raises WireError."""
         if not any(key in values for key in TOLD):
             return None
+        seconds = []
         for key in TOLD:
             value, row = values.get(key), SETTINGS[key]
-            if not isinstance(value, int) or isinstance(value, bool) or not row.low <= value <= row.high:
+            if not isinstance(value, int) or isinstance(value, bool) or not row.in_range(value):
                 raise WireError(f"malformed Hello: '{key}' must be a whole number from {row.low} to {row.high}")
-        return cls(*(values[key] / 1000 for key in TOLD))
+            seconds.append(value / 1000)
+        return cls(*seconds)
 
     def __str__(self) -> str:
         return ", ".join(f"{key} {1000 * value:.0f}" for key, value in zip(TOLD, self))
@@ -57,5 +59,5 @@ class Timings:
 
     def patience(self, member: str | None) -> float:
         """Silence after which ``member`` counts as lost: our detection, but at least HEARTBEATS_MIN of its heartbeats."""
-        other = self._others.get(member, self.ours)
+        other = self._others.get(member, self.ours) if member else self.ours
         return max(self.ours.detection, HEARTBEATS_MIN * other.heartbeat)

@@ -14,89 +14,121 @@ Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in 
 """
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 from ..config.timing import Timing, Timings
-from ..errors import DurableStateError, InvariantViolation, WireError
+from ..errors import InvariantViolation, WireError
 from ..protocol import wire
 from .amnesia import Amnesia
 from .durable import Durable, Record
-from .effects import FOLLOWER, LEADER, Deposed, Output, Persist, RecordCommitted, Send
-from .elections import Elections
-from .log import Entry, Log, pack, unpack
+from .effects import CANDIDATE, FOLLOWER, LEADER, Deposed, Elected, Output, Persist, RecordCommitted, Send
+from .followers import Followers
+from .group import Group
+from .log import Entry, Log
+from .promises import Promises
+from .votes import Votes
 
-APPEND_BYTES_MAX = 1 << 20
-BEATS_MAX = 1000
 DEAF_AFTER, DEAF_PAUSE = 2, 5  # detection times
 FRESH_SHARE = 0.8  # of the detection time: so much younger than any vote against us must an acknowledgement be
 ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 
 
-class Consensus(Elections):
+class Consensus:
+    """One member. Its parts: :class:`Promises` (what it must not take back), :class:`Votes` (who leads next), :class:`Log`,
+    and while it leads :class:`Followers` (what the others hold)."""
+
     def __init__(self, me: str, members: dict[str, str], state: Durable | None, timing: Timing, now: float) -> None:
         """``members``: name -> 'replica' | 'witness', three of them. ``state``: None if this member has forgotten it."""
         self.me, self.members, self.timing, self.timings = me, members, timing, Timings(timing)
-        self._order = sorted(members)
-        self.others = tuple(m for m in self._order if m != me)
-        self.view, self.voted_for, self.record = state or Durable()
-        self.amnesia = Amnesia(self.others) if state is None else None
-        self.forgetful: dict[str, float] = {}  # others that have forgotten all, and when they said so last
-        strangers = (self.record.in_sync | {self.voted_for}) - {None, *members}
-        if strangers:
-            raise DurableStateError(f"the durable state names {sorted(strangers)}, who are not among 'members' "
-                                    f"{self._order}; is it another cluster's? Give the members their old names back")
-        self.role, self.leader = FOLLOWER, None
+        self.group = Group(me, members)
+        self.group.check_names(state or Durable())
+        self.others = self.group.others
+        self.role: str = FOLLOWER
+        self.leader: str | None = None
         self.eligible = False  # set by the owner: this replica holds the VM's state
+        self.alone = False  # leading by force, and nobody else has acknowledged our view yet
         self.log = Log()
         self.commit_index = 0
         self.truncate_index = 0
-        self.seq = 0
-        self.confirmed_seq = 0
-        self._beats: deque[tuple[int, float]] = deque(maxlen=BEATS_MAX)  # not acknowledged yet: seq, when sent
-        self._confirmed_at = float("-inf")
-        self._marks: dict[str, tuple[int, int] | None] = dict.fromkeys(self.others)
-        self.acked_index = dict.fromkeys(self.others, 0)
-        self.last_heard = dict.fromkeys(self.others, float("-inf"))
-        self.answered_at = dict.fromkeys(self.others, float("-inf"))  # leader: acknowledged something in our view
         self.record_committed = False
-        self._sent_index: dict[str, int | None] = dict.fromkeys(self.others)
-        self._agreed = (-1, -1)  # (view, index), see _agreed_index
-        self._append_key: tuple[int, int, bool, int] | None = None
-        self._append: tuple[wire.Append, int]
-        self.alone = False  # leading by force, and nobody else has acknowledged our view yet
-        self.transfer_granted = False  # our last vote was asked for by the leader itself
+        self.last_heard = dict.fromkeys(self.others, float("-inf"))
+        self.followers = Followers(self.others, float("-inf"))
         self._leader_heard = now
         self._next_heartbeat = now
-        self._deadline = now
-        self._votes: set[str] = set()
-        self._pre = True
         self._out: list[Output] = []
         # Called before we vote, stand or enter another view: no leader writes into our memory from then on, and what one
         # had written has been received (consensus/one_sided.py). Without such writes there is nothing to do.
         self.seal: Callable[[float], None] = lambda now: None
+        self.promises = Promises(state or Durable(), lambda new: self._out.append(Persist(new)))
+        self.votes = Votes(self.group, timing, self.promises, self.log, self, state is None, now)
+
+    # ---- what the parts tell ------------------------------------------------------------------------
+    @property
+    def view(self) -> int:
+        return self.promises.view
+
+    @property
+    def voted_for(self) -> str | None:
+        return self.promises.voted_for
+
+    @property
+    def record(self) -> Record:
+        return self.promises.record
+
+    @property
+    def amnesia(self) -> Amnesia | None:
+        return self.votes.amnesia
+
+    @property
+    def transfer_granted(self) -> bool:
+        return self.votes.transfer_granted
+
+    @property
+    def answered_at(self) -> dict[str, float]:
+        return self.followers.answered_at
+
+    @property
+    def confirmed_seq(self) -> int:
+        return self.followers.confirmed_seq
+
+    def forgot(self, now: float) -> list[str]:
+        return self.votes.forgot(now)
+
+    def forgotten(self, now: float) -> str:
+        return self.votes.forgotten(now)
 
     # ---- the owner's side -------------------------------------------------------------------------
     def take(self) -> list[Output]:
-        """What is to be done since the last call, in order."""
+        """What is to be done since the last call, in order. Nothing leaves while an invariant is broken."""
+        if not self._out:
+            return []
+        self.check_invariants()
         out, self._out = self._out, []
         return out
 
     def tick(self, now: float) -> None:
-        if self.amnesia:
-            self._ask_what_we_forgot(now)
-        elif self.role == LEADER:
-            if now >= self._next_heartbeat:
-                self._heartbeat(now)
-                if self.deaf(now):  # let the others elect one who hears them; now and then see whether we do again
-                    self._next_heartbeat = now + DEAF_PAUSE * self.timing.detection
-        elif self._may_stand() and not self.hears_leader(now) and now >= self._deadline:
-            self._ask(now, pre=True, transfer=False)
+        if self.role != LEADER:
+            self.votes.tick(now)
+        elif now >= self._next_heartbeat:
+            self._heartbeat(now)
+            if self.deaf(now):  # let the others elect one who hears them; now and then see whether we do again
+                self._next_heartbeat = now + DEAF_PAUSE * self.timing.detection
+
+    def check_invariants(self) -> None:
+        """What holds after every event. :class:`Promises` checks that views and records only grow, and votes stay."""
+        if self.role != FOLLOWER and (not self.group.is_replica(self.me) or self.voted_for != self.me or self.amnesia):
+            raise InvariantViolation(f"{self.me} is {self.role} in view {self.view}, where its vote is {self.voted_for}'s")
+        if (self.role == LEADER) != (self.leader == self.me):
+            raise InvariantViolation(f"{self.me} is {self.role} in view {self.view}, which {self.leader} leads")
+        if not self.log.base_index <= self.commit_index <= self.log.last_index:
+            raise InvariantViolation(f"committed up to {self.commit_index}, but the log goes from {self.log.base_index} to "
+                                     f"{self.log.last_index}")
 
     def take_over(self, now: float) -> None:
         """The leader handed over: stand for election at once, whoever still hears it."""
-        if self.role != LEADER and self._may_stand():
-            self._ask(now, pre=False, transfer=True)
+        if self.role != LEADER and self.votes.may_stand():
+            self.votes.ask(now, pre=False, transfer=True)
 
     def resign(self) -> None:
         """A leader that lost its VM falls silent, so that the secondary takes over even if nobody asks it to."""
@@ -110,17 +142,15 @@ class Consensus(Elections):
         inside an era, so no other member ever leads this view, and any member that hears of it follows. We are our own
         quorum until another member acknowledges the view; from then on the ordinary rules hold, for good.
         """
-        if self.members[self.me] != "replica":
+        if not self.group.is_replica(self.me):
             raise InvariantViolation("the witness never leads")
         self.seal(now)
-        known = max(self.view, self.amnesia.newest if self.amnesia else 0)
-        place, era = self._order.index(self.me), known // ERA + 1
+        era = self.votes.overruled() // ERA + 1
         if self.role == LEADER:
             self._out.append(Deposed(self.view, None, True))  # the old view ends as if another member had ended it
-        self.view, self.voted_for, self.amnesia = (era + (place - era) % len(self._order)) * ERA, self.me, None
-        self.record = Record(self.view, self.record.version + 1, frozenset({self.me}))
-        self._persist()
-        self._win(now)
+        view = (era + (self.group.place - era) % len(self.group)) * ERA
+        self.promises.enter(view, self.me, Record(view, self.record.version + 1, frozenset({self.me})))
+        self.lead(now)
         self.alone = True
 
     def propose(self, kind: int, payload: bytes) -> int:
@@ -137,13 +167,12 @@ class Consensus(Elections):
     def propose_record(self, in_sync: frozenset[str]) -> None:
         """Leader: make ``in_sync`` the record; RecordCommitted follows once a quorum stored it."""
         self._need_leader()
-        if not in_sync or any(self.members.get(m) != "replica" for m in in_sync):
+        if not in_sync or not all(map(self.group.is_replica, in_sync)):
             raise InvariantViolation(f"in-sync set {sorted(in_sync)} must be replicas, at least one")
-        self.record = Record(self.view, self.record.version + 1, in_sync)
+        self.promises.store(Record(self.view, self.record.version + 1, in_sync))
         self.record_committed = False
-        self._persist()
         for other in self.others:
-            self._send(other, wire.ProposeRecord(self.view, *self._record_fields()))
+            self.send(other, wire.ProposeRecord(self.view, *self.group.record_fields(self.record)))
         if self.alone and in_sync == {self.me}:
             self._record_stored()
 
@@ -152,9 +181,8 @@ class Consensus(Elections):
         self._need_leader()
         self._heartbeat(now)
         if self.alone:
-            self.confirmed_seq, self._confirmed_at = self.seq, now
-            self._beats.clear()
-        return self.seq
+            self.followers.confirm_all(now)
+        return self.followers.seq
 
     def fresh(self, now: float) -> bool:
         """Leader: a quorum acknowledged something we sent so lately that nobody can have voted against us since.
@@ -162,7 +190,7 @@ class Consensus(Elections):
         Who votes has not heard us for the detection time (paper §3.2). This rests on clocks, so no safety rests on it: it
         only tells a leader that was hung to ask before it speaks.
         """
-        return self.alone or now - self._confirmed_at <= FRESH_SHARE * self.timings.shortest_detection
+        return self.alone or now - self.followers.confirmed_at <= FRESH_SHARE * self.timings.shortest_detection
 
     def fresh_until(self, now: float) -> float:
         """What was fresh at ``now`` may be acted on until then: who does so later may have been stopped in between."""
@@ -175,7 +203,7 @@ class Consensus(Elections):
 
     def connected(self, other: str, timing: Timing | None = None) -> None:
         """A new connection to ``other``: what was in flight on the old one may be lost. ``timing``: if it told its own."""
-        self._sent_index[other] = None
+        self.followers.reconnected(other)
         if timing:
             self.timings.told(other, timing)
 
@@ -208,20 +236,33 @@ class Consensus(Elections):
         if handler is None:
             raise WireError(f"{type(message).__name__} is no consensus message")
         self.last_heard[src] = now
-        if self.amnesia is None or self._recovers(now, src, message):
+        if self.amnesia and isinstance(message, wire.Heartbeat):
+            self._leader_heard = now
+        if not self.amnesia or self.votes.recovers(now, src, message):
             handler(self, now, src, message)
 
     def _on_leader_message(self, now: float, src: str, view: int) -> bool:
         """True if ``src`` leads ``view`` and we follow it."""
         if view < self.view:
             # Tell a late leader which view it is; it steps down.
-            self._send(src, wire.AppendAck(self.view, self.log.last_index, False))
+            self.send(src, wire.AppendAck(self.view, self.log.last_index, False))
             return False
         if view == self.view and self.role == LEADER:
             raise InvariantViolation(f"two leaders in view {view}: {self.me} and {src}")
         if view > self.view or self.leader != src:
-            self._adopt(now, view, src)
+            self.follow(now, view, src)
         self._leader_heard = now
+        return True
+
+    def _on_answer(self, now: float, src: str, view: int) -> bool:
+        """True if we lead ``view``, which ``src`` acknowledges."""
+        if view > self.view:
+            self.follow(now, view, None)
+        if self.role != LEADER or view != self.view:
+            return False
+        self.followers.answered_at[src] = now
+        if self.alone:  # a quorum is needed again, for the record too
+            self.alone = self.record_committed = False
         return True
 
     def _on_heartbeat(self, now: float, src: str, m: wire.Heartbeat) -> None:
@@ -229,70 +270,40 @@ class Consensus(Elections):
             return
         self._store_record(m)
         self.truncate_index = max(self.truncate_index, m.truncate)
-        self.log.truncate(min(m.truncate, self._agreed_index))  # beyond that it may be the tail of an older leader
-        self._send(src, wire.HeartbeatAck(self.view, m.seq, self.log.last_index, *self.record.order))
+        self.log.truncate(min(m.truncate, self.log.agreed_index(self.view)))  # beyond that it may be the tail of an older leader
+        self.send(src, wire.HeartbeatAck(self.view, m.seq, self.log.last_index, *self.record.order))
 
     def _on_propose_record(self, now: float, src: str, m: wire.ProposeRecord) -> None:
         if self._on_leader_message(now, src, m.view):
             self._store_record(m)
-            self._send(src, wire.HeartbeatAck(self.view, 0, self.log.last_index, *self.record.order))
+            self.send(src, wire.HeartbeatAck(self.view, 0, self.log.last_index, *self.record.order))
 
     def _on_heartbeat_ack(self, now: float, src: str, m: wire.HeartbeatAck) -> None:
-        if m.view > self.view:
-            self._adopt(now, m.view, None)
-        if self.role != LEADER or m.view != self.view:
+        if not self._on_answer(now, src, m.view):
             return
-        self.answered_at[src] = now
-        self._end_alone()
-        self._confirmed(m.seq)
+        self.followers.confirm(m.seq)
         if (m.record_view, m.record_version) == self.record.order and not self.record_committed and \
                 self.record.in_sync <= {self.me, src}:
             # A replica that joins the set must itself know that it did, or it could not take over from us.
             self._record_stored()
-        mark = self._marks[src]
-        if mark and m.seq >= mark[0]:
-            self._marks[src] = None
-            if m.last_index < mark[1] and self._sent_index[src] is not None:
-                self._sent_index[src] = None  # what went before that heartbeat did not arrive
-        if self._sent_index[src] is None:
-            held = m.last_index
-            self._sent_index[src] = held if self.log.view_at(held) is not None else -1
+        if self.followers.answered(src, m.seq, m.last_index, self.log):
             self._replicate(src)
 
     def _on_append(self, now: float, src: str, m: wire.Append) -> None:
         if not self._on_leader_message(now, src, m.view):
             return
-        entries = unpack(m.payload)
-        if entries and entries[0].index != m.prev_index + 1:
-            raise WireError(f"entries start at {entries[0].index}, announced after {m.prev_index}")
-        agreed = self._agreed_index
-        ok = m.prev_index <= agreed or self.log.view_at(m.prev_index) == m.prev_view
-        if m.reset and not ok:
-            self.log.reset(m.prev_index, m.prev_view)
-            ok = True
-        if ok:
-            self.log.take_in(entries, agreed)
-            agreed = max(agreed, m.prev_index + len(entries))
-            if sum(len(entry.payload) for entry in entries) < APPEND_BYTES_MAX:
-                # That was all its leader had: what we hold beyond is an older one's tail, and was never committed.
-                self.log.cut_after(agreed)
-            self._agreed, self.commit_index = (self.view, agreed), agreed
-        self._send(src, wire.AppendAck(self.view, agreed if ok else self.log.last_index, ok))
-
-    @property
-    def _agreed_index(self) -> int:
-        """Our log up to there is a part of our leader's; -1 if that is not known yet."""
-        return self._agreed[1] if self._agreed[0] == self.view else -1
+        agreed = self.log.follow(m)
+        if agreed is None:
+            self.send(src, wire.AppendAck(self.view, self.log.last_index, False))
+        else:
+            self.commit_index = agreed
+            self.send(src, wire.AppendAck(self.view, agreed, True))
 
     def _on_append_ack(self, now: float, src: str, m: wire.AppendAck) -> None:
-        if m.view > self.view:
-            self._adopt(now, m.view, None)
-        if self.role != LEADER or m.view != self.view:
+        if not self._on_answer(now, src, m.view):
             return
-        self.answered_at[src] = now
-        self._end_alone()
         if not m.ok:
-            self._sent_index[src] = -1
+            self.followers.refused(src)
         else:
             self._held_by(src, m.last_index)
         self._replicate(src)
@@ -304,113 +315,85 @@ class Consensus(Elections):
         that ``src`` is alive.
         """
         if self.role == LEADER and view == self.view:
-            self._confirmed(seq)
+            self.followers.confirm(seq)
             self._held_by(src, last_index)
             self._replicate(src)
 
-    def _confirmed(self, seq: int) -> None:
-        self.confirmed_seq = max(self.confirmed_seq, min(seq, self.seq))
-        while self._beats and self._beats[0][0] <= self.confirmed_seq:
-            self._confirmed_at = self._beats.popleft()[1]
-
     def _held_by(self, src: str, last_index: int) -> None:
-        self.acked_index[src] = max(self.acked_index[src], last_index)
+        self.followers.holds(src, last_index)
         # Leader + one follower = quorum. Only entries of this view are committed by counting (Raft §5.4.2).
         reached = min(last_index, self.log.last_index)
         if reached > self.commit_index and self.log.view_at(reached) == self.view:
             self.commit_index = reached
 
-    def _end_alone(self) -> None:
-        """Another member acknowledged our view: a quorum is needed again, for the record too."""
-        if self.alone:
-            self.alone = self.record_committed = False
-
     def _record_stored(self) -> None:
         self.record_committed = True
         self._out.append(RecordCommitted(self.record))
 
-    # ---- helpers ------------------------------------------------------------------------------------
-    def _adopt(self, now: float, view: int, leader: str | None, persist: bool = True) -> None:
-        """Enter ``view`` (or learn who leads it)."""
+    # ---- from one view to the next: what Votes asks for ------------------------------------------------
+    def follow(self, now: float, view: int, leader: str | None) -> None:
+        """Enter ``view``, or learn who leads it."""
         if view > self.view:
             self.seal(now)
-        was_leader = self.role == LEADER
-        if view < self.view or (was_leader and view == self.view):
+        if view < self.view or (self.role == LEADER and view == self.view):
             raise InvariantViolation(f"view went from {self.view} to {view}")
         if view > self.view:
-            self.view, self.voted_for = view, None
-            if persist:
-                self._persist()
+            self.promises.enter(view)
+        self.step_down(view, leader)
+
+    def step_down(self, view: int, leader: str | None) -> None:
+        """Be a follower in ``view``."""
+        was_leader = self.role == LEADER
         self.role, self.leader, self.alone = FOLLOWER, leader, False
-        self._votes = set()
+        self.votes.drop()
         self._out.append(Deposed(view, leader, was_leader))
 
+    def stand(self) -> None:
+        self.role, self.leader = CANDIDATE, None
+
+    def give_up(self) -> None:
+        self.role = FOLLOWER
+
+    def lead(self, now: float) -> None:
+        """We have won our view."""
+        self.role, self.leader = LEADER, self.me
+        self.commit_index = self.log.last_index  # held by a voter too, or by us and the old leader
+        self.truncate_index = self.log.base_index  # not one of a fork that a forced leader ended
+        self.followers = Followers(self.others, now)
+        self.alone = self.record_committed = False
+        self._next_heartbeat = now
+        self._out.append(Elected(self.view))
+
+    # ---- helpers ------------------------------------------------------------------------------------
     def _store_record(self, m: wire.Heartbeat | wire.ProposeRecord) -> None:
-        record = Record(m.record_view, m.record_version, self._set_of(m.record_in_sync))
+        record = self.group.record_of(m)
         if record.order > self.record.order:
-            self.record = record
-            self._persist()
+            self.promises.store(record)
 
     def _heartbeat(self, now: float) -> None:
-        self.seq += 1
         self._next_heartbeat = now + self.timing.heartbeat
-        self._beats.append((self.seq, now))
+        seq, record = self.followers.beat(now), self.group.record_fields(self.record)
         for other in self.others:
-            if self._marks[other] is None and self._sent_index[other] is not None:
-                self._marks[other] = (self.seq, self._sent_index[other])
-            self._send(other, wire.Heartbeat(self.view, self.seq, self.truncate_index, *self._record_fields()))
+            self.send(other, wire.Heartbeat(self.view, seq, self.truncate_index, *record))
 
     def _replicate(self, other: str) -> None:
-        """Send what ``other`` lacks, at most about APPEND_BYTES_MAX at once; nothing while that is unknown."""
-        sent = self._sent_index[other]
-        if sent is None or sent >= self.log.last_index:
-            return
-        reset = sent < self.log.base_index
-        sent = self.log.base_index if reset else sent
-        key = (self.view, sent, reset, self.log.last_index)
-        if key != self._append_key:  # mostly the others lack the same: it is packed once
-            self._append_key, self._append = key, self._append_after(sent, reset)
-        message, self._sent_index[other] = self._append
-        self._send(other, message)
+        message = self.followers.next_append(other, self.view, self.log)
+        if message:
+            self.send(other, message)
 
-    def _append_after(self, sent: int, reset: bool) -> tuple[wire.Append, int]:
-        """The message that carries entries after ``sent``, and the index of the last in it."""
-        entries, size = [], 0
-        for entry in self.log.after(sent):
-            entries.append(entry)
-            size += len(entry.payload)
-            if size >= APPEND_BYTES_MAX:
-                break
-        view = self.log.view_at(sent)
-        if view is None:
-            raise InvariantViolation(f"no entry {sent} to replicate from; log starts at {self.log.base_index}")
-        return wire.Append(self.view, sent, view, reset, pack(entries)), entries[-1].index if entries else sent
-
-    def _record_fields(self) -> tuple[int, int, int]:
-        mask = sum(1 << self._order.index(m) for m in self.record.in_sync)
-        return (self.record.view, self.record.version, mask)
-
-    def _set_of(self, mask: int) -> frozenset[str]:
-        if mask >> len(self._order):
-            raise WireError(f"in-sync mask {mask:#x} names members that do not exist")
-        return frozenset(m for i, m in enumerate(self._order) if mask >> i & 1)
-
-    def _persist(self) -> None:
-        self._out.append(Persist(Durable(self.view, self.voted_for, self.record)))
-
-    def _send(self, to: str, message: wire.Message) -> None:
+    def send(self, to: str, message: wire.Message) -> None:
         self._out.append(Send(to, message))
 
     def _need_leader(self) -> None:
         if self.role != LEADER:
             raise InvariantViolation(f"{self.me} acts as leader but is {self.role} in view {self.view}")
 
-    _HANDLERS = {
+    _HANDLERS: ClassVar[dict[type[wire.Message], Callable[[Consensus, float, str, Any], None]]] = {
         wire.Heartbeat: _on_heartbeat,
         wire.HeartbeatAck: _on_heartbeat_ack,
         wire.ProposeRecord: _on_propose_record,
         wire.Append: _on_append,
         wire.AppendAck: _on_append_ack,
-        wire.VoteRequest: Elections._on_vote_request,
-        wire.VoteReply: Elections._on_vote_reply,
+        wire.VoteRequest: lambda self, now, src, m: self.votes.on_request(now, src, m),
+        wire.VoteReply: lambda self, now, src, m: self.votes.on_reply(now, src, m),
     }

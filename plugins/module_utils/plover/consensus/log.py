@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..errors import InvariantViolation, WireError
+from ..protocol import wire
 
+APPEND_BYTES_MAX = 1 << 20  # so much one Append carries, and the rest of its last entry
 INPUT, SYNCVM, AUDIT = 1, 2, 3  # entry kinds; SYNCVM and AUDIT carry a u64 number
 _HEAD = struct.Struct("!QQBI")
 NUMBER = struct.Struct("!Q")
@@ -29,6 +31,7 @@ class Entry(NamedTuple):
 
 class Log:
     def __init__(self, base_index: int = 0, base_view: int = 0) -> None:
+        self._agreed = (-1, -1)  # (view, index), see agreed_index
         self.reset(base_index, base_view)
 
     def reset(self, base_index: int, base_view: int) -> None:
@@ -55,6 +58,16 @@ class Log:
         skip = max(0, index - self.base_index)
         return [self._entries[i] for i in range(skip, len(self._entries))]
 
+    def part_after(self, index: int) -> list[Entry]:
+        """As :meth:`after`, as many as one Append carries."""
+        out, size = [], 0
+        for entry in self.after(index):
+            out.append(entry)
+            size += len(entry.payload)
+            if size >= APPEND_BYTES_MAX:
+                break
+        return out
+
     def append(self, entry: Entry) -> None:
         if entry.index != self.last_index + 1:
             raise InvariantViolation(f"log gap: entry {entry.index} after {self.last_index}")
@@ -62,7 +75,7 @@ class Log:
         self.last_index = entry.index
         self.bytes += len(entry.payload)
 
-    def take_in(self, entries: list[Entry], agreed: int) -> None:
+    def _take_in(self, entries: list[Entry], agreed: int) -> None:
         """A leader's entries, into our log that is the leader's up to ``agreed``. WireError if they contradict that.
 
         Only what conflicts is deleted (Raft §5.3): we acknowledged the rest, so it may be committed, and what comes
@@ -76,6 +89,30 @@ class Log:
                 raise WireError(f"entry {entry.index} of view {entry.view}: the same leader told it as one of view {held}")
             self.cut_after(entry.index - 1)
             self.append(entry)
+
+    def follow(self, m: wire.Append) -> int | None:
+        """Take in what the leader of ``m.view`` sent. The log up to the returned index is then a part of the leader's log;
+        None: ``m`` does not go on from anything that is held. WireError if ``m`` contradicts itself or the leader.
+        """
+        entries = unpack(m.payload)
+        if entries and entries[0].index != m.prev_index + 1:
+            raise WireError(f"entries start at {entries[0].index}, announced after {m.prev_index}")
+        agreed = self.agreed_index(m.view)
+        if m.prev_index > agreed and self.view_at(m.prev_index) != m.prev_view:
+            if not m.reset:
+                return None
+            self.reset(m.prev_index, m.prev_view)
+        self._take_in(entries, agreed)
+        agreed = max(agreed, m.prev_index + len(entries))
+        if sum(len(entry.payload) for entry in entries) < APPEND_BYTES_MAX:
+            # That was all its leader had: what we hold beyond is an older one's tail, and was never committed.
+            self.cut_after(agreed)
+        self._agreed = (m.view, agreed)
+        return agreed
+
+    def agreed_index(self, view: int) -> int:
+        """The log up to there is a part of the log of the leader of ``view``; -1 if that is not known yet."""
+        return self._agreed[1] if self._agreed[0] == view else -1
 
     def cut_after(self, index: int) -> None:
         """Forget entries with a larger index (a new leader overrules them)."""

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ..errors import WireError
-from ..protocol import wire
+from ..protocol import codec, wire
 from .consensus import Consensus
 from .effects import LEADER
 from .log import last_index
@@ -162,7 +162,7 @@ class OneSided:
     def _write(self, to: str, ring: _Ring, message: wire.Message) -> None:
         number = None
         if len(ring.under_way) < UNREAD_MAX:
-            number = self.card.write(to, b"".join(wire.encode(message, self.tag)))
+            number = self.card.write(to, b"".join(map(bytes, codec.encode(message, self.tag))))
         if number is None:
             ring.stalled = True  # said again once there is room
             return
@@ -273,7 +273,7 @@ class OneSided:
             self.consensus.receive(self._now, leader, self._decoded(frame))
 
     def _decoded(self, frame: bytes) -> wire.Message:
-        decoder = wire.Decoder(self.tag)
+        decoder = codec.Decoder(self.tag)
         messages = list(decoder.feed(frame))
         decoder.end()
         if len(messages) != 1 or not isinstance(messages[0], LEADER_SAYS):

@@ -25,7 +25,7 @@ NEWS = ("service", "role", "leader", "sentence", "in_sync", "view", "reason", "f
 _COUNTER = re.compile(r"log index \d+")  # counts on all the time, which is no news
 
 
-def news_of(status: dict) -> tuple:
+def news_of(status: dict[str, Any]) -> tuple[Any, ...]:
     """What a watcher waits for: two equal ones are no news."""
     return tuple(_COUNTER.sub("", value) if isinstance(value, str) else value for value in map(status.get, NEWS))
 
@@ -53,7 +53,7 @@ class ControlServer:
         finally:
             writer.close()
 
-    async def _reply(self, request: dict | str) -> dict:
+    async def _reply(self, request: dict[str, Any] | str) -> dict[str, Any]:
         if isinstance(request, str):
             return {"ok": False, "error": request}
         try:
@@ -74,7 +74,7 @@ class ControlServer:
             if not gone.cancel() and not gone.cancelled():
                 gone.exception()  # seen: a connection that broke is none of the daemon's business
 
-    async def _stream(self, gone: asyncio.Future, writer: asyncio.StreamWriter) -> None:
+    async def _stream(self, gone: asyncio.Future[bytes], writer: asyncio.StreamWriter) -> None:
         told, silent_s, known = 0.0, 0.0, None
         while told < WATCH_S_MAX and not gone.done():
             status = await self._reply({"cmd": "status"})
@@ -89,7 +89,7 @@ class ControlServer:
             told, silent_s = told + WATCH_EVERY_S, silent_s + WATCH_EVERY_S
 
 
-def _parse(line: bytes) -> dict | str:
+def _parse(line: bytes) -> dict[str, Any] | str:
     """The request, or what is wrong with it."""
     try:
         request = json.loads(line)
@@ -100,6 +100,6 @@ def _parse(line: bytes) -> dict | str:
     return request
 
 
-async def _say(writer: asyncio.StreamWriter, reply: dict) -> None:
+async def _say(writer: asyncio.StreamWriter, reply: dict[str, Any]) -> None:
     writer.write(json.dumps(reply).encode() + b"\n")
     await asyncio.wait_for(writer.drain(), DRAIN_S)

@@ -32,7 +32,7 @@ class Daemon:
         self.ending = asyncio.Event()
         self.history = History(config.state_path)
         self._noted = asyncio.Event()
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._alive_at = 0.0
         self._progress_at = self.loop.time()
         self.loop.set_exception_handler(self._unexpected)
@@ -57,18 +57,18 @@ class Daemon:
             if not await asyncio.to_thread(self.history.flush) and not before:
                 log.warning("%s", self.history.error)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
-    def _done(self, task: asyncio.Task) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception():
             self.fail(task.exception())
 
-    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if error is None or isinstance(error, (OSError, EOFError)):
             # A connection that broke in a library's own task: whoever uses it learns of it in its own way.
@@ -122,7 +122,7 @@ def run_daemon(kind: type[Daemon], seat: str) -> None:
     path = sys.argv[1] if "/" in sys.argv[1] else CONFIG_DIR / f"{sys.argv[1]}.json"
 
     async def main() -> int:
-        asyncio.get_running_loop().time = clock.now  # before the first timer
+        asyncio.get_running_loop().time = clock.now  # type: ignore[method-assign]  # before the first timer
         config = load(path)
         if config.kind != seat:
             raise PloverError(f"{path}: member {config.member!r} is a {config.kind}; start plover-{config.kind} here")

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from ..core import shell_policy as policy
 from ..errors import NetworkError
 from ..protocol.frames import split, wrap
 
@@ -74,7 +75,7 @@ class Tap:
         line must not speak when it goes on, as another may lead by then. TCP sends it again if need be.
         """
         for frame in split(run):
-            if self._now() > until:
+            if not policy.in_time(self._now(), until):
                 self.dropped += 1
                 continue
             try:

@@ -49,7 +49,7 @@ class VmNetwork:
 
     def close(self) -> None:
         if self._socket:
-            self._stop_waiting()
+            self._stop_waiting(self._socket)
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
@@ -107,7 +107,9 @@ class VmNetwork:
 
     def _flush(self) -> None:
         """Send what is waiting. The rest of an entry of which a part was sent stays in front, whatever happens."""
-        self._stop_waiting()
+        if self._socket is None:
+            return None
+        self._stop_waiting(self._socket)
         while self._backlog and self._socket is not None:
             head = self._backlog[0]
             try:
@@ -127,10 +129,10 @@ class VmNetwork:
                 self._backlog.popleft()
         return None
 
-    def _stop_waiting(self) -> None:
+    def _stop_waiting(self, sock: socket.socket) -> None:
         if self._waits_for_room:
             self._waits_for_room = False
-            self._loop.remove_writer(self._socket.fileno())
+            self._loop.remove_writer(sock.fileno())
         if self._retry:
             self._retry.cancel()
             self._retry = None

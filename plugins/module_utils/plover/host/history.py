@@ -96,7 +96,9 @@ def read(folder: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line.decode()) if len(line) <= LINE_BYTES_MAX else None
+        if len(line) > LINE_BYTES_MAX:
+            return None
+        entry = json.loads(line.decode())
         seconds_of(entry["at"])
         return entry if isinstance(entry["why"], str) and all(key in entry for key in FACTS[entry["kind"]]) else None
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -66,7 +66,10 @@ def arguments(user: QemuUser, binary: str) -> list[str]:
 def major_version(binary: str) -> int:
     try:
         done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, timeout=VERSION_TIMEOUT_S)
-        return int(re.search(r"version (\d+)\.", done.stdout).group(1))
-    except (OSError, subprocess.SubprocessError, AttributeError) as error:
+        found = re.search(r"version (\d+)\.", done.stdout)
+        if found is None:
+            raise ValueError(f"it says {done.stdout[:80]!r}")
+        return int(found[1])
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise QemuError(f"qemu_binary: '{binary} --version' does not tell a version ({error}); install the distribution's "
                         "QEMU") from error

@@ -12,7 +12,10 @@ from pathlib import Path
 from ..errors import InvariantViolation
 from ..protocol.pages import PageRun
 from . import huge_pages, zstd
-from . import library as native
+from .buffers import NativeError
+from .guest_ram import GuestRam
+from .library import load
+from .tracker import Tracker
 
 KEEP_BYTES = 64 << 20  # of the buffers of a syncvm, for the next one
 BLOCK_BYTES_MAX = 32 << 20  # glibc takes no more here
@@ -23,13 +26,12 @@ class GuestMemory:
 
     def __init__(self, pages: int, threads: int) -> None:
         self.pages = pages
-        self._native = native.load()
+        self._native = load()
         self._native.keep_freed_memory(KEEP_BYTES, BLOCK_BYTES_MAX)
         self.pool = self._native.pool(threads)
-        self._ram: native.GuestRam | None = None
-        self._tracker: native.Tracker | None = None
-        self._path: Path | None = None
-        self._put_back: bytes | None = None
+        self._ram: GuestRam | None = None
+        self._tracker: Tracker | None = None
+        self._put_back: bytes | bytearray | None = None
         self.lent = False  # the network card may read guest memory: who maps it says so
         self._growing = False  # the last fetch was of a VM that ran: see plover_tracker_fetch
         self._fetched = False  # what the VM wrote has just been put into _put_back
@@ -37,7 +39,7 @@ class GuestMemory:
 
     def map(self, path: Path) -> None:
         self.unmap()
-        self._path, self._ram = path, native.GuestRam(str(path), self.pages)
+        self._ram = GuestRam(str(path), self.pages)
 
     async def prepare(self, backend: str) -> None:
         """Lock memory, if ``backend`` will want it locked: the kernel clears each page for that, which takes its time, and a
@@ -58,10 +60,10 @@ class GuestMemory:
             await asyncio.to_thread(self._open_tracker, backend, pid, str(uffd_file))
 
     def _open_tracker(self, backend: str, pid: int, uffd_file: str) -> None:
-        if backend == "soft-dirty" and (why := huge_pages.why_possible(self._path)):
-            raise native.NativeError(f"soft-dirty: writes to huge pages are not all tracked, and {why}")
+        if backend == "soft-dirty" and (why := huge_pages.why_possible(Path(self.ram.path))):
+            raise NativeError(f"soft-dirty: writes to huge pages are not all tracked, and {why}")
         with self._hashing:
-            self._tracker = self._native.tracker(backend, pid, str(self._path), self.ram, self.pool, uffd_file)
+            self._tracker = self._native.tracker(backend, pid, self.ram.path, self.ram, self.pool, uffd_file)
 
     def unmap(self) -> None:
         with self._hashing:
@@ -73,7 +75,7 @@ class GuestMemory:
             self.lent = self._growing = False
 
     @property
-    def ram(self) -> native.GuestRam:
+    def ram(self) -> GuestRam:
         if self._ram is None:
             raise InvariantViolation("guest memory is used, but no QEMU is mapped")
         return self._ram
@@ -116,26 +118,26 @@ class GuestMemory:
     def _bitmap_bytes(self) -> int:
         return (self.pages + 63) // 64 * 8
 
-    def put_back(self, bitmap: bytes) -> None:
-        bitmap = bytearray(bitmap)
+    def put_back(self, bitmap: bytes | bytearray) -> None:
+        union = bytearray(bitmap)
         if self._put_back is not None:
-            self._native.bitmap_union(bitmap, self._put_back)
-        self._put_back = bytes(bitmap)
+            self._native.bitmap_union(union, self._put_back)
+        self._put_back = bytes(union)
 
-    def union(self, a: bytearray, b: bytes) -> array:
+    def union(self, a: bytearray, b: bytes | bytearray) -> array[int]:
         self._native.bitmap_union(a, b)
         return self.pages_of(a)
 
-    def pages_of(self, bitmap: bytes) -> array:
+    def pages_of(self, bitmap: bytes | bytearray) -> array[int]:
         return self._native.bitmap_pages(bitmap, self.pages)
 
-    def bits_of(self, bitmap: bytes, bits: int) -> array:
+    def bits_of(self, bitmap: bytes | bytearray, bits: int) -> array[int]:
         return self._native.bitmap_pages(bitmap, bits)
 
-    def bitmap_of(self, index: array, bits: int) -> bytearray:
+    def bitmap_of(self, index: array[int], bits: int) -> bytearray:
         return self._native.bitmap_of(index, bits)
 
-    def nonzero(self, index: array) -> array:
+    def nonzero(self, index: array[int]) -> array[int]:
         """Those of ``index`` that are not all zeros: the others need not be sent to a host whose memory is fresh."""
         out = self._native.nonzero(self.ram, index)
         if self._compares and len(out) < len(index):
@@ -143,50 +145,50 @@ class GuestMemory:
             self._synced(zero, None)
         return out
 
-    def hash(self, index: array) -> array:
+    def hash(self, index: array[int]) -> array[int]:
         with self._hashing:
             return self._native.hash_pages(self.pool, self.ram, index)
 
-    def hash_blocks(self, index: array) -> array:
+    def hash_blocks(self, index: array[int]) -> array[int]:
         with self._hashing:
             return self._native.block_hashes(self.pool, self.ram, index)
 
-    def block_masks(self, index: array, theirs: array) -> array:
+    def block_masks(self, index: array[int], theirs: array[int]) -> array[int]:
         return self._native.block_masks(self.pool, self.ram, index, theirs)
 
-    def count_blocks(self, masks: array) -> int:
+    def count_blocks(self, masks: array[int]) -> int:
         return self._native.count_blocks(masks)
 
-    def gather_blocks(self, index: array, masks: array) -> bytes:
+    def gather_blocks(self, index: array[int], masks: array[int]) -> bytearray:
         return self._native.gather_blocks(self.ram, index, masks)
 
-    def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytearray, array]:
+    def patched(self, index: array[int], masks: array[int], blocks: bytes) -> tuple[bytearray, array[int]]:
         pages = self._native.patch_pages(self.ram, index, masks, blocks)
         return pages, self._native.hash_data(self.pool, pages)
 
-    def compare(self, a: array, b: array, index: array | None = None) -> array:
+    def compare(self, a: array[int], b: array[int], index: array[int] | None = None) -> array[int]:
         return self._native.compare(a, b, index)
 
-    def gather(self, index: array) -> bytes:
+    def gather(self, index: array[int]) -> bytearray:
         data = self._native.gather(self.ram, index)
         self._synced(index, data)
         return data
 
-    def lend(self, index: array) -> bytes | PageRun:
+    def lend(self, index: array[int]) -> bytearray | PageRun:
         if not self.lent or self._compares:  # who compares contents must know what was sent
             return self.gather(index)
         return PageRun(index, self.gather)
 
-    def hashes_of(self, pages: bytes) -> array:
+    def hashes_of(self, pages: bytes) -> array[int]:
         return self._native.hash_data(self.pool, pages)
 
-    def apply(self, index: array, data: bytes) -> None:
+    def apply(self, index: array[int], data: bytes) -> None:
         self._native.apply(self.ram, index, data)
         self._synced(index, data)
 
-    def _synced(self, index: array, data: bytes | None) -> None:
+    def _synced(self, index: array[int], data: bytes | bytearray | None) -> None:
         """Tell a tracker that compares contents what both hosts hold now."""
-        if self._compares:
+        if self._compares and self._tracker is not None:
             with self._hashing:
                 self._tracker.synced(index, data)
 

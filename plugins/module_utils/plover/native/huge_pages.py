@@ -42,7 +42,7 @@ def judge(path: str, mounts: str, rule: str) -> str:
 
 def _mount_of(path: str, mounts: str) -> tuple[str, str, list[str]]:
     """(mount point, kind, options of the file system) of what ``path`` is on: the deepest, and of several the last."""
-    found = ("", "", [])
+    found: tuple[str, str, list[str]] = ("", "", [])
     for line in mounts.splitlines():
         mount, _dash, file_system = line.partition(" - ")
         fields, rest = mount.split(" "), file_system.split(" ")

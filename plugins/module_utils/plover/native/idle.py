@@ -8,7 +8,7 @@ import asyncio
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 
-from . import library as native
+from .library import load
 
 LOOKS = 3
 LOOK_NS = 100_000
@@ -20,7 +20,7 @@ class IdleMonitor:
     """Of one QEMU; ``net``: the socket that it reads its input from, -1 if there is none."""
 
     def __init__(self, pid: int, net: int = -1) -> None:
-        self._pid, self._net, self._native = pid, net, native.load()
+        self._pid, self._net, self._native = pid, net, load()
         self._disturbed = array("I", (0,))
         self._rested: int | None = None  # what was counted when it was seen idle
         self._waiters = ThreadPoolExecutor(WAITERS_MAX, "plover-idle")

@@ -153,13 +153,13 @@ class Fence(NamedTuple):
 class Hash(NamedTuple):
     """CityHash64 of pages -> hashed(tag, hashes)."""
     tag: Tag
-    index: array
+    index: array[int]  # type: ignore[assignment]  # tuple has a method of that name; nobody calls it
 
 
 class HashBlocks(NamedTuple):
     """16-bit hashes of the blocks of pages -> blocks_hashed(tag, hashes)."""
     tag: Tag
-    index: array
+    index: array[int]  # type: ignore[assignment]  # tuple has a method of that name; nobody calls it
 
 
 class Pack(NamedTuple):
@@ -210,49 +210,49 @@ class Memory(Compressor, Protocol):
     def put_back(self, bitmap: bytes) -> None:
         """A syncvm was abandoned: the next fetch_dirty() returns these pages too."""
 
-    def union(self, a: bytearray, b: bytes) -> array:
+    def union(self, a: bytearray, b: bytes) -> array[int]:
         """Page numbers set in either bitmap, ascending; ``a`` becomes the union."""
 
-    def pages_of(self, bitmap: bytes) -> array:
+    def pages_of(self, bitmap: bytes) -> array[int]:
         """Page numbers set in the bitmap, ascending."""
 
-    def bits_of(self, bitmap: bytes, bits: int) -> array:
+    def bits_of(self, bitmap: bytes, bits: int) -> array[int]:
         """The numbers that are set in a bitmap of ``bits`` bits, ascending."""
 
-    def bitmap_of(self, index: array, bits: int) -> bytearray:
+    def bitmap_of(self, index: array[int], bits: int) -> bytearray:
         """The bitmap of ``bits`` bits, in whole 64-bit words, in which these are set."""
 
-    def nonzero(self, index: array) -> array:
+    def nonzero(self, index: array[int]) -> array[int]:
         """Those of ``index`` that are not all zero."""
 
-    def compare(self, a: array, b: array, index: array | None = None) -> array:
+    def compare(self, a: array[int], b: array[int], index: array[int] | None = None) -> array[int]:
         """Those of ``index`` whose hashes differ; without one: where in ``a`` and ``b`` they do."""
 
-    def block_masks(self, index: array, theirs: array) -> array:
+    def block_masks(self, index: array[int], theirs: array[int]) -> array[int]:
         """Per page a mask of the blocks whose hashes are not ``theirs``; block i of a page is bit i."""
 
-    def count_blocks(self, masks: array) -> int:
+    def count_blocks(self, masks: array[int]) -> int:
         """How many blocks these masks name."""
 
-    def gather_blocks(self, index: array, masks: array) -> bytes:
+    def gather_blocks(self, index: array[int], masks: array[int]) -> bytes:
         """The blocks that the masks name, one after the other."""
 
-    def patched(self, index: array, masks: array, blocks: bytes) -> tuple[bytes, array]:
+    def patched(self, index: array[int], masks: array[int], blocks: bytes) -> tuple[bytes, array[int]]:
         """(Copies of the pages with these blocks in them, the hashes of these copies.) The pages stay as they are."""
 
-    def gather(self, index: array) -> bytes:
+    def gather(self, index: array[int]) -> bytes:
         """The pages, one after the other."""
 
-    def lend(self, index: array) -> bytes | PageRun:
+    def lend(self, index: array[int]) -> bytes | PageRun:
         """The pages, to be sent: as they will be then, if the network card can read them itself, else a copy of now."""
 
-    def hashes_of(self, pages: bytes) -> array:
+    def hashes_of(self, pages: bytes) -> array[int]:
         """CityHash64 of each page of ``pages``."""
 
-    def hash(self, index: array) -> array:
+    def hash(self, index: array[int]) -> array[int]:
         """CityHash64 of each of these pages of the guest's."""
 
-    def apply(self, index: array, data: bytes) -> None:
+    def apply(self, index: array[int], data: bytes) -> None:
         """Overwrite the pages."""
 
     def digest(self, data: bytes) -> int:

@@ -18,7 +18,7 @@ class PageRun:
     They must not change until then, unless that does not matter.
     """
 
-    def __init__(self, index: array[int], gather: Callable[[array[int]], bytes]) -> None:
+    def __init__(self, index: array[int], gather: Callable[[array[int]], bytes | bytearray]) -> None:
         self.index, self._gather = index, gather
 
     def __len__(self) -> int:

@@ -26,7 +26,7 @@ _POSITION = struct.Struct("<Q")
 class Wire(Protocol):
     """The ring at the peer."""
 
-    bytes: int
+    ring_bytes: int
 
     def write_pages(self, run: PageRun, read_up_to: int, keep: int) -> int | None:
         """The same with pages that the card itself reads: a raw frame."""
@@ -47,8 +47,8 @@ class Pipe:
         self._high_water, self._limit = high_water, limit
         self._unsent: deque[bytes | PageRun] = deque()
         self.unsent_bytes = 0
-        self._theirs = wire.bytes  # how far they have read what we write
-        self._told = self._read = wire.bytes  # how far we have read, and what they know of it
+        self._theirs = wire.ring_bytes  # how far they have read what we write
+        self._told = self._read = wire.ring_bytes  # how far we have read, and what they know of it
         self.writable = True
 
     def send(self, buffers: list[bytes | PageRun]) -> None:
@@ -69,8 +69,11 @@ class Pipe:
         """What there is room for."""
         while self._unsent:
             first = self._unsent[0]
-            write = self._wire.write_pages if isinstance(first, PageRun) else self._wire.write
-            if write(first, self._theirs, KEPT_BYTES) is None:
+            if isinstance(first, PageRun):
+                position = self._wire.write_pages(first, self._theirs, KEPT_BYTES)
+            else:
+                position = self._wire.write(first, self._theirs, KEPT_BYTES)
+            if position is None:
                 break
             self.unsent_bytes -= len(self._unsent.popleft())
         if self.unsent_bytes > self._high_water:
@@ -96,7 +99,7 @@ class Pipe:
             self._on_data(frame[1:])
         else:
             raise WireError(f"a frame of kind {frame[:1]!r} in a pipe")
-        if self._read - self._told > self._wire.bytes // 4:
+        if self._read - self._told > self._wire.ring_bytes // 4:
             self.tell()
 
     def tell(self) -> None:

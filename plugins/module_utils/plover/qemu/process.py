@@ -69,8 +69,10 @@ def prepare(config: Config, incoming: bool) -> None:
         log.warning("QEMU stays root: %s", "so the setting says" if config.qemu_user == "root" else
                     f"there is no user {config.qemu_user} here; role 'qemu' makes it")
     disks.prepare(config, incoming)
-    for path in (*sockets(config).values(), config.ram_path, config.run_path / "uffd", config.run_path / DEVICE_STATE):
-        Path(path).unlink(missing_ok=True)
+    for socket in sockets(config).values():
+        Path(socket).unlink(missing_ok=True)
+    for path in (config.ram_path, config.run_path / "uffd", config.run_path / DEVICE_STATE):
+        path.unlink(missing_ok=True)
     argv = command_line(config, incoming) + (qemu_user.arguments(user, config.qemu_binary) if user else [])
     launch = {"argv": argv, "env": environment(config)}
     (config.run_path / "qemu.json").write_text(json.dumps(launch), encoding="utf-8")
@@ -125,4 +127,4 @@ class ChildSupervisor:
 
 
 def supervisor(config: Config) -> SystemdSupervisor | ChildSupervisor:
-    return {"systemd": SystemdSupervisor, "child": ChildSupervisor}[config.qemu_supervisor](config)
+    return SystemdSupervisor(config) if config.qemu_supervisor == "systemd" else ChildSupervisor(config)

@@ -39,7 +39,8 @@ class Listener:
     """
 
     def __init__(self, *names: str) -> None:
-        self._names, self._events = names, asyncio.Queue(EVENTS_MAX)
+        self._names = names
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue(EVENTS_MAX)
         self.dropped = 0
 
     async def put(self, event: dict[str, Any]) -> None:
@@ -135,7 +136,7 @@ class Qmp:
             except asyncio.TimeoutError:
                 raise QemuError(f"QMP {command}: no {event} within {COMMAND_TIMEOUT_S} s") from None
 
-    async def watch(self, events: tuple[str, ...], callback: Callable[[str, dict], None]) -> None:
+    async def watch(self, events: tuple[str, ...], callback: Callable[[str, dict[str, Any]], None]) -> None:
         """Call ``callback(name, data)`` for each of these events, for good."""
         with self.listening(*events) as listener:
             while True:
@@ -181,4 +182,5 @@ def peer_pid(path: str) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(2.0)
         sock.connect(path)
-        return struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        pid: int = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        return pid

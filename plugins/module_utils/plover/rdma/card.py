@@ -48,7 +48,7 @@ class _Incoming:
         self.buffer = mmap.mmap(-1, ring_bytes + PAGE)
         self.region = card.region(self.buffer, REMOTE_WRITE | REMOTE_READ)
         self.connection: Connection | None = None
-        self.reader: RingReader | None = None
+        self.reader: RingReader
         self.watch: RingWatch | None = None
 
     def tell(self, offset: int, data: bytes) -> None:
@@ -99,6 +99,8 @@ class RdmaCard:
 
     def open(self, leader: str, answer: bytes) -> bool:
         incoming = self._incoming[leader]
+        if incoming.connection is None:
+            raise InvariantViolation(f"ring for {leader}: it is opened, but was not offered")
         try:
             incoming.connection.connect(answer, REMOTE_WRITE | REMOTE_READ, self._patience)
         except RdmaError as error:

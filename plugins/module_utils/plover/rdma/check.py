@@ -10,18 +10,30 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import PloverError, RdmaError
 from .devices import Choice, Port, choose
-from .library import REMOTE_READ, REMOTE_WRITE, Card, Connection, Memory, Patience, RingReader, status_name
+from .library import (
+    REMOTE_READ,
+    REMOTE_WRITE,
+    Card,
+    Completion,
+    Connection,
+    Memory,
+    Patience,
+    Region,
+    RingReader,
+    status_name,
+)
 
 ROUNDS = 200
 WAIT_S = 5.0
 
 
-def check(ports: Callable[[], list[Port]], address: str, wanted: dict) -> dict:
+def check(ports: Callable[[], list[Port]], address: str, wanted: dict[str, Any]) -> dict[str, Any]:
     """``ports``: who lists them; ``wanted``: the settings rdma_*. ``problems`` is empty if all is well."""
-    out: dict = {"address": address, "devices": [], "chosen": None, "memlock_mib": _memlock_mib(), "loopback_us": None,
+    out: dict[str, Any] = {"address": address, "devices": [], "chosen": None, "memlock_mib": _memlock_mib(), "loopback_us": None,
                  "problems": []}
     try:
         found = ports()
@@ -44,7 +56,7 @@ def _memlock_mib() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft >> 20
 
 
-def _try(choice: Choice, wanted: dict) -> dict:
+def _try(choice: Choice, wanted: dict[str, Any]) -> dict[str, Any]:
     card = Card(choice.device, choice.port, choice.gid_index, wanted["rdma_mtu"])
     size = wanted["rdma_ring_mib"] << 20
     buffers = [mmap.mmap(-1, size) for _side in range(2)]
@@ -57,21 +69,23 @@ def _try(choice: Choice, wanted: dict) -> dict:
         place = Memory(theirs.memory.address, size, theirs.memory.rkey)
         times = _write_and_look(leader, place, mine, RingReader(buffers[0], size, 1), size)
     finally:
-        leader.close(), follower.close()
-        theirs.close(), mine.close()
+        for made in (leader, follower, theirs, mine):
+            made.close()
         on_demand = card.on_demand
         card.close()
     return {"on_demand_paging": on_demand,
             "loopback_us": {"median": round(statistics.median(times), 1), "max": round(max(times), 1), "rounds": len(times)}}
 
 
-def _write_and_look(leader: Connection, place: Memory, mine, reader: RingReader, head: int) -> list[float]:
+def _write_and_look(leader: Connection, place: Memory, mine: Region, reader: RingReader, head: int) -> list[float]:
     times = []
     for number in range(1, ROUNDS + 1):
         began = time.perf_counter()
-        head = leader.frame(mine, place, 1, reader.position, head, b"ping", number)
-        end = time.monotonic() + WAIT_S
-        done = []
+        written = leader.frame(mine, place, 1, reader.position, head, b"ping", number)
+        if written is None:
+            raise RdmaError("a ring that is read has no room")
+        head, end = written, time.monotonic() + WAIT_S
+        done: list[Completion] = []
         while not done and time.monotonic() < end:
             done = leader.poll(1_000_000)
         if not done or done[0].status:
@@ -84,7 +98,7 @@ def _write_and_look(leader: Connection, place: Memory, mine, reader: RingReader,
     return times
 
 
-def show(reply: dict) -> str:
+def show(reply: dict[str, Any]) -> str:
     lines = [f"{p['device']} port {p['number']}: {p['state']}, {p['link_layer']}, MTU {p['mtu']}" + "".join(
         f"\n  GID {g['index']}: {g['text']} {g['kind']} {g['interface']}" for g in p["gids"]) for p in reply["devices"]]
     chosen, loop = reply["chosen"], reply["loopback_us"]

@@ -92,10 +92,11 @@ def _library() -> c.CDLL:
 
 
 def status_name(status: int) -> str:
-    return _library().plover_status_name(status).decode()
+    name: bytes = _library().plover_status_name(status)
+    return name.decode()
 
 
-def _made(rc: int, error: c.Array) -> None:
+def _made(rc: int, error: c.Array[c.c_char]) -> None:
     if rc < 0:
         raise RdmaError(error.value.decode(errors="replace") or os.strerror(-rc))
 
@@ -176,9 +177,10 @@ class Connection:
 
     @property
     def state(self) -> int:
-        return self._lib.plover_qp_state(self._handle)
+        state: int = self._lib.plover_qp_state(self._handle)
+        return state
 
-    def pages(self, mine: Region, theirs: Memory, ring: int, tail: int, head: int, guest: Region, index: array,
+    def pages(self, mine: Region, theirs: Memory, ring: int, tail: int, head: int, guest: Region, index: array[int],
               number: int) -> int | None:
         """As :meth:`frame`, with pages of ``guest`` (array "I"), which the card itself reads."""
         own, to, at = self._rings(mine, theirs, head)
@@ -264,5 +266,6 @@ class RingReader:
 
     def wait(self, position: int, spin_ns: int, pause_ns: int, limit_ns: int) -> bool:
         """Blocks its thread until a frame begins at ``position``, or ``stop`` is set."""
-        return self._lib.plover_ring_wait(self._address, self._length, self._ring, position, spin_ns, pause_ns, limit_ns,
-                                          c.byref(self.stop)) == 1
+        found: int = self._lib.plover_ring_wait(self._address, self._length, self._ring, position, spin_ns, pause_ns, limit_ns,
+                                                c.byref(self.stop))
+        return found == 1

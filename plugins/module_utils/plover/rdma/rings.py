@@ -12,7 +12,8 @@ from ..config.settings import Config
 from ..consensus.consensus import Consensus
 from ..consensus.one_sided import OneSided
 from ..errors import WireError
-from ..links.peers import HIGH_WATER_BYTES, QUEUE_BYTES_MAX, Link, PeerLinks
+from ..links.link import HIGH_WATER_BYTES, QUEUE_BYTES_MAX, Carrier, Link
+from ..links.peers import PeerLinks
 from ..native.guest_memory import GuestMemory
 from ..protocol import wire
 from .card import RdmaCard
@@ -52,7 +53,7 @@ class Rings:
         links.make_pipe = self._make_pipe
         self.one_sided = OneSided(consensus, self._card, links.tag, owner.receive, time.time_ns() >> 24)
 
-    def _make_pipe(self, link: Link) -> RdmaPipe:
+    def _make_pipe(self, link: Link) -> Carrier:
         """Raises RdmaError."""
         return RdmaPipe(self._device, time.time_ns(), self._ring_bytes, self._patience, link.piped, self._links.on_writable,
                         link.broken, HIGH_WATER_BYTES, QUEUE_BYTES_MAX, lambda: self.guest)

@@ -32,7 +32,7 @@ class RdmaPipe:
                  guest: Callable[[], Region | None] = lambda: None) -> None:
         """``guest``: guest memory, registered, for pages that are sent without a copy."""
         self._guest = guest
-        self._ring, self.bytes, self._patience = ring, ring_bytes, patience
+        self._ring, self.ring_bytes, self._patience = ring, ring_bytes, patience
         self._on_broken, self._loop = on_broken, asyncio.get_running_loop()
         self._in, self._out = mmap.mmap(-1, ring_bytes), mmap.mmap(-1, ring_bytes)
         self._theirs: Memory
@@ -51,8 +51,8 @@ class RdmaPipe:
         if len(peer) != PIPE_BYTES:
             raise RdmaError(f"a pipe's address of {len(peer)} bytes, {PIPE_BYTES} are right; install one version everywhere")
         address, length, rkey, self._their_ring = _PLACE.unpack(peer[ADDRESS_BYTES:])
-        if length != self.bytes:
-            raise RdmaError(f"the peer's ring has {length} bytes, ours {self.bytes}; make rdma_ring_mib equal everywhere")
+        if length != self.ring_bytes:
+            raise RdmaError(f"the peer's ring has {length} bytes, ours {self.ring_bytes}; make rdma_ring_mib equal everywhere")
         self._theirs = Memory(address, length, rkey)
         self._connection.connect(peer[:ADDRESS_BYTES], REMOTE_WRITE, self._patience)
         self._loop.add_reader(self._connection.fd, self._completions)
@@ -63,14 +63,14 @@ class RdmaPipe:
     def writable(self) -> bool:
         return self._pipe.writable
 
-    def send(self, buffers: list[bytes]) -> None:
+    def send(self, buffers: list[bytes | PageRun]) -> None:
         self._pipe.send(buffers)
 
     def write(self, frame: bytes, read_up_to: int, keep: int) -> int | None:
         return self._put(self._connection.frame, (frame,), read_up_to, keep)
 
-    def _put(self, put: Callable[..., int | None], what: tuple, read_up_to: int, keep: int) -> int | None:
-        if self._closed or self._head - read_up_to + keep > self.bytes:
+    def _put(self, put: Callable[..., int | None], what: tuple[object, ...], read_up_to: int, keep: int) -> int | None:
+        if self._closed or self._head - read_up_to + keep > self.ring_bytes:
             return None
         try:
             head = put(self._regions[1], self._theirs, self._their_ring, read_up_to - keep, self._head, *what,

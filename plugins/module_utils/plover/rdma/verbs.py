@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RDMA devices as pyverbs shows them: the only file that imports it. Set-up only; the data path is native/src/rdma.c.
+"""RDMA devices as pyverbs shows them: the only file that imports it. Set-up only; the data path is native/src/rdma/rdma.c.
 
 (pyverbs keeps its C objects to itself, and makes a Python object of each completion with the GIL held: so what is on the
 data path is made by the native library, with what was chosen here.)
@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from ..errors import NetworkError
 from .devices import Gid, Port
@@ -21,7 +22,7 @@ _STATES = {0: "no change", 1: "down", 2: "init", 3: "armed", 4: "active", 5: "ac
 _KINDS = {0: "IB", 1: "RoCE v1", 2: "RoCE v2"}
 
 
-def _pyverbs():
+def _pyverbs() -> Any:
     try:
         import pyverbs.device
     except ImportError:
@@ -46,7 +47,7 @@ def ports() -> list[Port]:
     return [port for name in names for port in _ports_of(device.Context(name=name), name)]
 
 
-def _ports_of(context, name: str) -> Iterable[Port]:
+def _ports_of(context: Any, name: str) -> Iterable[Port]:
     with context:
         table = context.query_gid_table(GIDS_MAX)
         for number in range(1, context.query_device().phys_port_cnt + 1):

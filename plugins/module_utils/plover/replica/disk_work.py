@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
 
 from ..config.disks import Disk
 from ..core.disk_marks import MERGING
@@ -17,11 +16,9 @@ from ..disks.images import hash_blocks
 from ..disks.marks import DiskMarks
 from ..errors import LostWritesError, QemuError
 from ..ports import effects as act
+from ..qemu.vm import Vm
 from .merge_watch import MergeWatch
-
-if TYPE_CHECKING:
-    from ..qemu.vm import Vm
-    from .daemon import Replica
+from .shell import Shell
 
 log = logging.getLogger("plover")
 REPORT_S = 5.0
@@ -30,20 +27,20 @@ MISSED, TOLD = "QUORUM_REPORT_BAD", "BLOCK_IO_ERROR"  # QEMU's events: an image 
 
 
 class DiskWork:
-    def __init__(self, replica: Replica) -> None:
-        self._replica, self._config = replica, replica.config
+    def __init__(self, shell: Shell) -> None:
+        self._shell, self._config = shell, shell.config
         self._images = ImageFiles()
         self.marks = DiskMarks(self._config, images=self._images)
         self._gate: CopyGate | None = None
         self._copying: asyncio.Task | None = None
         self._told_at = self._began = 0.0
-        self.merge = MergeWatch(replica, self._merged)
+        self.merge = MergeWatch(shell, self._merged)
 
     def watch(self, vm: Vm) -> None:
         """Errors of ``vm``'s disks, and how much it writes."""
         if self._config.disks:
-            self._replica.spawn(self._watch(vm))
-            self._replica.spawn(self._look_at_pressure(vm))
+            self._shell.spawn(self._watch(vm))
+            self._shell.spawn(self._look_at_pressure(vm))
 
     def new_copy(self) -> DiskCopy:
         """For a new QEMU. What happened to the images under the one before it is known."""
@@ -58,14 +55,14 @@ class DiskWork:
             await self._gate.open(self._config.members[self._config.member]["address"], self._config.disk_port)
 
     async def _take_copy(self, vm: Vm) -> None:
-        if vm is not self._replica.vm:
+        if vm is not self._shell.vm:
             return
         try:
-            await asyncio.to_thread(vm.disk_copy.torn, self._replica.core.consensus.view)
+            await asyncio.to_thread(vm.disk_copy.torn, self._shell.core.consensus.view)
             self.tell_marks()
             await vm.block.export()
         except (QemuError, OSError) as error:
-            self._replica.answer("disk_failed", "disk", f"no copy can begin: {error}")
+            self._shell.answer("disk_failed", "disk", f"no copy can begin: {error}")
             raise
 
     def promoted(self, vm: Vm) -> None:
@@ -82,16 +79,16 @@ class DiskWork:
         """The overlays are in the images, as QEMU sees these. Raises QemuError or OSError: it is not known yet, ask again."""
         if not any(mark.state == MERGING for mark in self.marks.now):
             return  # there were none
-        view = self._replica.core.consensus.view
+        view = self._shell.core.consensus.view
         try:
             for disk in self._config.disk_list:
                 await self._flush(vm, disk, view)
             if await asyncio.to_thread(vm.disk_copy.merged, view):
                 log.info("disks: what was in the overlays is in the images, and on the disk")
         except LostWritesError as error:
-            if vm is self._replica.vm:
+            if vm is self._shell.vm:
                 log.error("disks: what was in the overlays did not all get into this host's images: %s", error)
-                self._replica.answer("copy_lost", None, str(error))
+                self._shell.answer("copy_lost", None, str(error))
         finally:
             self.tell_marks()
 
@@ -101,38 +98,38 @@ class DiskWork:
             self._gate.close()
 
     def tell_marks(self) -> None:
-        self._replica.core.marks = self.marks.now
+        self._shell.core.marks = self.marks.now
 
     # ---- the copy ---------------------------------------------------------------------------------------------
     def copy(self, action: act.CopyDisks) -> None:
         self._stop_copying()
-        self._began = self._told_at = self._replica.loop.time()
-        self._copying = self._replica.spawn(self._copy(self._replica.vm, action))
+        self._began = self._told_at = self._shell.loop.time()
+        self._copying = self._shell.spawn(self._copy(self._shell.vm, action))
 
     async def _copy(self, vm: Vm, action: act.CopyDisks) -> None:
-        address, tag = self._config.members[self._replica.peer]["address"], action.tag
+        address, tag = self._config.members[self._shell.peer]["address"], action.tag
         try:
             await vm.block.copy(address, action.held, action.name, lambda done, total: self._progress(tag, done, total))
-            self._replica.answer("disks_copied", tag)
+            self._shell.answer("disks_copied", tag)
             await vm.block.keep_up()
         except QemuError as error:
-            self._replica.answer("failed", tag, str(error))
+            self._shell.answer("failed", tag, str(error))
 
     def _progress(self, tag: act.Tag, done: int, total: int) -> None:
-        now = self._replica.loop.time()
-        self._replica.answer("copy_progress", tag, done, total)
+        now = self._shell.loop.time()
+        self._shell.answer("copy_progress", tag, done, total)
         if now - self._told_at >= REPORT_S and done:
             self._told_at, rate = now, done / (now - self._began)
             log.info("disks: %d of %d MiB copied to %s, %.0f MiB/s, %.0f s left", done >> 20, total >> 20,
-                     self._replica.peer, rate / (1 << 20), (total - done) / rate)
+                     self._shell.peer, rate / (1 << 20), (total - done) / rate)
 
     def filled(self, vm: Vm) -> None:
         """A secondary: from now on our images are this copy of the leader's."""
         if self._config.disks:
-            self._replica.spawn(self._note_copy(vm))
+            self._shell.spawn(self._note_copy(vm))
 
     async def _note_copy(self, vm: Vm) -> None:
-        view = self._replica.core.consensus.view
+        view = self._shell.core.consensus.view
         try:
             for disk in self._config.disk_list:
                 if disk.format != "raw":
@@ -140,11 +137,11 @@ class DiskWork:
             if not await asyncio.to_thread(vm.disk_copy.write, view):
                 log.warning("the copy of the disks is not noted, so it will be made anew next time: not all images are on "
                             "file systems with extended attributes (user.plover.copy)")
-            self._replica.core.copies_failed = 0
+            self._shell.core.copies_failed = 0
         except (QemuError, OSError) as error:
-            if vm is self._replica.vm:
+            if vm is self._shell.vm:
                 log.error("what was copied to this host's disks is lost, so all of it will be copied again: %s", error)
-                self._replica.answer("copy_lost", None, str(error))
+                self._shell.answer("copy_lost", None, str(error))
         finally:
             self.tell_marks()
 
@@ -167,45 +164,45 @@ class DiskWork:
         """
         error = await vm.block.peer_error()
         if error:
-            self._replica.answer("disk_failed", "peer", error)
+            self._shell.answer("disk_failed", "peer", error)
 
     def detach(self, vm: Vm | None) -> None:
         """At once, whatever QEMU's operations wait for; the graph is put in order in its turn."""
         self._stop_copying()
         if vm is not None and vm.block is not None:
-            self._replica.spawn(self._cut(vm))
+            self._shell.spawn(self._cut(vm))
 
     async def _cut(self, vm: Vm) -> None:
         with contextlib.suppress(QemuError):  # QEMU is gone, or it is asked again by the detach
             await vm.block.cut()
 
     def hash(self, action: act.HashDisks) -> None:
-        self._replica.spawn(self._hash(action.tag))
+        self._shell.spawn(self._hash(action.tag))
 
     async def _hash(self, tag: act.Tag) -> None:
         try:
-            hashes = await asyncio.to_thread(hash_blocks, self._config, self._replica.memory.digest)
+            hashes = await asyncio.to_thread(hash_blocks, self._config, self._shell.memory.digest)
         except QemuError as error:
             log.error("audit of the disks: %s", error)
             hashes = b""  # differs from any other
-        self._replica.answer("disks_hashed", tag, hashes)
+        self._shell.answer("disks_hashed", tag, hashes)
 
     # ---- what QEMU says -----------------------------------------------------------------------------------------
     async def _watch(self, vm: Vm) -> None:
         await vm.qmp.watch((MISSED, TOLD), lambda name, data: self._error(vm, name, data))
 
     def _error(self, vm: Vm, name: str, data: dict) -> None:
-        if vm is not self._replica.vm:
+        if vm is not self._shell.vm:
             return
         what = data.get("operation", data.get("type", "I/O"))
         text = str(data.get("error") or data.get("reason") or f"{what} failed")[:200]
         lost = name == MISSED and data.get("type") != "read" and vm.block.hides_errors
         node = str(data.get("node-name", "disk"))[:40]
         if lost and not node.startswith(SECONDARY_NODES):
-            self._replica.spawn(self._mark_lost(vm, self._replica.core.consensus.view))
-        self._replica.answer("disk_failed", node, text, lost)
-        if name == TOLD and data.get("action") == "stop" and vm is self._replica.vm:
-            self._replica.answer("vm_waits_for_disk", text)
+            self._shell.spawn(self._mark_lost(vm, self._shell.core.consensus.view))
+        self._shell.answer("disk_failed", node, text, lost)
+        if name == TOLD and data.get("action") == "stop" and vm is self._shell.vm:
+            self._shell.answer("vm_waits_for_disk", text)
 
     async def _mark_lost(self, vm: Vm, view: int) -> None:
         """Neither a cold start nor a copy may begin from an image that lacks a write."""
@@ -215,13 +212,13 @@ class DiskWork:
     async def _look_at_pressure(self, vm: Vm) -> None:
         """A secondary's overlays hold what was written since the last syncvm; that must not fill their file system."""
         limit, since = self._config.disk_overlay_mib << 19, SinceSyncvm()
-        while vm is self._replica.vm:
-            leader = self._replica.core.leading
+        while vm is self._shell.vm:
+            leader = self._shell.core.leading
             if leader and leader.protected:
                 with contextlib.suppress(QemuError):  # it hangs for a while; or it is going: its exit is noticed elsewhere
-                    taken = since.look(self._replica.core.totals["syncvms"], await vm.block.overlay_bytes())
-                    if taken > limit and vm is self._replica.vm and not leader.disk_pressure:
-                        self._replica.answer("disk_pressure", taken)
+                    taken = since.look(self._shell.core.totals["syncvms"], await vm.block.overlay_bytes())
+                    if taken > limit and vm is self._shell.vm and not leader.disk_pressure:
+                        self._shell.answer("disk_pressure", taken)
             await asyncio.sleep(PRESSURE_LOOK_S)
 
 

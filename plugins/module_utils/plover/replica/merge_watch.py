@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from ..errors import QemuError
-
-if TYPE_CHECKING:
-    from ..qemu.vm import Vm
-    from .daemon import Replica
+from ..qemu.vm import Vm
+from .shell import Answering
 
 log = logging.getLogger("plover")
 LOOK_S = 0.1
@@ -19,16 +16,16 @@ SLOW_BYTES_PER_S = 1 << 20  # of each disk, once the overlays have taken three q
 
 
 class MergeWatch:
-    def __init__(self, replica: Replica, over: Callable[[Vm], Awaitable[None]]) -> None:
+    def __init__(self, shell: Answering, over: Callable[[Vm], Awaitable[None]]) -> None:
         """``over``: what is to be done before the core learns of the end."""
-        self._replica, self._over = replica, over
+        self._shell, self._over = shell, over
         self._told = False  # the core knows that it failed, and has not yet asked for more
         self._slow = False
 
     def begin(self, vm: Vm) -> None:
         """``vm`` was promoted, or is one of which we do not know."""
         self._told = self._slow = False
-        self._replica.spawn(self._watch(vm))
+        self._shell.spawn(self._watch(vm))
 
     async def again(self, vm: Vm) -> None:
         """In the queue of QEMU's operations, as the VM stands still for a moment."""
@@ -40,7 +37,7 @@ class MergeWatch:
             self._told = False
 
     async def _watch(self, vm: Vm) -> None:
-        while vm is self._replica.vm:
+        while vm is self._shell.vm:
             try:
                 if await self._look(vm):
                     return
@@ -51,24 +48,24 @@ class MergeWatch:
     async def _look(self, vm: Vm) -> bool:
         """Is it over?"""
         now = await vm.block.merge.look()
-        if vm is not self._replica.vm:
+        if vm is not self._shell.vm:
             return True
         if now.over:
             await vm.block.merge.limit_writes(0)
             await self._over(vm)
-            if vm is self._replica.vm:
-                self._replica.answer("disks_merged")
+            if vm is self._shell.vm:
+                self._shell.answer("disks_merged")
             return True
         if now.error and not self._told:
             self._tell(now.error)
-        most = self._replica.config.disk_overlay_mib * 3 << 18
+        most = self._shell.config.disk_overlay_mib * 3 << 18
         if not self._slow and vm.block.merge.used_bytes() > most:
             self._slow = True
             log.warning("disks: the overlays take three quarters of disk_overlay_mib (%d); until they are merged, the guest "
-                        "writes %d KiB/s at most", self._replica.config.disk_overlay_mib, SLOW_BYTES_PER_S >> 10)
+                        "writes %d KiB/s at most", self._shell.config.disk_overlay_mib, SLOW_BYTES_PER_S >> 10)
             await vm.block.merge.limit_writes(SLOW_BYTES_PER_S)
         return False
 
     def _tell(self, error: str) -> None:
         self._told = True
-        self._replica.answer("disks_unmerged", error)
+        self._shell.answer("disks_unmerged", error)

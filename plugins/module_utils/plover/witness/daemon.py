@@ -10,6 +10,7 @@ from ..config.settings import Config
 from ..config.timing import Timing
 from ..consensus.consensus import Consensus
 from ..consensus.effects import Deposed, Persist, Send
+from ..core import shell_policy as policy
 from ..core.event_log import Chronicle
 from ..core.status import as_heard, consensus_status, mode, service_of
 from ..daemon.control_server import ControlServer
@@ -49,7 +50,7 @@ class Witness(MemberDaemon):
             await asyncio.sleep(TICK_S)
 
     def _on_message(self, member: str, channel: int, message: wire.Message) -> None:
-        if channel == wire.CONTROL and not isinstance(message, (wire.JoinRequest, wire.Leave)):
+        if policy.witness_hears(channel, message):
             self.hear(member, message)
             self.run()
 

@@ -8,9 +8,9 @@
  * Nor are hashes kept from one syncvm to the next. Only dirty pages are hashed. A page that this side did not write is
  * among them because the other side did, and must hash it meanwhile: the pause would hardly get shorter. But a write that
  * tracking missed, or a page applied since, would then be compared by a hash that is no longer its own. */
-#include "hash.h"
-#include "page.h"
-#include "pool.h"
+#include "hash/hash.h"
+#include "pages/page.h"
+#include "threads/pool.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Sets of pages: bitmaps, compare, gather, apply. */
-#include "page.h"
+#include "pages/page.h"
 
 #include <limits.h>
 #include <malloc.h>

@@ -5,7 +5,7 @@
  * So bits are cleared only while the process stands still. While it runs, the set of written pages just grows. A page in it
  * is told until what was sent of it is what it holds: a hash tells that, taken after its bit was read, so a later write sets
  * the bit for the next fetch. */
-#include "tracker.h"
+#include "tracking/tracker.h"
 
 #include <errno.h>
 #include <fcntl.h>

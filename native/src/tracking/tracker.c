@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Dirty tracking: choosing a back end by name, and the back end "scan". */
-#include "page.h"
-#include "tracker.h"
+#include "pages/page.h"
+#include "tracking/tracker.h"
 
 #include <stdlib.h>
 #include <string.h>

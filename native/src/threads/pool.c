@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* A persistent pool. A job is published under the mutex by a new number, so no wake-up can be lost; items are
  * taken in chunks from an atomic counter; the job is over when every worker has said so. */
-#include "pool.h"
+#include "threads/pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

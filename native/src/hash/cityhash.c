@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* CityHash64, written from the definition of the algorithm (Pike and Alakuijala, Google, 2011).
  * Little-endian hosts only; checked at compile time. */
-#include "hash.h"
+#include "hash/hash.h"
 
 #include <string.h>
 
 typedef uint64_t lanes;
-#include "cityhash.h"
+#include "hash/cityhash.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "CityHash64 here is for little-endian hosts"

@@ -4,8 +4,8 @@
  * The hash of a block only finds out what need not be sent; whether a patched page is right, its CityHash64 tells. So it
  * is made for speed: pairs of 32-bit words, a key added to each, are multiplied and summed up (as NH of UMAC does). For two
  * blocks that differ, the sums are equal for one key in 2^32 at most; the fold leaves 16 bits of them. */
-#include "page.h"
-#include "pool.h"
+#include "pages/page.h"
+#include "threads/pool.h"
 
 #include <emmintrin.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 /* uffd-wp: asynchronous write protection, read and reset with PAGEMAP_SCAN.
  * Linux Documentation/admin-guide/mm/pagemap.rst ("Pagemap Scan IOCTL") and userfaultfd.rst.
  * Debian 12's kernel headers are older than the interface, so its few constants stand here. */
-#include "tracker.h"
+#include "tracking/tracker.h"
 
 #include <errno.h>
 #include <fcntl.h>

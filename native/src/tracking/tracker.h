@@ -2,7 +2,7 @@
 #ifndef PLOVER_TRACKER_H
 #define PLOVER_TRACKER_H
 
-#include "pool.h"
+#include "threads/pool.h"
 
 #include <stdarg.h>
 #include <stdio.h>

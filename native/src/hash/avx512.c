@@ -3,7 +3,7 @@
  * on 256-bit vectors (VL). */
 #ifdef __x86_64__
 #pragma GCC target("avx2,avx512f,avx512dq,avx512vl")
-#include "hash_lanes.h"
+#include "hash/lanes.h"
 
 static int usable(void) { return __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"); }
 

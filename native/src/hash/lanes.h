@@ -2,13 +2,13 @@
 /* Four pages at once, one in each 64-bit lane of a 256-bit vector. The file that includes this says for which
  * instruction set. Four, not eight, also where vectors have eight lanes: eight pages and the eight to come would not fit
  * into the first-level cache, and from memory that costs more than the wider vector gains. */
-#include "hash.h"
+#include "hash/hash.h"
 
 #include <immintrin.h>
 #include <string.h>
 
 typedef uint64_t lanes __attribute__((vector_size(32)));
-#include "cityhash.h"
+#include "hash/cityhash.h"
 
 enum { LANES = 4 };
 

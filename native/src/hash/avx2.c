@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #ifdef __x86_64__
 #pragma GCC target("avx2")
-#include "hash_lanes.h"
+#include "hash/lanes.h"
 
 static int usable(void) { return __builtin_cpu_supports("avx2"); }
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a leader knows of the other members in its view: what each of them holds, what is on its way to it, and up to which
+heartbeat a quorum has acknowledged the view. Pure.
+"""
+from __future__ import annotations
+
+from collections import deque
+
+from ..errors import InvariantViolation
+from ..protocol import wire
+from .log import Log, pack
+
+BEATS_MAX = 1000
+WHOLE_LOG = -1  # as the last index that was sent: it holds nothing that we can build on
+
+
+class Followers:
+    """One leader's, for one view; the next view begins with a new one."""
+
+    def __init__(self, others: tuple[str, ...], now: float) -> None:
+        self._others = others
+        self.acked_index = dict.fromkeys(others, 0)
+        self.answered_at = dict.fromkeys(others, now)
+        self.seq = 0  # the last heartbeat
+        self.confirmed_seq = 0  # the last heartbeat that a quorum acknowledged
+        self.confirmed_at = float("-inf")  # when that one was sent
+        self._beats: deque[tuple[int, float]] = deque(maxlen=BEATS_MAX)  # not acknowledged yet: seq, when sent
+        self._sent_index: dict[str, int | None] = dict.fromkeys(others)  # None: unknown until its next answer
+        # A heartbeat, and the last index that had been sent before it: who answers it and holds less, has lost something.
+        self._marks: dict[str, tuple[int, int] | None] = dict.fromkeys(others)
+        self._append_key: tuple[int, int, bool, int] | None = None
+        self._append: tuple[wire.Append, int]
+
+    # ---- heartbeats -------------------------------------------------------------------------------------
+    def beat(self, now: float) -> int:
+        """The number of a heartbeat that is sent to all now."""
+        self.seq += 1
+        self._beats.append((self.seq, now))
+        for other in self._others:
+            sent = self._sent_index[other]
+            if self._marks[other] is None and sent is not None:
+                self._marks[other] = (self.seq, sent)
+        return self.seq
+
+    def confirm(self, seq: int) -> None:
+        """One of them acknowledged heartbeat ``seq``; with us, that is a quorum."""
+        self.confirmed_seq = max(self.confirmed_seq, min(seq, self.seq))
+        while self._beats and self._beats[0][0] <= self.confirmed_seq:
+            self.confirmed_at = self._beats.popleft()[1]
+
+    def confirm_all(self, now: float) -> None:
+        """We are a quorum by ourselves."""
+        self.confirmed_seq, self.confirmed_at = self.seq, now
+        self._beats.clear()
+
+    # ---- the log ------------------------------------------------------------------------------------------
+    def reconnected(self, other: str) -> None:
+        """What was on its way may be lost."""
+        self._sent_index[other] = None
+
+    def refused(self, src: str) -> None:
+        """Its log does not agree with ours where the entries began: send it the whole log."""
+        self._sent_index[src] = WHOLE_LOG
+
+    def holds(self, src: str, last_index: int) -> None:
+        self.acked_index[src] = max(self.acked_index[src], last_index)
+
+    def answered(self, src: str, seq: int, last_index: int, log: Log) -> bool:
+        """It answered heartbeat ``seq`` and holds a log up to ``last_index``. True: so we know again what to send next."""
+        mark = self._marks[src]
+        if mark and seq >= mark[0]:
+            self._marks[src] = None
+            if last_index < mark[1]:
+                self._sent_index[src] = None  # what went before that heartbeat did not arrive
+        if self._sent_index[src] is not None:
+            return False
+        self._sent_index[src] = last_index if log.view_at(last_index) is not None else WHOLE_LOG
+        return True
+
+    def next_append(self, other: str, view: int, log: Log) -> wire.Append | None:
+        """The entries that ``other`` lacks, as many as one message carries; None if there are none, or that is unknown."""
+        sent = self._sent_index[other]
+        if sent is None or sent >= log.last_index:
+            return None
+        reset = sent < log.base_index
+        sent = log.base_index if reset else sent
+        key = (view, sent, reset, log.last_index)
+        if key != self._append_key:  # mostly the others lack the same: it is packed once
+            self._append_key, self._append = key, _append_after(log, sent, view, reset)
+        message, self._sent_index[other] = self._append
+        return message
+
+
+def _append_after(log: Log, sent: int, view: int, reset: bool) -> tuple[wire.Append, int]:
+    """The message with the entries after ``sent``, and the index of the last in it."""
+    entries, sent_view = log.part_after(sent), log.view_at(sent)
+    if sent_view is None:
+        raise InvariantViolation(f"no entry {sent} to replicate from; log starts at {log.base_index}")
+    return wire.Append(view, sent, sent_view, reset, pack(entries)), entries[-1].index if entries else sent

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The three members, as one of them sees them: who they are, what a quorum is, and how a set of them goes over the wire."""
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from ..errors import DurableStateError, WireError
+from ..protocol import wire
+from .durable import Durable, Record
+
+
+class Group:
+    def __init__(self, me: str, kinds: Mapping[str, str]) -> None:
+        """``kinds``: name -> 'replica' | 'witness', three of them."""
+        self.me, self.kinds = me, kinds
+        self._order = sorted(kinds)
+        self.others = tuple(member for member in self._order if member != me)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def place(self) -> int:
+        """Our number among the members, the same on all hosts."""
+        return self._order.index(self.me)
+
+    def is_replica(self, member: str) -> bool:
+        return self.kinds.get(member) == "replica"
+
+    def is_quorum(self, members: Collection[str]) -> bool:
+        return 2 * len(members) > len(self)
+
+    def check_names(self, state: Durable) -> None:
+        """Raises DurableStateError if ``state`` is of another cluster."""
+        strangers = (state.record.in_sync | {state.voted_for}) - {None, *self._order}
+        if strangers:
+            raise DurableStateError(f"the durable state names {sorted(map(str, strangers))}, who are not among 'members' "
+                                    f"{self._order}; is it another cluster's? Give the members their old names back")
+
+    def record_fields(self, record: Record) -> tuple[int, int, int]:
+        """``record`` as messages carry it; the set is a bit mask."""
+        return record.view, record.version, sum(1 << self._order.index(member) for member in record.in_sync)
+
+    def record_of(self, m: wire.Heartbeat | wire.ProposeRecord | wire.VoteRequest) -> Record:
+        """The record in ``m``. Raises WireError."""
+        if m.record_in_sync >> len(self):
+            raise WireError(f"in-sync mask {m.record_in_sync:#x} names members that do not exist")
+        if m.record_view > m.view:
+            raise WireError(f"an in-sync record of view {m.record_view}, told in view {m.view}")
+        in_sync = (member for n, member in enumerate(self._order) if m.record_in_sync >> n & 1)
+        return Record(m.record_view, m.record_version, frozenset(in_sync))

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who leads next: votes asked for, given and counted, and how a member without memory comes to vote again. Sans-I/O.
+
+The rules are in consensus.py. What votes need of their member is declared in :class:`Seat`; they own all the rest.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..config.timing import Timing
+from ..errors import WireError
+from ..protocol import wire
+from .amnesia import LATELY_S, QUESTION, Amnesia, is_question
+from .effects import CANDIDATE, LEADER
+from .group import Group
+from .log import Log, pack, unpack
+from .promises import Promises
+
+
+class Seat(Protocol):
+    """The member, as its votes see it."""
+
+    eligible: bool  # it holds the VM's state
+    role: str
+    leader: str | None
+    alone: bool  # it leads by force, and nobody else has acknowledged that yet
+    seal: Callable[[float], None]  # no leader writes into its memory from now on; what one had written has been received
+
+    @property
+    def silent_since(self) -> float:
+        """When it heard the leader last."""
+
+    def hears_leader(self, now: float) -> bool: ...
+
+    def send(self, to: str, message: wire.Message) -> None: ...
+
+    def follow(self, now: float, view: int, leader: str | None) -> None:
+        """Enter ``view``, or learn who leads it."""
+
+    def step_down(self, view: int, leader: str | None) -> None:
+        """Be a follower in ``view``, which is entered by a promise of its own."""
+
+    def stand(self) -> None:
+        """Be a candidate."""
+
+    def give_up(self) -> None:
+        """Be a candidate no longer."""
+
+    def lead(self, now: float) -> None:
+        """It has won the view."""
+
+
+class Votes:
+    def __init__(self, group: Group, timing: Timing, promises: Promises, log: Log, seat: Seat, forgot_all: bool,
+                 now: float) -> None:
+        self._group, self._timing, self._promises, self._log, self._seat = group, timing, promises, log, seat
+        self.amnesia = Amnesia(group.others) if forgot_all else None
+        self.transfer_granted = False  # the leader itself asked for the last vote that we gave
+        self._forgetful: dict[str, float] = {}  # others that have forgotten all, and when they said so last
+        self._deadline = now  # of what was asked last
+        self._pre = True  # what was asked last was a pre-vote
+        self._for_us: set[str] = set()
+
+    def tick(self, now: float) -> None:
+        """While we do not lead."""
+        if now < self._deadline:
+            return
+        if self.amnesia:
+            self._deadline = now + self._timing.heartbeat
+            for other in self._group.others:
+                self._seat.send(other, QUESTION)
+        elif self.may_stand() and not self._seat.hears_leader(now):
+            self.ask(now, pre=True, transfer=False)
+
+    def drop(self) -> None:
+        """The votes for us were given in a view that has ended."""
+        self._for_us = set()
+
+    # ---- votes for us -----------------------------------------------------------------------------------
+    def may_stand(self) -> bool:
+        if not self._group.is_replica(self._group.me) or not self._seat.eligible or self.amnesia:
+            return False
+        record = self._promises.record
+        return self._group.me in record.in_sync or record.version == 0
+
+    @property
+    def _apart(self) -> float:
+        """More patience after a try that failed, different for each member. Else two members that stand in step, each with
+        its own vote, would do so for ever while the third does not vote (Raft §5.2 draws lots; the core has none)."""
+        return self._group.place * self._timing.election / 2 if self._seat.role == CANDIDATE else 0.0
+
+    def ask(self, now: float, pre: bool, transfer: bool) -> None:
+        """Ask for votes. ``pre``: only whether we would get them. ``transfer``: the leader hands over to us."""
+        seat, promises = self._seat, self._promises
+        if not pre:
+            heard = seat.silent_since
+            seat.seal(now)
+            if not self.may_stand() or (seat.silent_since != heard and not transfer):
+                return  # what had landed says that we are not needed
+        self._pre = pre
+        self._for_us = {self._group.me}
+        self._deadline = now + (self._timing.heartbeat if pre else self._timing.election + self._apart)
+        view, leader = promises.view + 1, seat.leader
+        if not pre:
+            seat.stand()
+            promises.enter(view, self._group.me)
+        # A leader that hands over has taken in frames that nobody else holds; they come with its vote: ask it alone.
+        for other in (leader,) if transfer and leader in self._group.others else self._group.others:
+            seat.send(other, wire.VoteRequest(view, pre, transfer, *self._group.record_fields(promises.record),
+                                              self._log.last_view, self._log.last_index))
+
+    def on_reply(self, now: float, src: str, m: wire.VoteReply) -> None:
+        seat, view = self._seat, self._promises.view
+        if not m.granted and m.view > view:
+            seat.follow(now, m.view, None)
+            return
+        asked = view + 1 if self._pre else view
+        if not m.granted or m.pre != self._pre or m.view != asked or seat.role == LEADER or src in self._for_us:
+            return
+        if not self._pre and seat.role != CANDIDATE:
+            return
+        self._for_us.add(src)
+        if not self._group.is_quorum(self._for_us):
+            return
+        if not self.may_stand():  # the VM's state was lost here while the votes were on their way
+            if not self._pre:
+                seat.give_up()
+        elif self._pre:
+            self.ask(now, pre=False, transfer=False)
+        else:
+            if m.ahead:
+                self._take_over_log(m)
+            seat.lead(now)
+
+    def _take_over_log(self, m: wire.VoteReply) -> None:
+        """Entries the voter holds and we lack may be committed: they become ours (Paxos)."""
+        entries = unpack(m.payload)
+        if entries and entries[0].index != m.from_index + 1:
+            raise WireError(f"vote with entries from {entries[0].index}, announced after {m.from_index}")
+        if self._log.view_at(m.from_index) == m.from_view:
+            self._log.cut_after(m.from_index)
+        else:
+            self._log.reset(m.from_index, m.from_view)
+        for entry in entries:
+            self._log.append(entry)
+
+    # ---- our vote -----------------------------------------------------------------------------------------
+    def refusal(self, now: float, src: str, m: wire.VoteRequest) -> str | None:
+        """Why ``src`` does not get our vote; None if it does."""
+        candidate, promises, seat = self._group.record_of(m), self._promises, self._seat
+        if not self._group.is_replica(src):
+            return "the witness never leads"
+        if candidate.order < promises.record.order:
+            return "its in-sync record is older than mine"
+        if candidate.version and src not in candidate.in_sync:
+            return "it is not in the in-sync set"
+        if m.view < promises.view or (m.view == promises.view and promises.voted_for != src):
+            return "the view is taken"
+        hears = seat.role == LEADER or seat.hears_leader(now)
+        if not m.transfer and hears and seat.leader != src:
+            return "the leader is alive"
+        return None
+
+    def on_request(self, now: float, src: str, m: wire.VoteRequest) -> None:
+        if is_question(m):
+            self._forgetful[src] = now
+            if self._seat.leader == src:
+                self._seat.leader = None  # no more: it does not know that it led
+            self._seat.send(src, wire.VoteReply(self._promises.view, True, False, self._seat.alone, 0, 0))
+            return
+        granted = self.refusal(now, src, m) is None
+        if granted and not m.pre:
+            self._seat.seal(now)
+            granted = self.refusal(now, src, m) is None  # what had landed may speak against it
+        if granted and not m.pre:
+            self._grant(now, src, m)
+        log = self._log
+        ahead = granted and not m.pre and (log.last_view, log.last_index) > (m.last_view, m.last_index)
+        start = m.last_index if log.view_at(m.last_index) == m.last_view else log.base_index
+        # A refusal tells the voter's own view, so that a candidate that fell behind catches up.
+        self._seat.send(src, wire.VoteReply(m.view if granted else self._promises.view, m.pre, granted, ahead, start,
+                                            log.view_at(start) or 0, pack(log.after(start)) if ahead else b""))
+
+    def _grant(self, now: float, src: str, m: wire.VoteRequest) -> None:
+        if m.view > self._promises.view:
+            self._seat.step_down(m.view, None)
+        self.transfer_granted = m.transfer
+        self._deadline = now + self._timing.election  # we do not stand against whom we have just voted for
+        self._promises.enter(m.view, src)
+
+    # ---- without memory (consensus/amnesia.py) --------------------------------------------------------------
+    def recovers(self, now: float, src: str, m: wire.Message) -> bool:
+        """Whether ``m`` ends our amnesia. Until then nothing is answered: nothing of ours may count."""
+        if isinstance(m, wire.VoteRequest) and is_question(m):
+            self._forgetful[src] = now
+        if self.amnesia is None or not self.amnesia.heard(src, m) or not isinstance(m, wire.Heartbeat):
+            return False
+        self._promises.enter(m.view, None, self._group.record_of(m))
+        self.amnesia = None
+        self._seat.follow(now, m.view, src)
+        return True
+
+    def overruled(self) -> int:
+        """An operator's word ends our amnesia. Returns the highest view that we know of."""
+        told = self.amnesia.newest if self.amnesia else 0
+        self.amnesia = None
+        return max(self._promises.view, told)
+
+    def forgot(self, now: float) -> list[str]:
+        """Others that said lately that they have forgotten all."""
+        return [other for other in self._group.others if now - self._forgetful.get(other, float("-inf")) < LATELY_S]
+
+    def forgotten(self, now: float) -> str:
+        """What a person is told of our amnesia; empty without one."""
+        return self.amnesia.describe(self.forgot(now)) if self.amnesia else ""

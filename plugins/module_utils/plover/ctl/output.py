@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A daemon's replies as text for the operator's terminal."""
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..host import history
+
+Reply = dict[str, Any]
+
+
+def status_text(reply: Reply) -> str:
+    because = f": {reply['reason']}" if reply["reason"] else ""
+    lines = [f"{reply['name']}: {reply['service']}",
+             f"  {reply['member']} is {reply['role']}: {reply['sentence']}",
+             f"  view {reply['view']}, leader {reply['leader'] or 'none'}, in sync: {', '.join(reply['in_sync']) or 'nobody'}, "
+             f"log index {reply['log_index']}",
+             f"  {reply['service']} for {history.duration(reply['since'])}{because}"]
+    if set(reply.get("fencing", {}).values()) - {"always", "off"}:
+        lines.append("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
+    dropped = [f"{count} {what.split('_')[1]} of {what.split('_')[0]}" for what, count in reply.get("dropped", {}).items() if count]
+    if dropped:
+        lines.append(f"  dropped, as on a full wire: {', '.join(dropped)}")
+    lines += [f"  {disk['path']} must not be booted: it is {disk['mark']}" for disk in reply.get("disks", []) if disk["torn"]]
+    if reply.get("rdma"):
+        lines.append(_rdma_line(reply["rdma"]))
+    last = reply.get("last_syncvm")
+    if last:
+        lines.append(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
+                     f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes")
+    return "\n".join(lines)
+
+
+def _rdma_line(rdma: Reply) -> str:
+    whom = [f"{what} {', '.join(rdma[key])}" for what, key in (("writes to", "writes_to"), ("written by", "written_by"))
+            if rdma[key]]
+    return f"  RDMA: {rdma['device']} port {rdma['port']}, " + ("; ".join(whom) or "no ring yet: messages by TCP")
+
+
+def news_text(reply: Reply) -> str:
+    """One line of ``status --watch``."""
+    return (f"{time.strftime('%H:%M:%S')} {reply['name']}: {reply['service']}; {reply['member']} is {reply['role']}: "
+            f"{reply['sentence']}")
+
+
+def audit_text(reply: Reply) -> str:
+    lines = [f"{reply['pages']} pages compared on both hosts after syncvm {reply['number']}: "
+             f"{reply['mismatching']} differ; {reply['untracked']} had differed without a reported write"]
+    if "disk_blocks" in reply:
+        lines.append(f"{reply['disk_blocks']} disk blocks compared: {reply['disk_blocks_mismatching']} differ; clients waited "
+                     f"{reply['pause_ms']:.0f} ms")
+    return "\n".join(lines)
+
+
+def price_text(deed: str, reply: Reply) -> str:
+    return "\n".join([f"The price of {deed}:", *(f" - {text}" for text in reply["price"]), "Add --yes to pay it."])

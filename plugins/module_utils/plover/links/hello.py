@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Hello with which each side of a connection begins: what ours says, and whether another's is of this cluster. Pure."""
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from .. import __version__
+from ..config.settings import Config
+from ..config.timing import TOLD, Timing
+from ..errors import WireError
+from ..protocol import wire
+
+
+class Told(NamedTuple):
+    """By another member's Hello. An older member tells no timing and no nonce."""
+
+    member: str
+    channel: int
+    timing: Timing | None
+    nonce: object  # as it came: links/auth.py judges it
+
+
+def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
+    """Ours. An older member takes no notice of ``nonce`` and of our timing."""
+    timing = {key: config.values[key] for key in TOLD}
+    return wire.Hello(json.dumps({"cluster_id": config.cluster_id, "member": config.member, "channel": channel,
+                                  "version": __version__, **timing, **({"nonce": nonce} if nonce else {})}).encode())
+
+
+def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) -> Told:
+    """What it tells. Raises WireError if it is not of another member of ours, or not of the one whom we ``dialled``."""
+    try:
+        data = json.loads(message.payload)
+        member, channel = data["member"], data["channel"]
+        cluster = data["cluster_id"]
+        if not isinstance(member, str) or not isinstance(channel, int) or isinstance(channel, bool):
+            raise TypeError("'member' must be a string, 'channel' a number")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WireError(f"malformed Hello: {error}") from error
+    if cluster != config.cluster_id:
+        raise WireError(f"Hello of cluster {cluster}, ours is {config.cluster_id}; check 'cluster_id'")
+    if member not in config.members or member == config.member:
+        raise WireError(f"Hello of {member!r}, who is no other member; check 'members' and 'member'")
+    if channel not in (wire.CONTROL, wire.DATA) or (dialled and dialled != (member, channel)):
+        raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
+    return Told(member, channel, Timing.told(data), data.get("nonce"))

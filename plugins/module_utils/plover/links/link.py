@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One connection to another member: who is at the other end, then messages each way.
+
+It opens with a Hello on both sides, then both prove that they know the VM's secret, if they have one; anything that is not of
+this cluster, or not a message, is logged once and closed, and harms nobody.
+"""
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from ..config.settings import Config
+from ..config.timing import Timing
+from ..errors import ConfigError, PloverError, RdmaError, WireError
+from ..protocol import codec, wire
+from ..protocol.pages import PageRun
+from . import auth, hello
+
+log = logging.getLogger("plover")
+HELLO_TIMEOUT_S = 2.0
+GREETING_BYTES_MAX = 128 << 10  # what we hold of one who is not let in yet
+UNANSWERED_MS = 3000  # what was sent and not acknowledged for so long: the connection is dead
+READ_BYTES_MAX = 256 << 10
+HIGH_WATER_BYTES = 4 << 20
+QUEUE_BYTES_MAX = 128 << 20
+
+
+class Carrier(Protocol):
+    """What carries the messages of a data channel in TCP's place (rdma/stream.py); TCP sets it up."""
+
+    address: bytes
+
+    @property
+    def writable(self) -> bool: ...
+
+    def connect(self, address: bytes) -> None: ...
+
+    def send(self, buffers: list[bytes | PageRun]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Owner(Protocol):
+    """All links of a member (peers.py), as one of them needs them."""
+
+    config: Config
+    loop: asyncio.AbstractEventLoop
+    tag: int
+    make_pipe: Callable[[Link], Carrier] | None
+    on_message: Callable[[str, int, wire.Message], None]
+    on_writable: Callable[[], None]
+
+    def secrets(self) -> auth.Secrets: ...
+
+    def link_up(self, link: Link) -> None: ...
+
+    def link_down(self, link: Link) -> None: ...
+
+
+class Link(asyncio.BufferedProtocol):
+    """One TCP connection. ``member`` is empty until its Hello came; nothing of it is heard before it is ``greeted``, with its
+    proof where one is needed.
+
+    It reads into a buffer of its own: a plain Protocol gets new memory for each read, of which the kernel's part (map,
+    shrink, fault, unmap) costs several times what the read does.
+    """
+
+    def __init__(self, links: Owner, dialled: tuple[str, int] | None) -> None:
+        self.links, self.dialled = links, dialled
+        self.member = ""
+        self.timing: Timing | None = None  # the other's, if it tells it
+        self.greeted = False
+        self.session: auth.Session
+        self._hello = b""  # ours
+        self.channel = wire.CONTROL
+        self.writable = True
+        self.heard = links.loop.time()
+        self.pipe: Carrier | None = None  # what carries this data channel's messages, with RDMA
+        self._decoder = codec.Decoder(links.tag)
+        self._piped = codec.Decoder(links.tag)
+        self._buffer = memoryview(bytearray(READ_BYTES_MAX))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A data channel that one end closed behind a cut looks open at the other, who may have nothing to send on it.
+        for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3)):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
+        try:
+            self.session = auth.Session(self.links.secrets(), self.links.config.member)
+        except ConfigError as error:
+            self._refuse(error)
+            return
+        if self.dialled:
+            self._say_hello(self.dialled[1])
+
+    def _say_hello(self, channel: int) -> None:
+        ours = hello.of(self.links.config, channel, self.session.nonce)
+        self._hello = ours.payload
+        self._by_tcp(ours)
+
+    def _no_hello(self) -> None:
+        if not self.greeted:
+            self.transport.abort()
+
+    def send(self, message: wire.Message) -> None:
+        if self.pipe is None:
+            self._by_tcp(message)
+            return
+        try:
+            self.pipe.send(codec.encode(message, self.links.tag))
+        except OverflowError as error:
+            self.broken(str(error))
+
+    def broken(self, why: str) -> None:
+        log.error("link to %s: %s; closing it", self.member, why)
+        self.transport.abort()
+
+    def _by_tcp(self, message: wire.Message) -> None:
+        if self.transport.get_write_buffer_size() > QUEUE_BYTES_MAX:
+            log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.transport.writelines(map(bytes, codec.encode(message, self.links.tag)))
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self.member and self.channel == wire.DATA:
+            self.links.on_writable()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.heard = self.links.loop.time()
+        try:
+            for message in self._decoder.feed(self._buffer[:nbytes]):
+                if not self.member:
+                    self._greet(message)
+                elif isinstance(message, wire.Hello):
+                    raise WireError("a second Hello")
+                elif isinstance(message, wire.Proof) or not self.greeted:
+                    self._prove(message)
+                elif isinstance(message, wire.GREETINGS) and self.pipe is None:
+                    raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
+                elif self.pipe is not None:
+                    self._set_up_pipe(self.pipe, message)
+                else:
+                    self.links.on_message(self.member, self.channel, message)
+                if self.transport.is_closing():
+                    return
+            if not self.greeted and self._decoder.waiting > GREETING_BYTES_MAX:
+                raise WireError(f"over {GREETING_BYTES_MAX} bytes before it is let in")
+        except (WireError, RdmaError) as error:
+            self._refuse(error)
+
+    def _refuse(self, error: PloverError) -> None:
+        log.error("link to %s refused: %s", self.member or self.transport.get_extra_info("peername"), error)
+        self.transport.abort()
+
+    def piped(self, data: bytes) -> None:
+        """What came through the pipe."""
+        try:
+            for message in self._piped.feed(data):
+                self.links.on_message(self.member, self.channel, message)
+        except WireError as error:
+            self._refuse(error)
+
+    def _set_up_pipe(self, pipe: Carrier, message: wire.Message) -> None:
+        if isinstance(message, wire.PipeAddress):
+            pipe.connect(message.payload)
+            self._by_tcp(wire.PipeReady())
+        elif isinstance(message, wire.PipeReady):
+            self.links.link_up(self)
+        else:
+            raise WireError(f"{type(message).__name__} by TCP on a channel with a pipe; make 'transport' equal everywhere")
+
+    def _greet(self, message: wire.Message) -> None:
+        if not isinstance(message, wire.Hello):
+            raise WireError(f"{type(message).__name__} before Hello")
+        told = hello.check(self.links.config, message, self.dialled)
+        self.member, self.channel, self.timing = told.member, told.channel, told.timing
+        if not self.dialled:
+            self._say_hello(self.channel)
+        theirs = bytes(message.payload)
+        hellos = (self._hello, theirs) if self.dialled else (theirs, self._hello)
+        proof = self.session.greeted(self.member, told.nonce, *hellos)
+        if proof:
+            self._by_tcp(wire.Proof(proof))
+        else:
+            self._established()
+
+    def _prove(self, message: wire.Message) -> None:
+        if not isinstance(message, wire.Proof):
+            raise WireError(f"{type(message).__name__} before a proof")
+        self.session.verify(message.payload)
+        self._established()
+
+    def _established(self) -> None:
+        self.greeted = True
+        if self.channel == wire.DATA and self.links.make_pipe:
+            self.pipe = self.links.make_pipe(self)
+            self._by_tcp(wire.PipeAddress(self.pipe.address))
+        else:
+            self.links.link_up(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.pipe:
+            self.pipe.close()
+        self.links.link_down(self)

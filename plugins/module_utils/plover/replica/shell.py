@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the parts of the replica daemon need of it. They know this and not the daemon."""
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..config.settings import Config
+from ..core.director import Director
+from ..native.guest_memory import GuestMemory
+from ..ports import effects as act
+from ..qemu.vm import Vm
+from .observer import Observer
+
+if TYPE_CHECKING:
+    from ..rdma.rings import Rings
+
+TapAction = act.TapUp | act.TapEarly | act.TapDown
+
+
+class Answering(Protocol):
+    """Enough for work on the disks of one QEMU."""
+
+    config: Config
+
+    @property
+    def vm(self) -> Vm | None:
+        """The QEMU of now. Work on another one is over."""
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """An error in it ends the daemon."""
+
+    def answer(self, event: str, *arguments: object) -> None:
+        """Tell the core of an event, and carry out what it wants then."""
+
+
+class Shell(Answering, Protocol):
+    loop: asyncio.AbstractEventLoop
+    core: Director
+    memory: GuestMemory
+    rings: Rings | None
+    observer: Observer
+    peer: str
+
+    def at(self) -> Director:
+        """The core, which knows the time now."""
+
+    def run(self) -> None:
+        """Carry out what the core wants."""

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The replica daemon's way to the VM's clients: the TAP goes up and down, is read, is written, and the network is told."""
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ..core import shell_policy as policy
+from ..dataplane.tap import Tap
+from ..errors import NetworkError
+from ..host.watchdog import Keeper
+from ..ports import effects as act
+from ..protocol.frames import announcements, wrap
+from .shell import Shell, TapAction
+
+log = logging.getLogger("plover")
+TAP_SLOW_MS = 200
+
+
+class TapWorker:
+    """``error``: why clients cannot reach the VM."""
+
+    def __init__(self, shell: Shell, watchdog: Keeper) -> None:
+        config = shell.config
+        self._shell, self._config, self._watchdog = shell, config, watchdog
+        self.tap = Tap(config.network_tap, config.network_bridge, config.network_ifup, config.network_ifdown, shell.loop.time)
+        self.error = ""
+        self._work: asyncio.Queue[TapAction] = asyncio.Queue()
+        # The scripts' programs are read from the disk at the start, not while clients wait for a failover.
+        self._work.put_nowait(act.TapDown())
+        self._reading = self._up = False
+        self._announcing: asyncio.Future[None] = shell.loop.create_future()
+
+    def actions(self) -> dict[type, Callable[[Any], object]]:
+        return {act.TapUp: self._bring_up, act.TapEarly: self._bring_up, act.TapDown: self._work.put_nowait,
+                act.Emit: self._emit}
+
+    def _bring_up(self, action: act.TapUp | act.TapEarly) -> None:
+        self._watchdog.arm()  # from here on the VM may speak
+        self._work.put_nowait(action)
+
+    def _emit(self, action: act.Emit) -> None:
+        for run in action.chunks:
+            self.tap.write(run, self._shell.core.speak_until)
+
+    def follow(self) -> None:
+        """The core has come further: read the TAP, or stop reading it."""
+        reads = policy.reads_tap(self._shell.core)
+        if reads != self._reading:
+            self._reading = reads
+            if reads:
+                self._shell.loop.add_reader(self.tap.fd, self._readable)
+            else:
+                self._shell.loop.remove_reader(self.tap.fd)
+
+    def _readable(self) -> None:
+        batch = self.tap.read_batch()
+        if batch:
+            self._shell.at().input(batch)
+            self._shell.run()
+
+    # ---- the scripts ----------------------------------------------------------------------------------
+    async def work(self) -> None:
+        while True:
+            action = await self._work.get()
+            self.error, began = "", self._shell.loop.time()
+            try:
+                await self._script(action)
+            except NetworkError as error:
+                log.error("%s", error)
+                if isinstance(action, act.TapUp):
+                    self.error = str(error)
+                    self._shell.loop.call_later(policy.TAP_RETRY_S, self._retry, action)
+            finally:
+                took_ms = 1000 * (self._shell.loop.time() - began)
+                if took_ms > TAP_SLOW_MS:
+                    log.warning("the TAP's script took %.0f ms (%s)", took_ms, type(action).__name__)
+
+    async def _script(self, action: TapAction) -> None:
+        if isinstance(action, act.TapDown):
+            self._up = False
+            await self.tap.down()
+            return
+        if not self._up:
+            await self.tap.up()
+            self._up = True
+        if isinstance(action, act.TapUp):
+            self._shell.answer("tap_ready")
+        self._announcing.cancel()
+        self._announcing = self._shell.spawn(self._announce())
+
+    def _retry(self, action: act.TapUp) -> None:
+        if policy.retries_tap(self._shell.core, self.error, queued=not self._work.empty()):
+            self._work.put_nowait(action)
+
+    async def _announce(self) -> None:
+        self._shell.observer.announcing()
+        waited = 0.0
+        for at in policy.ANNOUNCE_AT_S:
+            await asyncio.sleep(at - waited)
+            waited = at
+            while (answer := policy.announces(self._shell.at())) is policy.Announce.LATER:
+                await asyncio.sleep(policy.SPEAK_LOOK_S)
+            if answer is policy.Announce.NEVER:
+                return
+            for frame in announcements(self._config.guest_mac, self._config.guest_addresses):
+                self.tap.write(wrap(frame), self._shell.core.speak_until)
+
+    def close(self) -> None:
+        self.tap.close()

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The replica daemon's QEMU: its operations one after the other, its memory, whether it is idle, its end."""
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..core import shell_policy as policy
+from ..errors import InvariantViolation, PloverError, QemuError, RdmaError
+from ..host.process_note import HolderNote
+from ..host.watchdog import Keeper
+from ..ports import effects as act
+from ..qemu.vm import Vm
+from .disk_work import DiskWork
+from .shell import Shell
+
+log = logging.getLogger("plover")
+IDLE_WAIT_S = 0.01
+
+
+class VmWorker:
+    """One QEMU at a time. Those before it may still be being ended (``unreaped``)."""
+
+    def __init__(self, shell: Shell, watchdog: Keeper) -> None:
+        self._shell, self._config, self._watchdog = shell, shell.config, watchdog
+        self.vm: Vm | None = None
+        self.disks = DiskWork(shell)
+        self.holder = HolderNote(shell.config.run_path)
+        self._operations: policy.Operations[Vm] = policy.Operations()
+        self._asked = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self._idle_task: asyncio.Task[None] | None = None
+        self._ways: dict[type, Callable[[Vm, Any], Awaitable[None]]] = {
+            act.StartQemu: self._start, act.KillQemu: self._end, act.OpenTracker: self._open_tracker,
+            act.FetchDirty: self._fetch_dirty, act.StopVm: self._stop, act.ContVm: self._cont, act.SaveDevice: self._save,
+            act.CaptureStream: self._capture, act.FeedStream: self._feed, act.ColoStop: self._colo_stop,
+            act.ResetVm: self._reset, act.ColoLoad: self._colo_load, act.Promote: self._promote,
+            act.AttachDisks: self._attach_disks, act.DetachDisks: self._detach_disks, act.MergeDisks: self._merge_disks}
+
+    @property
+    def unreaped(self) -> bool:
+        return bool(self._operations.unreaped)
+
+    def actions(self) -> dict[type, Callable[[Any], object]]:
+        """What waits in the queue, and what is done at once."""
+        return {
+            **dict.fromkeys(self._ways, self._ask),
+            act.KillQemu: self._kill,
+            act.DetachDisks: self._cut_disks,
+            act.CopyDisks: lambda a: self.vm and self.disks.copy(a),
+            act.HashDisks: self.disks.hash,
+            act.Inject: lambda a: self.vm and self.vm.inject(a.payload),
+            act.Drain: lambda a: self._shell.spawn(self._drain(a)),
+        }
+
+    # ---- the queue ------------------------------------------------------------------------------------
+    def _ask(self, action: object) -> None:
+        self._operations.ask(self.vm, action)
+        self._asked.set()
+
+    def _kill(self, action: act.KillQemu) -> None:
+        vm, self.vm = self.vm, None
+        self.disks.close()
+        self.note_holder()
+        if self._operations.kill(vm, action) and self._running:
+            self._running.cancel()
+        self._asked.set()
+
+    def _cut_disks(self, action: act.DetachDisks) -> None:
+        self.disks.detach(self.vm)
+        self._ask(action)
+
+    async def work(self) -> None:
+        while True:
+            todo = self._operations.begin()
+            if todo is None:
+                self._asked.clear()
+                await self._asked.wait()
+                continue
+            vm, action = todo
+            if isinstance(action, act.StartQemu):
+                vm = self.vm = self.vm or self._new_vm()
+            if vm is None:
+                raise InvariantViolation(f"{type(action).__name__} without a QEMU")
+            await self._carry_out(vm, action)
+
+    async def _carry_out(self, vm: Vm, action: object) -> None:
+        self._running = self._shell.loop.create_task(self.perform(vm, action))
+        try:
+            await asyncio.wait([self._running])
+            error = None if self._running.cancelled() else self._running.exception()
+        finally:
+            self._running = None
+            self._operations.ended()
+        if error is not None and not isinstance(error, (PloverError, OSError)):
+            raise error
+        told = error and policy.failure(action, error, vm is self.vm)
+        if told:
+            log.error("%s: %s", type(action).__name__, error)
+            self._shell.answer(*told)
+        self.note_holder()
+        self.disks.tell_marks()
+
+    async def perform(self, vm: Vm, action: object) -> None:
+        """One operation. Raises PloverError or OSError."""
+        await self._ways[type(action)](vm, action)
+
+    # ---- the operations ---------------------------------------------------------------------------------
+    async def _start(self, vm: Vm, action: act.StartQemu) -> None:
+        facts = await vm.start(action.incoming, self._shell.core.consensus.view)
+        if action.incoming:
+            await self.disks.wait_for_copy(vm)
+        await self._map_memory()
+        self.disks.watch(vm)
+        self._shell.answer("qemu_ready", facts)
+
+    async def _end(self, vm: Vm, action: act.KillQemu) -> None:
+        self._unmap_memory()
+        try:
+            await vm.kill()
+        except QemuError as error:
+            self._watchdog.starve(str(error))
+            raise
+        self._operations.reaped(vm)
+
+    async def _open_tracker(self, vm: Vm, action: act.OpenTracker) -> None:
+        await self._shell.memory.track(self._config.syncvm_dirty_tracking, vm.pid, self._config.run_path / "uffd")
+        self._shell.answer("tracker_open", action.tag)
+
+    async def _fetch_dirty(self, vm: Vm, action: act.FetchDirty) -> None:
+        async with self._shell.memory.fetched(vm_runs=True):
+            self._shell.answer("dirty_fetched", action.tag)
+
+    async def _stop(self, vm: Vm, action: act.StopVm) -> None:
+        await vm.stop()
+        await self.disks.stopped(vm)
+        async with self._shell.memory.fetched(action.dirty):
+            self._shell.answer("vm_stopped", action.tag)
+
+    async def _cont(self, vm: Vm, action: act.ContVm) -> None:
+        await vm.cont()
+
+    async def _save(self, vm: Vm, action: act.SaveDevice) -> None:
+        self._shell.answer("device_saved", action.tag, await vm.save_device())
+
+    async def _capture(self, vm: Vm, action: act.CaptureStream) -> None:
+        stream = await vm.capture_stream()
+        async with self._shell.memory.fetched():
+            self._shell.answer("stream_captured", action.tag, stream)
+
+    async def _feed(self, vm: Vm, action: act.FeedStream) -> None:
+        await vm.feed_stream(action.stream)
+        self.disks.filled(vm)
+        self._shell.answer("colo_ready", action.tag)
+
+    async def _colo_stop(self, vm: Vm, action: act.ColoStop) -> None:
+        await vm.colo_stop()
+        async with self._shell.memory.fetched():
+            self._shell.answer("vm_stopped", action.tag)
+
+    async def _reset(self, vm: Vm, action: act.ResetVm) -> None:
+        await vm.reset()
+        self._shell.answer("vm_reset", action.tag)
+
+    async def _colo_load(self, vm: Vm, action: act.ColoLoad) -> None:
+        await vm.colo_load(action.state, action.runs, action.reset)
+        self._shell.answer("colo_loaded", action.tag)
+
+    async def _promote(self, vm: Vm, action: act.Promote) -> None:
+        await vm.promote(self._shell.core.consensus.view)
+        self.disks.promoted(vm)
+        self._shell.answer("promoted")
+
+    async def _attach_disks(self, vm: Vm, action: act.AttachDisks) -> None:
+        await vm.block.attach()
+        self._shell.answer("disks_attached", action.tag)
+
+    async def _detach_disks(self, vm: Vm, action: act.DetachDisks) -> None:
+        await vm.block.detach()
+
+    async def _merge_disks(self, vm: Vm, action: act.MergeDisks) -> None:
+        await self.disks.merge.again(vm)
+
+    # ---- beside the queue ---------------------------------------------------------------------------------
+    async def _drain(self, action: act.Drain) -> None:
+        if self.vm:
+            await self.vm.drain(self._config.syncvm_drain_ms_max / 1000 if action.limit_s is None else action.limit_s)
+        self._shell.answer("drained", action.tag)
+
+    def follow(self) -> None:
+        """The core has come further: look whether the VM is idle, if it wants to know."""
+        if policy.watches_idle(self._shell.core) and self._idle_task is None:
+            self._idle_task = self._shell.spawn(self._watch_idle())
+
+    async def _watch_idle(self) -> None:
+        try:
+            while self.vm and policy.watches_idle(self._shell.core):
+                idle = await self.vm.rests(IDLE_WAIT_S)
+                self._shell.at().idle(idle)
+                self._shell.run()
+        finally:
+            self._idle_task = None
+
+    # ---- one QEMU, from its first day to its last -----------------------------------------------------------
+    def _new_vm(self) -> Vm:
+        return Vm(self._config, self._output, self._exited, lambda why: self._shell.answer("failed", None, why),
+                  self.disks.new_copy())
+
+    def _output(self, run: bytes) -> None:
+        self._shell.at().output(run)
+        self._shell.run()
+
+    async def adopt(self) -> None:
+        """The QEMU that ran before this daemon did goes on."""
+        self.vm = self._new_vm()
+        self._shell.core.facts = await self.vm.adopt()
+        self.disks.watch(self.vm)
+        self.disks.adopted(self.vm)
+        await self._map_memory()
+        log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
+
+    async def end_left_over(self) -> None:
+        """A QEMU runs that cannot be adopted."""
+        await self._new_vm().kill()
+
+    def _exited(self, why: str) -> None:
+        vm, self.vm = self.vm, None
+        if vm:
+            self._operations.exited(vm)
+        self.disks.close()
+        self._unmap_memory()
+        self.note_holder()
+        self._shell.at().qemu_exited(why)
+        self._shell.run()
+
+    def note_holder(self) -> None:
+        self.holder.write(self.vm.pid if self.vm and policy.notes_holder(self._shell.core) else 0)
+
+    async def _map_memory(self) -> None:
+        memory = self._shell.memory
+        memory.map(self._config.ram_path)
+        await memory.prepare(self._config.syncvm_dirty_tracking)
+        if self._shell.rings:
+            try:
+                await self._shell.rings.lend(memory)
+            except RdmaError as error:
+                log.warning("guest memory is copied before it is sent: %s", error)
+
+    def _unmap_memory(self) -> None:
+        if self._shell.rings:
+            self._shell.rings.take_back()
+        self._shell.memory.unmap()
