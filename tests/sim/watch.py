@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from plover.config.settings import Config
 from plover.consensus.durable import Durable
 
 from .member import Member
@@ -61,11 +62,15 @@ class Watched(World):
         host = self.hosts[name]
         if self._steady:
             host.clock_offset_s, host.clock_rate, host.rng = 0.0, 1.0, Steady(f"{name} {self.loop.now}")
-            host.config = settings(name, 20, 1000)
+            host.config = self.config_of(name)
         super().start_daemon(name)
         member = self.members[name]
         if isinstance(member, ReplicaMember) and self._steady:
             member.rng = Steady(f"{name} {self.loop.now}")
+
+    def config_of(self, name: str) -> Config:
+        """Of a steady world."""
+        return settings(name, 20, 1000)
 
     def gets(self, member: Member, src: str, message: object, take: Callable[[], None]) -> None:
         seen = Seen(self.loop.now, member.name, GOT, message, src)

@@ -29,13 +29,17 @@ CLIENTS = 3
 follower.RESTART_S = 0.1  # a second of doing nothing after each reset finds no bugs
 
 
-@lru_cache(maxsize=256)
-def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, budget_ms: int = 1000) -> Config:
+def group(member: str) -> dict[str, object]:
+    """The settings that every group needs."""
     members = {n: {"address": f"127.0.0.{i + 1}", "kind": "witness" if n == "witness" else "replica"}
                for i, n in enumerate(NAMES)}
-    return Config({"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member,
-                   "members": members, "preferred_leader": "primary", "guest_kernel": "/k",
-                   "guest_mac": "52:54:00:70:6c:01", "latency_ms_target": hold_ms, "syncvm_interval_ms_max": interval_ms,
+    return {"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member, "members": members,
+            "preferred_leader": "primary", "guest_kernel": "/k", "guest_mac": "52:54:00:70:6c:01"}
+
+
+@lru_cache(maxsize=256)
+def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, budget_ms: int = 1000) -> Config:
+    return Config({**group(member), "latency_ms_target": hold_ms, "syncvm_interval_ms_max": interval_ms,
                    "disks": [{"path": "/images/vm"}] if disks else [], "failover_budget_ms": budget_ms,
                    "syncvm_timeout_ms": max(600, 2 * budget_ms // 5), "join_timeout_ms": 1500})
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from cluster import settings as good_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.budget import DERIVED, MS_MAX, PROMOTION_MS_MIN, problems, split
 from plover.config.settings import SETTINGS, Config
 from plover.errors import ConfigError
+from settings import settings as good_settings
 from test_config import check
 
 LOW, HIGH = SETTINGS["failover_budget_ms"].low, SETTINGS["failover_budget_ms"].high

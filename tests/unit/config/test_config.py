@@ -9,14 +9,14 @@ import subprocess
 import sys
 
 import pytest
-from cluster import MEMBERS
-from cluster import settings as good_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.budget import DERIVED, derive
 from plover.config.settings import REQUIRED, SETTINGS, Config
 from plover.errors import ConfigError
 from plover.host.settings_file import FILE_BYTES_MAX, load
+from settings import MEMBERS
+from settings import settings as good_settings
 
 from lab.paths import ROOT
 

@@ -2,11 +2,16 @@
 """How long a member waits for another, as settings and Hellos say."""
 from __future__ import annotations
 
-from cluster import Cluster, settings
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.settings import SETTINGS, Config
 from plover.config.timing import Timing, Timings
+from settings import settings
+
+from tests.sim.rig import protected
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 BUDGETS_MS = st.integers(SETTINGS["failover_budget_ms"].low, SETTINGS["failover_budget_ms"].high)
 
@@ -49,9 +54,8 @@ def test_what_a_settings_file_says_is_what_a_hello_tells():
 
 
 def test_a_leader_that_was_hung_does_not_rely_on_more_patience_than_the_others_have():
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    leading, now = cluster.leader().consensus, cluster.now
+    group = protected()
+    leading, now = group.serving().consensus, group.now
     hung_s = 0.05  # of the 0.08 that its own timing allows
     assert leading.fresh(now) and leading.fresh(now + hung_s)
     leading.timings.told("witness", Timing(0.04, 0.008))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from cluster import Cluster
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.timing import Timing
@@ -14,9 +13,12 @@ from plover.consensus.amnesia import QUESTION, Amnesia
 from plover.consensus.consensus import ERA, Consensus
 from plover.consensus.durable import Durable, Record
 from plover.consensus.effects import CANDIDATE, FOLLOWER, LEADER, Persist, Send
-from plover.core import force
 from plover.errors import WireError
 from plover.protocol import wire
+
+from tests.sim.rig import protected
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 KINDS = {"primary": "replica", "secondary": "replica", "witness": "witness"}
 BOTH, ALONE = frozenset({"primary", "secondary"}), frozenset({"primary"})
@@ -180,52 +182,42 @@ def test_what_is_missing_is_told_in_order():
     assert amnesia.missing == ["primary"]
 
 
-def forget(cluster: Cluster, name: str) -> None:
-    """Its host was installed anew."""
-    cluster.kill(name)
-    cluster.nodes[name].state = None
-    cluster.restart(name)
-
-
 def test_a_leader_that_forgot_that_it_led_is_taken_for_lost_at_once():
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    forget(cluster, "primary")
-    cluster.run_until(lambda: cluster["secondary"].core.leading and cluster["primary"].consensus.amnesia is None)
-    cluster.run_until(cluster.protected)
-    assert cluster.leader().name == "secondary"
+    group = protected()
+    group.install_anew("primary")
+    group.until(lambda: group["secondary"].core.leading and group["primary"].consensus.amnesia is None)
+    group.until(group.protected)
+    assert group.serving().name == "secondary"
 
 
 def test_if_the_only_host_in_sync_forgot_all_the_vm_is_booted_afresh_on_the_other_by_an_operator_alone():
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    cluster.kill("secondary")
-    cluster.run_until(lambda: cluster["witness"].consensus.record.in_sync == ALONE)
-    cluster.restart("secondary")
-    cluster.run_until(lambda: cluster["secondary"].consensus.record.in_sync == ALONE)
-    secondary = cluster["secondary"].core
+    group = protected()
+    group.kill("secondary")
+    group.until(lambda: group["witness"].consensus.record.in_sync == ALONE)
+    group.restart("secondary")
+    group.until(lambda: group["secondary"].consensus.record.in_sync == ALONE)
+    secondary = group["secondary"]
     assert "a leader or a copy of the VM's state exists" in secondary.cold_start(forced=True)
-    forget(cluster, "primary")
-    cluster.run(3.0)
-    assert cluster.leader() is None and cluster["primary"].core.cold_start().startswith("refused: this host has forgotten")
-    assert "has forgotten" in cluster["primary"].core.status()["sentence"]
+    group.install_anew("primary")
+    group.run(3.0)
+    assert group.serving() is None and group["primary"].cold_start().startswith("refused: this host has forgotten")
+    assert "has forgotten" in group["primary"].status()["sentence"]
     assert "cold-start --force" in secondary.cold_start() and secondary.cold_start(forced=True) is None
-    cluster.run(3.0)
-    assert cluster.leader() is None
-    assert force.force(secondary.at(cluster.now)) is None
-    cluster.run_until(cluster.protected)
-    assert cluster.leader().name == "secondary" and cluster["primary"].consensus.amnesia is None
+    group.run(3.0)
+    assert group.serving() is None
+    assert secondary.force() is None
+    group.until(group.protected)
+    assert group.serving().name == "secondary" and group["primary"].consensus.amnesia is None
 
 
 def test_if_both_others_forgot_the_leader_is_forced_and_they_follow():
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
+    group = protected()
     for name in ("secondary", "witness"):
-        forget(cluster, name)
-    primary = cluster["primary"].core
-    cluster.run(2.0)
+        group.install_anew(name)
+    primary = group["primary"]
+    group.run(2.0)
     assert primary.status()["service"] == "down" and "failover --force" in primary.status()["sentence"]
-    assert cluster["witness"].consensus.amnesia and cluster["secondary"].consensus.amnesia
-    assert force.force(primary.at(cluster.now)) is None
-    cluster.run_until(cluster.protected)
-    assert cluster.leader().name == "primary" and not primary.consensus.alone
+    assert group["witness"].consensus.amnesia and group["secondary"].consensus.amnesia
+    assert primary.force() is None
+    group.until(group.protected)
+    assert group.serving().name == "primary" and not primary.consensus.alone

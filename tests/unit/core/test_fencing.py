@@ -10,114 +10,107 @@ import os
 import time
 
 import pytest
-from cluster import Cluster
-from cluster import settings as good_settings
 from plover.config.settings import Config
 from plover.core.fencing import RETRY_S_MAX, Fencing
-from plover.core.force import force
 from plover.errors import ConfigError, FencingError
 from plover.host import watchdog
 from plover.host.fence_agent import fence, words
 from plover.host.watchdog import Keeper, Watchdog
 from plover.watchdog import __main__ as watchdog_program
-from test_core import write
+from settings import settings as good_settings
+
+from tests.sim.rig import protected
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 AGENT = {"fence_command": ["/sbin/fence", "{host}", "--ip={address}"], "failover_budget_ms": 2000}
 
 
-def protected(policy):
-    out = Cluster(fence_policy=policy, **AGENT)
-    out.run_until(out.protected)
-    return out
+def fenced(policy):
+    return protected(fence_policy=policy, **AGENT)
 
 
 # --- when the agent is run, and what waits for it ---
 
 @pytest.mark.parametrize("policy", ["automatic", "required"])
 def test_a_failover_runs_it_once_against_the_old_leader(policy):
-    cluster = protected(policy)
-    assert all(not n.fenced for n in cluster.nodes.values())
-    cluster.kill("primary")
-    cluster.run_until(lambda: cluster.leader() is not None)
-    assert write(cluster, 9).name == "secondary"
-    assert cluster["secondary"].fenced == ["primary"]
-    assert cluster["secondary"].core.status()["fencing"]["agent"] == "primary is fenced"
-    cluster.restart("primary")
-    cluster.run_until(cluster.protected)
-    cluster.run(5.0)
-    assert cluster["secondary"].fenced == ["primary"] and cluster["primary"].fenced == []
+    group = fenced(policy)
+    assert all(not seat.fenced for seat in group.seats.values())
+    group.kill("primary")
+    group.until(lambda: group.serving() is not None)
+    assert group.write(9).name == "secondary"
+    assert group["secondary"].fenced == ["primary"]
+    assert group["secondary"].status()["fencing"]["agent"] == "primary is fenced"
+    group.restart("primary")
+    group.until(group.protected)
+    group.run(5.0)
+    assert group["secondary"].fenced == ["primary"] and group["primary"].fenced == []
 
 
 def test_required_waits_for_success_and_lets_nothing_out_before():
-    cluster = protected("required")
-    cluster["secondary"].fence_error = "fence_command: /sbin/fence ended with status 1: no route"
-    frame = cluster.send(5)
-    cluster.kill("primary")
-    cluster.run(8.0)
-    node = cluster["secondary"]
-    assert cluster.leader() is None and node.released == [] and node.core.leading.tap_up is False
+    group = fenced("required")
+    group["secondary"].fence_error = "fence_command: /sbin/fence ended with status 1: no route"
+    group.send(5)
+    group.kill("primary")
+    group.run(8.0)
+    node = group["secondary"]
+    assert group.serving() is None and node.released == [] and node.core.leading.tap_up is False
     assert node.fenced == ["primary"] * 4  # at once, then after 1, 2 and 4 s
-    status = node.core.status()
+    status = node.status()
     assert status["service"] == "down"
     assert status["sentence"] == ("elected, but not serving: waiting for fence agent: fence_command: /sbin/fence ended with "
                                   "status 1: no route")
-    cluster.restart("primary")  # without its VM; it asks to join, but nobody serves yet
-    cluster.run(1.0)
-    assert cluster.leader() is None
+    group.restart("primary")  # without its VM; it asks to join, but nobody serves yet
+    group.run(1.0)
+    assert group.serving() is None
     node.fence_error = None
-    cluster.run_until(lambda: cluster.leader() is node, 10.0)
+    group.until(lambda: group.serving() is node, 10.0)
     assert "primary is fenced" in node.reports
-    cluster.run_until(cluster.protected)
-    assert write(cluster, 6) is node and frame not in cluster["primary"].released
+    group.until(group.protected)
+    assert group.write(6) is node and 5 not in group["primary"].released
 
 
 def test_automatic_tries_once_and_goes_on():
-    cluster = protected("automatic")
-    cluster["secondary"].fence_error = "it is broken"
-    cluster.kill("primary")
-    died = cluster.now
-    cluster.run_until(lambda: cluster.leader() is not None)
-    assert cluster.now - died < 0.6
-    cluster.run(5.0)
-    node = cluster["secondary"]
-    assert node.fenced == ["primary"] and write(cluster, 6) is node
+    group = fenced("automatic")
+    group["secondary"].fence_error = "it is broken"
+    group.kill("primary")
+    died = group.now
+    group.until(lambda: group.serving() is not None)
+    assert group.now - died < 0.6
+    group.run(5.0)
+    node = group["secondary"]
+    assert node.fenced == ["primary"] and group.write(6) is node
     assert "fencing primary failed: it is broken; going on (fence_policy is automatic)" in node.reports
-    assert node.core.status()["fencing"]["agent"] == "primary is not fenced: it is broken"
+    assert node.status()["fencing"]["agent"] == "primary is not fenced: it is broken"
 
 
 def test_who_hands_over_is_not_fenced():
-    cluster = protected("required")
-    answers = []
-    cluster["primary"].core.at(cluster.now).switchover(answers.append)
-    cluster.run_until(lambda: answers == [None])
-    cluster.run_until(cluster.protected)
-    node = cluster["secondary"]  # now it loses its QEMU and says so
-    node.qemu = False
-    node.answers.clear()
-    node.core.at(cluster.now).qemu_exited("killed")
-    node.pump()
-    cluster.run_until(lambda: cluster.leader() is not None and cluster.leader().name == "primary")
-    assert [n.fenced for n in cluster.nodes.values()] == [[], [], []]
+    group = fenced("required")
+    answers = group["primary"].switchover()
+    group.until(lambda: answers == [None])
+    group.until(group.protected)
+    node = group["secondary"]  # now it loses its QEMU and says so
+    node.qemu_dies()
+    group.until(lambda: group.serving() is not None and group.serving().name == "primary")
+    assert [seat.fenced for seat in group.seats.values()] == [[], [], []]
 
 
 def test_a_forced_leader_tries_it_but_is_not_held_up_by_it():
-    cluster = protected("required")
-    cluster["secondary"].fence_error = "the whole rack is gone"
-    cluster.kill("primary")
-    cluster.kill("witness")
-    cluster.run(4.0)
-    assert force(cluster["secondary"].core.at(cluster.now)) is None
-    cluster["secondary"].pump()
-    assert write(cluster, 6).name == "secondary" and cluster["secondary"].fenced == ["primary"]
+    group = fenced("required")
+    group["secondary"].fence_error = "the whole rack is gone"
+    group.kill("primary")
+    group.kill("witness")
+    group.run(4.0)
+    assert group["secondary"].force() is None
+    assert group.write(6).name == "secondary" and group["secondary"].fenced == ["primary"]
 
 
 def test_without_a_policy_nothing_is_run():
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    cluster.kill("primary")
-    cluster.run_until(lambda: cluster.leader() is not None)
-    assert cluster["secondary"].fenced == []
-    assert cluster["secondary"].core.status()["fencing"] == {"views": "always", "agent": "off"}
+    group = protected()
+    group.kill("primary")
+    group.until(lambda: group.serving() is not None)
+    assert group["secondary"].fenced == []
+    assert group["secondary"].status()["fencing"] == {"views": "always", "agent": "off"}
 
 
 def test_the_pause_between_tries_is_bounded():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from cluster import Cluster, elect_anew
 from plover.core.reprotection import ABSENT, FILLING, IN_SYNC, LEAVING, NEXT, Reprotection, State
 from plover.errors import InvariantViolation
 
 from lab.paths import ROOT
+from tests.sim.rig import Rig, protected
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 TABLE = {(state, after) for state, others in NEXT.items() for after in others}
 
@@ -26,28 +28,20 @@ def taken(monkeypatch):
     return out
 
 
-def protected() -> Cluster:
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    return cluster
+def filling(phase: str) -> Rig:
+    group = Rig()
+    group.until(lambda: (lead := group["primary"].core.leading) and lead.fill and lead.fill.phase == phase)
+    return group
 
 
-def filling(phase: str) -> Cluster:
-    cluster = Cluster()
-    cluster.run_until(lambda: (lead := cluster["primary"].core.leading) and lead.fill and lead.fill.phase == phase)
-    return cluster
-
-
-def lose_data_channel(cluster: Cluster) -> None:
-    primary = cluster["primary"]
-    primary.core.at(cluster.now).data_lost()
-    primary.pump()
+def lose_data_channel(group: Rig) -> None:
+    group["primary"].call("data_lost")
 
 
 def lose_secondary() -> None:
-    cluster = protected()
-    cluster.kill("secondary")
-    cluster.run_until(lambda: cluster.leader() and cluster.leader().core.status()["in_sync"] == ["primary"])
+    group = protected()
+    group.kill("secondary")
+    group.until(lambda: group.serving() and group.serving().status()["in_sync"] == ["primary"])
 
 
 def lose_data_channel_during_fill() -> None:
@@ -55,22 +49,22 @@ def lose_data_channel_during_fill() -> None:
 
 
 def lose_data_channel_when_the_record_is_on_its_way() -> None:
-    cluster = filling("recording")
-    lose_data_channel(cluster)
-    cluster.run_until(cluster.protected)  # filled once more
+    group = filling("recording")
+    lose_data_channel(group)
+    group.until(group.protected)  # filled once more
 
 
 def elect_another() -> None:
-    cluster = protected()
-    cluster["primary"].core.at(cluster.now).switchover(lambda error: None)
-    cluster.run_until(lambda: cluster.leader() is cluster["secondary"])
+    group = protected()
+    group["primary"].switchover()
+    group.until(lambda: group.serving() is group["secondary"])
 
 
 def elect_the_same_again() -> None:
-    cluster = protected()
-    cluster.run_until(lambda: not cluster["primary"].core.role.syncvm)
-    elect_anew(cluster["primary"])
-    cluster.run_until(cluster.protected)
+    group = protected()
+    group.until(lambda: not group["primary"].core.role.syncvm)
+    group["primary"].elect_anew()
+    group.until(group.protected)
 
 
 @pytest.mark.parametrize("way, ends_with", [
@@ -104,8 +98,8 @@ def test_what_is_not_in_the_table_is_a_broken_invariant(before, after):
 
 
 def test_who_is_not_in_the_record_never_counts_as_in_sync():
-    cluster = filling("live")
-    own = cluster["primary"].core.leading.reprotection
+    group = filling("live")
+    own = group["primary"].core.leading.reprotection
     with pytest.raises(InvariantViolation, match="the record does not name it"):
         own._become(IN_SYNC)
     assert own.state is FILLING

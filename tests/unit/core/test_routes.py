@@ -6,11 +6,14 @@ import re
 from typing import get_type_hints
 
 import pytest
-from cluster import Cluster
 from plover.core import router, routes
 from plover.errors import InvariantViolation, WireError
 from plover.ports import effects
 from plover.protocol import wire
+
+from tests.sim.rig import Rig, protected
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 # What each action's docstring says of its answer: "... -> device_saved(tag, state)."
 ACTIONS = [kind for kind in vars(effects).values() if isinstance(kind, type) and issubclass(kind, tuple)]
@@ -26,28 +29,26 @@ def test_each_answer_that_an_action_names_has_a_place():
 
 
 def test_an_answer_that_nobody_knows_ends_the_daemon():
-    core = Cluster()["primary"].core
+    core = Rig()["primary"].core
     with pytest.raises(InvariantViolation, match="knows no answer 'drowned'"):
         core.answer("drowned", ("tag",))
 
 
 @pytest.mark.parametrize("event", sorted(router.ANSWERS - set(routes.LEADER) - set(routes.SECONDARY)))
 def test_an_answer_to_work_that_was_given_up_is_passed_over(event):
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    for node in (cluster["primary"], cluster["secondary"]):
-        node.pump()
+    group = protected()
+    for node in (group["primary"], group["secondary"]):
+        node.core.take()
         node.core.answer(event, ("syncvm", 0, 0), b"", b"")
         assert node.core.take() == []
 
 
 def test_what_goes_to_a_leader_is_no_message_to_a_secondary_nor_the_other_way():
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    view = cluster["primary"].core.consensus.view
+    group = protected()
+    view = group["primary"].core.consensus.view
     for name, message in (("primary", wire.StageEnd(view, 9, 0, 1, 0, 5, b"")), ("secondary", wire.Staged(view, 9))):
         with pytest.raises(WireError, match=f"{type(message).__name__} sent to"):
-            cluster[name].core.data(message)
+            group[name].core.data(message)
 
 
 def test_what_carries_a_number_is_in_the_table_for_its_work():

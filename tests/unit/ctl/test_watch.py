@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.plover.vmft.plugins.module_utils._ansible import client as modules_client
-from cluster import settings
 from plover.ctl import commands as ctl
 from plover.daemon import control_server as ctl_server
 from plover.daemon.control_server import ControlServer
+from settings import settings
 
 SAYS = {"service": "degraded", "role": "leader", "leader": "primary", "sentence": "filling", "in_sync": ["primary"],
         "view": 3, "name": "demo", "member": "primary", "log_index": 7, "reason": "", "since": 1.0}

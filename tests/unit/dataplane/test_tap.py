@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from cluster import Cluster
 from plover.dataplane.tap import Tap
 from plover.host import clock
 from plover.protocol.frames import wrap
+
+from tests.sim.rig import protected
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 RUN = b"".join(wrap(frame) for frame in (b"one", b"two", b"three"))
 
@@ -45,9 +48,8 @@ def test_nothing_leaves_after_a_suspend_that_came_between(tap):
 
 def test_who_was_stopped_between_its_decision_and_the_wire_is_late(tap):
     """Seen in the lab: a daemon got SIGSTOP there, and one frame left when it went on, 4 s after another had taken over."""
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    core, detection_s = cluster.leader().core, cluster.leader().consensus.timing.detection
+    group = protected()
+    core, detection_s = group.serving().core, group.serving().consensus.timing.detection
     assert 0 < core.speak_until - core.now < detection_s / 2
     age_s = core.now - core.consensus.followers.confirmed_at
     assert core.consensus.fresh(core.now) and age_s + (core.speak_until - core.now) <= detection_s

@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
 from plover.core.join_request import one_for_both
 from plover.disks.identity import _of, identity
+
+from tests.sim.rig import Rig
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 DISK = {"path": "/dev/lun"}
 NAA = "naa.600140512345678900000000000000aa"
@@ -87,35 +90,25 @@ def test_any_of_ours_that_is_any_of_theirs_is_named(ours, theirs, same):
     assert text.startswith(f"disks: {same} here is the same device") if same else text == ""
 
 
-def group(names: list[str]) -> Cluster:
-    out = Cluster(disks=[DISK])
-    out.facts = {**out.facts, "disk_ids": names}
+def with_devices(primary: list[str], secondary: list[str]) -> Rig:
+    out = Rig(disks=[DISK])
+    for seat, names in ((out["primary"], primary), (out["secondary"], secondary)):
+        seat.tells["qemu_ready"] = lambda facts, names=names: [{**facts, "disk_ids": names}]
     return out
 
 
 def test_a_secondary_with_the_leaders_own_device_is_refused():
-    cluster = group([NAA])
-    cluster.run(5.0)
-    assert "CopyDisks" not in cluster["primary"].done
-    assert "/dev/lun here is the same device as one of its own" in cluster["primary"].core.status()["reason"]
+    group = with_devices([NAA], [NAA])
+    group.run(5.0)
+    assert "CopyDisks" not in group["primary"].done
+    assert "/dev/lun here is the same device as one of its own" in group["primary"].status()["reason"]
 
 
 def test_devices_without_a_name_are_not_compared():
-    cluster = group([""])
-    cluster.run_until(cluster.protected)
+    group = with_devices([""], [""])
+    group.until(group.protected)
 
 
 def test_a_secondary_with_a_device_of_its_own_joins():
-    cluster = group([NAA])
-    cluster["secondary"].cluster = _Other(cluster, {**cluster.facts, "disk_ids": ["naa.2"]})
-    cluster.run_until(cluster.protected)
-
-
-class _Other:
-    """The cluster, with facts of one node's own."""
-
-    def __init__(self, cluster: Cluster, facts: dict) -> None:
-        self._cluster, self.facts = cluster, facts
-
-    def __getattr__(self, name: str):
-        return getattr(self._cluster, name)
+    group = with_devices([NAA], ["naa.2"])
+    group.until(group.protected)

@@ -10,7 +10,6 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from cluster import settings
 from plover.config.settings import Config
 from plover.core.disk_marks import (
     INCOMPLETE,
@@ -30,6 +29,7 @@ from plover.disks.image_files import ImageFiles
 from plover.disks.marks import ATTRIBUTE, FILE, DiskMarks
 from plover.errors import LostWritesError
 from plover.replica.disk_work import DiskWork
+from settings import settings
 
 PATH = "/images/a.img"
 CONFIG = Config(settings("primary", disks=[{"path": PATH}]))

@@ -7,7 +7,6 @@ from array import array
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, settings
 from plover.config.disks import parse
 from plover.config.settings import Config
 from plover.disks.copy_names import NAMES_MAX, DiskCopy
@@ -15,7 +14,13 @@ from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, 
 from plover.errors import ConfigError, QemuError
 from plover.ports import effects as act
 from plover.protocol import codec, wire
-from test_core import write
+from settings import settings
+
+from tests.sim.blocks import BLOCKS
+from tests.sim.rig import Rig, protected
+from tests.sim.watch import DOES
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 DISK = {"path": "/images/a.img"}
 
@@ -134,121 +139,104 @@ def test_hashes_of_a_large_image_fit_into_a_message():
 # --- the core ---
 
 @pytest.fixture
-def cluster():
-    out = Cluster(disks=[DISK])
-    out.run_until(out.protected)
-    return out
+def group():
+    return protected(disks=[DISK])
 
 
-def test_disks_are_copied_before_memory_and_attached_while_the_vm_stands(cluster):
-    done = [name for name in cluster["primary"].done if name in (
+def test_disks_are_copied_before_memory_and_attached_while_the_vm_stands(group):
+    done = [name for name in group["primary"].done if name in (
         "OpenTracker", "CopyDisks", "StopVm", "AttachDisks", "CaptureStream", "ContVm", "SendData")]
     order = [name for name in done[:done.index("ContVm") + 1] if name != "SendData"]
     assert order == ["OpenTracker", "CopyDisks", "StopVm", "AttachDisks", "CaptureStream", "ContVm"]
 
 
 def test_without_disks_nothing_is_copied_or_attached():
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    assert not {"CopyDisks", "AttachDisks", "DetachDisks"} & set(cluster["primary"].done)
+    group = protected()
+    assert not {"CopyDisks", "AttachDisks", "DetachDisks"} & set(group["primary"].done)
 
 
 @pytest.mark.parametrize("disks", [[], [DISK]])
 def test_the_vm_runs_on_before_the_secondary_has_loaded_only_without_a_disk(disks):
-    cluster = Cluster(disks=disks)
-    cluster.run_until(cluster.protected)
-    post, late = cluster.post, []
-
-    def without_applied(src, to, message, channel):
-        if isinstance(message, wire.Applied):
-            late.append((src, to, message, channel))
-        else:
-            post(src, to, message, channel)
-
-    cluster.post = without_applied
-    leader = cluster["primary"]
+    group = protected(disks=disks)
+    leader = group["primary"]
+    late = leader.hold(wire.Applied)
     leader.done.clear()
-    write(cluster, 7)
-    cluster.run_until(lambda: late)
-    cluster.run(0.05)
+    group.write(7)
+    group.until(lambda: late)
+    group.run(0.05)
     assert "Emit" in leader.done
     assert ("ContVm" in leader.done) == (not disks)
-    cluster.post = post
-    post(*late[0])
-    cluster.run(0.05)
+    leader.let_go(wire.Applied)
+    group.run(0.05)
     assert "ContVm" in leader.done
 
 
-def test_a_secondary_that_is_lost_is_detached(cluster):
-    cluster["primary"].done.clear()
-    cluster.kill("secondary")
-    cluster.run(2.0)
-    assert "DetachDisks" in cluster["primary"].done
-    assert write(cluster, 9) is cluster["primary"]
+def test_a_secondary_that_is_lost_is_detached(group):
+    group["primary"].done.clear()
+    group.kill("secondary")
+    group.run(2.0)
+    assert "DetachDisks" in group["primary"].done
+    assert group.write(9) is group["primary"]
 
 
-def test_an_error_of_the_secondarys_image_costs_the_protection_and_no_more(cluster):
-    node = cluster["primary"]
-    node.core.at(cluster.now).answer("disk_failed", "peer0", "Input/output error")
-    node.pump()
-    assert node.core.status()["service"] == "degraded"
-    assert "does not take our writes to its disks (peer0: Input/output error)" in node.core.status()["sentence"]
-    cluster.run_until(cluster.protected)
+def test_an_error_of_the_secondarys_image_costs_the_protection_and_no_more(group):
+    node = group["primary"]
+    node.call("disk_failed", "peer0", "Input/output error")
+    assert node.status()["service"] == "degraded"
+    assert "does not take our writes to its disks (peer0: Input/output error)" in node.status()["sentence"]
+    group.until(group.protected)
 
 
-def test_an_error_of_the_leaders_own_image_moves_the_vm(cluster):
-    cluster["primary"].core.at(cluster.now).answer("disk_failed", "disk0", "Input/output error")
-    cluster["primary"].pump()
-    cluster.run_until(lambda: cluster.leader() is cluster["secondary"])
-    assert any("secondary has it all; handing the VM to secondary" in text for text in cluster["primary"].reports)
+def test_an_error_of_the_leaders_own_image_moves_the_vm(group):
+    group["primary"].call("disk_failed", "disk0", "Input/output error")
+    group.until(lambda: group.serving() is group["secondary"])
+    assert any("secondary has it all; handing the VM to secondary" in text for text in group["primary"].reports)
 
 
-def test_full_overlays_make_a_secondary_start_over(cluster):
-    cluster["secondary"].core.at(cluster.now).answer("disk_failed", "active0", "No space left on device")
-    cluster["secondary"].pump()
-    cluster.run(0.1)
-    assert cluster["primary"].core.status()["service"] == "degraded"
-    assert "active0: No space left on device" in cluster["primary"].core.status()["sentence"]
+def test_full_overlays_make_a_secondary_start_over(group):
+    group["secondary"].call("disk_failed", "active0", "No space left on device")
+    group.run(0.1)
+    assert group["primary"].status()["service"] == "degraded"
+    assert "active0: No space left on device" in group["primary"].status()["sentence"]
 
 
 def test_much_written_forces_a_syncvm():
-    cluster = Cluster(disks=[DISK], syncvm_interval_ms_max=60_000)
-    cluster.run_until(cluster.protected)
-    leader = cluster["primary"].core
-    cluster.run(0.5)
+    group = protected(disks=[DISK], syncvm_interval_ms_max=60_000)
+    leader = group["primary"].core
+    group.run(0.5)
     before = leader.totals["syncvms"]
-    cluster.run(0.5)
+    group.run(0.5)
     assert leader.totals["syncvms"] == before
-    leader.at(cluster.now).answer("disk_pressure", 1 << 30)
-    cluster["primary"].pump()
-    cluster.run_until(lambda: leader.totals["syncvms"] == before + 1, 0.5)
-    cluster.run(0.5)
+    group["primary"].call("disk_pressure", 1 << 30)
+    group.until(lambda: leader.totals["syncvms"] == before + 1, 0.5)
+    group.run(0.5)
     assert leader.totals["syncvms"] == before + 1
 
 
-@pytest.mark.parametrize("theirs, differ", [(bytes(range(64)), 0), (bytes(range(1, 65)), 8), (b"", 8)])
-def test_an_audit_compares_the_disks_while_the_vm_stands(cluster, theirs, differ):
-    cluster["secondary"].disk_hashes = theirs
-    answers = []
-    cluster["primary"].core.at(cluster.now).audit(answers.append, True)
-    cluster["primary"].pump()
-    cluster.run_until(lambda: answers)
-    assert (answers[0].disk_blocks, answers[0].disk_blocks_mismatching, answers[0].mismatching) == (8, differ, 0)
-    assert write(cluster, 5) is cluster["primary"]
+@pytest.mark.parametrize("theirs, differ", [(None, 0), (bytes(range(8 * BLOCKS)), BLOCKS), (b"", BLOCKS)])
+def test_an_audit_compares_the_disks_while_the_vm_stands(group, theirs, differ):
+    if theirs is not None:
+        group["secondary"].tells["disks_hashed"] = lambda tag, hashes: (tag, theirs)
+    answers = group["primary"].audit(disks=True)
+    group.until(lambda: answers)
+    assert (answers[0].disk_blocks, answers[0].disk_blocks_mismatching, answers[0].mismatching) == (
+        BLOCKS, differ, 0)
+    assert group.write(5) is group["primary"]
 
 
 @pytest.mark.parametrize("hashed_s", [0.02, 5.0])
-def test_a_leader_that_dies_while_the_images_are_compared_is_followed_at_once(cluster, hashed_s):
+def test_a_leader_that_dies_while_the_images_are_compared_is_followed_at_once(group, hashed_s):
     """The VM's state is loaded by then: nothing has to wait for the images, that may be many GiB."""
-    cluster["secondary"].hash_disks_s = hashed_s
-    cluster["primary"].core.at(cluster.now).audit(lambda answer: None, True)
-    cluster["primary"].pump()
-    cluster.run_until(lambda: "HashDisks" in cluster["secondary"].done)
-    cluster.kill("primary")
-    cluster.run_until(lambda: cluster.leader() is cluster["secondary"] and cluster.leader().core.leading.serving, 1.0)
-    assert write(cluster, 5) is cluster["secondary"]
-    cluster.run(hashed_s)
-    assert write(cluster, 6) is cluster["secondary"]
+    held = group["secondary"].hold(act.HashDisks)
+    group["primary"].audit(disks=True)
+    group.until(lambda: held)
+    group.kill("primary")
+    group.until(lambda: group.serving() is group["secondary"] and group.serving().core.leading.serving, 1.0)
+    assert group.write(5) is group["secondary"]
+    group.run(hashed_s)
+    group["secondary"].let_go(act.HashDisks)
+    group.run(0.1)
+    assert group.write(6) is group["secondary"]
 
 
 # --- which copies the images are ---
@@ -310,17 +298,11 @@ def test_an_image_that_was_put_in_place_of_a_copy_is_none(tmp_path):
 
 def asked_copies(said: object) -> list[tuple[tuple[str, ...], str]]:
     """What a leader asks to be copied to a joiner that says this of its images."""
-    cluster = Cluster(disks=[DISK])
-    asked = []
-    for node in (cluster["primary"], cluster["secondary"]):
-        def watched(action, do=node.do):
-            if isinstance(action, act.CopyDisks):
-                asked.append((action.held, action.name))
-            do(action)
-        node.do = watched
-    cluster.facts = {"qemu_version": "7.2.22", "disk_copy": said}
-    cluster.run_until(cluster.protected)
-    return asked
+    group = Rig(disks=[DISK])
+    for seat in (group["primary"], group["secondary"]):
+        seat.tells["qemu_ready"] = lambda facts: [{"qemu_version": "7.2.22", "disk_copy": said}]
+    group.until(group.protected)
+    return [(seen.thing.held, seen.thing.name) for seen in group.all(DOES, act.CopyDisks)]
 
 
 def test_the_leader_hears_which_copies_a_joiner_has():

@@ -6,12 +6,12 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from cluster import settings
 from plover.config.settings import Config
 from plover.core.disk_marks import MISSED, Mark
 from plover.disks.marks import DiskMarks
 from plover.disks.untold_flush import TOGETHER_S, UntoldFlush
 from plover.replica.disk_work import DiskWork
+from settings import settings
 
 FULL, BROKEN = "No space left on device", "Input/output error"
 FLUSH = "QUORUM_REPORT_BAD", {"node-name": "image0", "type": "flush", "error": FULL}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from cluster import settings
+from settings import settings
 
 from lab.paths import ROOT
 

@@ -6,12 +6,12 @@ import json
 import os
 
 import pytest
-from cluster import settings
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.ctl import commands as ctl
 from plover.host import history
 from plover.host.history import BYTES_MAX, PENDING_MAX, History, read, seconds_of, stamp, table, with_durations
+from settings import settings
 
 NOON = 1_790_000_000.25
 

@@ -13,7 +13,6 @@ import zlib
 from pathlib import PurePath
 
 import pytest
-from cluster import MEMBERS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plover.config.timing import Timing
@@ -21,6 +20,7 @@ from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable, Record
 from plover.errors import DurableStateError
 from plover.host.store import FIRST_BOOT, Store
+from settings import MEMBERS
 
 from lab.paths import ROOT
 from tests.sim.disk import SimDisk

@@ -6,7 +6,6 @@ import asyncio
 import json
 
 import pytest
-from cluster import MEMBERS, settings
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.settings import Config
@@ -14,6 +13,7 @@ from plover.errors import ConfigError, WireError
 from plover.links import auth, link, peers
 from plover.links.peers import PeerLinks
 from plover.protocol import codec, wire
+from settings import MEMBERS, settings
 from test_peers import TAG, closed, free_port, hello, sent, until
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64

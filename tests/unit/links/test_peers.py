@@ -8,7 +8,6 @@ import socket
 from contextlib import asynccontextmanager
 
 import pytest
-from cluster import MEMBERS, settings
 from hypothesis import example, given
 from hypothesis import strategies as st
 from plover.config.settings import Config
@@ -18,6 +17,7 @@ from plover.links import hello as hellos
 from plover.links import link
 from plover.links.peers import PeerLinks
 from plover.protocol import codec, wire
+from settings import MEMBERS, settings
 
 CLUSTER = settings("witness")["cluster_id"]
 TAG = codec.cluster_tag(CLUSTER)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from cluster import Cluster, settings
 from plover.config.settings import Config
 from plover.errors import QemuError
 from plover.ports import effects as act
 from plover.qemu import kernel_image
 from plover.qemu import process as qemu
+from settings import settings
+
+from tests.sim.rig import WRITE_PAGE, protected
+
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 BZIMAGE = bytes(0x1FE) + b"\x55\xaa\xeb\x66HdrS\x0f\x02" + bytes(100)
 ELF = b"\x7fELF\x02\x01\x01" + bytes(600)
@@ -39,45 +43,34 @@ def test_any_other_kernel_is_refused_on_both_replicas_before_anything_is_started
 @pytest.mark.parametrize("rewrites, differ", [(False, 0), (True, 1)])
 def test_an_audit_looks_after_the_reset_too(rewrites, differ):
     """Shown with two QEMUs and an ELF kernel: its data went back to boot content in each load, and audits said 0."""
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    node, answers, steps = cluster["secondary"], [], []
-    original = node.do
+    group = protected()
+    group.on_purpose = "device state of frame 0 loaded over memory of frame 0"
+    secondary = group["secondary"]
 
-    def do(action):
-        original(action)
-        steps.append(type(action).__name__)
-        if rewrites and (isinstance(action, act.ResetVm) or (isinstance(action, act.ColoLoad) and action.reset)):
-            node.memory.guest_write(300, 4711)  # the kernel's data, as it was at boot
-
-    node.do = do
-    cluster.leader().core.at(cluster.now).audit(answers.append)
-    cluster.leader().pump()
-    cluster.run_until(lambda: answers)
+    def reset(tag):
+        if rewrites:
+            secondary.guest_writes(WRITE_PAGE, 4711)  # the kernel's data, as it was at boot
+        return [tag]
+    secondary.tells["vm_reset"] = reset
+    secondary.done.clear()
+    answers = group["primary"].audit()
+    group.until(lambda: answers)
+    steps = secondary.done
+    assert bool(group.violations) == rewrites
     assert (answers[0].mismatching, answers[0].untracked) == (differ, 0)
     assert steps.index("ResetVm") < len(steps) - 1 - steps[::-1].index("Hash") < steps.index("ColoLoad")
 
 
 def test_who_is_elected_in_an_audit_loads_what_was_reset_before_it_runs():
-    cluster = Cluster()
-    cluster.run_until(cluster.protected)
-    node, held, done = cluster["secondary"], [], []
-    original = node.do
-
-    def do(action):
-        original(action)
-        done.append(type(action).__name__)
-        if isinstance(action, act.ResetVm):
-            held.append(node.answers.pop())
-
-    node.do = do
-    cluster.leader().core.at(cluster.now).audit(lambda result: None)
-    cluster.leader().pump()
-    cluster.run_until(lambda: held)
-    cluster.kill("primary")
-    cluster.run_until(lambda: node.core.leading is not None)
-    cluster.run(0.05)
-    assert "Promote" not in done
-    node.answers.append(held[0])
-    cluster.run_until(lambda: cluster.leader() is node and node.core.leading.serving)
-    assert [step for step in done if step in ("ResetVm", "ColoLoad", "Promote")] == ["ResetVm", "ColoLoad", "Promote"]
+    group = protected()
+    secondary = group["secondary"]
+    held = secondary.hold(act.ResetVm)
+    group.serving().audit()
+    group.until(lambda: held)
+    group.kill("primary")
+    group.until(lambda: secondary.core.leading is not None)
+    group.run(0.05)
+    assert "Promote" not in secondary.done
+    secondary.let_go(act.ResetVm)
+    group.until(lambda: group.serving() is secondary and secondary.core.leading.serving)
+    assert [step for step in secondary.done if step in ("ResetVm", "ColoLoad", "Promote")] == ["ResetVm", "ColoLoad", "Promote"]

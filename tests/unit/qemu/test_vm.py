@@ -7,7 +7,6 @@ import os
 import subprocess
 
 import pytest
-from cluster import settings
 from fake_qemu import FakeQemu
 from plover.config.settings import Config
 from plover.errors import QemuError
@@ -15,6 +14,7 @@ from plover.protocol.frames import split, wrap
 from plover.qemu import vm
 from plover.qemu.colo import ColoPeer
 from plover.qemu.vm import Vm
+from settings import settings
 
 from lab.paths import ROOT
 

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from cluster import settings
 from plover.config.settings import Config
 from plover.ctl import commands as ctl
 from plover.daemon.control_server import ControlServer
 from plover.protocol import wire
 from plover.witness.daemon import Witness
+from settings import settings
 
 from lab.first_boot import mark_first_boot
 

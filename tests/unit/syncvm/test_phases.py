@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-from cluster import FakeMemory
 from plover.errors import InvariantViolation, WireError
 from plover.protocol import wire
 from plover.syncvm import phases
@@ -15,6 +14,7 @@ from plover.syncvm.phase_machine import PhaseMachine
 from plover.syncvm.secondary import SecondarySyncvm
 
 from lab.paths import ROOT
+from tests.sim.guest import SimMemory
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -67,16 +67,16 @@ def test_the_document_shows_the_tables_as_they_are():
 
 
 OUR_FAULT = {
-    "leader-drained": lambda: LeaderSyncvm(1, 1, 0, FakeMemory()).drained(0.0),
-    "leader-stopped": lambda: LeaderSyncvm(1, 1, 0, FakeMemory()).vm_stopped(),
-    "leader-saved": lambda: LeaderSyncvm(1, 1, 0, FakeMemory()).device_saved(b""),
-    "leader-packed": lambda: LeaderSyncvm(1, 1, 0, FakeMemory()).packed([]),
-    "secondary-stopped": lambda: SecondarySyncvm(1, 1, FakeMemory()).vm_stopped(),
-    "secondary-blocks": lambda: SecondarySyncvm(1, 1, FakeMemory()).blocks_hashed([]),
-    "secondary-loaded": lambda: SecondarySyncvm(1, 1, FakeMemory()).loaded(),
-    "initial-stopped": lambda: LeaderInitialSync(1, 1, FakeMemory()).vm_stopped(1),
-    "initial-captured": lambda: LeaderInitialSync(1, 1, FakeMemory()).stream_captured(),
-    "initial-loaded": lambda: SecondaryInitialSync(1, 1, FakeMemory()).colo_ready(),
+    "leader-drained": lambda: LeaderSyncvm(1, 1, 0, SimMemory()).drained(0.0),
+    "leader-stopped": lambda: LeaderSyncvm(1, 1, 0, SimMemory()).vm_stopped(),
+    "leader-saved": lambda: LeaderSyncvm(1, 1, 0, SimMemory()).device_saved(b""),
+    "leader-packed": lambda: LeaderSyncvm(1, 1, 0, SimMemory()).packed([]),
+    "secondary-stopped": lambda: SecondarySyncvm(1, 1, SimMemory()).vm_stopped(),
+    "secondary-blocks": lambda: SecondarySyncvm(1, 1, SimMemory()).blocks_hashed([]),
+    "secondary-loaded": lambda: SecondarySyncvm(1, 1, SimMemory()).loaded(),
+    "initial-stopped": lambda: LeaderInitialSync(1, 1, SimMemory()).vm_stopped(1),
+    "initial-captured": lambda: LeaderInitialSync(1, 1, SimMemory()).stream_captured(),
+    "initial-loaded": lambda: SecondaryInitialSync(1, 1, SimMemory()).colo_ready(),
 }
 
 
@@ -88,6 +88,6 @@ def test_an_answer_out_of_place_breaks_an_invariant(call):
 
 def test_an_answer_for_a_copy_of_the_vm_that_is_gone_is_nobodys():
     """The leader chooses a syncvm's number and may choose one twice. Hashing for the first may end after the second began."""
-    sides = [SecondarySyncvm(1, 1, FakeMemory(), life=life) for life in (1.0, 2.0)]
-    syncs = [SecondaryInitialSync(1, 1, FakeMemory(), life=life) for life in (1.0, 2.0)]
+    sides = [SecondarySyncvm(1, 1, SimMemory(), life=life) for life in (1.0, 2.0)]
+    syncs = [SecondaryInitialSync(1, 1, SimMemory(), life=life) for life in (1.0, 2.0)]
     assert sides[0].tag != sides[1].tag and syncs[0].tag != syncs[1].tag

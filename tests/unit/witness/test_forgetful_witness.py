@@ -8,10 +8,10 @@ import os
 import sys
 from contextlib import asynccontextmanager
 
-from cluster import settings
 from plover.config.settings import Config
 from plover.links.peers import PeerLinks
 from plover.protocol import wire
+from settings import settings
 from test_peers import free_port
 
 from lab.paths import ROOT

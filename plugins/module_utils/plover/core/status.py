@@ -75,7 +75,8 @@ def reason(core: Reported) -> str:
 
 def as_heard(cons: Consensus, service: str, sentence: str) -> str:
     """The reason as far as a member knows that does not lead."""
-    return f"only {', '.join(cons.record.in_sync)} holds the VM's state" if service == DEGRADED else sentence
+    in_sync = ", ".join(cons.record.in_sync)  # empty until the record arrives, which is later than the first heartbeat
+    return f"only {in_sync} holds the VM's state" if service == DEGRADED and in_sync else sentence
 
 
 def mode(event_log: EventLog, now: float) -> dict[str, Any]:
