@@ -142,6 +142,10 @@ down:
 lint: build $(LINT_STAMP)
 	@$(PYTHON) tools/lint.py $(GATES)
 
+# Python as `make lint` wants it.
+format: $(LINT_STAMP)
+	@.cache/venv-lint/bin/ruff check -q --fix . ; .cache/venv-lint/bin/ruff format -q .
+
 docs: build $(LINT_STAMP)
 	@$(PYTHON) tools/lint.py --write-reference
 
@@ -163,4 +167,4 @@ clean:
 clean: down
 
 .PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench \
-        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint docs changelog clean
+        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog clean

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Benchmarks: each one command, each with a table to read and a file for programs under build/bench/."""
+
 import sys
 
 from lab.paths import ROOT

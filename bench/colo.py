@@ -21,6 +21,7 @@ capability return-path as "failed". 11.1.2 (testing), with return-path, runs wit
 memory and boots first (5 runs of 5; else the secondary's kernel panicked in 3 of 4). It was not faster than 7.2, so all
 systems have the distribution's QEMU. KVM, which has not the first two bugs, was not tried: it boots no guest here.
 """
+
 from __future__ import annotations
 
 import json
@@ -51,16 +52,17 @@ PERIOD_MS = 2000
 START_S, ANSWER_S, CHECKPOINT_S = 10.0, 5.0, 15.0
 LOST = ("RESET", "COLO_EXIT", "GUEST_PANICKED")  # events that no member in COLO mode may have had
 READY = b"plover guest ready"
-ABOUT = ("QEMU's own COLO mode as its docs set it up: a checkpoint every 2 s, and whenever outputs differ. Under TCG it "
-         "runs only with a lock repaired from outside (bench/colo_lock.c) and 8 KiB less memory: see bench/colo.py")
+ABOUT = (
+    "QEMU's own COLO mode as its docs set it up: a checkpoint every 2 s, and whenever outputs differ. Under TCG it "
+    "runs only with a lock repaired from outside (bench/colo_lock.c) and 8 KiB less memory: see bench/colo.py"
+)
 
 
 def library() -> Path:
     """colo_lock.c, compiled."""
     LIBRARY.parent.mkdir(parents=True, exist_ok=True)
     fresh = LIBRARY.with_suffix(f".{os.getpid()}")
-    subprocess.run(["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", "-o", fresh, SOURCE],
-                   check=True)
+    subprocess.run(["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", "-o", fresh, SOURCE], check=True)
     return fresh.rename(LIBRARY)
 
 
@@ -68,26 +70,45 @@ def library() -> Path:
 def primary_proxy(address: str, header: str = "vnet_hdr_support=on") -> list[str]:
     """Output goes to the comparison, and from there to the TAP; input goes to the guest and to the secondary."""
     listen, loop = "server=on,wait=off,nodelay=on", "host=127.0.0.1"
-    return ["-chardev", f"socket,id=mirror0,host={address},port=9003,{listen}",
-            "-chardev", f"socket,id=compare1,host={address},port=9004,{listen}",
-            "-chardev", f"socket,id=compare0,{loop},port=9001,{listen}",
-            "-chardev", f"socket,id=compare0-0,{loop},port=9001,nodelay=on",
-            "-chardev", f"socket,id=compare_out,{loop},port=9005,{listen}",
-            "-chardev", f"socket,id=compare_out0,{loop},port=9005,nodelay=on",
-            "-object", f"filter-mirror,id=m0,netdev=net0,queue=tx,outdev=mirror0,{header}",
-            "-object", f"filter-redirector,id=redire0,netdev=net0,queue=rx,indev=compare_out,{header}",
-            "-object", f"filter-redirector,id=redire1,netdev=net0,queue=rx,outdev=compare0,{header}",
-            "-object", "iothread,id=iothread1",
-            "-object", "colo-compare,id=comp0,primary_in=compare0-0,secondary_in=compare1,outdev=compare_out0,"
-                       f"iothread=iothread1,{header}"]
+    return [
+        "-chardev",
+        f"socket,id=mirror0,host={address},port=9003,{listen}",
+        "-chardev",
+        f"socket,id=compare1,host={address},port=9004,{listen}",
+        "-chardev",
+        f"socket,id=compare0,{loop},port=9001,{listen}",
+        "-chardev",
+        f"socket,id=compare0-0,{loop},port=9001,nodelay=on",
+        "-chardev",
+        f"socket,id=compare_out,{loop},port=9005,{listen}",
+        "-chardev",
+        f"socket,id=compare_out0,{loop},port=9005,nodelay=on",
+        "-object",
+        f"filter-mirror,id=m0,netdev=net0,queue=tx,outdev=mirror0,{header}",
+        "-object",
+        f"filter-redirector,id=redire0,netdev=net0,queue=rx,indev=compare_out,{header}",
+        "-object",
+        f"filter-redirector,id=redire1,netdev=net0,queue=rx,outdev=compare0,{header}",
+        "-object",
+        "iothread,id=iothread1",
+        "-object",
+        f"colo-compare,id=comp0,primary_in=compare0-0,secondary_in=compare1,outdev=compare_out0,iothread=iothread1,{header}",
+    ]
 
 
 def secondary_proxy(address: str, header: str = "vnet_hdr_support=on") -> list[str]:
-    return ["-chardev", f"socket,id=red0,host={address},port=9003,reconnect=1,nodelay=on",
-            "-chardev", f"socket,id=red1,host={address},port=9004,reconnect=1,nodelay=on",
-            "-object", f"filter-redirector,id=f1,netdev=net0,queue=tx,indev=red0,{header}",
-            "-object", f"filter-redirector,id=f2,netdev=net0,queue=rx,outdev=red1,{header}",
-            "-object", f"filter-rewriter,id=rew0,netdev=net0,queue=all,{header}"]
+    return [
+        "-chardev",
+        f"socket,id=red0,host={address},port=9003,reconnect=1,nodelay=on",
+        "-chardev",
+        f"socket,id=red1,host={address},port=9004,reconnect=1,nodelay=on",
+        "-object",
+        f"filter-redirector,id=f1,netdev=net0,queue=tx,indev=red0,{header}",
+        "-object",
+        f"filter-redirector,id=f2,netdev=net0,queue=rx,outdev=red1,{header}",
+        "-object",
+        f"filter-rewriter,id=rew0,netdev=net0,queue=all,{header}",
+    ]
 
 
 def words(config: Config, repaired: bool) -> list[str]:
@@ -96,8 +117,14 @@ def words(config: Config, repaired: bool) -> list[str]:
     script = config.network_ifup if primary else "no"  # the secondary's TAP is not on the bridge before it serves
     whole = f"{config.guest_memory_mib}M"
     size = f"{config.guest_memory_mib * 1024 - 8}K" if repaired else whole
-    out = [f"tap,id=net0,ifname={TAP},script={script},downscript=no" if word.startswith("stream,") else
-           word.replace(f"size={whole}", f"size={size}") if word != whole else size for word in command_line(config, False)]
+    out = [
+        f"tap,id=net0,ifname={TAP},script={script},downscript=no"
+        if word.startswith("stream,")
+        else word.replace(f"size={whole}", f"size={size}")
+        if word != whole
+        else size
+        for word in command_line(config, False)
+    ]
     address = hosts.HOSTS["primary"]
     return out + (primary_proxy(address) if primary else secondary_proxy(address) + ["-incoming", "tcp:0.0.0.0:9998"])
 
@@ -209,20 +236,18 @@ class Colo:
         seen = len(self.checkpoints())
         try:
             self.primary.ask("migrate-set-parameters", **{"x-checkpoint-delay": PERIOD_MS})
-            _until(lambda: self.primary.ask("query-status") and len(self.checkpoints()) > seen, CHECKPOINT_S,
-                   "no checkpoint")
+            _until(lambda: self.primary.ask("query-status") and len(self.checkpoints()) > seen, CHECKPOINT_S, "no checkpoint")
         except BenchError as error:
             raise BenchError(f"{error}; the primary's threads:\n{threads(self._processes['primary'].pid)}") from None
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        return checkpoints_of(self.primary.events[self._entered:])
+        return checkpoints_of(self.primary.events[self._entered :])
 
     def check(self) -> None:
         """Still in COLO mode, and the secondary's guest never fell out of step. Raises BenchError."""
         if not self.in_colo_mode():
             raise BenchError(f"no longer in COLO mode: {self.primary.ask('query-colo-status')}")
-        lost = [f"{member}: {name}" for member, monitor in self._monitors.items()
-                for name, _ in monitor.events if name in LOST]
+        lost = [f"{member}: {name}" for member, monitor in self._monitors.items() for name, _ in monitor.events if name in LOST]
         if lost:
             raise BenchError(f"left COLO's lockstep: {', '.join(lost)}")
 
@@ -250,11 +275,11 @@ def threads(pid: int) -> str:
     if not shutil.which("gdb"):
         tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
         return "\n".join(f"{task.name}: {(task / 'wchan').read_text()}" for task in tasks)
-    done = subprocess.run(["gdb", "-q", "-batch", "-p", str(pid), "-ex", "thread apply all bt 12"],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["gdb", "-q", "-batch", "-p", str(pid), "-ex", "thread apply all bt 12"], capture_output=True, text=True, timeout=60
+    )
     found = re.findall(r"^Thread.*LWP (\d+).*\n((?:#.*\n)*)", done.stdout, re.M)
-    return "\n".join(f"{thread}: " + " < ".join(re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+) \(", frames, re.M))
-                     for thread, frames in found)
+    return "\n".join(f"{thread}: " + " < ".join(re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+) \(", frames, re.M)) for thread, frames in found)
 
 
 def main() -> int:
@@ -262,6 +287,7 @@ def main() -> int:
     if (status := inside.run("bench.colo", lambda: (guests.guest("memory"), library()))) is not None:
         return status
     from .groups import Group  # which starts this module's class: at the top it would be a circle
+
     hosts.make()
     hosts.shape(1_000)
     for repaired in (False, True):

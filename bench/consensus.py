@@ -6,6 +6,7 @@ the run, and everything in it). A round takes every system once, in turn, from n
 other, check that the members hold the same. Commands have 1 KiB; a client has one outstanding. Each adapter's docstring
 says how its system is driven; they differ in where the clients are, as the systems do in use.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -94,18 +95,34 @@ def ratios(runs: Runs) -> dict[str, float]:
 
 
 def raw(options: argparse.Namespace, runs: Runs, check: list[str] | None) -> dict:
-    return {"rounds": options.rounds, "seconds": options.seconds, "command_bytes": COMMAND_BYTES,
-            "cores": os.cpu_count(), "load_average": os.getloadavg(), "python": platform.python_version(),
-            "systems": {name: {"version": SYSTEMS[name].version(), "driven": SYSTEMS[name].DRIVEN,
-                               "rounds": [[row._asdict() for row in rows] for rows in runs[name]]} for name in runs},
-            "cross_check": check}
+    return {
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "command_bytes": COMMAND_BYTES,
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "python": platform.python_version(),
+        "systems": {
+            name: {
+                "version": SYSTEMS[name].version(),
+                "driven": SYSTEMS[name].DRIVEN,
+                "rounds": [[row._asdict() for row in rows] for rows in runs[name]],
+            }
+            for name in runs
+        },
+        "cross_check": check,
+    }
 
 
 def table(runs: Runs) -> list[str]:
     rounds = len(next(iter(runs.values())))
-    lines = ["", f"Consensus of three members on one machine, {os.cpu_count()} cores, commands of {COMMAND_BYTES} bytes; "
-             f"median of {rounds} rounds (lowest–highest)", "",
-             f"{'system':<10} {'clients':>7} {'commits/s':>26} {'p50 µs':>22} {'p99 µs':>24}"]
+    lines = [
+        "",
+        f"Consensus of three members on one machine, {os.cpu_count()} cores, commands of {COMMAND_BYTES} bytes; "
+        f"median of {rounds} rounds (lowest–highest)",
+        "",
+        f"{'system':<10} {'clients':>7} {'commits/s':>26} {'p50 µs':>22} {'p99 µs':>24}",
+    ]
     for load, clients in enumerate(CLIENTS):
         for name in runs:
             cells = []

@@ -3,6 +3,7 @@
 
 The base image, the guest's image and the native build are there before the clock starts. Writes build/bench/deploy.json.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -42,8 +43,7 @@ def run(number: int) -> dict:
     began, busy = time.monotonic(), busy_s()
     changed, _ = deploy.play()
     took_s = time.monotonic() - began
-    return {"s": round(took_s, 1), "changed": changed, "tasks": tasks(log.read_text()),
-            "cores_busy": round((busy_s() - busy) / took_s, 2)}
+    return {"s": round(took_s, 1), "changed": changed, "tasks": tasks(log.read_text()), "cores_busy": round((busy_s() - busy) / took_s, 2)}
 
 
 def measure() -> dict:
@@ -55,17 +55,24 @@ def measure() -> dict:
         first, second = run(1), run(2)
     finally:
         down()
-    return {"first_s": first["s"], "second_s": second["s"], "second_changed": second["changed"],
-            "machine": {"cpu": cpu_model(), "cores": os.cpu_count(),
-                        "cores_busy": [first["cores_busy"], second["cores_busy"]]},
-            "slowest": {name: [{"s": s, "task": task} for s, task in each["tasks"][:8]]
-                        for name, each in (("first", first), ("second", second))}}
+    return {
+        "first_s": first["s"],
+        "second_s": second["s"],
+        "second_changed": second["changed"],
+        "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "cores_busy": [first["cores_busy"], second["cores_busy"]]},
+        "slowest": {
+            name: [{"s": s, "task": task} for s, task in each["tasks"][:8]] for name, each in (("first", first), ("second", second))
+        },
+    }
 
 
 def table(result: dict) -> str:
-    lines = [f"three hosts, {result['machine']['cores']} cores, {result['machine']['cpu']}", "",
-             f"first run   {result['first_s']:6.1f} s  (limit {FIRST_S_MAX:.0f})",
-             f"second run  {result['second_s']:6.1f} s  (limit {SECOND_S_MAX:.0f}), {result['second_changed']} changed"]
+    lines = [
+        f"three hosts, {result['machine']['cores']} cores, {result['machine']['cpu']}",
+        "",
+        f"first run   {result['first_s']:6.1f} s  (limit {FIRST_S_MAX:.0f})",
+        f"second run  {result['second_s']:6.1f} s  (limit {SECOND_S_MAX:.0f}), {result['second_changed']} changed",
+    ]
     for name, slowest in result["slowest"].items():
         lines += ["", f"what the {name} run spent most on", *(f"{row['s']:6.1f} s  {row['task']}" for row in slowest)]
     return "\n".join(lines)

@@ -4,6 +4,7 @@
 The clients are one process that calls Put on the leader over gRPC, one connection for all of them, each on a key of
 its own. Afterwards every member must hold every client's last value, and the same hash of everything.
 """
+
 from __future__ import annotations
 
 import json
@@ -45,11 +46,34 @@ def start_members(folder: Path) -> list[subprocess.Popen]:
     for name, address in zip(names, ADDRESSES):
         client, peer = f"http://{address}:{CLIENT_PORT}", f"http://{address}:{PEER_PORT}"
         with open(folder / f"{name}.log", "ab") as log:
-            out.append(subprocess.Popen(
-                [binaries() / "etcd", "--name", name, "--data-dir", folder / name, "--initial-cluster", cluster,
-                 "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
-                 "--initial-advertise-peer-urls", peer, "--logger", "zap", "--log-level", "error"],
-                stdout=log, stderr=log, cwd=folder))
+            out.append(
+                subprocess.Popen(
+                    [
+                        binaries() / "etcd",
+                        "--name",
+                        name,
+                        "--data-dir",
+                        folder / name,
+                        "--initial-cluster",
+                        cluster,
+                        "--listen-client-urls",
+                        client,
+                        "--advertise-client-urls",
+                        client,
+                        "--listen-peer-urls",
+                        peer,
+                        "--initial-advertise-peer-urls",
+                        peer,
+                        "--logger",
+                        "zap",
+                        "--log-level",
+                        "error",
+                    ],
+                    stdout=log,
+                    stderr=log,
+                    cwd=folder,
+                )
+            )
     return out
 
 
@@ -133,8 +157,9 @@ def cross_check(load: str) -> list[str]:
         members = start_members(Path(folder))
         try:
             command = [binaries() / "etcdctl", "--endpoints", f"http://{leader()}:{CLIENT_PORT}", "check", "perf"]
-            done = subprocess.run([*command, "--load", load], capture_output=True, text=True, timeout=CROSS_CHECK_S,
-                                  env={"ETCDCTL_API": "3"})
+            done = subprocess.run(
+                [*command, "--load", load], capture_output=True, text=True, timeout=CROSS_CHECK_S, env={"ETCDCTL_API": "3"}
+            )
         finally:
             processes.kill(members)
     lines = re.split(r"[\r\n]+", done.stdout + done.stderr)

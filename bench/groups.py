@@ -7,6 +7,7 @@
 after the last checkpoint everything that was written is sent. Input passes the log there too, which costs it some bytes.
 ``colo``: the same QEMU in its own COLO mode, without the runtime (colo.py).
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -38,7 +39,8 @@ SYSTEMS: dict[str, dict[str, Any] | None] = {
     "plover": {},
     "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25},
     "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100},
-    "colo": None}
+    "colo": None,
+}
 COMPARED = tuple(SYSTEMS)
 # To see what a part of the runtime is worth: `make bench-ablation`.
 TARGETS_MS = (10, 20, 50, 100, 200)
@@ -54,9 +56,17 @@ IFUP = f"#!/bin/sh\nip link set {TAP} master br0 up\n"
 class Group:
     """One system with its guest, running from construction until :meth:`stop`. ``disks``: folder of the guest's disks."""
 
-    def __init__(self, name: str, folder: Path, vcpus: int, guest: Guest, disks: Path,
-                 settings: dict[str, Any] | None = None, replica: str = "plover.replica",
-                 colo_repaired: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        vcpus: int,
+        guest: Guest,
+        disks: Path,
+        settings: dict[str, Any] | None = None,
+        replica: str = "plover.replica",
+        colo_repaired: bool = True,
+    ) -> None:
         """``settings``: instead of the system's own where they differ. ``replica``: the module that is the daemon."""
         self.name, self.folder, self._settings = name, folder, SYSTEMS[name]
         self._replica = ["bench.variants", name] if name in VARIANTS else [replica]
@@ -65,10 +75,18 @@ class Group:
         self._colo_repaired = colo_repaired
         self._processes: list[subprocess.Popen] = []
         self._common = {
-            "name": "bench", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "preferred_leader": "primary",
+            "name": "bench",
+            "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+            "preferred_leader": "primary",
             "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in HOSTS.items()},
-            "guest_mac": "52:54:00:70:6c:01", "guest_addresses": [GUEST_IP], "guest_vcpus": vcpus,
-            "qemu_supervisor": "child", **guest.settings(), **(self._settings or {}), **(settings or {})}
+            "guest_mac": "52:54:00:70:6c:01",
+            "guest_addresses": [GUEST_IP],
+            "guest_vcpus": vcpus,
+            "qemu_supervisor": "child",
+            **guest.settings(),
+            **(self._settings or {}),
+            **(settings or {}),
+        }
         try:
             {"unprotected": self._start_unprotected, "colo": self._start_colo}.get(name, self._start_protected)()
             self._wait_for_guest()
@@ -85,15 +103,29 @@ class Group:
             (base / script).write_text(text)
             (base / script).chmod(0o755)
         own = {} if member == "witness" else self._guest.place(self._disks, member)
-        return {**self._common, **own, "member": member, "run_dir": str(base / "run"), "state_dir": str(base / "state"),
-                "shm_dir": str(base), "network_tap": TAP, "network_ifup": str(base / "ifup"),
-                "network_ifdown": str(base / "ifdown")}
+        return {
+            **self._common,
+            **own,
+            "member": member,
+            "run_dir": str(base / "run"),
+            "state_dir": str(base / "state"),
+            "shm_dir": str(base),
+            "network_tap": TAP,
+            "network_ifup": str(base / "ifup"),
+            "network_ifdown": str(base / "ifdown"),
+        }
 
     def _spawn(self, host: str, words: list[str], **environment: str) -> subprocess.Popen:
         with open(self.folder / f"{host}.log", "ab") as log:
-            self._processes.append(subprocess.Popen(
-                ["ip", "netns", "exec", host, *words], env={**os.environ, **environment}, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL))
+            self._processes.append(
+                subprocess.Popen(
+                    ["ip", "netns", "exec", host, *words],
+                    env={**os.environ, **environment},
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                )
+            )
         return self._processes[-1]
 
     def _start_unprotected(self) -> None:
@@ -108,8 +140,12 @@ class Group:
             path.write_text(json.dumps(values))
             mark_first_boot(values)
             module = ["plover.witness"] if member == "witness" else self._replica
-            self._spawn(member, [sys.executable, "-m", *module, str(path)], PYTHONPATH=str(ROOT / "plugins/module_utils"),
-                        PLOVER_NATIVE_DIR=str(ROOT / "native/build"))
+            self._spawn(
+                member,
+                [sys.executable, "-m", *module, str(path)],
+                PYTHONPATH=str(ROOT / "plugins/module_utils"),
+                PLOVER_NATIVE_DIR=str(ROOT / "native/build"),
+            )
         self._wait(lambda: self.ask("status").get("service") == "protected", "the VM is not protected")
         self._protected_at = time.monotonic()
         for daemon in self._processes:  # only now: their VMs, which inherit it, must not come before the clients
@@ -154,11 +190,15 @@ class Group:
             return
         status = self.ask("status")
         if status.get("service") != "protected" or status.get("role") != "leader":
-            raise BenchError(f"{self.name}: not protected after its load: {status.get('sentence', 'no answer')}; the end of "
-                             f"the primary's log:\n{tail(self.folder / 'primary.log', 40)}")
+            raise BenchError(
+                f"{self.name}: not protected after its load: {status.get('sentence', 'no answer')}; the end of "
+                f"the primary's log:\n{tail(self.folder / 'primary.log', 40)}"
+            )
         if status["since"] < time.monotonic() - self._protected_at - SINCE_S:
-            raise BenchError(f"{self.name}: protection was lost for a time during its load; the end of the primary's log:\n"
-                             f"{tail(self.folder / 'primary.log', 40)}")
+            raise BenchError(
+                f"{self.name}: protection was lost for a time during its load; the end of the primary's log:\n"
+                f"{tail(self.folder / 'primary.log', 40)}"
+            )
         report = self.ask("audit-disks" if self._guest.disk else "audit")
         if not report.get("ok") or any(report.get(key) for key in ("mismatching", "untracked", "disk_blocks_mismatching")):
             raise BenchError(f"{self.name}: the audit after its load found {report}")
@@ -175,8 +215,11 @@ class Group:
                 raise BenchError(f"{self.name}: after the failover DBSIZE is {now or 'not answered'}, and was {keys}")
 
     def stop(self) -> None:
-        pids = [pid for host in HOSTS for pid in subprocess.run(
-            ["ip", "netns", "pids", host], check=True, capture_output=True, text=True).stdout.split()]
+        pids = [
+            pid
+            for host in HOSTS
+            for pid in subprocess.run(["ip", "netns", "pids", host], check=True, capture_output=True, text=True).stdout.split()
+        ]
         for pid in pids:
             try:
                 os.kill(int(pid), 9)

@@ -5,6 +5,7 @@ A general client spends several hundred microseconds of Python per call. This on
 bytes, sends all that are ready in one write, and reads of the answers only what it must: the frames' heads, and the
 bodies. Answers' headers are not decoded: a call that failed has no body, and that is an error here.
 """
+
 from __future__ import annotations
 
 import socket
@@ -49,7 +50,7 @@ def fields(message: bytes) -> dict[int, bytes | int]:
         value, at = _read_varint(message, at)
         kind = key & 7
         if kind == 2:
-            value, at = message[at:at + value], at + value
+            value, at = message[at : at + value], at + value
         elif kind != 0:
             raise BenchError(f"a protocol buffer's field of wire type {kind}, which etcd's answers do not have")
         out[key >> 3] = value
@@ -82,17 +83,30 @@ class Channel:
         self._bodies: dict[int, bytes] = {}
         self._window = WINDOW_START_BYTES
         self._waiting: deque[tuple[bytes, int]] = deque()  # (request, bytes that count against the window)
-        self._out: list[bytes] = [PREFACE, frame(SETTINGS, 0, 0, b""),
-                                  frame(WINDOW_UPDATE, 0, 0, _U32.pack(WINDOW_BYTES_MAX - WINDOW_START_BYTES))]
+        self._out: list[bytes] = [
+            PREFACE,
+            frame(SETTINGS, 0, 0, b""),
+            frame(WINDOW_UPDATE, 0, 0, _U32.pack(WINDOW_BYTES_MAX - WINDOW_START_BYTES)),
+        ]
         self._in = b""
 
     def method(self, path: str) -> bytes:
         """The header block of calls to ``path``: HPACK, nothing indexed, so it is the same for each call."""
+
         def text(value: bytes) -> bytes:
             return bytes([len(value)]) + value
 
-        return (b"\x83\x86\x04" + text(path.encode()) + b"\x01" + text(self._authority)
-                + b"\x0f\x10" + text(b"application/grpc") + b"\x00" + text(b"te") + text(b"trailers"))
+        return (
+            b"\x83\x86\x04"
+            + text(path.encode())
+            + b"\x01"
+            + text(self._authority)
+            + b"\x0f\x10"
+            + text(b"application/grpc")
+            + b"\x00"
+            + text(b"te")
+            + text(b"trailers")
+        )
 
     def call(self, method: bytes, message: bytes, answer: Callable[[bytes], None]) -> None:
         """Queue a call; ``answer`` gets the response's message. It is sent by the next :meth:`wait`."""

@@ -4,6 +4,7 @@
 ``memory``: the lab's guest: Redis and a web server, no disk.
 ``disk``: the lab's guest with PostgreSQL, on a disk of this machine with pgbench's tables in it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -38,8 +39,11 @@ class Guest(NamedTuple):
 
     def settings(self) -> dict[str, Any]:
         """Those that all members have."""
-        return {"guest_kernel": str(self.kernel), "guest_initrd": str(self.initrd),
-                "guest_cmdline": self.cmdline.format(ip=GUEST_IP, gw=CLIENT_IP)}
+        return {
+            "guest_kernel": str(self.kernel),
+            "guest_initrd": str(self.initrd),
+            "guest_cmdline": self.cmdline.format(ip=GUEST_IP, gw=CLIENT_IP),
+        }
 
     def place(self, folder: Path, member: str) -> dict[str, Any]:
         """A member's own: its disk, made in ``folder``. The secondary's is empty: it gets the primary's when it joins."""
@@ -94,4 +98,3 @@ def folder_of_disks() -> tempfile.TemporaryDirectory:
     """On the machine's own disk: what a service has to wait for must not be a memory's speed."""
     BUILD.mkdir(exist_ok=True)
     return tempfile.TemporaryDirectory(prefix="bench-disks-", dir=BUILD)
-

@@ -5,6 +5,7 @@ The memory is as guest memory is: a shared mapping of a tmpfs, of 4 KiB pages, f
 content. A round takes every contender once over all pages, in turn: in their order, as after a full scan, and at random,
 which is worse than any set of dirty pages. Every hash of every round is compared with the package's.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -41,8 +42,7 @@ OTHERS_MAX = 10.0  # percent
 DRIVEN = {
     PACKAGE: "called page by page from Python, through memoryviews made beforehand; one thread",
     CALLS: "the package called as often with nothing to hash: what of its time is Python's",
-    READ: "the pages' words summed up with the widest vectors, on the same threads; the best of fetching "
-          "0, 1 or 2 pages ahead",
+    READ: "the pages' words summed up with the widest vectors, on the same threads; the best of fetching 0, 1 or 2 pages ahead",
     "plain": "one page after the other, in C: the package without Python",
 }
 
@@ -98,7 +98,7 @@ def random_pages(pages: int) -> GuestRam:
     finally:
         os.close(fd)
     for at in range(0, pages * PAGE_BYTES, 2**20):
-        ram.map[at:at + 2**20] = os.urandom(2**20)
+        ram.map[at : at + 2**20] = os.urandom(2**20)
     return ram
 
 
@@ -113,8 +113,7 @@ class Reader:
 
     def read(self, ram: GuestRam, index: array, fetch: int) -> int:
         total = c.c_uint64()
-        if self._lib.plover_read_pages(self._pool, ram.address, ram.pages, index.buffer_info()[0], len(index), fetch,
-                                       c.byref(total)):
+        if self._lib.plover_read_pages(self._pool, ram.address, ram.pages, index.buffer_info()[0], len(index), fetch, c.byref(total)):
             raise BenchError("reading memory: a page is out of range")
         return total.value
 
@@ -136,7 +135,7 @@ def contenders(lib: Native, ram: GuestRam) -> dict[Key, Work]:
 
 def package(ram: GuestRam, index: array, order: str) -> dict[Key, Work]:
     whole = memoryview(ram.map)
-    views = [whole[page * PAGE_BYTES:(page + 1) * PAGE_BYTES] for page in index]
+    views = [whole[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] for page in index]
     nothing = [whole[:0]] * len(index)
 
     def only_call() -> None:
@@ -176,6 +175,7 @@ def fastest_read(runs: Runs, threads: int, order: str) -> list[float]:
 def ratios(runs: Runs, best: str) -> dict[str, float]:
     """How many times faster ours is. Of each round, as neighbours on the machine change its memory's speed from one second
     to the next; then the median over the rounds."""
+
     def faster(theirs: list[float], ours: list[float]) -> float:
         return round(statistics.median(a / b for a, b in zip(theirs, ours)), 3)
 
@@ -184,11 +184,13 @@ def ratios(runs: Runs, best: str) -> dict[str, float]:
     for order, suffix in ((ORDERED, ""), (RANDOM, "_random")):
         one, all_of_them = runs[Key(best, 1, order)], runs[Key(best, most, order)]
         theirs, calls = runs[Key(PACKAGE, 1, order)], runs[Key(CALLS, 1, order)]
-        out |= {f"vs_cityhash_1t{suffix}": faster(theirs, one),
-                f"vs_memory_bandwidth{suffix}": faster(fastest_read(runs, most, order), all_of_them),
-                f"vs_cityhash_1t_without_calls{suffix}": faster([a - b for a, b in zip(theirs, calls)], one),
-                f"vs_plain_1t{suffix}": faster(runs[Key("plain", 1, order)], one),
-                f"vs_memory_bandwidth_1t{suffix}": faster(fastest_read(runs, 1, order), one)}
+        out |= {
+            f"vs_cityhash_1t{suffix}": faster(theirs, one),
+            f"vs_memory_bandwidth{suffix}": faster(fastest_read(runs, most, order), all_of_them),
+            f"vs_cityhash_1t_without_calls{suffix}": faster([a - b for a, b in zip(theirs, calls)], one),
+            f"vs_plain_1t{suffix}": faster(runs[Key("plain", 1, order)], one),
+            f"vs_memory_bandwidth_1t{suffix}": faster(fastest_read(runs, 1, order), one),
+        }
     return out
 
 
@@ -206,17 +208,28 @@ def others_percent(began: tuple[float, float, float], ended: tuple[float, float,
 
 
 def raw(options: argparse.Namespace, runs: Runs, others: float) -> dict:
-    return {"mib": options.mib, "rounds": options.rounds, "cpu": cpu_model(), "cores": os.cpu_count(),
-            "others_percent": others, "python": platform.python_version(),
-            "cityhash": importlib.metadata.version("cityhash"), "driven": DRIVEN,
-            "ns_per_page": [{**key._asdict(), "rounds": [round(ns, 2) for ns in times]} for key, times in runs.items()]}
+    return {
+        "mib": options.mib,
+        "rounds": options.rounds,
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "others_percent": others,
+        "python": platform.python_version(),
+        "cityhash": importlib.metadata.version("cityhash"),
+        "driven": DRIVEN,
+        "ns_per_page": [{**key._asdict(), "rounds": [round(ns, 2) for ns in times]} for key, times in runs.items()],
+    }
 
 
 def table(options: argparse.Namespace, runs: Runs, others: float) -> list[str]:
     spoilt = ": they spoil what is said of all threads, run it again without them" if others > OTHERS_MAX else ""
-    lines = ["", f"Hashing {options.mib} MiB of pages, {cpu_model()}, {os.cpu_count()} cores; median of {options.rounds} "
-             "rounds (lowest–highest)", f"Other processes took {others:.1f} % of the machine{spoilt}", "",
-             f"{'':<15} {'threads':>7} {'order':<9} {'ns per page':>26} {'GB/s':>6}"]
+    lines = [
+        "",
+        f"Hashing {options.mib} MiB of pages, {cpu_model()}, {os.cpu_count()} cores; median of {options.rounds} rounds (lowest–highest)",
+        f"Other processes took {others:.1f} % of the machine{spoilt}",
+        "",
+        f"{'':<15} {'threads':>7} {'order':<9} {'ns per page':>26} {'GB/s':>6}",
+    ]
     for key, times in sorted(runs.items(), key=lambda item: (item[0].order == RANDOM, item[0].threads)):
         middle = statistics.median(times)
         cell = f"{middle:,.1f} ({min(times):,.1f}–{max(times):,.1f})"

@@ -7,6 +7,7 @@
                                                   witness ─┘
 ```
 """
+
 from __future__ import annotations
 
 import json

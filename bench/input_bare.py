@@ -3,6 +3,7 @@
 
 It is as little as a Python program can do: one read and one write per frame, no log, no other host, nothing is held.
 """
+
 from __future__ import annotations
 
 import os

@@ -4,6 +4,7 @@
 Frames carry a number and the time at which they were sent. Of what comes out every frame is looked at: none may be lost,
 doubled or out of order, and the secondary's VM must have been fed the very same bytes as the leader's.
 """
+
 from __future__ import annotations
 
 import select

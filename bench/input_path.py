@@ -5,6 +5,7 @@ Three real daemons on three hosts of one machine (hosts.py), protected, with rea
 socket there is no QEMU but the measuring point (input_driver.py, input_replica.py). Beside it the same TAP and socket with
 nothing in between (input_bare.py): what is more than that is the runtime's.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -47,8 +48,14 @@ def main() -> int:
         print(f"bench-input: {error}", file=sys.stderr)
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
-    result = {"cores": os.cpu_count(), "cpu": cpu_model(), "load_average": os.getloadavg(), "added_us": added_us(runs),
-              "runs": runs, "profiles": profiles}
+    result = {
+        "cores": os.cpu_count(),
+        "cpu": cpu_model(),
+        "load_average": os.getloadavg(),
+        "added_us": added_us(runs),
+        "runs": runs,
+        "profiles": profiles,
+    }
     (options.out / "input.json").write_text(json.dumps(result, indent=1) + "\n")
     print("\n".join(table(result)))
     return 0
@@ -111,8 +118,9 @@ class Bare:
             script.write_text(IFUP)
             script.chmod(0o755)
         self.driver = Driver(folder)
-        self._process = subprocess.Popen(["ip", "netns", "exec", "primary", sys.executable, "-m", "bench.input_bare",
-                                          str(folder / "primary"), TAP], cwd=ROOT)
+        self._process = subprocess.Popen(
+            ["ip", "netns", "exec", "primary", sys.executable, "-m", "bench.input_bare", str(folder / "primary"), TAP], cwd=ROOT
+        )
         end = time.monotonic() + READY_S
         while not self.driver.connected():
             if time.monotonic() > end or self._process.poll() is not None:
@@ -132,8 +140,7 @@ class Bare:
 def measure(options: argparse.Namespace) -> tuple[list[Run], dict[str, Any]]:
     runs: list[Run] = []
     profiles: dict[str, Any] = {}
-    loads = [Load(way, size, WINDOW, per_s, options.seconds) for way in (INPUT, OUTPUT) for size in SIZES
-             for per_s in (0, PACED_PER_S)]
+    loads = [Load(way, size, WINDOW, per_s, options.seconds) for way in (INPUT, OUTPUT) for size in SIZES for per_s in (0, PACED_PER_S)]
     for number in range(options.rounds):
         for name in options.systems:
             with tempfile.TemporaryDirectory(prefix="plover-bench-", dir="/dev/shm") as folder:
@@ -143,8 +150,9 @@ def measure(options: argparse.Namespace) -> tuple[list[Run], dict[str, Any]]:
                         runs.append({"system": name, "round": number, **load._asdict(), **one_load(system, load)})
                         print(line(runs[-1]), flush=True)
                     if name == "plover" and number == options.rounds - 1:
-                        profiles = {profile_name(load): system.profile(load) for load in loads
-                                    if not load.per_s or load.frame_bytes == min(SIZES)}
+                        profiles = {
+                            profile_name(load): system.profile(load) for load in loads if not load.per_s or load.frame_bytes == min(SIZES)
+                        }
                 finally:
                     system.stop()
     return runs, profiles
@@ -163,20 +171,30 @@ def one_load(system: Daemons | Bare, load: Load) -> Run:
     others = max(0.0, busy - own - sum(cpu.values())) / (lasted_s * (os.cpu_count() or 1))
     entries, syncvms = (after - before for after, before in zip(system.counts(), counts))
     batches = entries - syncvms
-    out = {**passed._asdict(), "cpu_s": cpu, "driver_cpu_s": round(own, 2), "syncvms": syncvms,
-           "others_percent": round(100 * others, 1),
-           "cpu_us_per_frame": round(1e6 * cpu["primary"] / passed.frames, 2)}
+    out = {
+        **passed._asdict(),
+        "cpu_s": cpu,
+        "driver_cpu_s": round(own, 2),
+        "syncvms": syncvms,
+        "others_percent": round(100 * others, 1),
+        "cpu_us_per_frame": round(1e6 * cpu["primary"] / passed.frames, 2),
+    }
     if load.way == INPUT and batches > 0:
-        out |= {"batches": batches, "frames_per_batch": round(passed.frames / batches, 2),
-                "cpu_us_per_batch": round(1e6 * cpu["primary"] / batches, 1)}
+        out |= {
+            "batches": batches,
+            "frames_per_batch": round(passed.frames / batches, 2),
+            "cpu_us_per_batch": round(1e6 * cpu["primary"] / batches, 1),
+        }
     return out
 
 
 def line(run: Run) -> str:
     pace = f"{run['per_s']:,}/s" if run["per_s"] else "as fast as it goes"
-    return (f"round {run['round'] + 1}: {run['system']:7} {run['way']:7} {run['frame_bytes']:5} B, {pace:18}: "
-            f"{run['frames_per_s']:9,.0f} frames/s  p50 {run['p50_us']:8,.0f}  p99 {run['p99_us']:8,.0f} µs  "
-            f"{run['cpu_us_per_frame']:6.2f} µs CPU per frame")
+    return (
+        f"round {run['round'] + 1}: {run['system']:7} {run['way']:7} {run['frame_bytes']:5} B, {pace:18}: "
+        f"{run['frames_per_s']:9,.0f} frames/s  p50 {run['p50_us']:8,.0f}  p99 {run['p99_us']:8,.0f} µs  "
+        f"{run['cpu_us_per_frame']:6.2f} µs CPU per frame"
+    )
 
 
 if __name__ == "__main__":

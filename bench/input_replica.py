@@ -7,6 +7,7 @@ whenever it has read its input, and nothing is ever written to its memory.
 
 ``SIGUSR1`` begins a profile, ``SIGUSR2`` ends it and writes it into the file 'profile' of the run folder.
 """
+
 from __future__ import annotations
 
 import cProfile
@@ -107,8 +108,10 @@ class InputReplica(Replica):
 
     def _write_profile(self) -> None:
         self._profile.disable()
-        rows = [[Path(file).name, line, name, calls, own, cumulated]
-                for (file, line, name), (_, calls, own, cumulated, _) in pstats.Stats(self._profile).stats.items()]
+        rows = [
+            [Path(file).name, line, name, calls, own, cumulated]
+            for (file, line, name), (_, calls, own, cumulated, _) in pstats.Stats(self._profile).stats.items()
+        ]
         part = self.config.run_path / "profile.new"
         part.write_text(json.dumps(rows))
         part.rename(self.config.run_path / "profile")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Benchmarks run in network, process and mount namespaces of their own: nothing of theirs meets the machine's."""
+
 from __future__ import annotations
 
 import os
@@ -19,5 +20,4 @@ def run(module: str, prepare: Callable[[], object]) -> int | None:
         return None
     prepare()
     enter = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
-    return subprocess.run([*enter, sys.executable, "-m", module, *sys.argv[1:]], cwd=ROOT,
-                          env={**os.environ, MARK: "1"}).returncode
+    return subprocess.run([*enter, sys.executable, "-m", module, *sys.argv[1:]], cwd=ROOT, env={**os.environ, MARK: "1"}).returncode

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The load every system gets: clients that each have one command of 1 KiB outstanding, and what is measured of them."""
+
 from __future__ import annotations
 
 import statistics
@@ -83,5 +84,4 @@ class ClosedLoop:
         if len(self._latencies) < 2:
             raise BenchError(f"{len(self._latencies)} commits in {self.load.measure_s} s with {self.load.clients} clients")
         centiles = statistics.quantiles(self._latencies, n=100, method="inclusive")
-        return Figures(self.load.clients, len(self._latencies) / self.load.measure_s,
-                       centiles[49] * 1e6, centiles[98] * 1e6, self.total)
+        return Figures(self.load.clients, len(self._latencies) / self.load.measure_s, centiles[49] * 1e6, centiles[98] * 1e6, self.total)

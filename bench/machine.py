@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a benchmark says of the machine that it was run on."""
+
 from __future__ import annotations
 
 import os

@@ -5,6 +5,7 @@ Each member is the witness daemon's shell around the core, so all that a daemon 
 goes on. The clients are in the leader's process, as the sequencer is in production, and what they hand over in one turn
 of the loop is one entry of wrapped frames, as :meth:`plover.dataplane.tap.Tap.read_batch` makes it.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -31,9 +32,11 @@ from .load import BenchError, ClosedLoop, Figures, Load, command_of
 
 NAME = "plover"
 DRIVEN = "clients in the leader's process, as its sequencer is; memory only, views and votes fsynced"
-MEMBERS = {"primary": {"address": "127.0.0.1", "kind": "replica"},
-           "secondary": {"address": "127.0.0.2", "kind": "replica"},
-           "witness": {"address": "127.0.0.3", "kind": "witness"}}
+MEMBERS = {
+    "primary": {"address": "127.0.0.1", "kind": "replica"},
+    "secondary": {"address": "127.0.0.2", "kind": "replica"},
+    "witness": {"address": "127.0.0.3", "kind": "witness"},
+}
 LEADS = "primary"
 TRUNCATE_BYTES = 1 << 20  # a syncvm under load comes about this often
 READY_S = 10.0
@@ -76,11 +79,20 @@ class Member(Witness):
     def __init__(self, spec: dict) -> None:
         folder = spec["folder"]
         settings = {
-            "name": "bench", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": spec["member"],
-            "members": MEMBERS, "preferred_leader": LEADS, "guest_mac": "52:54:00:00:00:01", "guest_kernel": "/none",
-            "run_dir": f"{folder}/run-{spec['member']}", "state_dir": f"{folder}/state-{spec['member']}",
+            "name": "bench",
+            "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+            "member": spec["member"],
+            "members": MEMBERS,
+            "preferred_leader": LEADS,
+            "guest_mac": "52:54:00:00:00:01",
+            "guest_kernel": "/none",
+            "run_dir": f"{folder}/run-{spec['member']}",
+            "state_dir": f"{folder}/state-{spec['member']}",
             # As patient as etcd is by default, on a machine that is full.
-            "detection_ms": 1000, "peer_timeout_ms": 2000, "failover_budget_ms": 5000}
+            "detection_ms": 1000,
+            "peer_timeout_ms": 2000,
+            "failover_budget_ms": 5000,
+        }
         mark_first_boot(settings)
         super().__init__(Config(settings))
         self.loads = processes.unpack_loads(spec["loads"])

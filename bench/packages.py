@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Programs that are measured, or measure: Debian packages, unpacked into the project's cache and not installed."""
+
 from __future__ import annotations
 
 import hashlib

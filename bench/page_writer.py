@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes a known number of pages in the guest, over the network: one command to its Redis, one answer."""
+
 from __future__ import annotations
 
 import socket

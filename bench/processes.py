@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Members and clients are processes of their own. They are told what to do by JSON, and tell what came of it by JSON."""
+
 from __future__ import annotations
 
 import json
@@ -19,8 +20,7 @@ STOP_S = 10.0
 def start(module: str, spec: dict, log: Path) -> subprocess.Popen:
     """``python -m module SPEC``, its errors into ``log``, its standard output into a pipe."""
     with open(log, "ab") as file:
-        return subprocess.Popen([sys.executable, "-m", module, json.dumps(spec)], stdout=subprocess.PIPE, stderr=file,
-                                cwd=ROOT)
+        return subprocess.Popen([sys.executable, "-m", module, json.dumps(spec)], stdout=subprocess.PIPE, stderr=file, cwd=ROOT)
 
 
 def answer(process: subprocess.Popen, timeout_s: float, log: Path) -> dict:

@@ -5,6 +5,7 @@ It is ticked by a loop of ours that waits on its poller, not by its thread (whic
 command). Of its two ways to send (each command at once; or what came within ``appendEntriesPeriod``, here as short as
 pays) each load gets the better one, as measured: at once for one client, batches for many.
 """
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -61,11 +62,21 @@ def member(me: int, load: Load) -> dict:
     class State(SyncObj):
         def __init__(self) -> None:
             self.commands = self.crc = self.ended = 0
-            super().__init__(ADDRESSES[me], [a for a in ADDRESSES if a != ADDRESSES[me]], SyncObjConf(
-                bindAddress=ADDRESSES[me], autoTick=False, connectionRetryTime=0.1,
-                appendEntriesUseBatch=batches, appendEntriesPeriod=BATCH_PERIOD_S if batches else 0.1,
-                logCompactionMinTime=3600, logCompactionMinEntries=1 << 30,
-                raftMinTimeout=1.0 + me, raftMaxTimeout=1.1 + me))
+            super().__init__(
+                ADDRESSES[me],
+                [a for a in ADDRESSES if a != ADDRESSES[me]],
+                SyncObjConf(
+                    bindAddress=ADDRESSES[me],
+                    autoTick=False,
+                    connectionRetryTime=0.1,
+                    appendEntriesUseBatch=batches,
+                    appendEntriesPeriod=BATCH_PERIOD_S if batches else 0.1,
+                    logCompactionMinTime=3600,
+                    logCompactionMinEntries=1 << 30,
+                    raftMinTimeout=1.0 + me,
+                    raftMaxTimeout=1.1 + me,
+                ),
+            )
 
         @replicated
         def apply(self, command: bytes) -> bytes:

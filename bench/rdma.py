@@ -7,6 +7,7 @@ and the next one in the opposite order.
 
 A commit is a frame into the follower's ring and its completion: there and back. `ib_write_lat` reports half of such a way.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -37,22 +38,33 @@ PART_KIB = 256  # as plover.protocol.pipe sends it
 RAW_SIZES = (64 << 10, 256 << 10)  # the better one counts
 WRITE_LAT, COMMIT, BUSY, PYTHON = "write_lat_us", "commit_us", "commit_busy_us", "commit_python_us"
 WRITE_BW, FRAMES, PAGES = "write_bw_mb_per_s", "frames_mb_per_s", "pages_mb_per_s"
-RATIOS = {"commit_vs_write_lat": (COMMIT, WRITE_LAT), "transfer_vs_write_bw": (PAGES, WRITE_BW),
-          "copied_vs_write_bw": (FRAMES, WRITE_BW), "commit_python_vs_write_lat": (PYTHON, WRITE_LAT),
-          "commit_busy_vs_write_lat": (BUSY, WRITE_LAT)}
+RATIOS = {
+    "commit_vs_write_lat": (COMMIT, WRITE_LAT),
+    "transfer_vs_write_bw": (PAGES, WRITE_BW),
+    "copied_vs_write_bw": (FRAMES, WRITE_BW),
+    "commit_python_vs_write_lat": (PYTHON, WRITE_LAT),
+    "commit_busy_vs_write_lat": (BUSY, WRITE_LAT),
+}
 AIMS = {"commit_vs_write_lat": 2.0, "transfer_vs_write_bw": 0.8}
-TEXTS = {WRITE_LAT: f"ib_write_lat, {FRAME} bytes: half a round trip", COMMIT: f"a commit of {PAYLOAD} bytes, from C",
-         BUSY: "the same, the follower never sleeps", PYTHON: "a commit from Python",
-         WRITE_BW: "ib_write_bw, the better of 64 and 256 KiB",
-         PAGES: f"pages in raw frames of {PART_KIB} KiB, not copied", FRAMES: "pages copied into frames, as all else is"}
+TEXTS = {
+    WRITE_LAT: f"ib_write_lat, {FRAME} bytes: half a round trip",
+    COMMIT: f"a commit of {PAYLOAD} bytes, from C",
+    BUSY: "the same, the follower never sleeps",
+    PYTHON: "a commit from Python",
+    WRITE_BW: "ib_write_bw, the better of 64 and 256 KiB",
+    PAGES: f"pages in raw frames of {PART_KIB} KiB, not copied",
+    FRAMES: "pages copied into frames, as all else is",
+}
 PERFTEST_MB = 1 << 20  # what it calls MB/sec
 OTHERS_MAX = 10.0  # percent
 # Whoever looks for completions without a pause would keep the kernel's packet thread from a guest's only vCPU.
 POLITELY = ("/usr/bin/python3", "-Sc", "import os, sys; os.nice(19); os.execv(sys.argv[1], sys.argv[1:])")
-HOW = ("Two guests under QEMU's TCG (no KVM, no RDMA hardware), one vCPU each, Soft-RoCE with an MTU of 1024 over a bridge;",
-       "an end that spins shares that vCPU with the kernel's packet work, and both guests share the machine's cores. RC.",
-       "A ratio is the median of the rounds' own. Of the best rounds: of each side's best, which others disturbed least;",
-       "above 1 for a bandwidth means that ib_write_bw, which spins, suffers more from its one vCPU than we, who sleep.")
+HOW = (
+    "Two guests under QEMU's TCG (no KVM, no RDMA hardware), one vCPU each, Soft-RoCE with an MTU of 1024 over a bridge;",
+    "an end that spins shares that vCPU with the kernel's packet work, and both guests share the machine's cores. RC.",
+    "A ratio is the median of the rounds' own. Of the best rounds: of each side's best, which others disturbed least;",
+    "above 1 for a bandwidth means that ib_write_bw, which spins, suffers more from its one vCPU than we, who sleep.",
+)
 Round = dict[str, float]
 
 
@@ -91,9 +103,17 @@ def run(options: argparse.Namespace) -> dict:
             wall, others = time.monotonic() - began[0], busy_s() - cpu_s(guests) - began[1]
         finally:
             guests.stop()
-    return {**figures(rounds), "how": " ".join(HOW), "cpu": cpu_model(), "cores": os.cpu_count(), "frame_bytes": FRAME,
-            "commits": options.commits, "mib": options.mib, "seconds": round(wall, 1),
-            "others_percent": round(100 * max(0.0, others) / wall / (os.cpu_count() or 1), 1)}
+    return {
+        **figures(rounds),
+        "how": " ".join(HOW),
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "frame_bytes": FRAME,
+        "commits": options.commits,
+        "mib": options.mib,
+        "seconds": round(wall, 1),
+        "others_percent": round(100 * max(0.0, others) / wall / (os.cpu_count() or 1), 1),
+    }
 
 
 def cpu_s(guests: Guests) -> float:
@@ -150,10 +170,15 @@ def contenders(leader: Guest, follower: Guest, options: argparse.Namespace) -> d
         return max(row["BW average[MB/sec]"] * PERFTEST_MB / 1e6 for row in rows)
 
     part = PART_KIB << 10
-    return {WRITE_LAT: raw_latency, COMMIT: lambda: in_c("p50_us", "commit", PAYLOAD, options.commits), PYTHON: in_python,
-            BUSY: lambda: in_c("p50_us", "busy", PAYLOAD, options.commits),
-            PAGES: lambda: in_c("mb_per_s", "pages", PART_KIB, (options.mib << 20) // part), WRITE_BW: raw_bandwidth,
-            FRAMES: lambda: in_c("mb_per_s", "frames", PART_KIB, (options.mib << 20) // part)}
+    return {
+        WRITE_LAT: raw_latency,
+        COMMIT: lambda: in_c("p50_us", "commit", PAYLOAD, options.commits),
+        PYTHON: in_python,
+        BUSY: lambda: in_c("p50_us", "busy", PAYLOAD, options.commits),
+        PAGES: lambda: in_c("mb_per_s", "pages", PART_KIB, (options.mib << 20) // part),
+        WRITE_BW: raw_bandwidth,
+        FRAMES: lambda: in_c("mb_per_s", "frames", PART_KIB, (options.mib << 20) // part),
+    }
 
 
 def perftest(leader: Guest, follower: Guest, tool: str, size: int, count: int) -> dict[str, float]:
@@ -200,8 +225,9 @@ def figure_of(output: str, key: str) -> float:
 
 # ---- what it comes to ---------------------------------------------------------------------------------------------------
 def figures(rounds: list[Round]) -> dict:
-    wrong = [f"{name} in round {n + 1}: {one.get(name)}" for n, one in enumerate(rounds) for name in TEXTS
-             if not 0 < one.get(name, 0) < 1e9]
+    wrong = [
+        f"{name} in round {n + 1}: {one.get(name)}" for n, one in enumerate(rounds) for name in TEXTS if not 0 < one.get(name, 0) < 1e9
+    ]
     if wrong or not rounds:
         raise BenchError(f"no result without {'; '.join(wrong) or 'a round'}")
     columns = {name: [one[name] for one in rounds] for name in TEXTS}
@@ -212,26 +238,34 @@ def figures(rounds: list[Round]) -> dict:
         return {key: round(of[ours] / of[raw], 3) for key, (ours, raw) in RATIOS.items()}
 
     each = [ratios(one) for one in rounds]  # neighbours change the machine's speed from one second to the next
-    return {**{key: round(statistics.median(one[key] for one in each), 3) for key in RATIOS},
-            "of_medians": ratios(medians), "of_best_rounds": ratios(best), "of_rounds": each,
-            "medians": {name: round(value, 2) for name, value in medians.items()},
-            "rounds": [{name: round(one[name], 2) for name in TEXTS} for one in rounds]}
+    return {
+        **{key: round(statistics.median(one[key] for one in each), 3) for key in RATIOS},
+        "of_medians": ratios(medians),
+        "of_best_rounds": ratios(best),
+        "of_rounds": each,
+        "medians": {name: round(value, 2) for name, value in medians.items()},
+        "rounds": [{name: round(one[name], 2) for name in TEXTS} for one in rounds],
+    }
 
 
 def table(found: dict) -> list[str]:
     others = found["others_percent"]
     spoilt = ": they spoil the figures" if others > OTHERS_MAX else ""
-    lines = ["", *HOW, f"{found['cpu']}, {found['cores']} cores; {len(found['rounds'])} rounds; other processes took "
-             f"{others:.1f} % of the machine{spoilt}", "",
-             f"{'':<46} {'median':>9}  lowest–highest"]
+    lines = [
+        "",
+        *HOW,
+        f"{found['cpu']}, {found['cores']} cores; {len(found['rounds'])} rounds; other processes took "
+        f"{others:.1f} % of the machine{spoilt}",
+        "",
+        f"{'':<46} {'median':>9}  lowest–highest",
+    ]
     for name, text in TEXTS.items():
         values = [one[name] for one in found["rounds"]]
         unit = "µs" if name.endswith("_us") else "MB/s"
         lines.append(f"{text:<46} {found['medians'][name]:>9,.1f}  {min(values):,.1f}–{max(values):,.1f} {unit}")
     lines.append("")
     for key in RATIOS:
-        lines.append(f"{key} = {found[key]:.3g} (of the best rounds {found['of_best_rounds'][key]:.3g}"
-                     f"{verdict(key, found[key])})")
+        lines.append(f"{key} = {found[key]:.3g} (of the best rounds {found['of_best_rounds'][key]:.3g}{verdict(key, found[key])})")
     return lines
 
 

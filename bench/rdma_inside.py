@@ -2,6 +2,7 @@
 """In the leader's guest: commits as the daemon makes them, from Python, to `rdma_bench serve` (native/bench/rdma_bench.c) in
 the follower's. Arguments: DEVICE GID PORT HOST PAYLOAD COUNT. Prints JSON.
 """
+
 import json
 import mmap
 import socket

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`build/bench/report.html`: the figures of `make bench-services` on one page that needs nothing beside it."""
+
 from __future__ import annotations
 
 import statistics
@@ -23,9 +24,21 @@ PLOTS = (
     Plot("p99_ms", "Latency, 99 %", "ms", "shorter is better"),
     Plot("wire_bytes_per_request", "Bytes between the hosts", "B per request", "shorter is better"),
     Plot("pause_p50_ms", "Pause of the VM, median", "ms", "shorter is better"),
-    Plot("cpu_us_per_request", "CPU time of all three hosts", "µs per request", "shorter is better"))
-FIGURES = ("requests_per_s", "p50_ms", "p99_ms", "wire_bytes_per_request", "cpu_us_per_request", "syncvms",
-           "interval_p50_ms", "pause_p50_ms", "pause_p99_ms", "dirty_pages_p50", "same_page_percent")
+    Plot("cpu_us_per_request", "CPU time of all three hosts", "µs per request", "shorter is better"),
+)
+FIGURES = (
+    "requests_per_s",
+    "p50_ms",
+    "p99_ms",
+    "wire_bytes_per_request",
+    "cpu_us_per_request",
+    "syncvms",
+    "interval_p50_ms",
+    "pause_p50_ms",
+    "pause_p99_ms",
+    "dirty_pages_p50",
+    "same_page_percent",
+)
 TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>What protection costs</title>
 <style>
@@ -75,8 +88,7 @@ def page(runs: list[Run], ratios: dict[str, float | None], modes: list[str], abo
         cases.append({"title": title, "plots": [plot for plot in plots if plot["bars"]]})
         rows += [[title, mode, *(text(middle(of_case, key, mode=mode)) for key in FIGURES)] for mode in shown]
     environment = Environment(autoescape=True)
-    return environment.from_string(TEMPLATE).render(
-        cases=cases, rows=rows, figures=FIGURES, ratios=ratios, about=about, notes=notes)
+    return environment.from_string(TEMPLATE).render(cases=cases, rows=rows, figures=FIGURES, ratios=ratios, about=about, notes=notes)
 
 
 def bars(runs: list[Run], key: str, modes: list[str]) -> list[dict[str, Any]]:
@@ -85,8 +97,16 @@ def bars(runs: list[Run], key: str, modes: list[str]) -> list[dict[str, Any]]:
     found = {mode: figures for mode, figures in found.items() if figures}
     medians = {mode: statistics.median(figures) for mode, figures in found.items()}
     longest = max(medians.values(), default=0) or 1
-    return [{"mode": mode, "value": text(medians[mode]), "least": text(min(figures)), "most": text(max(figures)),
-             "percent": round(100 * medians[mode] / longest, 1)} for mode, figures in found.items()]
+    return [
+        {
+            "mode": mode,
+            "value": text(medians[mode]),
+            "least": text(min(figures)),
+            "most": text(max(figures)),
+            "percent": round(100 * medians[mode] / longest, 1),
+        }
+        for mode, figures in found.items()
+    ]
 
 
 def values(runs: list[Run], key: str, **labels: Any) -> list[float]:

@@ -6,6 +6,7 @@ both VMs write so many pages, and its answer waits for the syncvm that covers th
 else here, on both sides, so all the writes are in that syncvm and both VMs have done them; the time for which the leader
 waits until the secondary's VM is idle is measured and taken off the pause, as it is the guest's work and no syncvm's.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -33,8 +34,7 @@ MBIT_PER_S = 10_000
 SPARE_MIB = 1024  # left free on the machine beside both guests' RAM
 RECORDED_S, QUIET_S = 30.0, 0.3
 # Nothing but an idle VM with an answer to send makes a syncvm, and no time-out of a machine that is shared ends the run.
-SETTINGS = {"latency_ms_target": 10_000, "syncvm_interval_ms_max": 60_000, "syncvm_drain_ms_max": 10_000,
-            "failover_budget_ms": 20_000}
+SETTINGS = {"latency_ms_target": 10_000, "syncvm_interval_ms_max": 60_000, "syncvm_drain_ms_max": 10_000, "failover_budget_ms": 20_000}
 
 
 class Guest(NamedTuple):
@@ -45,8 +45,13 @@ class Guest(NamedTuple):
     pages: tuple[int, ...]
 
 
-GUESTS = (Guest(256, 1, (0,)), Guest(1024, 1, (0, 1024, 4096, 16_384, 65_536)), Guest(4096, 1, (0,)), Guest(1024, 2, (0,)),
-          Guest(1024, 4, (0,)))
+GUESTS = (
+    Guest(256, 1, (0,)),
+    Guest(1024, 1, (0, 1024, 4096, 16_384, 65_536)),
+    Guest(4096, 1, (0,)),
+    Guest(1024, 2, (0,)),
+    Guest(1024, 4, (0,)),
+)
 
 
 def main() -> int:
@@ -62,8 +67,10 @@ def main() -> int:
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scale.json").write_text(json.dumps(result, indent=1) + "\n")
-    about = (f"{os.cpu_count()} cores ({cpu_model()}), both hosts' QEMU (TCG) and daemons on them, {MBIT_PER_S / 1000:g} "
-             f"Gbit/s between the hosts; medians of {options.syncvms} syncvms.")
+    about = (
+        f"{os.cpu_count()} cores ({cpu_model()}), both hosts' QEMU (TCG) and daemons on them, {MBIT_PER_S / 1000:g} "
+        f"Gbit/s between the hosts; medians of {options.syncvms} syncvms."
+    )
     (options.out / "scale.html").write_text(scale_page.page(result, about))
     print("\n".join(["", about, *table(result)]))
     return 0
@@ -71,8 +78,9 @@ def main() -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.splitlines()[0])
-    parser.add_argument("--guests", type=guests_of, default=GUESTS, metavar="MIB:VCPUS:PAGES+PAGES,...",
-                        help="pairs of VMs, and the pages written in each")
+    parser.add_argument(
+        "--guests", type=guests_of, default=GUESTS, metavar="MIB:VCPUS:PAGES+PAGES,...", help="pairs of VMs, and the pages written in each"
+    )
     parser.add_argument("--syncvms", type=int, default=9, help="measured of each cell")
     parser.add_argument("--out", type=Path, default=BUILD / "bench")
     options = parser.parse_args(arguments)
@@ -102,15 +110,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         memory.append(took)
     if not runs:
         raise BenchError("nothing was measured: " + "; ".join(skipped))
-    return {"slopes": slopes(runs), "memory": {"guests": memory, "checks": memory_checks(memory)}, "skipped": skipped,
-            "runs": runs}
+    return {"slopes": slopes(runs), "memory": {"guests": memory, "checks": memory_checks(memory)}, "skipped": skipped, "runs": runs}
 
 
 def no_room(guest: Guest) -> str | None:
     """Why the guest is left out: RAM is in a tmpfs, once for each host."""
     free = shutil.disk_usage(SHM).free >> 20
-    available = next(int(line.split()[1]) >> 10 for line in Path("/proc/meminfo").read_text().splitlines()
-                     if line.startswith("MemAvailable:"))
+    available = next(
+        int(line.split()[1]) >> 10 for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:")
+    )
     need = 2 * guest.mib + SPARE_MIB
     if min(free, available) >= need:
         return None
@@ -120,8 +128,7 @@ def no_room(guest: Guest) -> str | None:
 def one_guest(guest: Guest, count: int) -> tuple[list[Run], dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="plover-bench-", dir=SHM) as folder:
         settings = {**SETTINGS, "guest_memory_mib": guest.mib}
-        group = Group("plover", Path(folder), guest.vcpus, guests.guest("memory"), Path(folder), settings,
-                      "bench.timed_replica")
+        group = Group("plover", Path(folder), guest.vcpus, guests.guest("memory"), Path(folder), settings, "bench.timed_replica")
         try:
             pids = {f"{host} {what}": pid for host in hosts.REPLICAS for what, pid in footprint.processes(host).items()}
             with footprint.Peak(pids) as peak:
@@ -136,8 +143,10 @@ def one_guest(guest: Guest, count: int) -> tuple[list[Run], dict[str, Any]]:
 
 def footprints(group: Group, pids: dict[str, int]) -> dict[str, Any]:
     files = {host: group.folder / host / "bench.ram" for host in hosts.REPLICAS}
-    return {"processes": {name: footprint.of_process(pid, files[name.split()[0]])._asdict() for name, pid in pids.items()},
-            "ram_file_mib": {host: footprint.file_mib(file) for host, file in files.items()}}
+    return {
+        "processes": {name: footprint.of_process(pid, files[name.split()[0]])._asdict() for name, pid in pids.items()},
+        "ram_file_mib": {host: footprint.file_mib(file) for host, file in files.items()},
+    }
 
 
 def write_pages(group: Group, guest: Guest, count: int) -> list[Run]:
@@ -167,11 +176,14 @@ def one_syncvm(group: Group, writer: PageWriter, pages: int) -> Run:
     found = max(found, key=lambda s: s["dirty_pages"])
     leader, secondary = (parts_of(group.folder / host / "run/bench/parts", found["number"]) for host in hosts.REPLICAS)
     waited_ms = wait_ms(leader["at"], secondary["at"], found["pause_ms"])
-    return {**{key: found[key] for key in ("pause_ms", "dirty_pages", "divergent_pages", "bytes", "sent_bytes")},
-            "waited_ms": round(waited_ms, 3), "work_ms": round(found["pause_ms"] - waited_ms, 3),
-            "stood_ms": stood_ms(leader["at"], waited_ms),
-            "staged_ms": round(1000 * (leader["at"]["got Staged"] - leader["at"]["drained"]) - waited_ms, 3),
-            "parts_ms": {"leader": rounded(leader["ms"]), "secondary": rounded(secondary["ms"])}}
+    return {
+        **{key: found[key] for key in ("pause_ms", "dirty_pages", "divergent_pages", "bytes", "sent_bytes")},
+        "waited_ms": round(waited_ms, 3),
+        "work_ms": round(found["pause_ms"] - waited_ms, 3),
+        "stood_ms": stood_ms(leader["at"], waited_ms),
+        "staged_ms": round(1000 * (leader["at"]["got Staged"] - leader["at"]["drained"]) - waited_ms, 3),
+        "parts_ms": {"leader": rounded(leader["ms"]), "secondary": rounded(secondary["ms"])},
+    }
 
 
 def settled(group: Group) -> int:
@@ -224,10 +236,13 @@ def rounded(figures: dict[str, float]) -> dict[str, float]:
 
 
 def line(runs: list[Run]) -> str:
-    pause, work, waited, dirty, divergent = (statistics.median(run[key] for run in runs) for key in (
-        "pause_ms", "work_ms", "waited_ms", "dirty_pages", "divergent_pages"))
-    return (f"{cell_key(runs[0])}: dirty {dirty:7,.0f}, divergent {divergent:6,.0f}, pause {pause:8.2f} ms = {work:7.2f} "
-            f"and {waited:7.2f} for the secondary's VM")
+    pause, work, waited, dirty, divergent = (
+        statistics.median(run[key] for run in runs) for key in ("pause_ms", "work_ms", "waited_ms", "dirty_pages", "divergent_pages")
+    )
+    return (
+        f"{cell_key(runs[0])}: dirty {dirty:7,.0f}, divergent {divergent:6,.0f}, pause {pause:8.2f} ms = {work:7.2f} "
+        f"and {waited:7.2f} for the secondary's VM"
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What comes of the syncvms that `make bench-scale` measured: slopes, checks of memory, a table. Pure."""
+
 from __future__ import annotations
 
 import math
@@ -67,16 +68,18 @@ def slope(chosen: list[list[Run]], x: str, y: Callable[[list[Run]], float]) -> f
 
 def slopes(runs: list[Run]) -> dict[str, Any]:
     """Of the pause, less the wait for the secondary's VM; and of each part by itself."""
+
     def both(y: Callable[[list[Run]], float]) -> dict[str, float | None]:
         per_page, per_mib = slope(by_pages(runs), "dirty_pages", y), slope(by_mib(runs), "mib", y)
-        return {"us_per_dirty_page": per_page and round(1e3 * per_page, 4),
-                "ns_per_mib": per_mib and round(1e6 * per_mib, 1)}
+        return {"us_per_dirty_page": per_page and round(1e3 * per_page, 4), "ns_per_mib": per_mib and round(1e6 * per_mib, 1)}
 
     names = {side: sorted({name for run in runs for name in run["parts_ms"][side]}) for side in ("leader", "secondary")}
-    return {**both(lambda cell: middle(cell, "work_ms")), "us_per_divergent_page": per_divergent_page(runs),
-            "until_staged": both(lambda cell: middle(cell, "staged_ms")),
-            "parts": {f"{side} {name}": both(lambda cell, s=side, n=name: part(cell, s, n))
-                      for side in names for name in names[side]}}
+    return {
+        **both(lambda cell: middle(cell, "work_ms")),
+        "us_per_divergent_page": per_divergent_page(runs),
+        "until_staged": both(lambda cell: middle(cell, "staged_ms")),
+        "parts": {f"{side} {name}": both(lambda cell, s=side, n=name: part(cell, s, n)) for side in names for name in names[side]},
+    }
 
 
 def per_divergent_page(runs: list[Run]) -> float | None:
@@ -84,9 +87,12 @@ def per_divergent_page(runs: list[Run]) -> float | None:
     cells_of_guest = by_pages(runs)
     per_page = slope(cells_of_guest, "dirty_pages", lambda cell: middle(cell, "work_ms"))
     few = alike(min(cells_of_guest, key=lambda cell: cell[0]["pages"]))
-    extra = [(run["work_ms"] - middle(few, "work_ms") - per_page * (run["dirty_pages"] - middle(few, "dirty_pages")))
-             / run["divergent_pages"] for cell in cells_of_guest for run in cell
-             if per_page is not None and run["divergent_pages"] > DIVERGENT_MIN]
+    extra = [
+        (run["work_ms"] - middle(few, "work_ms") - per_page * (run["dirty_pages"] - middle(few, "dirty_pages"))) / run["divergent_pages"]
+        for cell in cells_of_guest
+        for run in cell
+        if per_page is not None and run["divergent_pages"] > DIVERGENT_MIN
+    ]
     return round(1e3 * statistics.median(extra), 3) if extra else None
 
 
@@ -99,8 +105,7 @@ def memory_checks(guests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for host in ("primary", "secondary"):
             private = max(took[f"{host} daemon"]["private"], guest["peak_anonymous_mib"][f"{host} daemon"])
             out.append(check(f"{label}: {host} daemon's private memory", private, limit))
-        secondary, primary = (sum(took[f"{host} {what}"]["private"] for what in ("daemon", "qemu"))
-                              for host in ("secondary", "primary"))
+        secondary, primary = (sum(took[f"{host} {what}"]["private"] for what in ("daemon", "qemu")) for host in ("secondary", "primary"))
         out.append(check(f"{label}: secondary's private memory beyond the primary's", secondary - primary, limit))
         out.append(check(f"{label}: secondary's RAM file", guest["ram_file_mib"]["secondary"], guest["mib"]))
     return out
@@ -112,27 +117,37 @@ def check(what: str, mib: float, limit: float) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> list[str]:
     runs = result["runs"]
-    out = ["", f"{'':42} {'dirty':>7} {'divergent':>9} {'bytes':>9} {'work ms (least, most)':>28} {'stood ms':>9} "
-           f"{'staged ms':>9} {'waited ms':>9} alike"]
+    out = [
+        "",
+        f"{'':42} {'dirty':>7} {'divergent':>9} {'bytes':>9} {'work ms (least, most)':>28} {'stood ms':>9} "
+        f"{'staged ms':>9} {'waited ms':>9} alike",
+    ]
     for every in cells(runs):
         cell = alike(every)
         work = [run["work_ms"] for run in cell]
         spread = f"{statistics.median(work):.2f} ({min(work):.2f}, {max(work):.2f})"
-        out.append(f"{cell_key(cell[0]):42} {middle(cell, 'dirty_pages'):7,.0f} {middle(cell, 'divergent_pages'):9,.0f} "
-                   f"{middle(cell, 'bytes'):9,.0f} {spread:>28} {middle(cell, 'stood_ms'):9.2f} "
-                   f"{middle(cell, 'staged_ms'):9.2f} {middle(cell, 'waited_ms'):9.2f} {len(cell)}/{len(every)}")
+        out.append(
+            f"{cell_key(cell[0]):42} {middle(cell, 'dirty_pages'):7,.0f} {middle(cell, 'divergent_pages'):9,.0f} "
+            f"{middle(cell, 'bytes'):9,.0f} {spread:>28} {middle(cell, 'stood_ms'):9.2f} "
+            f"{middle(cell, 'staged_ms'):9.2f} {middle(cell, 'waited_ms'):9.2f} {len(cell)}/{len(every)}"
+        )
     found = result["slopes"]
-    out += ["", "waited: for the secondary's VM to be idle; the others without that. work: the pause as the runtime counts",
-            "it; stood: between QEMU's own events STOP and RESUME; staged: until output may leave; alike: runs in which",
-            "the secondary's VM had done the same (they alone are in this table and in the slopes).",
-            "", f"us_per_dirty_page: {number(found['us_per_dirty_page'])}", f"ns_per_mib: {number(found['ns_per_mib'])}",
-            f"us_per_divergent_page: {number(found['us_per_divergent_page'])}",
-            "", f"{'part':28} {'µs per dirty page':>18} {'ns per MiB':>12} {'ms in the largest cell':>23}"]
+    out += [
+        "",
+        "waited: for the secondary's VM to be idle; the others without that. work: the pause as the runtime counts",
+        "it; stood: between QEMU's own events STOP and RESUME; staged: until output may leave; alike: runs in which",
+        "the secondary's VM had done the same (they alone are in this table and in the slopes).",
+        "",
+        f"us_per_dirty_page: {number(found['us_per_dirty_page'])}",
+        f"ns_per_mib: {number(found['ns_per_mib'])}",
+        f"us_per_divergent_page: {number(found['us_per_divergent_page'])}",
+        "",
+        f"{'part':28} {'µs per dirty page':>18} {'ns per MiB':>12} {'ms in the largest cell':>23}",
+    ]
     largest = max(map(alike, cells(runs)), key=lambda cell: (cell[0]["pages"], cell[0]["mib"]))
     for name, row in sorted(found["parts"].items()):
         side, what = name.split()
-        out.append(f"{name:28} {number(row['us_per_dirty_page']):>18} {number(row['ns_per_mib']):>12} "
-                   f"{part(largest, side, what):23.2f}")
+        out.append(f"{name:28} {number(row['us_per_dirty_page']):>18} {number(row['ns_per_mib']):>12} {part(largest, side, what):23.2f}")
     return out + ["", *memory_table(result["memory"]), *result["skipped"]]
 
 
@@ -140,15 +155,23 @@ def memory_table(memory: dict[str, Any]) -> list[str]:
     out = [f"{'MiB':24} {'process':18} {'private':>8} {'peak':>8} {'in audit':>8} {'RAM mapped':>10}"]
     for guest in memory["guests"]:
         for name, took in guest["processes"].items():
-            out.append(f"{guest['mib']:5} MiB, {guest['vcpus']} vCPU{'':9} {name:18} {took['private']:8.1f} "
-                       f"{guest['peak_anonymous_mib'][name]:8.1f} {guest['audit_peak_anonymous_mib'][name]:8.1f} "
-                       f"{took['ram']:10.1f}")
+            out.append(
+                f"{guest['mib']:5} MiB, {guest['vcpus']} vCPU{'':9} {name:18} {took['private']:8.1f} "
+                f"{guest['peak_anonymous_mib'][name]:8.1f} {guest['audit_peak_anonymous_mib'][name]:8.1f} "
+                f"{took['ram']:10.1f}"
+            )
     out += ["peak, in audit: anonymous memory", ""]
     for guest in memory["guests"]:
         files = ", ".join(f"{host} {mib:,.0f} MiB" for host, mib in guest["ram_file_mib"].items())
         out.append(f"{guest['mib']} MiB, {guest['vcpus']} vCPU: the RAM files take {files}")
-    return [*out, "", *(f"{row['what']}: {row['mib']:.1f} MiB, limit {row['limit_mib']:.1f}: "
-                        f"{'met' if row['met'] else 'MISSED'}" for row in memory["checks"])]
+    return [
+        *out,
+        "",
+        *(
+            f"{row['what']}: {row['mib']:.1f} MiB, limit {row['limit_mib']:.1f}: {'met' if row['met'] else 'MISSED'}"
+            for row in memory["checks"]
+        ),
+    ]
 
 
 def number(value: float | None) -> str:

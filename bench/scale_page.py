@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`build/bench/scale.html`: the figures of `make bench-scale` on one page that needs nothing beside it."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -9,9 +10,10 @@ from jinja2 import Environment
 from .scale_figures import Run, alike, by_mib, by_pages, cell_key, cells, middle, number, part
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 480, 240, 60, 30
-PARTS = {"leader": ("stop", "fetch_dirty", "pack_bitmap", "union", "hash", "compare", "gather", "save_device",
-                    "holder_note"),
-         "secondary": ("colo_stop", "fetch_dirty", "union", "hash", "patched", "apply", "colo_load")}
+PARTS = {
+    "leader": ("stop", "fetch_dirty", "pack_bitmap", "union", "hash", "compare", "gather", "save_device", "holder_note"),
+    "secondary": ("colo_stop", "fetch_dirty", "union", "hash", "patched", "apply", "colo_load"),
+}
 TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>What a syncvm costs</title>
 <style>
@@ -61,15 +63,28 @@ td:first-child, th:first-child { text-align: left }
 
 def page(result: dict[str, Any], about: str) -> str:
     runs, found = result["runs"], result["slopes"]
-    plots = [plot("By dirty pages", "dirty pages", by_pages(runs), "dirty_pages"),
-             plot("By guest RAM", "MiB", by_mib(runs), "mib")]
+    plots = [plot("By dirty pages", "dirty pages", by_pages(runs), "dirty_pages"), plot("By guest RAM", "MiB", by_mib(runs), "mib")]
     part_names = [f"{side} {name}" for side in PARTS for name in PARTS[side]]
-    parts = [[cell_key(cell[0]), *(f"{part(cell, *name.split()):.2f}" for name in part_names)]
-             for cell in map(alike, cells(runs))]
-    return Environment(autoescape=True).from_string(TEMPLATE).render(
-        about=about, per_page=number(found["us_per_dirty_page"]), per_mib=number(found["ns_per_mib"]), plots=plots,
-        skipped="; ".join(result["skipped"]), bars=bars(runs), part_names=part_names, parts=parts,
-        checks=result["memory"]["checks"], width=WIDTH, height=HEIGHT, left=LEFT, base=HEIGHT - BOTTOM)
+    parts = [[cell_key(cell[0]), *(f"{part(cell, *name.split()):.2f}" for name in part_names)] for cell in map(alike, cells(runs))]
+    return (
+        Environment(autoescape=True)
+        .from_string(TEMPLATE)
+        .render(
+            about=about,
+            per_page=number(found["us_per_dirty_page"]),
+            per_mib=number(found["ns_per_mib"]),
+            plots=plots,
+            skipped="; ".join(result["skipped"]),
+            bars=bars(runs),
+            part_names=part_names,
+            parts=parts,
+            checks=result["memory"]["checks"],
+            width=WIDTH,
+            height=HEIGHT,
+            left=LEFT,
+            base=HEIGHT - BOTTOM,
+        )
+    )
 
 
 def plot(title: str, x_name: str, chosen: list[list[Run]], x: str) -> dict[str, Any]:
@@ -82,9 +97,14 @@ def plot(title: str, x_name: str, chosen: list[list[Run]], x: str) -> dict[str, 
 
     spots = [(place(run[x], run["work_ms"]), f"{run[x]:,} {x_name}: {run['work_ms']} ms") for run in every]
     medians = sorted(place(middle(cell, x), middle(cell, "work_ms")) for cell in map(alike, chosen))
-    return {"title": title, "x_name": x_name, "x_max": f"{x_max:,}", "y_max": f"{y_max:.1f}",
-            "dots": [{"x": at[0], "y": at[1], "text": text} for at, text in spots],
-            "line": " ".join(f"{at},{ms}" for at, ms in medians)}
+    return {
+        "title": title,
+        "x_name": x_name,
+        "x_max": f"{x_max:,}",
+        "y_max": f"{y_max:.1f}",
+        "dots": [{"x": at[0], "y": at[1], "text": text} for at, text in spots],
+        "line": " ".join(f"{at},{ms}" for at, ms in medians),
+    }
 
 
 def bars(runs: list[Run]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ clients. A round takes every system in turn, from its start to an audit of both 
 another one. Before each measured load the same load is run for a moment, not measured. A system that fails loses its figures
 of that round, and the run goes on.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -42,8 +43,10 @@ class Plan(NamedTuple):
     seconds: float
 
 
-PLAN = {"memory": Plan(((1, 1_000), (2, 1_000), (1, 10_000)), 3.0),
-        "disk": Plan(((1, 1_000),), 6.0)}  # one case, as its disk is copied each time; longer, as its transactions are few
+PLAN = {
+    "memory": Plan(((1, 1_000), (2, 1_000), (1, 10_000)), 3.0),
+    "disk": Plan(((1, 1_000),), 6.0),
+}  # one case, as its disk is copied each time; longer, as its transactions are few
 
 
 def main() -> int:
@@ -145,10 +148,15 @@ def one_load(group: Group, name: str, seconds: float) -> Run:
     lasted_s = time.monotonic() - began
     wire = {host: after - wire[host] for host, after in hosts.wire_bytes().items()}
     cpu = {host: round(after - cpu[host], 2) for host, after in hosts.cpu_s().items()}
-    return {**served._asdict(), "lasted_s": round(lasted_s, 2), "wire_bytes": wire, "cpu_s": cpu,
-            "wire_bytes_per_request": round(sum(wire.values()) / served.requests, 1),
-            "cpu_us_per_request": round(1e6 * sum(cpu.values()) / served.requests, 1),
-            **syncvm_figures([s for s in group.syncvms() if s["number"] > last])}
+    return {
+        **served._asdict(),
+        "lasted_s": round(lasted_s, 2),
+        "wire_bytes": wire,
+        "cpu_s": cpu,
+        "wire_bytes_per_request": round(sum(wire.values()) / served.requests, 1),
+        "cpu_us_per_request": round(1e6 * sum(cpu.values()) / served.requests, 1),
+        **syncvm_figures([s for s in group.syncvms() if s["number"] > last]),
+    }
 
 
 def syncvm_figures(syncvms: list[dict[str, Any]]) -> Run:
@@ -162,9 +170,11 @@ def syncvm_figures(syncvms: list[dict[str, Any]]) -> Run:
         out |= {"pause_p50_ms": round(statistics.median(pauses), 3), "pause_p99_ms": pauses[99 * len(pauses) // 100]}
     if syncvms and "dirty_pages" in syncvms[0]:
         dirty, divergent = (sum(s[key] for s in syncvms) for key in ("dirty_pages", "divergent_pages"))
-        out |= {"dirty_pages_p50": statistics.median(s["dirty_pages"] for s in syncvms),
-                "same_page_percent": round(100 * (1 - divergent / max(1, dirty)), 1),
-                "syncvm_bytes_p50": statistics.median(s["bytes"] for s in syncvms)}
+        out |= {
+            "dirty_pages_p50": statistics.median(s["dirty_pages"] for s in syncvms),
+            "same_page_percent": round(100 * (1 - divergent / max(1, dirty)), 1),
+            "syncvm_bytes_p50": statistics.median(s["bytes"] for s in syncvms),
+        }
     return out
 
 
@@ -172,11 +182,15 @@ def syncvm_figures(syncvms: list[dict[str, Any]]) -> Run:
 def write(options: argparse.Namespace, runs: list[Run], failures: list[Run]) -> None:
     """services.json and report.html, of all that there is so far."""
     result = {"ratios": ratios(runs), "colo": colo.ABOUT, "failures": failures, "runs": runs}
-    about = (f"{os.cpu_count()} cores ({cpu_model()}), all three hosts and the clients on them; "
-             f"guests of 256 MiB under TCG; {options.rounds} rounds, the systems in turn.")
+    about = (
+        f"{os.cpu_count()} cores ({cpu_model()}), all three hosts and the clients on them; "
+        f"guests of 256 MiB under TCG; {options.rounds} rounds, the systems in turn."
+    )
     notes = " ".join([f"COLO: {colo.ABOUT}.", *(f"Failed: {failed(failure)}." for failure in failures)])
-    texts = {"services.json": json.dumps(result, indent=1) + "\n",
-             "report.html": report.page(runs, result["ratios"], list(SYSTEMS), about, notes)}
+    texts = {
+        "services.json": json.dumps(result, indent=1) + "\n",
+        "report.html": report.page(runs, result["ratios"], list(SYSTEMS), about, notes),
+    }
     for name, text in texts.items():
         partial = options.out / f"{name}.new"
         partial.write_text(text)
@@ -185,8 +199,10 @@ def write(options: argparse.Namespace, runs: list[Run], failures: list[Run]) -> 
 
 def failed(failure: Run) -> str:
     """A failure in one sentence; all that is known of it is in services.json."""
-    return (f"{failure['mode']}, {failure['guest']} guest, {failure['vcpus']} vCPU, {failure['mbit_per_s'] / 1000:g} "
-            f"Gbit/s, round {failure['round'] + 1}: {failure['error'].splitlines()[0]}")
+    return (
+        f"{failure['mode']}, {failure['guest']} guest, {failure['vcpus']} vCPU, {failure['mbit_per_s'] / 1000:g} "
+        f"Gbit/s, round {failure['round'] + 1}: {failure['error'].splitlines()[0]}"
+    )
 
 
 def ratio(runs: list[Run], key: str, other: str) -> float | None:
@@ -202,23 +218,30 @@ def ratio(runs: list[Run], key: str, other: str) -> float | None:
 
 
 def ratios(runs: list[Run]) -> dict[str, float | None]:
-    return {"throughput_vs_colo": ratio(runs, "requests_per_s", "colo"),
-            "throughput_vs_remus_25ms": ratio(runs, "requests_per_s", "remus-25ms"),
-            "throughput_vs_unprotected": ratio(runs, "requests_per_s", "unprotected"),
-            "wire_bytes_per_request_vs_remus_25ms": ratio(runs, "wire_bytes_per_request", "remus-25ms"),
-            "pause_p50_vs_colo": ratio(runs, "pause_p50_ms", "colo")}
+    return {
+        "throughput_vs_colo": ratio(runs, "requests_per_s", "colo"),
+        "throughput_vs_remus_25ms": ratio(runs, "requests_per_s", "remus-25ms"),
+        "throughput_vs_unprotected": ratio(runs, "requests_per_s", "unprotected"),
+        "wire_bytes_per_request_vs_remus_25ms": ratio(runs, "wire_bytes_per_request", "remus-25ms"),
+        "pause_p50_vs_colo": ratio(runs, "pause_p50_ms", "colo"),
+    }
 
 
 def line(run: Run) -> str:
-    return (f"{run['vcpus']} vCPU, {run['mbit_per_s'] / 1000:g} Gbit/s, round {run['round'] + 1}: {run['mode']:12} "
-            f"{run['workload']:14} {run['requests_per_s']:9,.0f}/s  p50 {run['p50_ms']:7.2f}  p99 {run['p99_ms']:7.2f} ms  "
-            f"{run['wire_bytes_per_request']:9,.0f} B/request  pause {run.get('pause_p50_ms', 0):6.2f} ms")
+    return (
+        f"{run['vcpus']} vCPU, {run['mbit_per_s'] / 1000:g} Gbit/s, round {run['round'] + 1}: {run['mode']:12} "
+        f"{run['workload']:14} {run['requests_per_s']:9,.0f}/s  p50 {run['p50_ms']:7.2f}  p99 {run['p99_ms']:7.2f} ms  "
+        f"{run['wire_bytes_per_request']:9,.0f} B/request  pause {run.get('pause_p50_ms', 0):6.2f} ms"
+    )
 
 
 def table(runs: list[Run]) -> list[str]:
     """Medians over the rounds, with the least and the most requests/s."""
-    out = ["", f"{'':34} {'mode':12} {'requests/s (least, most)':32} {'p50':>8} {'p99 ms':>8} {'wire B/req':>11} "
-           f"{'pause':>7} {'dirty':>6} {'same %':>6}"]
+    out = [
+        "",
+        f"{'':34} {'mode':12} {'requests/s (least, most)':32} {'p50':>8} {'p99 ms':>8} {'wire B/req':>11} "
+        f"{'pause':>7} {'dirty':>6} {'same %':>6}",
+    ]
     cases = sorted({(run["vcpus"], run["mbit_per_s"], run["workload"]) for run in runs})
     for vcpus, mbit_per_s, workload in cases:
         for mode in SYSTEMS:
@@ -226,11 +249,15 @@ def table(runs: list[Run]) -> list[str]:
             rates = [run["requests_per_s"] for run in runs if all(run[k] == v for k, v in labels.items())]
             if rates:
                 spread = f"{statistics.median(rates):,.0f} ({min(rates):,.0f}, {max(rates):,.0f})"
-                p50, p99, wire, *more = (middle(runs, key, **labels) for key in (
-                    "p50_ms", "p99_ms", "wire_bytes_per_request", "pause_p50_ms", "dirty_pages_p50", "same_page_percent"))
+                p50, p99, wire, *more = (
+                    middle(runs, key, **labels)
+                    for key in ("p50_ms", "p99_ms", "wire_bytes_per_request", "pause_p50_ms", "dirty_pages_p50", "same_page_percent")
+                )
                 pause, dirty, same = (f"{value:.1f}" if value is not None else "-" for value in more)
-                out.append(f"{vcpus} vCPU {mbit_per_s / 1000:4g} Gbit/s {workload:15} {mode:12} {spread:32} {p50:8.2f} "
-                           f"{p99:8.2f} {wire:11,.0f} {pause:>7} {dirty:>6} {same:>6}")
+                out.append(
+                    f"{vcpus} vCPU {mbit_per_s / 1000:4g} Gbit/s {workload:15} {mode:12} {spread:32} {p50:8.2f} "
+                    f"{p99:8.2f} {wire:11,.0f} {pause:>7} {dirty:>6} {same:>6}"
+                )
     return out
 
 

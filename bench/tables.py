@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """pgbench's tables on the lab's disk, made once and kept in the cache: every group begins with the same ones."""
+
 from __future__ import annotations
 
 import contextlib

@@ -5,6 +5,7 @@
 One thing it does otherwise: both sides wait until their VM is idle, and the secondary does not try whether
 less would pay (syncvm/quiesce.py). Then both VMs have done the same writes, and what is measured is the work and no guess.
 """
+
 from __future__ import annotations
 
 import functools
@@ -16,15 +17,27 @@ from typing import Any
 
 from plover.config.settings import Config
 from plover.daemon.life import run_daemon
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.qemu.vm import Vm
 from plover.replica.daemon import Replica
 from plover.syncvm import leader, secondary
 from plover.syncvm.figures import Figures
 
-MEMORY = ("fetch_dirty", "union", "hash", "hash_blocks", "compare", "gather", "block_masks", "gather_blocks", "patched",
-          "apply", "digest", "bitmap_of")
+MEMORY = (
+    "fetch_dirty",
+    "union",
+    "hash",
+    "hash_blocks",
+    "compare",
+    "gather",
+    "block_masks",
+    "gather_blocks",
+    "patched",
+    "apply",
+    "digest",
+    "bitmap_of",
+)
 PACKING = (leader, ("pack_bitmap", "unpack_bitmap", "pack_state")), (secondary, ("pack_bitmap", "unpack_bitmap"))
 OPERATIONS = ("stop", "save_device", "cont", "colo_stop", "colo_load")
 
@@ -42,8 +55,8 @@ class TimedReplica(Replica):
         self.vms.holder.write = self._timed("holder_note", self.vms.holder.write)
         self._send, self.links.send = self.links.send, self._send_noted
         self._untimed, self.vms.perform = self.vms.perform, self._perform
-        drain = self._actions[act.Drain]
-        self._actions[act.Drain] = lambda action: drain(action._replace(limit_s=None))
+        drain = self._actions[effects.Drain]
+        self._actions[effects.Drain] = lambda action: drain(action._replace(limit_s=None))
 
     def _timed(self, name: str, work: Callable) -> Callable:
         @functools.wraps(work)
@@ -53,6 +66,7 @@ class TimedReplica(Replica):
                 return work(*arguments, **options)
             finally:
                 self._ms[name] += 1000 * (time.perf_counter() - began)
+
         return timed
 
     def _send_noted(self, to: str, channel: int, message: wire.Message) -> None:
@@ -115,6 +129,7 @@ class TimedReplica(Replica):
                 return await work(*arguments)
             finally:
                 self._ms[name] += 1000 * (time.perf_counter() - began)
+
         return timed
 
 

@@ -9,6 +9,7 @@ VARIANT CONFIG``. The paper takes the same apart (§6.4: fixed slots, total orde
 ``idle-drained``      the same, and the secondary waits: the paper's design
 ``stored``            the runtime as it is, but blocks of pages are not packed
 """
+
 from __future__ import annotations
 
 import sys
@@ -50,8 +51,12 @@ def stored() -> None:
 
 
 VARIANTS: dict[str, Callable[[], None]] = {
-    "interval": partial(timing, Slots, AtOnce), "interval-drained": partial(timing, Slots, Patient),
-    "idle": partial(timing, Pace, AtOnce), "idle-drained": partial(timing, Pace, Patient), "stored": stored}
+    "interval": partial(timing, Slots, AtOnce),
+    "interval-drained": partial(timing, Slots, Patient),
+    "idle": partial(timing, Pace, AtOnce),
+    "idle-drained": partial(timing, Pace, Patient),
+    "stored": stored,
+}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the benchmarks of services ask of the guests, with real clients. Every figure is the client's own."""
+
 from __future__ import annotations
 
 import csv
@@ -59,9 +60,27 @@ class Redis(NamedTuple):
         return max(PROBE_REQUESTS, int(self.run(PROBE_REQUESTS).requests_per_s * seconds))
 
     def run(self, requests: int) -> Served:
-        return parse_redis(client(
-            "usr/bin/redis-benchmark", "-h", GUEST_IP, "-c", CLIENTS, "-P", self.pipeline, "-t", self.command,
-            "-n", requests, "-d", VALUE_BYTES, "-r", KEYS, "--csv"), requests)
+        return parse_redis(
+            client(
+                "usr/bin/redis-benchmark",
+                "-h",
+                GUEST_IP,
+                "-c",
+                CLIENTS,
+                "-P",
+                self.pipeline,
+                "-t",
+                self.command,
+                "-n",
+                requests,
+                "-d",
+                VALUE_BYTES,
+                "-r",
+                KEYS,
+                "--csv",
+            ),
+            requests,
+        )
 
 
 class Web(NamedTuple):
@@ -76,8 +95,7 @@ class Web(NamedTuple):
     def run(self, requests: int) -> Served:
         before = sold()
         with tempfile.NamedTemporaryFile("r", suffix=".csv") as centiles:
-            out = client("usr/bin/ab", "-q", "-k", "-l", "-c", CLIENTS, "-n", requests, "-e", centiles.name,
-                         f"http://{GUEST_IP}/")
+            out = client("usr/bin/ab", "-q", "-k", "-l", "-c", CLIENTS, "-n", requests, "-e", centiles.name, f"http://{GUEST_IP}/")
             served = parse_ab(out, centiles.read(), requests)
         if (after := sold()) <= before + requests:
             raise BenchError(f"{self.name}: {requests} pages came, and the shop's counter went from {before} to {after}")
@@ -114,8 +132,7 @@ def client(program: str, *options: str | int) -> str:
     """What a program of the unpacked packages prints. Raises BenchError."""
     words = [str(packages.tree() / program), *map(str, options)]
     try:
-        done = subprocess.run(words, env={**os.environ, **packages.libraries()}, capture_output=True, text=True,
-                              timeout=TIMEOUT_S)
+        done = subprocess.run(words, env={**os.environ, **packages.libraries()}, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise BenchError(f"{' '.join(words)} took longer than {TIMEOUT_S:.0f} s") from None
     if done.returncode:
@@ -141,7 +158,7 @@ def sold() -> int:
 def parse_redis(text: str, requests: int) -> Served:
     rows = list(csv.DictReader(text.splitlines()))
     try:
-        row, = rows
+        (row,) = rows
         return checked(Served(requests, float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"])))
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(f"redis-benchmark printed no figures ({error!r}): {text[:300]}") from error
@@ -153,8 +170,7 @@ def parse_ab(text: str, centiles: str, requests: int) -> Served:
         raise BenchError(f"ab got other answers than the page: {text}")
     counts = [int(number("ab", rf"^{what} requests: +(\d+)$", text)) for what in ("Complete", "Failed", "Keep-Alive")]
     if counts != [requests, 0, requests]:
-        raise BenchError(f"ab: of {requests} requests {counts[0]} were complete, {counts[1]} failed, {counts[2]} left the "
-                         "connection open")
+        raise BenchError(f"ab: of {requests} requests {counts[0]} were complete, {counts[1]} failed, {counts[2]} left the connection open")
     p50, p99 = (number("ab", rf"^{percent},([\d.]+)$", centiles) for percent in (50, 99))
     return checked(Served(requests, number("ab", r"^Requests per second: +([\d.]+) \[", text), p50, p99))
 
@@ -189,5 +205,6 @@ def checked(served: Served) -> Served:
     return served
 
 
-WORKLOADS: dict[str, Workload] = {w.name: w for w in (
-    Redis("set", 1), Redis("get", 1), Redis("set", 16), Redis("get", 16), Web(), Postgres())}
+WORKLOADS: dict[str, Workload] = {
+    w.name: w for w in (Redis("set", 1), Redis("get", 1), Redis("set", 16), Redis("get", 16), Web(), Postgres())
+}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python3 -m lab COMMAND: three hosts on this machine. Root only."""
+
 from __future__ import annotations
 
 import argparse
@@ -55,8 +56,9 @@ def wait_ssh(name: str, seconds: float = 60.0) -> None:
 
 def execute(name: str, command: str) -> subprocess.CompletedProcess:
     # Not our stdin: ssh makes it non-blocking, and ansible started after us from the same shell refuses that.
-    return subprocess.run(["ssh", "-F", str(LAB / "ssh_config"), name, command], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["ssh", "-F", str(LAB / "ssh_config"), name, command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the lab's hosts start from: a Debian 12 base image, an offline package repository, the Python wheels."""
+
 from __future__ import annotations
 
 import hashlib
@@ -11,10 +12,32 @@ from pathlib import Path
 from .hosts import sh
 from .paths import CACHE, LAB, ROOT
 
-BASE_PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "python3", "openssh-server", "iproute2", "iputils-ping",
-                 "procps", "kmod", "nftables"]
-TARGET_PACKAGES = ["qemu-system-x86", "qemu-utils", "python3-apt", "rdma-core", "ibverbs-providers", "ibverbs-utils",
-                   "perftest", "python3-pyverbs", "ifupdown", "network-manager", "netplan.io"]
+BASE_PACKAGES = [
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "udev",
+    "python3",
+    "openssh-server",
+    "iproute2",
+    "iputils-ping",
+    "procps",
+    "kmod",
+    "nftables",
+]
+TARGET_PACKAGES = [
+    "qemu-system-x86",
+    "qemu-utils",
+    "python3-apt",
+    "rdma-core",
+    "ibverbs-providers",
+    "ibverbs-utils",
+    "perftest",
+    "python3-pyverbs",
+    "ifupdown",
+    "network-manager",
+    "netplan.io",
+]
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 DPKG = "force-unsafe-io\npath-exclude=/usr/share/man/*\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/locale/*\n"
 
@@ -30,8 +53,19 @@ def rootfs() -> Path:
         shutil.rmtree(base, ignore_errors=True)
         CACHE.mkdir(parents=True, exist_ok=True)
         options = [f"--dpkgopt={line}" for line in DPKG.split()]
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", *options, f"--include={','.join(BASE_PACKAGES)}",
-                        "bookworm", str(base), str(sources())], check=True)
+        subprocess.run(
+            [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                *options,
+                f"--include={','.join(BASE_PACKAGES)}",
+                "bookworm",
+                str(base),
+                str(sources()),
+            ],
+            check=True,
+        )
         (base / "etc/machine-id").write_text("")
         (base / "etc/dpkg/dpkg.cfg.d/lab").write_text(DPKG)
         (base / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv/apt ./\n")
@@ -45,16 +79,17 @@ def rootfs() -> Path:
 
 def apt_repo(base: Path) -> Path:
     """A flat repository of what the roles install and the base image lacks."""
-    simulated = sh("apt-get", "-s", "-o", f"Dir::State::status={base}/var/lib/dpkg/status", "install",
-                   "--no-install-recommends", *TARGET_PACKAGES)
-    wanted = sorted(f"{line.split()[1]}={line.split('(')[1].split()[0]}" for line in simulated.splitlines()
-                    if line.startswith("Inst "))
+    simulated = sh(
+        "apt-get", "-s", "-o", f"Dir::State::status={base}/var/lib/dpkg/status", "install", "--no-install-recommends", *TARGET_PACKAGES
+    )
+    wanted = sorted(f"{line.split()[1]}={line.split('(')[1].split()[0]}" for line in simulated.splitlines() if line.startswith("Inst "))
     repo = CACHE / f"apt-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
     if not (repo / "Packages").exists():
         shutil.rmtree(repo, ignore_errors=True)
         repo.mkdir(parents=True)
-        subprocess.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *wanted], cwd=repo, check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *wanted], cwd=repo, check=True, stdout=subprocess.DEVNULL
+        )
         index = subprocess.run(["dpkg-scanpackages", "-m", "."], cwd=repo, check=True, capture_output=True).stdout
         (repo / "Packages").write_bytes(index)
     return repo
@@ -64,8 +99,22 @@ def wheels() -> Path:
     requirements = ROOT / "requirements" / "target-python.txt"
     folder = CACHE / f"wheels-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
     if not folder.exists():
-        subprocess.run([sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "download", "--no-deps",
-                        "-r", str(requirements), "-d", str(folder)], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "-q",
+                "--disable-pip-version-check",
+                "download",
+                "--no-deps",
+                "-r",
+                str(requirements),
+                "-d",
+                str(folder),
+            ],
+            check=True,
+        )
     return folder
 
 

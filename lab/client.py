@@ -4,6 +4,7 @@
 Runs in the client's namespace: `python3 -m lab.client --out FILE`; SIGTERM ends the load, then every acknowledged key is
 read back. A write counts as acknowledged only on +OK; one without an answer is unknown, never acknowledged.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -94,7 +95,7 @@ async def verify(history: History) -> int:
     reader, writer = await connect()
     lost, wanted = 0, list(history.acked.items())
     for start in range(0, len(wanted), PIPELINE):  # each answer waits for a syncvm: ask for many at once
-        batch = wanted[start:start + PIPELINE]
+        batch = wanted[start : start + PIPELINE]
         writer.write(b"".join(command("GET", key) for key, _ in batch))
         for _, value in batch:
             lost += await asyncio.wait_for(bulk(reader), READ_TIMEOUT_S) != value.encode()
@@ -116,8 +117,17 @@ async def run(clients: int, rate: float, seconds: float, out: Path) -> None:
     ending.set()
     await asyncio.gather(*tasks)
     lost = await verify(history)
-    out.write_text(json.dumps({"acked": len(history.acked), "lost": lost, "outage_ms": history.gap_ms(),
-                               "connections_broken": history.broken, "unknown": history.unknown}))
+    out.write_text(
+        json.dumps(
+            {
+                "acked": len(history.acked),
+                "lost": lost,
+                "outage_ms": history.gap_ms(),
+                "connections_broken": history.broken,
+                "unknown": history.unknown,
+            }
+        )
+    )
 
 
 def main() -> int:

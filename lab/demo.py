@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """make demo: the main job, shown. Clients write all the time, the primary loses power in mid-load, nothing is lost."""
+
 from __future__ import annotations
 
 import json
@@ -24,8 +25,13 @@ def start_load(out: Path, *words: str) -> subprocess.Popen:
     """Clients (``words``: module and options), which log beside their result ``out``."""
     out.unlink(missing_ok=True)
     with open(out.parent / "client.log", "w") as log:
-        return subprocess.Popen(["ip", "netns", "exec", CLIENT, sys.executable, "-m", *words, "--out", str(out)],
-                                cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            ["ip", "netns", "exec", CLIENT, sys.executable, "-m", *words, "--out", str(out)],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
 
 
 def finish_load(load: subprocess.Popen, out: Path, seconds: float = 120) -> dict:
@@ -92,26 +98,38 @@ def show() -> dict:
     final, status = deploy.ploverctl("secondary", "status")
     totals = [s.get("totals", {}) for s in (before, status)]
     dirty, divergent = (sum(t.get(key, 0) for t in totals) for key in ("dirty_pages", "divergent_pages"))
-    return {"acked": clients["acked"], "lost": clients["lost"], "outage_ms": clients["outage_ms"],
-            "connections_broken": clients["connections_broken"], "syncvms": sum(t.get("syncvms", 0) for t in totals),
-            "same_page_percent": round(100 * (1 - divergent / dirty), 1) if dirty else None,
-            "ram_pages_mismatching": audit["mismatching"] + audit["untracked"], "reprotected": final == 0,
-            "redeploy_changed": changed, "wall_s": round(time.monotonic() - BEGAN, 1)}
+    return {
+        "acked": clients["acked"],
+        "lost": clients["lost"],
+        "outage_ms": clients["outage_ms"],
+        "connections_broken": clients["connections_broken"],
+        "syncvms": sum(t.get("syncvms", 0) for t in totals),
+        "same_page_percent": round(100 * (1 - divergent / dirty), 1) if dirty else None,
+        "ram_pages_mismatching": audit["mismatching"] + audit["untracked"],
+        "reprotected": final == 0,
+        "redeploy_changed": changed,
+        "wall_s": round(time.monotonic() - BEGAN, 1),
+    }
 
 
 def good(result: dict) -> bool:
-    return (result["lost"] == 0 and result["ram_pages_mismatching"] == 0 and result["redeploy_changed"] == 0
-            and result["reprotected"] and result["acked"] > 0)
+    return (
+        result["lost"] == 0
+        and result["ram_pages_mismatching"] == 0
+        and result["redeploy_changed"] == 0
+        and result["reprotected"]
+        and result["acked"] > 0
+    )
 
 
 def report(result: dict) -> str:
     return f"""
-  {result['acked']} writes were acknowledged; {result['lost']} of them are lost.
-  The primary's host died. The longest time without an answer was {result['outage_ms']} ms;
-  {result['connections_broken']} connections broke.
-  The VM is {'protected again' if result['reprotected'] else 'NOT protected'};
-  {result['ram_pages_mismatching']} of all memory pages differ between its two copies.
-  A second run of the play changed {result['redeploy_changed']} things. All of it took {result['wall_s']} s.
+  {result["acked"]} writes were acknowledged; {result["lost"]} of them are lost.
+  The primary's host died. The longest time without an answer was {result["outage_ms"]} ms;
+  {result["connections_broken"]} connections broke.
+  The VM is {"protected again" if result["reprotected"] else "NOT protected"};
+  {result["ram_pages_mismatching"]} of all memory pages differ between its two copies.
+  A second run of the play changed {result["redeploy_changed"]} things. All of it took {result["wall_s"]} s.
   (build/demo/result.json)"""
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """make demo-disk: a database on a disk. Clients commit all the time, the primary loses power in mid-load, and then every
 acknowledged commit is looked for, the database checks itself, and both hosts' disks are compared."""
+
 from __future__ import annotations
 
 import subprocess
@@ -74,23 +75,32 @@ def show() -> dict:
     say("comparing the disks of both hosts")
     blocks = mismatching_blocks("secondary")
     protected, _ = deploy.ploverctl("secondary", "status")
-    return {**{key: clients[key] for key in ("acked_commits", "lost", "outage_ms")}, "disk_blocks_mismatching": blocks,
-            "database_checks_ok": clients["database_checks_ok"], "reprotected": protected == 0}
+    return {
+        **{key: clients[key] for key in ("acked_commits", "lost", "outage_ms")},
+        "disk_blocks_mismatching": blocks,
+        "database_checks_ok": clients["database_checks_ok"],
+        "reprotected": protected == 0,
+    }
 
 
 def good(result: dict) -> bool:
-    return (result["acked_commits"] > 0 and result["lost"] == 0 and result["disk_blocks_mismatching"] == 0
-            and result["database_checks_ok"] and result["reprotected"])
+    return (
+        result["acked_commits"] > 0
+        and result["lost"] == 0
+        and result["disk_blocks_mismatching"] == 0
+        and result["database_checks_ok"]
+        and result["reprotected"]
+    )
 
 
 def report(result: dict) -> str:
     blocks = result["disk_blocks_mismatching"]
     return f"""
-  {result['acked_commits']} commits were acknowledged; {result['lost']} of them are lost.
-  The primary's host died. The longest time without an answer was {result['outage_ms']} ms.
-  The database finds {'nothing' if result['database_checks_ok'] else 'SOMETHING'} wrong with itself.
-  The VM is {'protected again' if result['reprotected'] else 'NOT protected'};
-  {'it is NOT KNOWN how many' if blocks is None else blocks} blocks of its disk differ between its two copies.
+  {result["acked_commits"]} commits were acknowledged; {result["lost"]} of them are lost.
+  The primary's host died. The longest time without an answer was {result["outage_ms"]} ms.
+  The database finds {"nothing" if result["database_checks_ok"] else "SOMETHING"} wrong with itself.
+  The VM is {"protected again" if result["reprotected"] else "NOT protected"};
+  {"it is NOT KNOWN how many" if blocks is None else blocks} blocks of its disk differ between its two copies.
   (build/demo-disk/result.json)"""
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Deploy Plover onto the lab's hosts with its own play, and ask it how it is."""
+
 from __future__ import annotations
 
 import json
@@ -29,17 +30,32 @@ def guest(disk: bool) -> dict:
     image = disk_guest.build() if disk else guest_image.build()
     disks = [{"path": DISK_PATH, "source": str(image.image), "serial": "system"}] if disk else []
     # The hosts' file systems may be without O_DIRECT (overlayfs), so the disk's cache stays at writeback.
-    return {"kernel": str(image.kernel), "initrd": str(image.initrd), **({"disks": disks} if disk else {}),
-            "cmdline": guest_image.CMDLINE.format(ip=SERVICE_IP, gw=CLIENT_IP)}
+    return {
+        "kernel": str(image.kernel),
+        "initrd": str(image.initrd),
+        **({"disks": disks} if disk else {}),
+        "cmdline": guest_image.CMDLINE.format(ip=SERVICE_IP, gw=CLIENT_IP),
+    }
 
 
 def second_vm(first: dict) -> dict:
     """A VM of the second group: replicas of its own, and the same host as witness; it has the lab's guest in RAM."""
     image = guest_image.build()
-    return {**first, "name": "second", "primary": "third", "secondary": "fourth", "port": 7440,
-            "cluster_id": "0b54b2a8-7d0a-4f0e-9b1c-5a3c9a4a7b10", "mac": "52:54:00:70:6c:02", "addresses": [SECOND_IP],
-            "tap": "plover1", "memory_mib": 160, "kernel": str(image.kernel), "initrd": str(image.initrd),
-            "cmdline": guest_image.CMDLINE.format(ip=SECOND_IP, gw=CLIENT_IP)}
+    return {
+        **first,
+        "name": "second",
+        "primary": "third",
+        "secondary": "fourth",
+        "port": 7440,
+        "cluster_id": "0b54b2a8-7d0a-4f0e-9b1c-5a3c9a4a7b10",
+        "mac": "52:54:00:70:6c:02",
+        "addresses": [SECOND_IP],
+        "tap": "plover1",
+        "memory_mib": 160,
+        "kernel": str(image.kernel),
+        "initrd": str(image.initrd),
+        "cmdline": guest_image.CMDLINE.format(ip=SECOND_IP, gw=CLIENT_IP),
+    }
 
 
 def write_inventory(disk: bool = False, groups: bool = False, patient: bool = False) -> None:
@@ -53,9 +69,12 @@ def write_inventory(disk: bool = False, groups: bool = False, patient: bool = Fa
     if patient:
         variables["plover_vms"][0]["settings"] = PATIENT
     if groups:
-        inventory["plover"]["children"]["plover_replicas"]["hosts"].update({
-            name: {"ansible_host": f"192.168.77.{number}", "plover_replication_address": f"192.168.78.{number}"}
-            for name, number in MORE_HOSTS.items()})
+        inventory["plover"]["children"]["plover_replicas"]["hosts"].update(
+            {
+                name: {"ansible_host": f"192.168.77.{number}", "plover_replication_address": f"192.168.78.{number}"}
+                for name, number in MORE_HOSTS.items()
+            }
+        )
         variables["plover_vms"].append(second_vm(variables["plover_vms"][0]))
     variables["ansible_ssh_common_args"] = f"-F {LAB / 'ssh_config'}"
     # Ansible names its control sockets by host and port alone, which are the same in every lab.
@@ -67,16 +86,30 @@ def write_inventory(disk: bool = False, groups: bool = False, patient: bool = Fa
 
 def environment() -> dict[str, str]:
     """In which Ansible finds the collection that `make build` installed."""
-    return {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PIPELINING": "true",
-            "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORKS": "5", "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false"}
+    return {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_HOST_KEY_CHECKING": "false",
+        "ANSIBLE_FORKS": "5",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+    }
 
 
 def run_playbook(book: str | Path, inventory: Path, *options: str) -> subprocess.CompletedProcess:
     """ansible-playbook as a user calls it, with the collection that `make build` installed."""
     binary = Path(sys.executable).parent / "ansible-playbook"
-    return subprocess.run([str(binary), "-i", str(inventory), str(book), *options], env=environment(), capture_output=True,
-                          text=True, check=False, stdin=subprocess.DEVNULL, cwd=LAB)
+    return subprocess.run(
+        [str(binary), "-i", str(inventory), str(book), *options],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        cwd=LAB,
+    )
 
 
 def play(*options: str, playbook: str | Path | None = None) -> tuple[int, str]:
@@ -110,14 +143,14 @@ def lead(host: str, seconds: float, vm: str = "demo") -> None:
 
 def wait_service(seconds: float, address: str = SERVICE_IP) -> None:
     """Until the guest's Redis answers a client."""
-    ping = (f"exec 3<>/dev/tcp/{address}/{SERVICE_PORT} && printf 'PING\\r\\n' >&3 && read -t 2 answer <&3"
-            " && [ \"$answer\" = $'+PONG\\r' ]")
+    ping = f"exec 3<>/dev/tcp/{address}/{SERVICE_PORT} && printf 'PING\\r\\n' >&3 && read -t 2 answer <&3 && [ \"$answer\" = $'+PONG\\r' ]"
     end = time.monotonic() + seconds
-    while subprocess.run(["ip", "netns", "exec", CLIENT, "timeout", "4", "bash", "-c", ping], capture_output=True,
-                         check=False).returncode:
+    while subprocess.run(["ip", "netns", "exec", CLIENT, "timeout", "4", "bash", "-c", ping], capture_output=True, check=False).returncode:
         if time.monotonic() > end:
-            raise SystemExit(f"the guest's Redis at {address}:{SERVICE_PORT} does not answer after {seconds:.0f} s; "
-                             "its console is /run/plover/demo/console.log on the leader's host")
+            raise SystemExit(
+                f"the guest's Redis at {address}:{SERVICE_PORT} does not answer after {seconds:.0f} s; "
+                "its console is /run/plover/demo/console.log on the leader's host"
+            )
         time.sleep(0.2)
 
 

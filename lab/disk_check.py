@@ -4,6 +4,7 @@
 Done on a private copy, as a guest after a power loss would do it: the journal is replayed and what was being deleted is
 deleted; then nothing may be left for e2fsck to say. SQLite's file is taken out with its journal and asked the same way.
 """
+
 from __future__ import annotations
 
 import re
@@ -20,8 +21,16 @@ TIMEOUT_S = 120.0
 
 
 def tool(*command: str) -> tuple[int, str]:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                          stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
     return done.returncode, done.stdout.strip()
 
 
@@ -63,7 +72,7 @@ def check_rows(database: Path) -> list[str]:
                 return problems  # it died before it had a table
             for pair, count in rows.execute("SELECT pair, count(*) FROM rows GROUP BY pair HAVING count(*) <> 2"):
                 problems.append(f"sqlite: transaction {pair} has {count} rows instead of 2")
-            (pairs, last), = rows.execute("SELECT count(DISTINCT pair), ifnull(max(pair), 0) FROM rows")
+            ((pairs, last),) = rows.execute("SELECT count(DISTINCT pair), ifnull(max(pair), 0) FROM rows")
             if pairs != last:
                 problems.append(f"sqlite: {last - pairs} transactions before the last one are not there")
             return problems

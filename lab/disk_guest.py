@@ -9,6 +9,7 @@ In the guest: PostgreSQL on 5432 (user `postgres`, database `bank`, amcheck inst
 Redis on 6379 (every acknowledged write is on the disk), and with the kernel parameter `plover.sqlite` a loop that appends
 two rows a transaction to `/data/rows.db`, about every 50 ms. To look at the disk of a dead guest: `lab.disk_check`.
 """
+
 from __future__ import annotations
 
 import functools
@@ -26,22 +27,83 @@ from . import guest_image
 from .guest_image import GUEST, cpio, kernel_package, libraries, run, versions
 from .paths import CACHE
 
-PACKAGES = ["busybox-static", "postgresql-15", "redis-server", "redis-tools", "sqlite3",
-            "libatomic1", "libaudit1", "libc6", "libcap-ng0", "libcap2", "libcom-err2", "libcrypt1", "libffi8",
-            "libgcc-s1", "libgcrypt20", "libgmp10", "libgnutls30", "libgpg-error0", "libgssapi-krb5-2", "libhogweed6",
-            "libicu72", "libidn2-0", "libjemalloc2", "libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0",
-            "libldap-2.5-0", "liblz4-1", "liblzf1", "liblzma5", "libnettle8", "libp11-kit0", "libpam0g", "libpq5",
-            "libreadline8", "libsasl2-2", "libsqlite3-0", "libssl3", "libstdc++6", "libsystemd0", "libtasn1-6",
-            "libtinfo6", "libunistring2", "libuuid1", "libxml2", "libzstd1", "zlib1g"]
+PACKAGES = [
+    "busybox-static",
+    "postgresql-15",
+    "redis-server",
+    "redis-tools",
+    "sqlite3",
+    "libatomic1",
+    "libaudit1",
+    "libc6",
+    "libcap-ng0",
+    "libcap2",
+    "libcom-err2",
+    "libcrypt1",
+    "libffi8",
+    "libgcc-s1",
+    "libgcrypt20",
+    "libgmp10",
+    "libgnutls30",
+    "libgpg-error0",
+    "libgssapi-krb5-2",
+    "libhogweed6",
+    "libicu72",
+    "libidn2-0",
+    "libjemalloc2",
+    "libk5crypto3",
+    "libkeyutils1",
+    "libkrb5-3",
+    "libkrb5support0",
+    "libldap-2.5-0",
+    "liblz4-1",
+    "liblzf1",
+    "liblzma5",
+    "libnettle8",
+    "libp11-kit0",
+    "libpam0g",
+    "libpq5",
+    "libreadline8",
+    "libsasl2-2",
+    "libsqlite3-0",
+    "libssl3",
+    "libstdc++6",
+    "libsystemd0",
+    "libtasn1-6",
+    "libtinfo6",
+    "libunistring2",
+    "libuuid1",
+    "libxml2",
+    "libzstd1",
+    "zlib1g",
+]
 POSTGRES = "usr/lib/postgresql/15"
 PROGRAMS = [f"{POSTGRES}/bin/postgres", f"{POSTGRES}/bin/initdb", "usr/bin/redis-server", "usr/bin/sqlite3"]
 MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "ext4"]
-OWN_FILES = {"disk-init": "sbin/init", "disk-redis.conf": "etc/redis.conf",
-             "postgresql.conf": "data/postgres/postgresql.conf", "pg_hba.conf": "data/postgres/pg_hba.conf"}
+OWN_FILES = {
+    "disk-init": "sbin/init",
+    "disk-redis.conf": "etc/redis.conf",
+    "postgresql.conf": "data/postgres/postgresql.conf",
+    "pg_hba.conf": "data/postgres/pg_hba.conf",
+}
 # JIT (bitcode, llvmjit) would need LLVM, a hundred megabytes.
-UNWANTED = ["boot", "lib/modules", "usr/lib/modules", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/bug",
-            "usr/share/lintian", "usr/share/postgresql/15/man", "etc/init.d", "etc/systemd", "lib/systemd",
-            f"{POSTGRES}/lib/bitcode", f"{POSTGRES}/lib/llvmjit.so", f"{POSTGRES}/lib/llvmjit_types.bc"]
+UNWANTED = [
+    "boot",
+    "lib/modules",
+    "usr/lib/modules",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/bug",
+    "usr/share/lintian",
+    "usr/share/postgresql/15/man",
+    "etc/init.d",
+    "etc/systemd",
+    "lib/systemd",
+    f"{POSTGRES}/lib/bitcode",
+    f"{POSTGRES}/lib/llvmjit.so",
+    f"{POSTGRES}/lib/llvmjit_types.bc",
+]
 IMAGE_MIB = 384
 INODES = 8192
 UUID = "6f9619ff-8b86-4d01-b42d-00cf4fc964d1"
@@ -89,19 +151,28 @@ def module_files(base: Path, wanted: list[str]) -> list[Path]:
 
 def initrd(tree: Path) -> bytes:
     modules = module_files(next((tree / "lib/modules").iterdir()), MODULES)
-    return cpio({
-        "init": (0o100755, (GUEST / "disk-initrd").read_bytes()),
-        "bin/busybox": (0o100755, (tree / "bin/busybox").read_bytes()),
-        "modules/order": (0o100644, " ".join(path.name for path in modules).encode() + b"\n"),
-        **{f"modules/{path.name}": (0o100644, path.read_bytes()) for path in modules},
-        **{f"{folder}/.keep": (0o100644, b"") for folder in ("dev", "root")}})
+    return cpio(
+        {
+            "init": (0o100755, (GUEST / "disk-initrd").read_bytes()),
+            "bin/busybox": (0o100755, (tree / "bin/busybox").read_bytes()),
+            "modules/order": (0o100644, " ".join(path.name for path in modules).encode() + b"\n"),
+            **{f"modules/{path.name}": (0o100644, path.read_bytes()) for path in modules},
+            **{f"{folder}/.keep": (0o100644, b"") for folder in ("dev", "root")},
+        }
+    )
 
 
 def in_tree(tree: Path, *command: str, said: str = "") -> str:
     """What ``command`` prints, run in the tree as PostgreSQL's user. The machine's /dev is there only for it."""
     script = 'mount --rbind /dev "$1/dev"; tree=$1; shift; exec chroot --userspec="$0:$0" "$tree" "$@"'
-    return subprocess.run(["unshare", "--mount", "sh", "-euc", script, str(POSTGRES_UID), str(tree), *command], input=said,
-                          check=True, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C"}).stdout
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-euc", script, str(POSTGRES_UID), str(tree), *command],
+        input=said,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+    ).stdout
 
 
 def furnish(tree: Path) -> None:
@@ -127,8 +198,20 @@ def make_database(tree: Path) -> None:
     data = tree / "data/postgres"
     data.mkdir(mode=0o700)
     os.chown(data, POSTGRES_UID, POSTGRES_UID)
-    in_tree(tree, f"/{POSTGRES}/bin/initdb", "-D", "/data/postgres", "-U", "postgres", "--auth=trust", "--encoding=UTF8",
-            "--locale=C", "--data-checksums", "--no-sync", "--no-instructions")
+    in_tree(
+        tree,
+        f"/{POSTGRES}/bin/initdb",
+        "-D",
+        "/data/postgres",
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--data-checksums",
+        "--no-sync",
+        "--no-instructions",
+    )
     for database, statement in (("postgres", "CREATE DATABASE bank"), ("bank", "CREATE EXTENSION amcheck")):
         in_tree(tree, f"/{POSTGRES}/bin/postgres", "--single", "-F", "-D", "/data/postgres", database, said=statement + "\n")
 
@@ -141,9 +224,27 @@ def place_own_files(tree: Path) -> None:
 
 def make_disk(tree: Path, image: Path) -> None:
     """All tables written now: the guest's kernel would otherwise write them in the background, later."""
-    run("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-N", str(INODES), "-U", UUID,
-        "-E", f"hash_seed={UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", "-d", str(tree),
-        str(image), f"{IMAGE_MIB}M")
+    run(
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-b",
+        "4096",
+        "-m",
+        "0",
+        "-N",
+        str(INODES),
+        "-U",
+        UUID,
+        "-E",
+        f"hash_seed={UUID},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
+        "-d",
+        str(tree),
+        str(image),
+        f"{IMAGE_MIB}M",
+    )
     image.chmod(0o444)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mark of a VM that is made anew, where no play runs: its members start from nothing then, once."""
+
 from __future__ import annotations
 
 from pathlib import Path

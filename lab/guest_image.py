@@ -7,6 +7,7 @@ the same bytes. `python3 -m lab.guest_image` builds it (or finds it in the cache
 In the guest: Redis on 6379, and with the kernel parameter `plover.web` a web server on 80, whose one page is made anew for
 each request.
 """
+
 from __future__ import annotations
 
 import functools
@@ -24,13 +25,42 @@ from typing import NamedTuple
 from .paths import CACHE, ROOT
 
 GUEST = ROOT / "lab" / "guest"
-PACKAGES = ["busybox-static", "redis-server", "redis-tools", "libc6", "libatomic1", "liblzf1", "libjemalloc2",
-            "libsystemd0", "libssl3", "libstdc++6", "libgcc-s1", "libcap2", "libgcrypt20", "liblzma5", "libzstd1",
-            "liblz4-1", "libgpg-error0", "lighttpd", "lighttpd-modules-lua", "libcrypt1", "liblua5.4-0", "libnettle8",
-            "libpcre2-8-0", "libxxhash0"]
-MODULES = ["virtio/virtio_ring.ko", "virtio/virtio.ko", "virtio/virtio_pci_modern_dev.ko",
-           "virtio/virtio_pci_legacy_dev.ko", "virtio/virtio_pci.ko", "core/failover.ko", "net/net_failover.ko",
-           "net/virtio_net.ko"]
+PACKAGES = [
+    "busybox-static",
+    "redis-server",
+    "redis-tools",
+    "libc6",
+    "libatomic1",
+    "liblzf1",
+    "libjemalloc2",
+    "libsystemd0",
+    "libssl3",
+    "libstdc++6",
+    "libgcc-s1",
+    "libcap2",
+    "libgcrypt20",
+    "liblzma5",
+    "libzstd1",
+    "liblz4-1",
+    "libgpg-error0",
+    "lighttpd",
+    "lighttpd-modules-lua",
+    "libcrypt1",
+    "liblua5.4-0",
+    "libnettle8",
+    "libpcre2-8-0",
+    "libxxhash0",
+]
+MODULES = [
+    "virtio/virtio_ring.ko",
+    "virtio/virtio.ko",
+    "virtio/virtio_pci_modern_dev.ko",
+    "virtio/virtio_pci_legacy_dev.ko",
+    "virtio/virtio_pci.ko",
+    "core/failover.ko",
+    "net/net_failover.ko",
+    "net/virtio_net.ko",
+]
 MAGNET = "usr/lib/lighttpd/mod_magnet.so"
 OWN_FILES = {"redis.conf": "etc/redis.conf", "lighttpd.conf": "etc/lighttpd.conf", "shop.lua": "www/shop.lua"}
 # no_timer_check: a busy machine gives an emulated CPU too little time in the kernel's trial of its timer, and it panics.
@@ -109,7 +139,8 @@ def initramfs(tree: Path) -> bytes:
         "etc/passwd": (0o100644, b"root:x:0:0:root:/:/bin/sh\n"),
         "lib64": (0o120777, b"lib"),
         "modules/order": (0o100644, " ".join(Path(m).name for m in MODULES).encode() + b"\n"),
-        **{f"{folder}/.keep": (0o100644, b"") for folder in ("proc", "sys", "dev", "tmp")}}
+        **{f"{folder}/.keep": (0o100644, b"") for folder in ("proc", "sys", "dev", "tmp")},
+    }
     for module in MODULES:
         path = next(p for p in (modules / "drivers" / module, modules / "net" / module) if p.exists())
         files[f"modules/{path.name}"] = (0o100644, path.read_bytes())
@@ -155,8 +186,7 @@ def build() -> Image:
 
 def main() -> int:
     image = build()
-    print(f"kernel {image.kernel}\ninitrd {image.initrd}\n"
-          f"sha256 {hashlib.sha256(image.initrd.read_bytes()).hexdigest()}")
+    print(f"kernel {image.kernel}\ninitrd {image.initrd}\nsha256 {hashlib.sha256(image.initrd.read_bytes()).hexdigest()}")
     return 0
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A lab host: systemd-nspawn on an overlay of the base image, with its own network namespace and cgroup."""
+
 from __future__ import annotations
 
 import hashlib
@@ -93,8 +94,15 @@ class Host:
         for part in ("upper", "work", "root"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(self.root):
-            sh("mount", "-t", "overlay", self.netns, "-o",
-               f"lowerdir={base},upperdir={self.folder}/upper,workdir={self.folder}/work", str(self.root))
+            sh(
+                "mount",
+                "-t",
+                "overlay",
+                self.netns,
+                "-o",
+                f"lowerdir={base},upperdir={self.folder}/upper,workdir={self.folder}/work",
+                str(self.root),
+            )
         ssh = self.root / "root" / ".ssh"
         ssh.mkdir(mode=0o700, exist_ok=True)
         (ssh / "authorized_keys").write_text(key)
@@ -111,7 +119,7 @@ class Host:
         for kind, address in addresses(self.name).items():
             wire = f"{kind}-{self.name}"
             mac = hashlib.sha256(wire.encode()).hexdigest()[:10]
-            mac = "02:" + ":".join(mac[i:i + 2] for i in range(0, 10, 2))
+            mac = "02:" + ":".join(mac[i : i + 2] for i in range(0, 10, 2))
             ip(NETNS, f"link del {wire}", check=False)
             ip(NETNS, f"link add {wire} type veth peer name {kind}0 address {mac} netns {self.netns}")
             ip(NETNS, f"link set {wire} master {BRIDGES[kind]} up")
@@ -124,8 +132,14 @@ class Host:
     def power_on(self) -> None:
         if self.running():
             return
-        subprocess.Popen([sys.executable, "-m", "lab.hosts", self.name], cwd=ROOT, start_new_session=True,
-                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [sys.executable, "-m", "lab.hosts", self.name],
+            cwd=ROOT,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for _ in range(200):
             if self.running():
                 return
@@ -142,8 +156,7 @@ class Host:
         while True:
             self.plug()
             with open(self.folder / "console.log", "ab") as console:
-                code = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                                        preexec_fn=self._enter)
+                code = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, preexec_fn=self._enter)
                 self.pid_file.write_text(str(code.pid))
                 if code.wait() != 133:
                     break
@@ -157,12 +170,28 @@ class Host:
         binds = [f"--bind={p}" for p in ("/dev/net/tun", "/dev/kvm", "/dev/userfaultfd") if Path(p).exists()]
         binds += [f"--bind-ro={LAB / 'apt'}:/srv/apt"] if (LAB / "apt").exists() else []
         binds += [f"--bind={self.state_disk}:{STATE_PATH}"] if os.path.ismount(self.state_disk) else []
-        return ["nsenter", f"--net=/run/netns/{self.netns}", "env", "SYSTEMD_SECCOMP=0",
-                "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit",
-                "--boot", f"--machine={self.name}{SUFFIX}", f"--hostname={self.name}", f"--directory={self.root}",
-                "--link-journal=no", "--console=pipe",
-                "--resolv-conf=off", "--timezone=off", "--tmpfs=/dev/shm:mode=1777,size=2G",
-                "--capability=CAP_NET_ADMIN,CAP_IPC_LOCK,CAP_SYS_NICE,CAP_SYS_PTRACE", *binds]
+        return [
+            "nsenter",
+            f"--net=/run/netns/{self.netns}",
+            "env",
+            "SYSTEMD_SECCOMP=0",
+            "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network",
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--boot",
+            f"--machine={self.name}{SUFFIX}",
+            f"--hostname={self.name}",
+            f"--directory={self.root}",
+            "--link-journal=no",
+            "--console=pipe",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--tmpfs=/dev/shm:mode=1777,size=2G",
+            "--capability=CAP_NET_ADMIN,CAP_IPC_LOCK,CAP_SYS_NICE,CAP_SYS_PTRACE",
+            *binds,
+        ]
 
     def links(self, state: str, kinds: tuple[str, ...] = ("mgmt", "ft", "svc")) -> None:
         for kind in kinds:

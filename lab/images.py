@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python3 -m lab.images: make all that hosts and guests start from, so that tests side by side need not make it twice."""
+
 from __future__ import annotations
 
 import time

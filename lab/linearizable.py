@@ -5,6 +5,7 @@ An operation whose answer never came (``end`` infinite) is *unknown*: it may hav
 start, or never. It is never taken for done. The search is Wing and Gong's with Lowe's memory of states seen: take any
 operation that began before every other one ended, see whether the register allows it, go on; step back if nothing fits.
 """
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -62,8 +63,9 @@ def _relevant(ops: list[Op]) -> list[Op]:
     """
     met = {op.result for op in ops if op.kind == READ} | {op.expected for op in ops if op.kind == CAS}
     missed = max((op.end for op in ops if op.kind == CAS and not op.unknown and not op.result), default=-UNKNOWN)
-    return sorted((op for op in ops if not op.unknown or (op.kind != READ and (op.value in met or op.start < missed))),
-                  key=lambda op: op.start)
+    return sorted(
+        (op for op in ops if not op.unknown or (op.kind != READ and (op.value in met or op.start < missed))), key=lambda op: op.start
+    )
 
 
 def _after(op: Op, value: Any) -> tuple[bool, Any]:
@@ -117,11 +119,12 @@ def _next_states(ops: list[Op], taken: int, value: Any) -> list[tuple[int, Any]]
 
 def _explain(key: str, ops: list[Op], taken: int, value: Any) -> str:
     left = [op for n, op in enumerate(ops) if not taken >> n & 1 and not op.unknown][:4]
-    return (f"key {key!r} is not linearizable: at best {taken.bit_count()} of {len(ops)} operations fit, the register then "
-            f"holds {value!r}, and these do not follow: " + "; ".join(map(_say, left)))
+    return (
+        f"key {key!r} is not linearizable: at best {taken.bit_count()} of {len(ops)} operations fit, the register then "
+        f"holds {value!r}, and these do not follow: " + "; ".join(map(_say, left))
+    )
 
 
 def _say(op: Op) -> str:
-    what = {READ: f"read -> {op.result!r}", WRITE: f"write {op.value!r}",
-            CAS: f"cas {op.expected!r} -> {op.value!r}: {op.result}"}[op.kind]
+    what = {READ: f"read -> {op.result!r}", WRITE: f"write {op.value!r}", CAS: f"cas {op.expected!r} -> {op.value!r}: {op.result}"}[op.kind]
     return f"client {op.client} {what} [{op.start:.4f}, {op.end:.4f}]"

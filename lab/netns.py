@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sockets in another network namespace, without a process there."""
+
 from __future__ import annotations
 
 import ctypes

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the lab keeps things."""
+
 from __future__ import annotations
 
 import os

@@ -5,6 +5,7 @@ Runs in the client's namespace: `python3 -m lab.pg_client --host IP --out FILE`;
 read back and checked (lab/pg_history.py). Transactions are TPC-B's, as pgbench has them, each with an id of its own in
 `history`. That column's index is not unique on purpose: a transaction done twice must be seen, not refused.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -82,11 +83,14 @@ def statements(name: str, dice: random.Random) -> list[str]:
     """All of a transaction but its COMMIT. Tables always in this order and one row of each: no deadlock."""
     account, teller, branch = dice.randint(1, ACCOUNTS), dice.randint(1, TELLERS), dice.randint(1, BRANCHES)
     delta = dice.randint(-5000, 5000)
-    return ["BEGIN", f"UPDATE accounts SET balance = balance + {delta} WHERE aid = {account}",
-            f"SELECT balance FROM accounts WHERE aid = {account}",
-            f"UPDATE tellers SET balance = balance + {delta} WHERE tid = {teller}",
-            f"UPDATE branches SET balance = balance + {delta} WHERE bid = {branch}",
-            f"INSERT INTO history VALUES ('{name}', {teller}, {branch}, {account}, {delta}, now())"]
+    return [
+        "BEGIN",
+        f"UPDATE accounts SET balance = balance + {delta} WHERE aid = {account}",
+        f"SELECT balance FROM accounts WHERE aid = {account}",
+        f"UPDATE tellers SET balance = balance + {delta} WHERE tid = {teller}",
+        f"UPDATE branches SET balance = balance + {delta} WHERE bid = {branch}",
+        f"INSERT INTO history VALUES ('{name}', {teller}, {branch}, {account}, {delta}, now())",
+    ]
 
 
 def transaction(connection: Connection, recorder: Recorder, client: int, dice: random.Random) -> None:
@@ -131,8 +135,9 @@ def amcheck(connection: Connection) -> list[str]:
         except DatabaseError as error:
             problems.append(f"amcheck, index {name}: {error.args[0].get('M')}")
     try:
-        problems += [f"amcheck, table {table}, block {block}, item {item}: {message}"
-                     for table, block, item, message in connection.run(HEAPS)]
+        problems += [
+            f"amcheck, table {table}, block {block}, item {item}: {message}" for table, block, item, message in connection.run(HEAPS)
+        ]
     except DatabaseError as error:  # a page whose checksum is wrong is refused as a whole
         problems.append(f"amcheck, tables: {error.args[0].get('M')}")
     return problems
@@ -144,7 +149,7 @@ def read_back(server: Server) -> Found:
     ids = [name for (name,) in connection.run("SELECT id FROM history")]
     sums = dict(zip(("accounts", "tellers", "branches", "history"), connection.run(SUMS)[0]))
     checks = amcheck(connection)
-    (failures,), = connection.run(CHECKSUMS)
+    ((failures,),) = connection.run(CHECKSUMS)
     close(connection)
     return Found(ids, sums, checks + ([f"{failures} pages with a wrong checksum were read"] if failures else []))
 

@@ -3,6 +3,7 @@
 
 A transaction is OPEN until its COMMIT is sent, then UNKNOWN, and ACKED only when the COMMIT was answered.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -66,12 +67,22 @@ def judge(recorder: Recorder, found: Found) -> dict:
     lost = [name for name, state in recorder.states.items() if state == ACKED and name not in rows]
     ours = [name for name in rows if name.startswith(recorder.run + ".")]
     uncommitted = [name for name in ours if recorder.states.get(name, OPEN) == OPEN]
-    database = (_say("there more than once", [name for name, count in rows.items() if count > 1])
-                + _say("there, but never committed", uncommitted) + list(found.checks))
+    database = (
+        _say("there more than once", [name for name, count in rows.items() if count > 1])
+        + _say("there, but never committed", uncommitted)
+        + list(found.checks)
+    )
     if len(set(found.sums.values())) != 1:
         database.append("sums differ: " + ", ".join(f"{table} {total}" for table, total in found.sums.items()))
-    problems = (_say("acknowledged, but not there", lost) + database
-                + _say(f"{len(recorder.refusals)} statements were refused", recorder.refusals))
-    return {"acked_commits": recorder.count(ACKED), "lost": len(lost), "unknown": recorder.count(UNKNOWN),
-            "connections_broken": recorder.broken, "outage_ms": recorder.outage_ms(),
-            "database_checks_ok": not database, "problems": problems}
+    problems = (
+        _say("acknowledged, but not there", lost) + database + _say(f"{len(recorder.refusals)} statements were refused", recorder.refusals)
+    )
+    return {
+        "acked_commits": recorder.count(ACKED),
+        "lost": len(lost),
+        "unknown": recorder.count(UNKNOWN),
+        "connections_broken": recorder.broken,
+        "outage_ms": recorder.outage_ms(),
+        "database_checks_ok": not database,
+        "problems": problems,
+    }

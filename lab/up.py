@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """make up: hosts, image, play; leaves a protected VM running and says how to reach it.
 With --disk: the guest with PostgreSQL. With --two: a second VM, which leads on the other host."""
+
 from __future__ import annotations
 
 import sys
@@ -27,8 +28,10 @@ def up(disk: bool = False, two: bool = False) -> None:
     say(f"the play changed {changed} things")
     deploy.wait_protected("primary", 120)
     deploy.wait_service(60)
-    (LAB / "env").write_text(f"CLIENT_NETNS={CLIENT}\nSERVICE_IP={SERVICE_IP}\nSERVICE_PORT={SERVICE_PORT}\n"
-                             f"INVENTORY={deploy.INVENTORY}\nSSH_CONFIG={LAB / 'ssh_config'}\n")
+    (LAB / "env").write_text(
+        f"CLIENT_NETNS={CLIENT}\nSERVICE_IP={SERVICE_IP}\nSERVICE_PORT={SERVICE_PORT}\n"
+        f"INVENTORY={deploy.INVENTORY}\nSSH_CONFIG={LAB / 'ssh_config'}\n"
+    )
 
 
 def main() -> int:

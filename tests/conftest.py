@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The checkout's packages on sys.path, for all tests."""
+
 from __future__ import annotations
 
 import importlib

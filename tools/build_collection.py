@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build the collection's tarball: an installed collection may use only meta/, plugins/, roles/ and playbooks/, so the
 native sources and the runtime are packed into the roles that install them. The same tree gives the same packed files."""
+
 from __future__ import annotations
 
 import io
@@ -37,9 +38,11 @@ def pack(files: dict[str, Path]) -> bytes:
 def contents() -> dict[str, dict[str, Path]]:
     """What is packed: for the runtime, what a version's folder on a host holds beside the wheel and the native library."""
     modules = below(ROOT / "plugins" / "module_utils", "plover")
-    return {"roles/native/files/plover-native.tar": below(ROOT / "native", "Makefile", "include", "src", "tests"),
-            "roles/runtime/files/plover-runtime.tar": {f"lib/{name}": path for name, path in modules.items()}
-            | below(ROOT / "roles" / "runtime" / "files", "bin", "units")}
+    return {
+        "roles/native/files/plover-native.tar": below(ROOT / "native", "Makefile", "include", "src", "tests"),
+        "roles/runtime/files/plover-runtime.tar": {f"lib/{name}": path for name, path in modules.items()}
+        | below(ROOT / "roles" / "runtime" / "files", "bin", "units"),
+    }
 
 
 def bridge_script() -> bytes:
@@ -76,11 +79,29 @@ def main() -> int:
         other.unlink()
     env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections")}
     galaxy = str(Path(sys.executable).parent / "ansible-galaxy")
-    subprocess.run([galaxy, "collection", "build", "--force", "--output-path", str(ROOT / "build"), str(staging)],
-                   check=True, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    subprocess.run([galaxy, "collection", "install", "--offline", "--force", "-p", str(ROOT / ".cache" / "collections"),
-                    *map(str, (ROOT / "build").glob("plover-vmft-*.tar.gz"))], check=True, env=env,
-                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [galaxy, "collection", "build", "--force", "--output-path", str(ROOT / "build"), str(staging)],
+        check=True,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    subprocess.run(
+        [
+            galaxy,
+            "collection",
+            "install",
+            "--offline",
+            "--force",
+            "-p",
+            str(ROOT / ".cache" / "collections"),
+            *map(str, (ROOT / "build").glob("plover-vmft-*.tar.gz")),
+        ],
+        check=True,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
     return 0
 
 

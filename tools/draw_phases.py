@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Draws the tables of phases (syncvm/phases.py) into docs/syncvm.md: `python3 tools/draw_phases.py`."""
+
 from __future__ import annotations
 
 import sys
@@ -13,8 +14,12 @@ from plover.syncvm.phase_machine import Event, Phase, Table  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "syncvm.md"
 BEGIN, END = "<!-- phases: drawn by tools/draw_phases.py -->\n", "<!-- end of phases -->\n"
-SIDES = (("A syncvm, the leader", phases.LEADER), ("A syncvm, the secondary", phases.SECONDARY),
-         ("An initial sync, the leader", phases.LEADER_SYNC), ("An initial sync, the new secondary", phases.SECONDARY_SYNC))
+SIDES = (
+    ("A syncvm, the leader", phases.LEADER),
+    ("A syncvm, the secondary", phases.SECONDARY),
+    ("An initial sync, the leader", phases.LEADER_SYNC),
+    ("An initial sync, the new secondary", phases.SECONDARY_SYNC),
+)
 
 
 def event_text(event: Event) -> str:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In place of the get-pip.py that ansible-test would download: Python's own pip, and with it the wanted one."""
+
 from __future__ import annotations
 
 import subprocess

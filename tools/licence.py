@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each tracked file that can hold a comment says its licence in its first lines. Names those that do not; --fix adds it."""
+
 from __future__ import annotations
 
 import subprocess
@@ -20,7 +21,8 @@ NO_COMMENT = {
     "tests/sim/transcripts/": "compared to the letter with what the simulator prints",
     "CHANGELOG.rst": "made by antsibull-changelog",
     "changelogs/changelog.yaml": "rewritten by antsibull-changelog",
-    "docs/reference/": "made by antsibull-docs"}
+    "docs/reference/": "made by antsibull-docs",
+}
 
 
 def style(name: str) -> tuple[str, str] | None:
@@ -45,8 +47,9 @@ def with_header(text: str, around: tuple[str, str]) -> str:
 
 
 def tracked() -> list[str]:
-    out = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
-                         capture_output=True, text=True).stdout
+    out = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     return sorted(name for name in out.split("\0") if name and (ROOT / name).is_file() and not (ROOT / name).is_symlink())
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All quality gates: `make lint`, or some of them by name. A line for each; what the failing ones said follows."""
+
 from __future__ import annotations
 
 import concurrent.futures
@@ -25,18 +26,36 @@ SANITY = ROOT / "build" / "sanity"
 REFERENCE = ROOT / "docs" / "reference"
 TIMEOUT_S = 900
 AT_ONCE = 2
-PIP_SAYS = re.compile(r"Looking in |Collecting |  Downloading |     .*━|Processing |Installing (req|coll)|Successfully inst"
-                      r"|Using cached pip |WARNING: Location ")
+PIP_SAYS = re.compile(
+    r"Looking in |Collecting |  Downloading |     .*━|Processing |Installing (req|coll)|Successfully inst"
+    r"|Using cached pip |WARNING: Location "
+)
 # No version manager's shims: ansible-test would take them for interpreters.
-ENV = {**os.environ, "PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "NO_COLOR": "1",
-       "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"),
-       "LC_ALL": "C.UTF-8", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+ENV = {
+    **os.environ,
+    "PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "NO_COLOR": "1",
+    "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+    "ANSIBLE_HOME": str(ROOT / ".cache" / "ansible"),
+    "LC_ALL": "C.UTF-8",
+    "PIP_QUIET": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+}
 
 
 def run(*command: str, cwd: Path = ROOT, must_not_say: str | None = None, **env: str) -> str:
     """What a command said if it failed, or said what it must not; else nothing."""
-    done = subprocess.run(command, cwd=cwd, env={**ENV, **env}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, check=False, timeout=TIMEOUT_S)
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**ENV, **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
     # Not what pip says: it would name this machine's package index.
     said = "".join(line for line in done.stdout.splitlines(keepends=True) if not PIP_SAYS.match(line))
     wrong = done.returncode or (must_not_say and must_not_say in done.stdout)
@@ -44,7 +63,8 @@ def run(*command: str, cwd: Path = ROOT, must_not_say: str | None = None, **env:
 
 
 def ruff() -> str:
-    return run("ruff", "check", "--output-format", "concise", ".")
+    """Both are mended by `make format`, most of it."""
+    return run("ruff", "check", "--output-format", "concise", ".") + run("ruff", "format", "--check", ".")
 
 
 def mypy() -> str:
@@ -73,9 +93,16 @@ def sanity() -> str:
     if green.exists():
         return ""
     # A repository of its own: else it asks the project's what there is, which ignores this folder, and tests nothing.
-    failed = (run("git", "init", "--quiet", cwd=folder)
-              or run("ansible-test", "sanity", "--color", "no", cwd=folder, must_not_say="All targets skipped",
-                     HOME=str(home), PATH=f"{ENV['PATH']}:{others}"))
+    failed = run("git", "init", "--quiet", cwd=folder) or run(
+        "ansible-test",
+        "sanity",
+        "--color",
+        "no",
+        cwd=folder,
+        must_not_say="All targets skipped",
+        HOME=str(home),
+        PATH=f"{ENV['PATH']}:{others}",
+    )
     if not failed:
         for old in home.glob("green-*"):
             old.unlink()
@@ -117,14 +144,35 @@ def other_pythons() -> Path:
 
 
 def docs_lint() -> str:
-    return run("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "self",
-               "--disallow-unknown-collection-refs", str(ROOT))
+    return run(
+        "antsibull-docs",
+        "lint-collection-docs",
+        "--plugin-docs",
+        "--validate-collection-refs",
+        "self",
+        "--disallow-unknown-collection-refs",
+        str(ROOT),
+    )
 
 
 def make_reference(folder: Path) -> str:
-    return run("antsibull-docs", "--config-file", str(ROOT / "tools" / "antsibull-docs.cfg"), "collection", "plover.vmft",
-               "--use-current", "--squash-hierarchy", "--fail-on-error", "--no-add-antsibull-docs-version",
-               "--output-format", "simplified-rst", "--cleanup", "everything", "--dest-dir", str(folder))
+    return run(
+        "antsibull-docs",
+        "--config-file",
+        str(ROOT / "tools" / "antsibull-docs.cfg"),
+        "collection",
+        "plover.vmft",
+        "--use-current",
+        "--squash-hierarchy",
+        "--fail-on-error",
+        "--no-add-antsibull-docs-version",
+        "--output-format",
+        "simplified-rst",
+        "--cleanup",
+        "everything",
+        "--dest-dir",
+        str(folder),
+    )
 
 
 def write_reference() -> int:
@@ -154,14 +202,15 @@ def changelog() -> str:
     """The fragments and changelog.yaml are well-formed, and CHANGELOG.rst is what they make."""
     with tempfile.TemporaryDirectory() as name:
         made = Path(name, "CHANGELOG.rst")
-        failed = (run("antsibull-changelog", "lint")
-                  or run("antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml")
-                  or run("antsibull-changelog", "generate", "--output", str(made)))
+        failed = (
+            run("antsibull-changelog", "lint")
+            or run("antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml")
+            or run("antsibull-changelog", "generate", "--output", str(made))
+        )
         if failed:
             return failed
         if made.read_bytes() != (ROOT / "CHANGELOG.rst").read_bytes():
-            return ("CHANGELOG.rst is not what changelogs/ makes; write a fragment into changelogs/fragments/ and run "
-                    "'make changelog'")
+            return "CHANGELOG.rst is not what changelogs/ makes; write a fragment into changelogs/fragments/ and run 'make changelog'"
     return ""
 
 
@@ -176,8 +225,16 @@ def environment() -> str:
 
 
 GATES: dict[str, Callable[[], str]] = {
-    "sanity": sanity, "ansible-lint": ansible_lint, "docs": docs_lint, "reference": reference, "changelog": changelog,
-    "environment": environment, "ruff": ruff, "mypy": mypy, "licences": licences}
+    "sanity": sanity,
+    "ansible-lint": ansible_lint,
+    "docs": docs_lint,
+    "reference": reference,
+    "changelog": changelog,
+    "environment": environment,
+    "ruff": ruff,
+    "mypy": mypy,
+    "licences": licences,
+}
 
 
 def gate(name: str) -> tuple[str, str, float]:

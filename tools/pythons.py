@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pythons of this machine that really run: on PATH, else of a pyenv, whose shims on PATH often lead nowhere."""
+
 from __future__ import annotations
 
 import shutil
@@ -14,8 +15,7 @@ TIMEOUT_S = 20
 def said(*command: str) -> str:
     """Standard output of a command that ends well, else nothing."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                              timeout=TIMEOUT_S)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -2,6 +2,7 @@
 """Run the tests, two pieces at a time: `make test` (the core, and as much of the rest as its half hour allows),
 `make test-all`, or some: run_tests.py --stage lab --only day2. A line for each piece; the log of one that fails.
 Writes build/test/times.json."""
+
 from __future__ import annotations
 
 import argparse
@@ -90,8 +91,9 @@ class Runner:
 
     def _busy_s(self, piece: Piece) -> float:
         """How long the lanes that ``piece`` needs are taken yet, as far as one knows."""
-        left = sorted(max(0.0, run.piece.seconds * self.pace - (time.time() - run.began))
-                      for run in self._running for _lane in range(run.piece.lanes))
+        left = sorted(
+            max(0.0, run.piece.seconds * self.pace - (time.time() - run.began)) for run in self._running for _lane in range(run.piece.lanes)
+        )
         wanted = piece.lanes - (LANES - len(left))
         return left[wanted - 1] if wanted > 0 else 0.0
 
@@ -99,8 +101,15 @@ class Runner:
         log = OUT / f"{piece.slug}.log"
         with open(log, "wb") as file:
             out = None if self._live else file
-            process = subprocess.Popen(piece.command, cwd=ROOT, env=environment(piece), stdin=subprocess.DEVNULL,
-                                       stdout=out, stderr=out, start_new_session=not self._live)
+            process = subprocess.Popen(
+                piece.command,
+                cwd=ROOT,
+                env=environment(piece),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=not self._live,
+            )
         self._running.append(Run(piece, process, time.time(), log))
 
     def _ended(self) -> list[Done]:
@@ -129,8 +138,15 @@ class Runner:
             except subprocess.TimeoutExpired:
                 continue
         if run.piece.stage in ("lab", "molecule"):
-            subprocess.run(["/usr/bin/python3", "-m", "lab", "down"], cwd=ROOT, env=environment(run.piece), check=False,
-                           stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+            subprocess.run(
+                ["/usr/bin/python3", "-m", "lab", "down"],
+                cwd=ROOT,
+                env=environment(run.piece),
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=60,
+            )
 
     def _judge(self, run: Run, late: bool) -> Done:
         seconds, code = time.time() - run.began, run.process.returncode
@@ -159,8 +175,12 @@ def times(done: list[Done], setup_s: float, total_s: float) -> dict:
     stages: dict[str, float] = {"setup": round(setup_s, 1)}
     for piece, seconds, _error, _passed in done:
         stages[piece.stage] = round(stages.get(piece.stage, 0.0) + seconds, 1)
-    return {"total_s": round(total_s, 1), "stages": stages,
-            "pieces": {d.piece.title: round(d.seconds, 1) for d in done}, "commit": commit()}
+    return {
+        "total_s": round(total_s, 1),
+        "stages": stages,
+        "pieces": {d.piece.title: round(d.seconds, 1) for d in done},
+        "commit": commit(),
+    }
 
 
 def main() -> int:
@@ -201,18 +221,21 @@ def main() -> int:
 def make_images(pieces: list[Piece]) -> None:
     """Two pieces side by side must not both make them."""
     if any(piece.needs_images for piece in pieces):
-        subprocess.run([test_pieces.PYTHON, "-m", "lab.images"], cwd=ROOT, check=True, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run([test_pieces.PYTHON, "-m", "lab.images"], cwd=ROOT, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def run_slice(runner: Runner) -> None:
     name = commit()
     ring = test_pieces.rest(name)
-    print(f"core: {runner.now_s:.0f} of {BUDGET_S} s; then a slice of the rest, as commit {name[:12]} begins it: at "
-          f"'{ring[0].title}'", flush=True)
+    print(
+        f"core: {runner.now_s:.0f} of {BUDGET_S} s; then a slice of the rest, as commit {name[:12]} begins it: at '{ring[0].title}'",
+        flush=True,
+    )
     taken = runner.as_time_allows(ring)
-    print(f"slice of commit {name[:12]}: {', '.join(taken) or 'nothing; no time was left'} "
-          f"({len(taken)} of {len(ring)} pieces; all: make test-all)")
+    print(
+        f"slice of commit {name[:12]}: {', '.join(taken) or 'nothing; no time was left'} "
+        f"({len(taken)} of {len(ring)} pieces; all: make test-all)"
+    )
 
 
 def report(runner: Runner) -> int:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The pieces of the test run: what each proves and costs, and which of them a run takes. Pure; run_tests.py runs them."""
+
 from __future__ import annotations
 
 import hashlib
@@ -68,8 +69,10 @@ def pytest(*paths: str) -> tuple[str, ...]:
 
 
 def _files(stage: str, core: Iterable[str], alone: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
-    return [Piece(stage, name, pytest(f"tests/{stage}/test_{name}.py"), cost, name in core, 2 if name in alone else 1)
-            for name, cost in seconds.items()]
+    return [
+        Piece(stage, name, pytest(f"tests/{stage}/test_{name}.py"), cost, name in core, 2 if name in alone else 1)
+        for name, cost in seconds.items()
+    ]
 
 
 def _together(stage: str, name: str, files: Iterable[str], seconds: int) -> Piece:
@@ -97,24 +100,83 @@ PIECES = [
     _seeds("seeds-b", 3100, 3450, 220),
     _seeds("seeds-c", 6550, 3450, 220),
     Piece("bench", "", pytest("tests/bench"), 130, lanes=2),
-    *_files("integration", ("main_job", "disks"), (), {
-        "main_job": 100, "disks": 180, "adoption": 40, "amnesia": 30, "backpressure": 20, "bad_input": 40,
-        "block_copy": 30, "block_merge": 15, "bridge_rollback": 60, "disk_errors": 40, "disk_figures": 30,
-        "disk_guest": 65, "disk_kinds": 40, "disk_marks": 50, "elf_kernel": 20, "operator": 30, "qemu_user": 30,
-        "switchover": 20, "trackers": 35, "watchdog": 60}),
-    *_files("hostile", ("each_point", "disk_each_image"), (), {
-        "each_point": 45, "disk_each_image": 25, "leader_faults": 300, "fill_faults": 480, "secondary_faults": 420,
-        "disk_faults": 190, "disk_alone": 60, "merge_flush": 15}),
-    *_files("rdma", ("verbs",), (), {
-        "verbs": 30, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
-    *_files("lab", ("failover_demo",), ("failover_demo", "chaos", "disks"), {
-        "failover_demo": 100, "artifacts": 20, "chaos": 260, "day2": 300, "disks": 160, "getting_started": 120, "groups": 240,
-        "mlnx_reboot": 40, "precheck_inventory": 110, "rdma_deploy": 90, "soft_roce_role": 40}),
+    *_files(
+        "integration",
+        ("main_job", "disks"),
+        (),
+        {
+            "main_job": 100,
+            "disks": 180,
+            "adoption": 40,
+            "amnesia": 30,
+            "backpressure": 20,
+            "bad_input": 40,
+            "block_copy": 30,
+            "block_merge": 15,
+            "bridge_rollback": 60,
+            "disk_errors": 40,
+            "disk_figures": 30,
+            "disk_guest": 65,
+            "disk_kinds": 40,
+            "disk_marks": 50,
+            "elf_kernel": 20,
+            "operator": 30,
+            "qemu_user": 30,
+            "switchover": 20,
+            "trackers": 35,
+            "watchdog": 60,
+        },
+    ),
+    *_files(
+        "hostile",
+        ("each_point", "disk_each_image"),
+        (),
+        {
+            "each_point": 45,
+            "disk_each_image": 25,
+            "leader_faults": 300,
+            "fill_faults": 480,
+            "secondary_faults": 420,
+            "disk_faults": 190,
+            "disk_alone": 60,
+            "merge_flush": 15,
+        },
+    ),
+    *_files("rdma", ("verbs",), (), {"verbs": 30, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
+    *_files(
+        "lab",
+        ("failover_demo",),
+        ("failover_demo", "chaos", "disks"),
+        {
+            "failover_demo": 100,
+            "artifacts": 20,
+            "chaos": 260,
+            "day2": 300,
+            "disks": 160,
+            "getting_started": 120,
+            "groups": 240,
+            "mlnx_reboot": 40,
+            "precheck_inventory": 110,
+            "rdma_deploy": 90,
+            "soft_roce_role": 40,
+        },
+    ),
     _together("lab", "refusals", ("deploy_refusals", "rdma_refusals", "precheck_hosts"), 260),
     _together("lab", "members", ("secrets", "modules"), 290),
-    *_scenarios(("default",), {
-        "default": 140, "bridge": 170, "disks": 200, "members": 120, "ofed": 90, "prechecks": 100, "qemu": 70,
-        "soft-roce": 540, "upgrade": 350}),
+    *_scenarios(
+        ("default",),
+        {
+            "default": 140,
+            "bridge": 170,
+            "disks": 200,
+            "members": 120,
+            "ofed": 90,
+            "prechecks": 100,
+            "qemu": 70,
+            "soft-roce": 540,
+            "upgrade": 350,
+        },
+    ),
 ]
 
 
@@ -160,14 +222,12 @@ def fits(piece: Piece, now_s: float, busy_s: float, pace: float) -> bool:
 
 def table() -> str:
     """docs/testing.md's table of stages."""
-    out = ["| Stage | What it proves | Seconds, in `make test` | Seconds, all of it | Pieces |",
-           "| --- | --- | --- | --- | --- |"]
+    out = ["| Stage | What it proves | Seconds, in `make test` | Seconds, all of it | Pieces |", "| --- | --- | --- | --- | --- |"]
     for stage, proves in STAGES.items():
         pieces = [p for p in PIECES if p.stage == stage]
         always = [p for p in pieces if p.core]
         names = ", ".join(f"**{p.name}**" if p.core else p.name for p in pieces if p.name)
-        out.append(f"| {stage} | {proves} | {sum(p.seconds for p in always) or '–'} | {sum(p.seconds for p in pieces)} "
-                   f"| {names or '–'} |")
+        out.append(f"| {stage} | {proves} | {sum(p.seconds for p in always) or '–'} | {sum(p.seconds for p in pieces)} | {names or '–'} |")
     return "\n".join(out) + "\n"
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real faults on real hosts: `python3 -m lab.chaos --rounds N`. Start at `runner.py`; the faults are in `faults.py`."""
+
 from __future__ import annotations
 
 import sys

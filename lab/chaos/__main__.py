@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """make chaos: real faults on real hosts, round after round; ends with a table and build/chaos/result.json."""
+
 from __future__ import annotations
 
 import argparse

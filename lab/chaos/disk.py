@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small real disk for each member's durable state, so that it can be filled: ext4 in a file, kept over a power loss."""
+
 from __future__ import annotations
 
 import errno

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The table of faults. Each is one function: inject, hold, heal; a role becomes a host at the moment of injection."""
+
 from __future__ import annotations
 
 import os
@@ -209,8 +210,11 @@ def two_at_once(scene: Scene, host: str) -> None:
     if host == leader:
         scene.mark(f"power loss of {host}")
         Host(host).power_loss()
-        scene.wait(lambda seen: seen[secondary].get("role") == "leader" and seen[secondary]["service"] == "degraded",
-                   LEADER_S_MAX, f"{secondary} did not take over")
+        scene.wait(
+            lambda seen: seen[secondary].get("role") == "leader" and seen[secondary]["service"] == "degraded",
+            LEADER_S_MAX,
+            f"{secondary} did not take over",
+        )
         freeze(scene, secondary)
         power_on(scene, host)
         return

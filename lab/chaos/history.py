@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the clients of one round saw: operations on a few registers, a ledger of keys written once, times. Pure."""
+
 from __future__ import annotations
 
 import json

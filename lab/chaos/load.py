@@ -4,6 +4,7 @@
 Runs in the client's namespace: `python3 -m lab.chaos.load --run r7 --out FILE`; SIGTERM ends the load, then everything is
 read back. An operation whose answer did not come is unknown, whether the connection broke or the time was over.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -85,8 +86,7 @@ class Recorder:
 
     def history(self, lost: list[str]) -> History:
         acked = len(self.acks) + len(self.fresh_acks)
-        return History(self.ops, self.acks, self.fresh_acks, acked, self.unknown, self.broken, lost,
-                       round(1000 * self.wait_s_max))
+        return History(self.ops, self.acks, self.fresh_acks, acked, self.unknown, self.broken, lost, round(1000 * self.wait_s_max))
 
 
 class Client:
@@ -203,7 +203,7 @@ async def read_back(recorder: Recorder, run: str) -> list[str]:
         recorder.ops.append(Op(-1, key, READ, began, time.monotonic(), result=value))
     lost, wanted = [], list(recorder.ledger.items())
     for start in range(0, len(wanted), PIPELINE):
-        batch = wanted[start:start + PIPELINE]
+        batch = wanted[start : start + PIPELINE]
         writer.write(b"".join(command("GET", key) for key, _ in batch))
         for key, value in batch:
             if await asyncio.wait_for(bulk(reader), OP_TIMEOUT_S) != value:

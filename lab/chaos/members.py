@@ -3,6 +3,7 @@
 
 A host's files are reached through /proc/PID/root of its first process; its processes are in its cgroup.
 """
+
 from __future__ import annotations
 
 import os
@@ -61,9 +62,12 @@ def roles(seen: dict[str, dict]) -> dict[str, str]:
 
 def protected(seen: dict[str, dict]) -> bool:
     """All three members say so, in one view."""
-    return (bool(roles(seen)) and all(s.get("service") == "protected" for s in seen.values())
-            and len({s["view"] for s in seen.values()}) == 1
-            and seen[roles(seen)["secondary"]]["role"] == "secondary")
+    return (
+        bool(roles(seen))
+        and all(s.get("service") == "protected" for s in seen.values())
+        and len({s["view"] for s in seen.values()}) == 1
+        and seen[roles(seen)["secondary"]]["role"] == "secondary"
+    )
 
 
 def wait(condition, seconds: float, pause_s: float = 0.25) -> dict[str, dict] | None:
@@ -107,8 +111,13 @@ def resume(host: str) -> None:
 def journal(host: str, since: float, form: str = "short-iso-precise") -> str:
     """Plover's lines since ``since`` (CLOCK_REALTIME), also of boots before; works while the host is off."""
     folder = Host(host).root / "var/log/journal"
-    done = subprocess.run(["journalctl", "-q", f"--directory={folder}", "-u", "plover-*", f"--since=@{since:.6f}",
-                           "-o", form], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["journalctl", "-q", f"--directory={folder}", "-u", "plover-*", f"--since=@{since:.6f}", "-o", form],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From rounds to the table a person reads and the result.json a program reads. Pure."""
+
 from __future__ import annotations
 
 import math
@@ -44,11 +45,14 @@ def summary(rounds: Iterable[Round]) -> dict:
     faults = {}
     for cell, members in sorted(cells.items()):
         outages = [m.outage_ms for m in members]
-        faults[cell] = {"rounds": len(members), "outage_ms_p50": percentile(outages, 50),
-                        "outage_ms_p99": percentile(outages, 99)}
-    return {"rounds": len(rounds), "lost": sum(len(r.lost) for r in rounds),
-            "violations": sum(len(r.violations) for r in rounds),
-            "unprotected_at_end": sum(not r.protected for r in rounds), "faults": faults}
+        faults[cell] = {"rounds": len(members), "outage_ms_p50": percentile(outages, 50), "outage_ms_p99": percentile(outages, 99)}
+    return {
+        "rounds": len(rounds),
+        "lost": sum(len(r.lost) for r in rounds),
+        "violations": sum(len(r.violations) for r in rounds),
+        "unprotected_at_end": sum(not r.protected for r in rounds),
+        "faults": faults,
+    }
 
 
 def good(result: dict) -> bool:
@@ -58,8 +62,7 @@ def good(result: dict) -> bool:
 def table(rounds: Iterable[Round]) -> str:
     """Fault x role, one line each, and a last line over all."""
     rounds = list(rounds)
-    lines = [f"{'fault / role':<26}{'rounds':>7}{'outage p50':>12}{'p99 ms':>8}{'lost':>6}{'violations':>12}"
-             f"{'unprotected':>13}"]
+    lines = [f"{'fault / role':<26}{'rounds':>7}{'outage p50':>12}{'p99 ms':>8}{'lost':>6}{'violations':>12}{'unprotected':>13}"]
     for cell, figures in summary(rounds)["faults"].items():
         members = [r for r in rounds if r.cell == cell]
         lines.append(_line(cell, members, figures["outage_ms_p50"], figures["outage_ms_p99"]))
@@ -70,5 +73,7 @@ def table(rounds: Iterable[Round]) -> str:
 
 
 def _line(name: str, members: list[Round], p50: int, p99: int) -> str:
-    return (f"{name:<26}{len(members):>7}{p50:>12}{p99:>8}{sum(len(r.lost) for r in members):>6}"
-            f"{sum(len(r.violations) for r in members):>12}{sum(not r.protected for r in members):>13}")
+    return (
+        f"{name:<26}{len(members):>7}{p50:>12}{p99:>8}{sum(len(r.lost) for r in members):>6}"
+        f"{sum(len(r.violations) for r in members):>12}{sum(not r.protected for r in members):>13}"
+    )

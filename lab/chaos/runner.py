@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Play rounds: clients, one fault, heal, protected again; then judge what the clients, the wire and the memory say."""
+
 from __future__ import annotations
 
 import contextlib
@@ -71,8 +72,13 @@ def revive(disk_guest: bool) -> None:
 def program(netns: str, module: str, log: Path, *options: str) -> Iterator[subprocess.Popen]:
     """One of our programs in a network namespace; ended if it has not ended by itself."""
     with open(log, "w") as file:
-        process = subprocess.Popen(["ip", "netns", "exec", netns, sys.executable, "-m", module, *options], cwd=ROOT,
-                                   stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", netns, sys.executable, "-m", module, *options],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
     try:
         yield process
     finally:
@@ -122,8 +128,17 @@ class Play:
         if protected:
             self._judge_memory()
         self.details.update(events=scene.events, notes=scene.notes, acked=self.details.get("acked", 0))
-        out = Round(self.number, self.fault, self.role, outage, self.lost, self.violations, protected,
-                    round(time.monotonic() - self.began, 1), self.details)
+        out = Round(
+            self.number,
+            self.fault,
+            self.role,
+            outage,
+            self.lost,
+            self.violations,
+            protected,
+            round(time.monotonic() - self.began, 1),
+            self.details,
+        )
         self._keep(out)
         return out
 
@@ -133,8 +148,10 @@ class Play:
         load_log, sniff_log = self.folder / "load.log", self.folder / "voices.log"
         mac = json.loads((Host("primary").root / f"etc/plover/{members.VM}.json").read_text())["guest_mac"]
         run = f"{int(self.began_real)}r{self.number}"
-        with (program(NETNS, "lab.chaos.voices", sniff_log, "--mac", mac, "--out", f"{self.folder}/voices.json") as sniffer,
-              program(CLIENT, "lab.chaos.load", load_log, "--run", run, "--out", f"{self.folder}/history.json") as load):
+        with (
+            program(NETNS, "lab.chaos.voices", sniff_log, "--mac", mac, "--out", f"{self.folder}/voices.json") as sniffer,
+            program(CLIENT, "lab.chaos.load", load_log, "--run", run, "--out", f"{self.folder}/history.json") as load,
+        ):
             wait_warm(load_log)
             scene = self._cast()
             try:
@@ -186,7 +203,11 @@ class Play:
         self.lost += history.losses(seen)
         self.details.update(
             outage_fresh_ms=history.gap_ms(seen.fresh_acks, scene.injected_at, self.load_ended_at),
-            wait_ms_max=seen.wait_ms_max, acked=seen.acked, unknown=seen.unknown, broken=seen.broken)
+            wait_ms_max=seen.wait_ms_max,
+            acked=seen.acked,
+            unknown=seen.unknown,
+            broken=seen.broken,
+        )
         return history.gap_ms(seen.acks, scene.injected_at, self.load_ended_at)
 
     def _judge_voices(self, scene: Scene) -> None:
@@ -217,10 +238,10 @@ class Play:
         elif reply.get("disk_blocks_mismatching"):
             self.violations.append(f"audit: {reply['disk_blocks_mismatching']} disk blocks differ")
         elif reply["mismatching"] or reply["untracked"]:
-            self.violations.append(f"memory audit: {reply['mismatching']} pages differ, {reply['untracked']} had differed "
-                                   "without a reported write")
-        self.details["audit"] = {k: reply.get(k) for k in ("mismatching", "untracked", "pages", "disk_blocks")
-                                 if k in reply}
+            self.violations.append(
+                f"memory audit: {reply['mismatching']} pages differ, {reply['untracked']} had differed without a reported write"
+            )
+        self.details["audit"] = {k: reply.get(k) for k in ("mismatching", "untracked", "pages", "disk_blocks") if k in reply}
 
     def _keep(self, done: Round) -> None:
         with open(CHAOS / "rounds.jsonl", "a") as file:
@@ -233,11 +254,19 @@ class Play:
 
 
 def line(done: Round, rounds: int) -> str:
-    what = "ok" if done.good else "; ".join([*(f"LOST {x}" for x in done.lost), *(f"VIOLATION {x}" for x in done.violations),
-                                             *([] if done.protected else ["UNPROTECTED"])])
+    what = (
+        "ok"
+        if done.good
+        else "; ".join(
+            [*(f"LOST {x}" for x in done.lost), *(f"VIOLATION {x}" for x in done.violations), *([] if done.protected else ["UNPROTECTED"])]
+        )
+    )
     after = done.details.get("protected_after_s")
-    return (f"round {done.number}/{rounds} {done.cell} ({done.details['target']}): {what[:600]}, outage {done.outage_ms} ms"
-            + (f", protected {after} s after the heal" if after is not None else "") + f", {done.seconds} s")
+    return (
+        f"round {done.number}/{rounds} {done.cell} ({done.details['target']}): {what[:600]}, outage {done.outage_ms} ms"
+        + (f", protected {after} s after the heal" if after is not None else "")
+        + f", {done.seconds} s"
+    )
 
 
 def play(rounds: int, seed: int, cells: list[tuple[str, str]], disk_guest: bool = False) -> Iterator[Round]:

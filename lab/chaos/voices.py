@@ -5,6 +5,7 @@ A frame does not tell its view, so each is given the *smallest* view that its ho
 frame seen before, and that had begun when the frame was seen. If there is none, no other choice works either: the host
 spoke after another one had spoken in a later view. Times are seconds of CLOCK_REALTIME.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -26,6 +27,7 @@ VIOLATIONS_MAX = 20
 
 class Term(NamedTuple):
     """``host`` was elected in ``view``, and its journal says so at ``at``."""
+
     view: int
     host: str
     at: float
@@ -33,6 +35,7 @@ class Term(NamedTuple):
 
 class Frame(NamedTuple):
     """One frame with the VM's source address that came in over ``host``'s uplink."""
+
     at: float
     host: str
 
@@ -53,21 +56,26 @@ def violations(frames: Iterable[Frame], terms: Iterable[Term], lag_s: float = JO
         elif spoke is None:
             out.append(f"a frame from {frame.host} at {frame.at:.6f}, which led no view by then")
         else:
-            out.append(f"a frame from {frame.host} at {frame.at:.6f}, after {spoke.host} had spoken in view {view} "
-                       f"at {spoke.at:.6f}")
+            out.append(f"a frame from {frame.host} at {frame.at:.6f}, after {spoke.host} had spoken in view {view} at {spoke.at:.6f}")
     return _bounded(out)
 
 
-def spoke_between(frames: Iterable[Frame], terms: Iterable[Term], host: str, begin: float, end: float,
-                  lag_s: float = JOURNAL_LAG_S) -> list[str]:
+def spoke_between(
+    frames: Iterable[Frame], terms: Iterable[Term], host: str, begin: float, end: float, lag_s: float = JOURNAL_LAG_S
+) -> list[str]:
     """Frames of ``host`` after ``begin`` (it thawed) though another one led by then, up to its next own election."""
     terms = sorted(set(terms))
     led = [t for t in terms if t.at <= begin]
     if not led or max(led).host == host:
         return []
     own = min((t.at - lag_s for t in terms if t.host == host and t.view > max(led).view), default=end)
-    return _bounded([f"{host}, deposed in view {max(led).view}, came back at {begin:.6f} and sent a frame at {f.at:.6f}"
-                     for f in sorted(frames) if f.host == host and begin <= f.at < own])
+    return _bounded(
+        [
+            f"{host}, deposed in view {max(led).view}, came back at {begin:.6f} and sent a frame at {f.at:.6f}"
+            for f in sorted(frames)
+            if f.host == host and begin <= f.at < own
+        ]
+    )
 
 
 def first_after(frames: Iterable[Frame], terms: Iterable[Term], at: float) -> dict[str, int]:
@@ -91,11 +99,16 @@ def source_filter(mac: str) -> bytes:
     """A classic BPF program: let through what came in (not what we send out) with source address ``mac``."""
     octets = bytes.fromhex(mac.replace(":", ""))
     high, low = struct.unpack("!IH", octets)
-    program = [(0x28, 0, 0, 0xFFFFF004),  # A = packet type
-               (0x15, 5, 0, 4),  # PACKET_OUTGOING: drop
-               (0x20, 0, 0, 6), (0x15, 0, 3, high),
-               (0x28, 0, 0, 10), (0x15, 0, 1, low),
-               (0x06, 0, 0, 64), (0x06, 0, 0, 0)]
+    program = [
+        (0x28, 0, 0, 0xFFFFF004),  # A = packet type
+        (0x15, 5, 0, 4),  # PACKET_OUTGOING: drop
+        (0x20, 0, 0, 6),
+        (0x15, 0, 3, high),
+        (0x28, 0, 0, 10),
+        (0x15, 0, 1, low),
+        (0x06, 0, 0, 64),
+        (0x06, 0, 0, 0),
+    ]
     return b"".join(struct.pack("HBBI", *step) for step in program)
 
 
@@ -127,7 +140,7 @@ def sniff(mac: str, prefix: str, out: Path) -> None:
             continue
         if address[0].startswith(prefix):
             seconds, nanos = struct.unpack("qq", extra[0][2])
-            frames.append((seconds + nanos / 1e9, address[0][len(prefix):]))
+            frames.append((seconds + nanos / 1e9, address[0][len(prefix) :]))
     _, dropped = struct.unpack("II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
     out.write_text(json.dumps({"frames": frames, "dropped": dropped}))
 

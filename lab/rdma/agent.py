@@ -5,6 +5,7 @@
 {"kill": pid, "signal": n} -> {}; {"wait": pid, "timeout": s} -> {"rc"}; {"say": {}, "to": UNIX socket, "timeout": s} -> its
 answer, one line of JSON as well (to start a program in the guest for it would cost seconds)
 """
+
 import json
 import os
 import socket

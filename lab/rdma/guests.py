@@ -2,6 +2,7 @@
 """Two or three RDMA guests in a network namespace of their own: on one bridge by eth0, where RDMA is, on another by
 eth1, for the VMs that they protect.
 """
+
 from __future__ import annotations
 
 import compileall
@@ -37,8 +38,15 @@ def in_netns(*command: str) -> list[str]:
 def make_netns() -> None:
     remove_netns()
     sh("ip", "netns", "add", NETNS)
-    for words in ("link set lo up", "link add br0 type bridge", f"addr add {OUTSIDE_IP}/24 dev br0", "link set br0 up",
-                  "link add br1 type bridge", f"addr add {CLIENT_IP}/24 dev br1", "link set br1 up"):
+    for words in (
+        "link set lo up",
+        "link add br0 type bridge",
+        f"addr add {OUTSIDE_IP}/24 dev br0",
+        "link set br0 up",
+        "link add br1 type bridge",
+        f"addr add {CLIENT_IP}/24 dev br1",
+        "link set br1 up",
+    ):
         sh("ip", "-n", NETNS, *words.split())
 
 
@@ -59,16 +67,41 @@ class Guest:
 
     def _words(self, image: Image, memory_mib: int) -> list[str]:
         shares = (("root", image.root, True), ("plover", ROOT, True), ("shared", self.shared, False))
-        words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-M", "q35", "-accel", "tcg",
-                 "-cpu", "qemu64", "-smp", "1", "-m", str(memory_mib), "-kernel", str(image.kernel), "-initrd",
-                 str(image.initrd),
-                 "-append", f"{KERNEL} "
-                            f"plover.name={self.name} plover.ip={self.ip}",
-                 "-no-reboot", "-serial", f"file:{self.folder}/console.txt", "-qmp",
-                 f"unix:{self.folder}/qmp,server=on,wait=off"]
+        words = [
+            "qemu-system-x86_64",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-M",
+            "q35",
+            "-accel",
+            "tcg",
+            "-cpu",
+            "qemu64",
+            "-smp",
+            "1",
+            "-m",
+            str(memory_mib),
+            "-kernel",
+            str(image.kernel),
+            "-initrd",
+            str(image.initrd),
+            "-append",
+            f"{KERNEL} plover.name={self.name} plover.ip={self.ip}",
+            "-no-reboot",
+            "-serial",
+            f"file:{self.folder}/console.txt",
+            "-qmp",
+            f"unix:{self.folder}/qmp,server=on,wait=off",
+        ]
         for kind, tap in enumerate((self.tap, self.vm_tap)):
-            words += ["-netdev", f"tap,id=n{kind},ifname={tap},script=no,downscript=no", "-device",
-                      f"virtio-net-pci,netdev=n{kind},romfile=,mac=52:54:00:77:{kind:02x}:{self.number:02x}"]
+            words += [
+                "-netdev",
+                f"tap,id=n{kind},ifname={tap},script=no,downscript=no",
+                "-device",
+                f"virtio-net-pci,netdev=n{kind},romfile=,mac=52:54:00:77:{kind:02x}:{self.number:02x}",
+            ]
         for tag, path, readonly in shares:
             options = f"path={path.resolve()},security_model=none" + (",readonly=on" if readonly else "")
             words += ["-fsdev", f"local,id={tag},{options}", "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
@@ -78,8 +111,9 @@ class Guest:
         """If it is not running."""
         if self.process is not None and self.process.poll() is None:
             return
-        self.process = subprocess.Popen(in_netns(*self._command), stdin=subprocess.DEVNULL,
-                                        stdout=(self.folder / "qemu.txt").open("ab"), stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            in_netns(*self._command), stdin=subprocess.DEVNULL, stdout=(self.folder / "qemu.txt").open("ab"), stderr=subprocess.STDOUT
+        )
 
     def wait_up(self) -> None:
         end = time.monotonic() + BOOT_S

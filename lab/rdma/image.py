@@ -2,6 +2,7 @@
 """What the RDMA guests boot: Debian's ordinary kernel (the cloud kernels lack rdma_rxe), a small initramfs, and a tree of
 Debian packages as their root file system, shared with them over 9p. Nothing is installed on this machine; all is cached.
 """
+
 from __future__ import annotations
 
 import functools
@@ -18,8 +19,20 @@ from lab.base import sources
 from lab.guest_image import cpio, kernel_package, run, versions
 from lab.paths import CACHE
 
-PACKAGES = ["python3-minimal", "libpython3-stdlib", "python3-pyverbs", "ibverbs-providers", "ibverbs-utils", "rdma-core",
-            "perftest", "iproute2", "busybox-static", "kmod", "qemu-system-x86", "libzstd1"]
+PACKAGES = [
+    "python3-minimal",
+    "libpython3-stdlib",
+    "python3-pyverbs",
+    "ibverbs-providers",
+    "ibverbs-utils",
+    "rdma-core",
+    "perftest",
+    "iproute2",
+    "busybox-static",
+    "kmod",
+    "qemu-system-x86",
+    "libzstd1",
+]
 # In the order in which they need each other, as modules.dep has it.
 MODULES = ["virtio_pci", "virtio_net", "9pnet_virtio", "9p", "crc32_generic", "rdma_rxe", "rdma_ucm", "tun", "bridge"]
 MACHINE_MODULES = MODULES[:4]  # of a whole Debian, which loads the others itself
@@ -38,10 +51,10 @@ def vmlinux(bzimage: bytes) -> bytes:
     """The ELF kernel in a bzImage with an XZ payload (Documentation/arch/x86/boot.rst): QEMU starts it by PVH, and no
     time goes into unpacking it under TCG.
     """
-    setup = (bzimage[0x1f1] or 4) + 1
+    setup = (bzimage[0x1F1] or 4) + 1
     offset, length = struct.unpack_from("<II", bzimage, 0x248)
     start = setup * 512 + offset
-    out = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(bzimage[start:start + length])
+    out = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(bzimage[start : start + length])
     if out[:4] != b"\x7fELF":
         raise SystemExit("RDMA guests: the kernel's payload is no ELF file")
     return out
@@ -66,11 +79,16 @@ def needed(tree: Path, names: list[str]) -> list[Path]:
 
 def initramfs(kernel_tree: Path, root: Path) -> bytes:
     modules = needed(kernel_tree, MODULES)
-    files = {"init": (0o100755, INIT.read_bytes()), "bin/busybox": (0o100755, (root / "bin/busybox").read_bytes()),
-             **{f"modules/{name}": (0o100644, " ".join(m.name for m in needed(kernel_tree, names)).encode() + b"\n")
-                for name, names in (("order", MODULES), ("order-machine", MACHINE_MODULES))},
-             **{f"{folder}/.keep": (0o100644, b"") for folder in ("proc", "sys", "dev", "root")},
-             **{f"modules/{m.name}": (0o100644, m.read_bytes()) for m in modules}}
+    files = {
+        "init": (0o100755, INIT.read_bytes()),
+        "bin/busybox": (0o100755, (root / "bin/busybox").read_bytes()),
+        **{
+            f"modules/{name}": (0o100644, " ".join(m.name for m in needed(kernel_tree, names)).encode() + b"\n")
+            for name, names in (("order", MODULES), ("order-machine", MACHINE_MODULES))
+        },
+        **{f"{folder}/.keep": (0o100644, b"") for folder in ("proc", "sys", "dev", "root")},
+        **{f"modules/{m.name}": (0o100644, m.read_bytes()) for m in modules},
+    }
     return cpio(files)
 
 
@@ -89,8 +107,19 @@ def _kernel(package: str, target: Path) -> Path:
 def _root(target: Path) -> Path:
     scratch = target.with_suffix(".new")
     shutil.rmtree(scratch, ignore_errors=True)
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}",
-                    "--dpkgopt=path-exclude=/usr/share/doc/*", "bookworm", str(scratch), str(sources())], check=True)
+    subprocess.run(
+        [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=extract",
+            f"--include={','.join(PACKAGES)}",
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "bookworm",
+            str(scratch),
+            str(sources()),
+        ],
+        check=True,
+    )
     for folder in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/perl"):
         shutil.rmtree(scratch / folder, ignore_errors=True)
     for folder in ("plover", "shared", "proc", "sys", "dev", "run", "tmp"):
@@ -104,8 +133,9 @@ def _compile(root: Path) -> None:
     """Python's modules: no package's script did it, and the guests, which cannot keep the result, would do so for each
     program anew. Under TCG that takes seconds."""
     folders = ["/usr/lib/python3", *(f"/usr/lib/{path.name}" for path in (root / "usr/lib").glob("python3.*"))]
-    subprocess.run(["chroot", str(root), "/usr/bin/python3", "-m", "compileall", "-q", "--invalidation-mode",
-                    "unchecked-hash", *folders], check=True)
+    subprocess.run(
+        ["chroot", str(root), "/usr/bin/python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", *folders], check=True
+    )
 
 
 def _key(what: object) -> str:

@@ -2,6 +2,7 @@
 """A whole Debian in a guest whose kernel has rdma_rxe: the lab's base image with systemd and sshd, on a copy of its own over
 9p, so that what is installed there is there after a reboot too. For role `ofed`. `python3 -m lab.rdma.machine up | down`.
 """
+
 from __future__ import annotations
 
 import os
@@ -27,8 +28,10 @@ INVENTORY = LAB / "soft-roce.yml"
 ADDRESS = f"{SUBNET}.20"
 TAP = "machine"
 BOOT_S = 180
-SSH = (f"-i {LAB / 'id'} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=10 "
-       f"-o 'ProxyCommand=ip netns exec {NETNS} socat - TCP:%h:%p'")
+SSH = (
+    f"-i {LAB / 'id'} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=10 "
+    f"-o 'ProxyCommand=ip netns exec {NETNS} socat - TCP:%h:%p'"
+)
 
 
 def _disk() -> Path:
@@ -46,15 +49,43 @@ def _disk() -> Path:
 
 def _command(root: Path) -> list[str]:
     image = build()
-    words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-M", "q35", "-accel", "tcg",
-             "-cpu", "qemu64", "-smp", "2", "-m", "1024", "-kernel", str(image.kernel), "-initrd", str(image.initrd),
-             "-append", f"{KERNEL} net.ifnames=0 "
-             f"plover.machine plover.ip={ADDRESS}", "-serial", f"file:{FOLDER}/console.txt", "-netdev",
-             f"tap,id=n,ifname={TAP},script=no,downscript=no", "-device", "virtio-net-pci,netdev=n,romfile="]
+    words = [
+        "qemu-system-x86_64",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-M",
+        "q35",
+        "-accel",
+        "tcg",
+        "-cpu",
+        "qemu64",
+        "-smp",
+        "2",
+        "-m",
+        "1024",
+        "-kernel",
+        str(image.kernel),
+        "-initrd",
+        str(image.initrd),
+        "-append",
+        f"{KERNEL} net.ifnames=0 plover.machine plover.ip={ADDRESS}",
+        "-serial",
+        f"file:{FOLDER}/console.txt",
+        "-netdev",
+        f"tap,id=n,ifname={TAP},script=no,downscript=no",
+        "-device",
+        "virtio-net-pci,netdev=n,romfile=",
+    ]
     for tag, path in (("root", root), ("modules", image.modules), ("apt", base.apt_repo(base.rootfs()))):
         readonly = "" if tag == "root" else ",readonly=on"
-        words += ["-fsdev", f"local,id={tag},path={path.resolve()},security_model=none{readonly}", "-device",
-                  f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+        words += [
+            "-fsdev",
+            f"local,id={tag},path={path.resolve()},security_model=none{readonly}",
+            "-device",
+            f"virtio-9p-pci,fsdev={tag},mount_tag={tag}",
+        ]
     return words
 
 
@@ -65,12 +96,25 @@ def up() -> None:
     sh("ip", "-n", NETNS, "tuntap", "add", TAP, "mode", "tap")
     sh("ip", "-n", NETNS, "link", "set", TAP, "master", "br0", "up")
     with open(FOLDER / "qemu.txt", "ab") as log:
-        process = subprocess.Popen(in_netns(*_command(_disk())), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   start_new_session=True)
+        process = subprocess.Popen(in_netns(*_command(_disk())), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     (FOLDER / "pid").write_text(str(process.pid))
-    INVENTORY.write_text(yaml.safe_dump({"plover": {"hosts": {"machine": {
-        "ansible_host": ADDRESS, "ansible_user": "root", "ansible_ssh_common_args": SSH,
-        "ansible_python_interpreter": "/usr/bin/python3", "plover_replication_address": ADDRESS}}}}))
+    INVENTORY.write_text(
+        yaml.safe_dump(
+            {
+                "plover": {
+                    "hosts": {
+                        "machine": {
+                            "ansible_host": ADDRESS,
+                            "ansible_user": "root",
+                            "ansible_ssh_common_args": SSH,
+                            "ansible_python_interpreter": "/usr/bin/python3",
+                            "plover_replication_address": ADDRESS,
+                        }
+                    }
+                }
+            }
+        )
+    )
     end, ask = time.monotonic() + BOOT_S, f"ssh {SSH} root@{ADDRESS} true"
     while subprocess.run(ask, shell=True, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode:
         if time.monotonic() > end or process.poll() is not None:

@@ -2,6 +2,7 @@
 """FOLDER: put an archive into it that has the layout of MLNX_OFED's, and its SHA-256 beside it. Its installer only writes
 down how it was called, and brings an `ofed_info` and an `openibd` of the same kind: it tests the role's logic, no more.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -25,8 +26,13 @@ chmod 755 /usr/bin/ofed_info /etc/init.d/openibd
 def build(folder: Path, version: str = VERSION, system: str = SYSTEM) -> tuple[Path, str]:
     """(the archive, its SHA-256); the same bytes each time."""
     name = f"MLNX_OFED_LINUX-{version}-{system}-x86_64"
-    files = {".mlnx": f"MLNX_OFED_LINUX-{version} (OFED-{version.rpartition('.')[0]}):\n", "distro": f"{system}\n",
-             "arch": "x86_64\n", "mlnxofedinstall": INSTALLER, "DEBS/standin_1_all.deb": "not a package\n"}
+    files = {
+        ".mlnx": f"MLNX_OFED_LINUX-{version} (OFED-{version.rpartition('.')[0]}):\n",
+        "distro": f"{system}\n",
+        "arch": "x86_64\n",
+        "mlnxofedinstall": INSTALLER,
+        "DEBS/standin_1_all.deb": "not a package\n",
+    }
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
         for path, text in files.items():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """start FOLDER | finish FOLDER: clients of the lab's VM that write all the time; `finish` fails if one was harmed."""
+
 from __future__ import annotations
 
 import json

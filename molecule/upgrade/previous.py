@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """FOLDER: build and install the previous version of the collection below it, by that version's own tool. Prints JSON: where
 its collections are, its version, and what its play is given beside the inventory."""
+
 from __future__ import annotations
 
 import json
@@ -43,11 +44,20 @@ def main() -> int:
     else:
         print(f"commit {COMMIT} is not in this clone: the previous version is this tree, numbered 0.0.9", file=sys.stderr)
         stand_in(tree)
-    subprocess.run([sys.executable, "tools/build_collection.py"], cwd=tree, check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "tools/build_collection.py"], cwd=tree, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     version = re.search(r"^version: (\S+)", (tree / "galaxy.yml").read_text(), re.MULTILINE)[1]
-    print(json.dumps({"collections": str(tree / ".cache" / "collections"), "version": version,
-                      "options": OPTIONS if data else [], "pinned": bool(data)}))
+    print(
+        json.dumps(
+            {
+                "collections": str(tree / ".cache" / "collections"),
+                "version": version,
+                "options": OPTIONS if data else [],
+                "pinned": bool(data),
+            }
+        )
+    )
     return 0
 
 

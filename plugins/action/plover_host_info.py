@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Module plover_host_info. A host that cannot be looked at is a result like another one: whoever judges the hosts says in
 one line what is wrong with it. The clock is compared here: only this machine knows when each look began and ended."""
+
 from __future__ import annotations
 
 import time

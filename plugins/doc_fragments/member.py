@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the modules that steer a VM's members have in common."""
+
 from __future__ import annotations
 
 

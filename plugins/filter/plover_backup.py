@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The configuration of a deployment, to be kept and to be brought back."""
+
 from __future__ import annotations
 
 from ansible_collections.plover.vmft.plugins.plugin_utils.backup import backup_of, inventory_from

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is wrong with the hosts of the VMs: the shell around module_utils/_ansible/layout/hosts.py."""
+
 from __future__ import annotations
 
 import os
@@ -19,8 +20,9 @@ def file_mib(path):
 
 
 def plover_host_problems(vms, looks, hostvars, limits):
-    seen = {host: look.get("host") or {"failure": ["other", str(look.get("msg", "no result"))[:200]]}
-            for host, look in plain(looks).items()}
+    seen = {
+        host: look.get("host") or {"failure": ["other", str(look.get("msg", "no result"))[:200]]} for host, look in plain(looks).items()
+    }
     hosts = {host: variables_of(hostvars[host]) for host in seen}
     return layout.problems(plain(vms) or [], seen, hosts, plain(limits), file_mib)
 

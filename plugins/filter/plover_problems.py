@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is wrong with an inventory: the shell around module_utils/_ansible/layout/inventory.py."""
+
 from __future__ import annotations
 
 import os

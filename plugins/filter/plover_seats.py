@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which VMs a host has a seat in: the shell around module_utils/_ansible/layout/vms.py."""
+
 from __future__ import annotations
 
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.vms import of_host, whole_within

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The secrets of VMs, round by round."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Filters between plover_vms and the settings files of its members."""
+
 from __future__ import annotations
 
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.settings import inventory_of, settings_of

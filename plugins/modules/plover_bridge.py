@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A card in a bridge, by the host's own network manager, undone by the host itself unless it is confirmed."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -81,20 +82,26 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible.bridging impo
 
 def actions(facts, plan, joined):
     source, target = (facts.member, facts.bridge) if joined else (facts.bridge, facts.member)
-    said = ["{} {} {} by {}".format(*(("put", facts.member, "into " + facts.bridge) if joined else
-                                      ("took", facts.member, "out of " + facts.bridge)), plan.manager)]
-    said += ["moved {}/{} from {} to {}".format(a["local"], a["prefixlen"], source, target)
-             for a in facts.addresses.get(source, [])]
+    said = [
+        "{} {} {} by {}".format(
+            *(("put", facts.member, "into " + facts.bridge) if joined else ("took", facts.member, "out of " + facts.bridge)), plan.manager
+        )
+    ]
+    said += ["moved {}/{} from {} to {}".format(a["local"], a["prefixlen"], source, target) for a in facts.addresses.get(source, [])]
     return said + ["{} {}".format("removed" if text is None else "wrote", path) for path, text in sorted(plan.files.items())]
 
 
 def main():
-    module = AnsibleModule(argument_spec={
-        "name": {"type": "str", "required": True},
-        "member": {"type": "str", "default": ""},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "manager": {"type": "str", "choices": ["auto", *plans.NAMES], "default": "auto"},
-        "undo_after_s": {"type": "int", "default": 60}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "member": {"type": "str", "default": ""},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "manager": {"type": "str", "choices": ["auto", *plans.NAMES], "default": "auto"},
+            "undo_after_s": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
     name, member, joined = module.params["name"], module.params["member"], module.params["state"] == "present"
     for key, value in (("plover_bridge_name", name), ("plover_bridge_member", member or "none")):
         if not re.match(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$", value):
@@ -107,12 +114,13 @@ def main():
         plan = plans.join(facts, module.params["manager"]) if joined else plans.leave(facts)
         if plan is None:
             module.exit_json(changed=False, actions=[], manager="", pending=False)
-        diff = [{"before_header": path, "after_header": path, "before": host.read(path) or "", "after": text or ""}
-                for path, text in sorted(plan.files.items())]
+        diff = [
+            {"before_header": path, "after_header": path, "before": host.read(path) or "", "after": text or ""}
+            for path, text in sorted(plan.files.items())
+        ]
         if not module.check_mode:
             armed.begin(facts, plan, joined, module.params["undo_after_s"])
-        module.exit_json(changed=True, actions=actions(facts, plan, joined), manager=plan.manager, diff=diff,
-                         pending=not module.check_mode)
+        module.exit_json(changed=True, actions=actions(facts, plan, joined), manager=plan.manager, diff=diff, pending=not module.check_mode)
     except (model.Refusal, host.HostError) as error:
         module.fail_json(msg=str(error))
 

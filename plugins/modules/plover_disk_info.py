@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
 """What a host has of the images of its VMs' disks, and whether their overlays fit into its memory."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -101,8 +102,7 @@ def length_of(path, kind):
             raise ValueError("is no qcow2 image; correct the disk's format")
         length = int.from_bytes(head[QCOW2_LENGTH_AT:], "big")
     if not length or length % SECTOR_BYTES:
-        raise ValueError(f"has {length} bytes, which is no whole number of {SECTOR_BYTES}-byte sectors; lengthen it with "
-                         "truncate")
+        raise ValueError(f"has {length} bytes, which is no whole number of {SECTOR_BYTES}-byte sectors; lengthen it with truncate")
     return length
 
 
@@ -179,15 +179,26 @@ def free_bytes(overlays):
 
 
 def main():
-    image = {"vm": {"type": "str", "required": True}, "path": {"type": "str", "required": True},
-             "format": {"type": "str", "choices": ["raw", "qcow2"], "default": "raw"}}
-    module = AnsibleModule(argument_spec={
-        "images": {"type": "list", "elements": "dict", "required": True, "options": image},
-        "overlay_dir": {"type": "path", "default": "/run/plover-disks"}}, supports_check_mode=True)
+    image = {
+        "vm": {"type": "str", "required": True},
+        "path": {"type": "str", "required": True},
+        "format": {"type": "str", "choices": ["raw", "qcow2"], "default": "raw"},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "images": {"type": "list", "elements": "dict", "required": True, "options": image},
+            "overlay_dir": {"type": "path", "default": "/run/plover-disks"},
+        },
+        supports_check_mode=True,
+    )
     images, overlays = module.params["images"], used_bytes(module.params["overlay_dir"])
-    module.exit_json(changed=False, images={image["path"]: look(module, image) for image in images},
-                     deployed={image["vm"]: os.path.exists(f"{STATE_DIR}/{image['vm']}") for image in images},
-                     free_mib=free_bytes(overlays) >> 20, overlay_used_mib=-(-overlays >> 20))
+    module.exit_json(
+        changed=False,
+        images={image["path"]: look(module, image) for image in images},
+        deployed={image["vm"]: os.path.exists(f"{STATE_DIR}/{image['vm']}") for image in images},
+        free_mib=free_bytes(overlays) >> 20,
+        overlay_used_mib=-(-overlays >> 20),
+    )
 
 
 if __name__ == "__main__":

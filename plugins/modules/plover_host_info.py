@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
 """What a host can do for Plover, before anything is installed on it."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -108,10 +109,14 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible.host.look imp
 
 
 def main():
-    module = AnsibleModule(argument_spec={
-        "paths": {"type": "list", "elements": "path", "default": []},
-        "replication_address": {"type": "str", "default": ""},
-        "qemu_binary": {"type": "path", "default": "/usr/bin/qemu-system-x86_64"}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            "paths": {"type": "list", "elements": "path", "default": []},
+            "replication_address": {"type": "str", "default": ""},
+            "qemu_binary": {"type": "path", "default": "/usr/bin/qemu-system-x86_64"},
+        },
+        supports_check_mode=True,
+    )
     seen = facts(module.params["paths"], module.params["qemu_binary"])
     module.exit_json(changed=False, host={**seen, "replication_address": module.params["replication_address"]})
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
 """Status and configuration of this host's VMs."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -104,7 +105,7 @@ BRIDGE_CONF = "/etc/plover/bridge.conf"
 
 
 def known_names():
-    return sorted(os.path.basename(path)[:-len(".json")] for path in glob.glob(member.settings_path("*")))
+    return sorted(os.path.basename(path)[: -len(".json")] for path in glob.glob(member.settings_path("*")))
 
 
 def one(name, timeout_s):
@@ -114,13 +115,17 @@ def one(name, timeout_s):
         raise ClientError(f"{member.settings_path(name)} is missing; role vm (on a replica) or witness writes it")
     status, error, pending = member.status_of(name, timeout_s)
     try:
-        configuration = {"vm": vm_of(settings), "hosts": hosts_of(settings),
-                         "variables": variables_of(settings)}
+        configuration = {"vm": vm_of(settings), "hosts": hosts_of(settings), "variables": variables_of(settings)}
     except (KeyError, TypeError, StopIteration) as problem:
-        raise ClientError(f"{member.settings_path(name)}: {problem!r}; run the deploy play to write it anew") \
-            from problem
-    return {"status": status or {}, "error": error, "member": settings["member"], "pending": pending,
-            "kind": settings["members"][settings["member"]]["kind"], "configuration": configuration}
+        raise ClientError(f"{member.settings_path(name)}: {problem!r}; run the deploy play to write it anew") from problem
+    return {
+        "status": status or {},
+        "error": error,
+        "member": settings["member"],
+        "pending": pending,
+        "kind": settings["members"][settings["member"]]["kind"],
+        "configuration": configuration,
+    }
 
 
 def host_variables():
@@ -132,9 +137,10 @@ def host_variables():
 
 
 def main():
-    module = AnsibleModule(argument_spec={
-        "names": {"type": "list", "elements": "str"}, "name": {"type": "str"}, "timeout_s": {"type": "int", "default": 10}},
-        supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"names": {"type": "list", "elements": "str"}, "name": {"type": "str"}, "timeout_s": {"type": "int", "default": 10}},
+        supports_check_mode=True,
+    )
     name, names, timeout_s = (module.params[key] for key in ("name", "names", "timeout_s"))
     try:
         if names is None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
 """This host's replica of a VM: its daemon, its unit, its QEMU."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -83,11 +84,16 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible import member
 
 
 def main():
-    module = AnsibleModule(argument_spec={
-        **member.ARGUMENTS,
-        "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
-        "switchover": {"type": "bool", "default": False}, "force": {"type": "bool", "default": False},
-        "wait": {"type": "bool", "default": False}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            **member.ARGUMENTS,
+            "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
+            "switchover": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+            "wait": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
     member.run(module, plan.of_member, "replica")
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
 """Let another replica of a VM lead."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -58,8 +59,7 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible import member
 
 
 def main():
-    module = AnsibleModule(argument_spec={**member.ARGUMENTS, "to": {"type": "str", "default": ""}},
-                           supports_check_mode=True)
+    module = AnsibleModule(argument_spec={**member.ARGUMENTS, "to": {"type": "str", "default": ""}}, supports_check_mode=True)
     member.run(module, plan.of_switchover)
 
 

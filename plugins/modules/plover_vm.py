@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
 """A protected VM as a whole, as seen from this host."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -71,10 +72,14 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible import member
 
 
 def main():
-    module = AnsibleModule(argument_spec={
-        **member.ARGUMENTS,
-        "state": {"type": "str", "choices": ["protected", "serving", "unprotected"], "default": "protected"},
-        "wait": {"type": "bool", "default": True}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            **member.ARGUMENTS,
+            "state": {"type": "str", "choices": ["protected", "serving", "unprotected"], "default": "protected"},
+            "wait": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
     member.run(module, plan.of_vm)
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
 """This host's witness of a VM: its daemon and its unit."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -73,10 +74,15 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible import member
 
 
 def main():
-    module = AnsibleModule(argument_spec={
-        **member.ARGUMENTS,
-        "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
-        "force": {"type": "bool", "default": False}, "wait": {"type": "bool", "default": False}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            **member.ARGUMENTS,
+            "state": {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"},
+            "force": {"type": "bool", "default": False},
+            "wait": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
     member.run(module, plan.of_member, "witness")
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a backup of the configuration holds, from what the hosts say and the inventory adds. Pure functions."""
+
 from __future__ import annotations
 
 import re
@@ -9,31 +10,37 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible.settings impo
 
 FORMAT = 1
 # How Ansible reaches a host, but no password; and what the hosts cannot tell of the inventory's shared variables.
-WAY = re.compile(r"ansible_(host|port|user|connection|become(_user|_method)?|ssh_[a-z_]+|control_path_dir|"
-                 r"python_interpreter)\Z")
+WAY = re.compile(
+    r"ansible_(host|port|user|connection|become(_user|_method)?|ssh_[a-z_]+|control_path_dir|"
+    r"python_interpreter)\Z"
+)
 PASSWORD = re.compile(r"pass")
-SHARED = re.compile(r"plover_(wheel_dir|package_[a-z_]+|rdma_[a-z_]+|bridges?|bridge_[a-z_]+|disk_overlay_dir|"
-                    r"prefer_[a-z_]+)\Z")
+SHARED = re.compile(
+    r"plover_(wheel_dir|package_[a-z_]+|rdma_[a-z_]+|bridges?|bridge_[a-z_]+|disk_overlay_dir|"
+    r"prefer_[a-z_]+)\Z"
+)
 # Of a VM, what lies on the control machine: the hosts only know their copies.
 SOURCES = ("kernel", "initrd")
 
 
 def of_host(variables):
     """What an inventory says of a host and the host itself does not know."""
-    return {key: value for key, value in sorted(variables.items())
-            if (WAY.match(key) or SHARED.match(key)) and not PASSWORD.search(key)}
+    return {key: value for key, value in sorted(variables.items()) if (WAY.match(key) or SHARED.match(key)) and not PASSWORD.search(key)}
 
 
 def with_sources(vm, variables):
     """The VM as the hosts have it, its images named as the inventory does, if it does."""
-    known = next((one for one in variables.get("plover_vms") or [] if one.get("name") == vm["name"]
-                  and one.get("cluster_id") == vm["cluster_id"]), {})
+    known = next(
+        (one for one in variables.get("plover_vms") or [] if one.get("name") == vm["name"] and one.get("cluster_id") == vm["cluster_id"]),
+        {},
+    )
     out = {**vm, **{key: known[key] for key in SOURCES if known.get(key)}}
     sources = {disk.get("path"): disk for disk in known.get("disks") or []}
     if vm.get("disks"):
         more = ("source", "size_mib")
-        out["disks"] = [{**disk, **{key: value for key, value in sources.get(disk["path"], {}).items() if key in more}}
-                        for disk in vm["disks"]]
+        out["disks"] = [
+            {**disk, **{key: value for key, value in sources.get(disk["path"], {}).items() if key in more}} for disk in vm["disks"]
+        ]
     return out
 
 
@@ -48,8 +55,7 @@ def backup_of(infos, hostvars, secrets):
     inventory = inventory_of(infos)
     group = inventory["plover"]
     for child in group["children"].values():
-        child["hosts"] = {host: {**of_host(hostvars[host] if host in hostvars else {}), **known}
-                          for host, known in child["hosts"].items()}
+        child["hosts"] = {host: {**of_host(hostvars[host] if host in hostvars else {}), **known} for host, known in child["hosts"].items()}
     vms = group["vars"]["plover_vms"]
     for at, vm in enumerate(vms):
         vm = with_sources(vm, hostvars[vm["primary"]] if vm["primary"] in hostvars else {})
@@ -61,8 +67,9 @@ def backup_of(infos, hostvars, secrets):
 def inventory_from(backup):
     """The inventory that a backup holds; raises ValueError with the remedy."""
     if not isinstance(backup, dict) or backup.get("plover_backup") != FORMAT:
-        raise ValueError(f"this is no backup of format {FORMAT} (plover_backup: {FORMAT}); name a file that the play "
-                         "plover.vmft.backup_config wrote")
+        raise ValueError(
+            f"this is no backup of format {FORMAT} (plover_backup: {FORMAT}); name a file that the play plover.vmft.backup_config wrote"
+        )
     inventory = backup.get("inventory")
     try:
         vms = inventory["plover"]["vars"]["plover_vms"]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What goes wrong in a filter, as one sentence."""
+
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
@@ -19,4 +20,5 @@ def _clear(name, function):
         except EXPECTED as error:
             said = str(error) if isinstance(error, ValueError) else f"{error!r}; see playbooks/inventory.example.yml"
             raise AnsibleFilterError(f"plover.vmft.{name}: {said}") from error
+
     return called

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An action plugin that runs the module of its own name in slices and shows what the VM's daemon says meanwhile."""
+
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase

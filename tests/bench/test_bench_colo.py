@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU's own COLO mode in the benchmark: its command lines, its events, its lock. test_bench_services.py runs it."""
+
 from __future__ import annotations
 
 import re
@@ -15,11 +16,23 @@ from bench.services import syncvm_figures
 
 
 def config(member: str) -> Config:
-    return Config({"name": "bench", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member,
-                   "preferred_leader": "primary", "guest_mac": "52:54:00:70:6c:01", "guest_kernel": "/k", "run_dir": "/r",
-                   "members": {m: {"address": f"10.0.0.{n}", "kind": "witness" if m == "witness" else "replica"}
-                               for n, m in enumerate(("primary", "secondary", "witness"), 1)},
-                   "network_ifup": "/ifup", "shm_dir": "/shm"})
+    return Config(
+        {
+            "name": "bench",
+            "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+            "member": member,
+            "preferred_leader": "primary",
+            "guest_mac": "52:54:00:70:6c:01",
+            "guest_kernel": "/k",
+            "run_dir": "/r",
+            "members": {
+                m: {"address": f"10.0.0.{n}", "kind": "witness" if m == "witness" else "replica"}
+                for n, m in enumerate(("primary", "secondary", "witness"), 1)
+            },
+            "network_ifup": "/ifup",
+            "shm_dir": "/shm",
+        }
+    )
 
 
 @pytest.mark.parametrize("member", ["primary", "secondary"])
@@ -45,8 +58,7 @@ def test_the_memory_is_cleared_page_by_page_or_as_shipped():
 
 
 def test_a_checkpoint_is_a_stop_and_the_resume_after_it():
-    events = [("RESUME", 1.0), ("STOP", 2.0), ("MIGRATION_PASS", 2.1), ("RESUME", 2.25), ("STOP", 4.0), ("RESUME", 4.05),
-              ("STOP", 6.0)]
+    events = [("RESUME", 1.0), ("STOP", 2.0), ("MIGRATION_PASS", 2.1), ("RESUME", 2.25), ("STOP", 4.0), ("RESUME", 4.05), ("STOP", 6.0)]
     checkpoints = colo.checkpoints_of(events)
     assert [(c["number"], c["pause_ms"]) for c in checkpoints] == [(1, 250), (2, 50)]
     figures = syncvm_figures(checkpoints)
@@ -64,6 +76,7 @@ print(libc.pthread_mutex_trylock(mutex), flush=True)  # 0: it was free
 libc.alarm(1)
 libc.pthread_cond_wait(cond, mutex)
 """
-    done = subprocess.run([sys.executable, "-c", program], env={"LD_PRELOAD": str(colo.library())}, timeout=20,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"LD_PRELOAD": str(colo.library())}, timeout=20, capture_output=True, text=True
+    )
     assert done.stdout == "0\n" and done.returncode == -signal.SIGALRM  # the second wait lasted

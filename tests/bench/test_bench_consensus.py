@@ -3,6 +3,7 @@
 
 Times are not looked at. etcd is left out, as it would have to be fetched; PySyncObj is taken if it is installed.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -35,8 +36,25 @@ class Hand:
 
 def test_a_run_counts_what_all_members_hold(tmp_path):
     systems = [ours.NAME] + [pysync.NAME] * (importlib.util.find_spec("pysyncobj") is not None)
-    done = subprocess.run([sys.executable, "-m", "bench.consensus", "--systems", ",".join(systems), "--rounds", "1",
-                           "--seconds", "0.3", "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bench.consensus",
+            "--systems",
+            ",".join(systems),
+            "--rounds",
+            "1",
+            "--seconds",
+            "0.3",
+            "--out",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "consensus-runs.json").read_text())
     for name in systems:
@@ -96,10 +114,17 @@ def test_ratios_are_ours_divided_by_theirs_over_the_medians():
     def rounds(*pairs):
         return [[Figures(1, 1.0, p50, 1.0, 1), Figures(64, rate, 1.0, 1.0, 1)] for p50, rate in pairs]
 
-    runs = {"plover": rounds((100, 90), (200, 60), (300, 30)), "etcd": rounds((400, 10), (9000, 20), (5, 2000)),
-            "pysyncobj": rounds((50, 120))}
-    assert consensus.ratios(runs) == {"p50_vs_etcd_1": 0.5, "throughput_vs_etcd_64": 3.0,
-                                      "p50_vs_pysyncobj_1": 4.0, "throughput_vs_pysyncobj_64": 0.5}
+    runs = {
+        "plover": rounds((100, 90), (200, 60), (300, 30)),
+        "etcd": rounds((400, 10), (9000, 20), (5, 2000)),
+        "pysyncobj": rounds((50, 120)),
+    }
+    assert consensus.ratios(runs) == {
+        "p50_vs_etcd_1": 0.5,
+        "throughput_vs_etcd_64": 3.0,
+        "p50_vs_pysyncobj_1": 4.0,
+        "throughput_vs_pysyncobj_64": 0.5,
+    }
     assert [line.split(": ")[-1] for line in consensus.verdicts(consensus.ratios(runs))[:2]] == ["met)", "MISSED)"]
 
 

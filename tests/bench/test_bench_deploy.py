@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What bench-deploy makes of Ansible's log, and what it calls good."""
+
 from __future__ import annotations
 
 from bench import deploy
@@ -11,13 +12,17 @@ LOG = """\
 2026-01-02 03:04:05,700 p=7 u=root n=ansible INFO| RUNNING HANDLER [plover.vmft.runtime : Restart] ****
 2026-01-02 03:05:07,700 p=7 u=root n=ansible INFO| PLAY RECAP ****
 """
-GOOD = {"first_s": 30.0, "second_s": 20.0, "second_changed": 0, "machine": {"cpu": "any", "cores": 2},
-        "slowest": {"first": [{"s": 3.0, "task": "qemu : Install"}], "second": []}}
+GOOD = {
+    "first_s": 30.0,
+    "second_s": 20.0,
+    "second_changed": 0,
+    "machine": {"cpu": "any", "cores": 2},
+    "slowest": {"first": [{"s": 3.0, "task": "qemu : Install"}], "second": []},
+}
 
 
 def test_a_task_lasts_until_the_next_one_begins_and_the_longest_is_first():
-    assert deploy.tasks(LOG) == [(62.0, "plover.vmft.runtime : Restart"),
-                                 (0.5, "plover.vmft.prechecks : Check the inventory")]
+    assert deploy.tasks(LOG) == [(62.0, "plover.vmft.runtime : Restart"), (0.5, "plover.vmft.prechecks : Check the inventory")]
 
 
 def test_a_log_without_tasks_has_none():

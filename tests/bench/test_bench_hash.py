@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The benchmark hashes what it says and compares every hash; it refuses to report anything else. Times are not looked at."""
+
 from __future__ import annotations
 
 import json
@@ -24,8 +25,13 @@ def build():
 
 
 def test_a_run_hashes_all_pages_with_every_kernel(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "bench.hash", "--mib", "4", "--rounds", "2", "--out", str(tmp_path)],
-                          cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.hash", "--mib", "4", "--rounds", "2", "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "hash.json").read_text())
     assert AIMED_AT <= set(found) and all(ratio > 0 for ratio in found.values())
@@ -57,8 +63,9 @@ def test_a_reader_that_did_not_read_everything_is_no_result():
 
 def test_without_a_result_the_command_fails_and_writes_nothing(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["hash", "--mib", "1", "--rounds", "1", "--out", str(tmp_path / "out")])
-    monkeypatch.setattr(bench, "contenders", lambda lib, ram: {Key(PACKAGE, 1, ORDERED): lambda: RIGHT,
-                                                               Key("plain", 1, ORDERED): lambda: array("Q", [1])})
+    monkeypatch.setattr(
+        bench, "contenders", lambda lib, ram: {Key(PACKAGE, 1, ORDERED): lambda: RIGHT, Key("plain", 1, ORDERED): lambda: array("Q", [1])}
+    )
     assert bench.main() == 1
     assert "bench-hash: plain" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -66,14 +73,17 @@ def test_without_a_result_the_command_fails_and_writes_nothing(monkeypatch, tmp_
 
 def test_ratios_are_how_many_times_faster_ours_is_over_the_rounds():
     def times(threads, **ns):
-        return {Key(name.replace("_", " "), threads, order): list(values) for name, values in ns.items()
-                for order in (ORDERED, RANDOM)}
+        return {Key(name.replace("_", " "), threads, order): list(values) for name, values in ns.items() for order in (ORDERED, RANDOM)}
 
     read = {"memory_read_0": (9, 90, 9), "memory_read_1": (8, 70, 8), "memory_read_2": (99, 99, 99)}
     runs = times(1, cityhash=(40, 50, 300), empty_calls=(4, 2, 0), best=(10, 20, 100), plain=(30, 30, 30), **read)
     runs |= times(2, best=(10, 100, 9), **read)
     found = bench.ratios(runs, "best")
     assert {key: ratio for key, ratio in found.items() if not key.endswith("_random")} == {
-        "vs_cityhash_1t": 3.0, "vs_memory_bandwidth": 0.8, "vs_cityhash_1t_without_calls": 3.0, "vs_plain_1t": 1.5,
-        "vs_memory_bandwidth_1t": 0.8}
+        "vs_cityhash_1t": 3.0,
+        "vs_memory_bandwidth": 0.8,
+        "vs_cityhash_1t_without_calls": 3.0,
+        "vs_plain_1t": 1.5,
+        "vs_memory_bandwidth_1t": 0.8,
+    }
     assert [line.split(": ")[-1] for line in bench.verdicts(found)[:2]] == ["met)", "MISSED)"]

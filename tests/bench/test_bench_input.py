@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The benchmark of the input path sends real frames through real daemons, and a frame that is lost, doubled, late in order
 or not the same for both VMs is no result. Times are not looked at."""
+
 from __future__ import annotations
 
 import json
@@ -23,13 +24,29 @@ def frame(number: int, size: int = 64, way: str = INPUT) -> bytes:
 
 
 def run(system: str, p50_us: float, number: int = 0, **more) -> dict:
-    return {"system": system, "round": number, "way": INPUT, "frame_bytes": 64, "per_s": 10_000, "p50_us": p50_us,
-            "p99_us": 10 * p50_us, "frames_per_s": 5.0, "cpu_us_per_frame": 3.0, "syncvms": 1, **more}
+    return {
+        "system": system,
+        "round": number,
+        "way": INPUT,
+        "frame_bytes": 64,
+        "per_s": 10_000,
+        "p50_us": p50_us,
+        "p99_us": 10 * p50_us,
+        "frames_per_s": 5.0,
+        "cpu_us_per_frame": 3.0,
+        "syncvms": 1,
+        **more,
+    }
 
 
 def test_a_small_run_of_both_systems(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "bench.input_path", "--seconds", "0.1", "--rounds", "1", "--out",
-                           str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.input_path", "--seconds", "0.1", "--rounds", "1", "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "input.json").read_text())
     for system in ("bare", "plover"):
@@ -38,8 +55,7 @@ def test_a_small_run_of_both_systems(tmp_path):
         assert all(entry["frames"] > 50 and 0 < entry["p50_us"] <= entry["p99_us"] for entry in runs)
     for entry in runs:
         assert entry["syncvms"] > 0 if entry["way"] == OUTPUT else 1 <= entry["frames_per_batch"] <= 64
-    assert set(result["profiles"]) == {f"{way} {rest}" for way in (INPUT, OUTPUT)
-                                       for rest in ("64 B", "64 B, 10,000/s", "1500 B")}
+    assert set(result["profiles"]) == {f"{way} {rest}" for way in (INPUT, OUTPUT) for rest in ("64 B", "64 B, 10,000/s", "1500 B")}
     functions = {row["function"] for found in result["profiles"].values() for row in found["functions"]}
     assert "<built-in method posix.read>" in functions and "<built-in method posix.write>" in functions
     assert len(result["added_us"]) == 8
@@ -76,14 +92,12 @@ def test_vms_that_were_not_fed_the_same_are_no_result(monkeypatch):
 
 def test_what_is_added_is_the_difference_of_the_medians_of_paced_loads():
     runs = [run("plover", p50, n) for n, p50 in enumerate((100, 200, 900))] + [run("bare", 50)]
-    assert added_us(runs + [run("plover", 1, per_s=0), run("bare", 2, per_s=0)]) == {
-        "input_64_p50_us": 150, "input_64_p99_us": 1500}
+    assert added_us(runs + [run("plover", 1, per_s=0), run("bare", 2, per_s=0)]) == {"input_64_p50_us": 150, "input_64_p99_us": 1500}
     assert added_us(runs[:3]) == {}
 
 
 def test_a_profile_tells_work_per_frame_from_work_per_batch():
-    rows = [["tap.py", 5, "wrap", 1000, 0.001, 0.002], ["leader.py", 9, "input", 50, 0.003, 0.004],
-            ["~", 0, WAIT, 50, 9.0, 9.0]]
+    rows = [["tap.py", 5, "wrap", 1000, 0.001, 0.002], ["leader.py", 9, "input", 50, 0.003, 0.004], ["~", 0, WAIT, 50, 9.0, 9.0]]
     found = condensed(rows, 1000)
     assert (found["us_per_frame"], found["us_per_frame_called_for_each"]) == (4.0, 1.0)
     assert [row["function"] for row in found["functions"]] == ["leader.py:9 input", "tap.py:5 wrap"]

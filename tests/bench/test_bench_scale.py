@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The benchmark of syncvms measures real ones, and would notice a system that finds no writes. Times are not looked at."""
+
 from __future__ import annotations
 
 import json
@@ -31,22 +32,44 @@ Private_Dirty:         0 kB
 
 
 def run(mib: int, pages: int, work_ms: float, vcpus: int = 1, **parts: float) -> dict:
-    return {"mib": mib, "vcpus": vcpus, "pages": pages, "dirty_pages": pages + 100, "divergent_pages": 50, "bytes": 7,
-            "pause_ms": work_ms + 5, "waited_ms": 5.0, "work_ms": work_ms, "stood_ms": work_ms, "staged_ms": work_ms + 1,
-            "parts_ms": {"leader": parts, "secondary": {}}}
+    return {
+        "mib": mib,
+        "vcpus": vcpus,
+        "pages": pages,
+        "dirty_pages": pages + 100,
+        "divergent_pages": 50,
+        "bytes": 7,
+        "pause_ms": work_ms + 5,
+        "waited_ms": 5.0,
+        "work_ms": work_ms,
+        "stood_ms": work_ms,
+        "staged_ms": work_ms + 1,
+        "parts_ms": {"leader": parts, "secondary": {}},
+    }
 
 
 def guest(secondary_qemu: float = 90.0, daemon: float = 20.0, ram_file: float = 200.0) -> dict:
     names = [f"{host} {what}" for host in ("primary", "secondary") for what in ("daemon", "qemu")]
     took = {name: {"private": 90.0 if name.endswith("qemu") else 20.0, "ram": 200.0} for name in names}
     took["secondary qemu"]["private"] = secondary_qemu
-    return {"mib": 256, "vcpus": 1, "processes": took, "ram_file_mib": {"primary": 256.0, "secondary": ram_file},
-            "peak_anonymous_mib": {name: daemon for name in names}, "audit_peak_anonymous_mib": dict.fromkeys(names, 9.0)}
+    return {
+        "mib": 256,
+        "vcpus": 1,
+        "processes": took,
+        "ram_file_mib": {"primary": 256.0, "secondary": ram_file},
+        "peak_anonymous_mib": {name: daemon for name in names},
+        "audit_peak_anonymous_mib": dict.fromkeys(names, 9.0),
+    }
 
 
 def test_a_small_run_of_a_real_pair(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "bench.scale", "--guests", "256:1:0+512", "--syncvms", "1", "--out",
-                           str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.scale", "--guests", "256:1:0+512", "--syncvms", "1", "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "scale.json").read_text())
     assert [entry["pages"] for entry in result["runs"]] == [0, 512]
@@ -129,9 +152,15 @@ def test_memory_beside_the_ram_file_is_what_counts():
     assert footprint.of_smaps(SMAPS, "/dev/shm/x/bench.ram") == footprint.Footprint(7.0, 100.0)
 
 
-@pytest.mark.parametrize("changes, missed", [({}, []), ({"secondary_qemu": 346.0}, ["beyond the primary's"]),
-                                             ({"daemon": 80.0}, ["primary daemon", "secondary daemon"]),
-                                             ({"ram_file": 512.0}, ["secondary's RAM file"])])
+@pytest.mark.parametrize(
+    "changes, missed",
+    [
+        ({}, []),
+        ({"secondary_qemu": 346.0}, ["beyond the primary's"]),
+        ({"daemon": 80.0}, ["primary daemon", "secondary daemon"]),
+        ({"ram_file": 512.0}, ["secondary's RAM file"]),
+    ],
+)
 def test_a_second_copy_of_the_guest_is_noticed(changes, missed):
     found = [row["what"] for row in memory_checks([guest(**changes)]) if not row["met"]]
     assert len(found) == len(missed) and all(part in what for part, what in zip(missed, found))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The benchmark of services measures real systems, and its ratios are what they say. Times are not looked at."""
+
 from __future__ import annotations
 
 import json
@@ -17,14 +18,44 @@ LABELS = {"vcpus": 1, "mbit_per_s": 1000, "workload": "redis-set-p1"}
 
 
 def run(mode: str, rate: float, number: int = 0, **more) -> dict:
-    return {**LABELS, "mode": mode, "round": number, "requests_per_s": rate, "p50_ms": 1.0, "p99_ms": 2.0,
-            "wire_bytes_per_request": 10.0, **more}
+    return {
+        **LABELS,
+        "mode": mode,
+        "round": number,
+        "requests_per_s": rate,
+        "p50_ms": 1.0,
+        "p99_ms": 2.0,
+        "wire_bytes_per_request": 10.0,
+        **more,
+    }
 
 
 def real_run(out, systems: list[str], workloads: str) -> dict:
-    done = subprocess.run([sys.executable, "-m", "bench.services", "--systems", ",".join(systems), "--rounds", "1",
-                           "--seconds", "0.5", "--vcpus", "1", "--mbit-per-s", "1000", "--workloads", workloads,
-                           "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bench.services",
+            "--systems",
+            ",".join(systems),
+            "--rounds",
+            "1",
+            "--seconds",
+            "0.5",
+            "--vcpus",
+            "1",
+            "--mbit-per-s",
+            "1000",
+            "--workloads",
+            workloads,
+            "--out",
+            str(out),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "services.json").read_text())
     assert result["failures"] == []
@@ -35,7 +66,8 @@ def test_a_small_run_of_real_systems(tmp_path):
     systems = ["unprotected", "plover", "remus-25ms", "colo"]
     result = real_run(tmp_path, systems, "redis-set-p16,web-shop")
     assert [(entry["mode"], entry["workload"]) for entry in result["runs"]] == [
-        (mode, workload) for mode in systems for workload in ("redis-set-p16", "web-shop")]
+        (mode, workload) for mode in systems for workload in ("redis-set-p16", "web-shop")
+    ]
     assert all(entry["requests_per_s"] > 0 for entry in result["runs"])
     runs = {entry["mode"]: entry for entry in result["runs"] if entry["workload"] == "redis-set-p16"}
     assert list(runs) == systems
@@ -54,7 +86,7 @@ def test_a_small_run_of_real_systems(tmp_path):
 
 
 def test_a_small_run_with_a_disk(tmp_path):
-    only, = real_run(tmp_path, ["plover"], "pgbench-tpcb")["runs"]
+    (only,) = real_run(tmp_path, ["plover"], "pgbench-tpcb")["runs"]
     assert only["guest"] == "disk" and only["requests"] > 0 and only["syncvms"] > 1
 
 
@@ -69,9 +101,22 @@ def test_a_system_that_fails_loses_its_own_figures_only(tmp_path, monkeypatch):
     options = parse(["--systems", "plover,unprotected", "--vcpus", "1", "--mbit-per-s", "1000", "--out", str(tmp_path)])
     runs, failures = measure(options, ["memory"])
     assert [(r["mode"], r["round"]) for r in runs] == [
-        ("plover", 0), ("unprotected", 0), ("unprotected", 1), ("plover", 2), ("unprotected", 2)]
-    assert failures == [{"mode": "plover", "guest": "memory", "vcpus": 1, "mbit_per_s": 1000, "round": 1,
-                         "error": "plover: not protected\nthe end of a log"}]
+        ("plover", 0),
+        ("unprotected", 0),
+        ("unprotected", 1),
+        ("plover", 2),
+        ("unprotected", 2),
+    ]
+    assert failures == [
+        {
+            "mode": "plover",
+            "guest": "memory",
+            "vcpus": 1,
+            "mbit_per_s": 1000,
+            "round": 1,
+            "error": "plover: not protected\nthe end of a log",
+        }
+    ]
     result = json.loads((tmp_path / "services.json").read_text())
     assert (result["runs"], result["failures"]) == (runs, failures)
     page = (tmp_path / "report.html").read_text()
@@ -112,13 +157,17 @@ def test_a_ratio_is_the_mean_over_the_cases_of_medians_over_the_rounds():
     assert ratio(runs + [alone], "requests_per_s", "remus-25ms") == pytest.approx(2.0)
     assert ratio([run("plover", 1), run("remus-25ms", 1, workload="other")], "requests_per_s", "remus-25ms") is None
     assert ratio(runs + [run("plover", 1, mbit_per_s=10_000)], "requests_per_s", "remus-25ms") == pytest.approx(2.0)
-    assert set(ratios(runs)) == {"throughput_vs_colo", "throughput_vs_remus_25ms", "throughput_vs_unprotected",
-                                 "wire_bytes_per_request_vs_remus_25ms", "pause_p50_vs_colo"}
+    assert set(ratios(runs)) == {
+        "throughput_vs_colo",
+        "throughput_vs_remus_25ms",
+        "throughput_vs_unprotected",
+        "wire_bytes_per_request_vs_remus_25ms",
+        "pause_p50_vs_colo",
+    }
 
 
 def test_figures_of_syncvms_are_those_of_the_load():
-    syncvms = [{"number": n, "pause_ms": n, "dirty_pages": 100, "divergent_pages": 25, "bytes": 7, "at_s": n / 10}
-               for n in range(1, 6)]
+    syncvms = [{"number": n, "pause_ms": n, "dirty_pages": 100, "divergent_pages": 25, "bytes": 7, "at_s": n / 10} for n in range(1, 6)]
     figures = syncvm_figures(syncvms)
     assert (figures["syncvms"], figures["pause_p50_ms"], figures["interval_p50_ms"]) == (5, 3, 100)
     assert figures["same_page_percent"] == 75

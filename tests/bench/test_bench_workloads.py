@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The clients' figures are read as they print them, and whatever was not served is refused. The texts are recorded."""
+
 from __future__ import annotations
 
 import pytest
@@ -70,38 +71,54 @@ def test_figures_are_those_that_the_clients_print():
     assert parse_pgbench(timed, PGBENCH_LOG).requests == 4
 
 
-@pytest.mark.parametrize("text", ["", REDIS.splitlines()[0], REDIS + "\n" + REDIS.splitlines()[1],
-                                  REDIS.replace("2016.13", "nan"), REDIS.replace("2016.13", "0.00"),
-                                  REDIS.replace(',"66.175"', "").replace(',"5.783"', "")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        REDIS.splitlines()[0],
+        REDIS + "\n" + REDIS.splitlines()[1],
+        REDIS.replace("2016.13", "nan"),
+        REDIS.replace("2016.13", "0.00"),
+        REDIS.replace(',"66.175"', "").replace(',"5.783"', ""),
+    ],
+)
 def test_what_redis_benchmark_did_not_measure_is_refused(text):
     with pytest.raises(BenchError):
         parse_redis(text, 500)
 
 
-@pytest.mark.parametrize("text, centiles, requests, problem", [
-    ("", CENTILES, 200, "Complete"),
-    (NOT_FOUND, CENTILES, 20, "other answers"),
-    (AB, CENTILES, 201, "of 201 requests 200 were complete"),
-    (AB.replace("Failed requests:        0", "Failed requests:        3"), CENTILES, 200, "3 failed"),
-    (AB.replace("Keep-Alive requests:    200", "Keep-Alive requests:    199"), CENTILES, 200, "199 left"),
-    (AB.replace("Requests per second", "Requests"), CENTILES, 200, "per second"),
-    (AB, "", 200, "50"),
-    (AB, CENTILES.replace("99,20.025", ""), 200, "99"),
-    (AB, CENTILES.replace("20.025", "0.000"), 200, "measured")])
+@pytest.mark.parametrize(
+    "text, centiles, requests, problem",
+    [
+        ("", CENTILES, 200, "Complete"),
+        (NOT_FOUND, CENTILES, 20, "other answers"),
+        (AB, CENTILES, 201, "of 201 requests 200 were complete"),
+        (AB.replace("Failed requests:        0", "Failed requests:        3"), CENTILES, 200, "3 failed"),
+        (AB.replace("Keep-Alive requests:    200", "Keep-Alive requests:    199"), CENTILES, 200, "199 left"),
+        (AB.replace("Requests per second", "Requests"), CENTILES, 200, "per second"),
+        (AB, "", 200, "50"),
+        (AB, CENTILES.replace("99,20.025", ""), 200, "99"),
+        (AB, CENTILES.replace("20.025", "0.000"), 200, "measured"),
+    ],
+)
 def test_what_ab_was_not_served_is_refused(text, centiles, requests, problem):
     with pytest.raises(BenchError, match=problem):
         parse_ab(text, centiles, requests)
 
 
-@pytest.mark.parametrize("text, log, problem", [
-    ("", PGBENCH_LOG, "actually processed"),
-    (PGBENCH.replace("failed transactions: 0", "failed transactions: 1"), PGBENCH_LOG, "1 transactions failed"),
-    (PGBENCH, "", "4 transactions, and 0 in its log"),
-    (PGBENCH, PGBENCH_LOG * 2, "4 transactions, and 8 in its log"),
-    (PGBENCH, PGBENCH_LOG.replace("60522", "failed"), "log is none"),
-    (PGBENCH.replace("processed: 4/4", "processed: 0"), "", "0 transactions"),
-    (PGBENCH.replace("tps", "tpm"), PGBENCH_LOG, "tps"),
-    (PGBENCH.replace("38.722918", "inf"), PGBENCH_LOG, "tps")])
+@pytest.mark.parametrize(
+    "text, log, problem",
+    [
+        ("", PGBENCH_LOG, "actually processed"),
+        (PGBENCH.replace("failed transactions: 0", "failed transactions: 1"), PGBENCH_LOG, "1 transactions failed"),
+        (PGBENCH, "", "4 transactions, and 0 in its log"),
+        (PGBENCH, PGBENCH_LOG * 2, "4 transactions, and 8 in its log"),
+        (PGBENCH, PGBENCH_LOG.replace("60522", "failed"), "log is none"),
+        (PGBENCH.replace("processed: 4/4", "processed: 0"), "", "0 transactions"),
+        (PGBENCH.replace("tps", "tpm"), PGBENCH_LOG, "tps"),
+        (PGBENCH.replace("38.722918", "inf"), PGBENCH_LOG, "tps"),
+    ],
+)
 def test_what_pgbench_did_not_do_is_refused(text, log, problem):
     with pytest.raises(BenchError, match=problem):
         parse_pgbench(text, log)

@@ -2,6 +2,7 @@
 """`make bench-rdma` reads perftest rightly, compares what it says it compares, and gives no result when a figure is missing.
 A real run, in guests: tests/rdma/test_bench.py.
 """
+
 from __future__ import annotations
 
 import json
@@ -14,13 +15,18 @@ from bench.load import BenchError
 from bench.rdma import BUSY, COMMIT, FRAMES, PAGES, PYTHON, WRITE_BW, WRITE_LAT
 
 RULE = "-" * 87 + "\n"
-LATENCY = (RULE + " Mtu             : 1024[B]\n" + RULE +
-           " #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]   "
-           "99% percentile[usec]   99.9% percentile[usec] \n"
-           " 136     1000          127.66         8078.16      221.67   \t    1469.87     \t1726.53\t\t6368.43 \t8078.16\n"
-           + RULE)
-BANDWIDTH = (RULE + " #bytes     #iterations    BW peak[MB/sec]    BW average[MB/sec]   MsgRate[Mpps]\n"
-             " 262144     100              19.98              19.18  \t\t   0.000077\n" + RULE)
+LATENCY = (
+    RULE
+    + " Mtu             : 1024[B]\n"
+    + RULE
+    + " #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]   "
+    "99% percentile[usec]   99.9% percentile[usec] \n"
+    " 136     1000          127.66         8078.16      221.67   \t    1469.87     \t1726.53\t\t6368.43 \t8078.16\n" + RULE
+)
+BANDWIDTH = (
+    RULE + " #bytes     #iterations    BW peak[MB/sec]    BW average[MB/sec]   MsgRate[Mpps]\n"
+    " 262144     100              19.98              19.18  \t\t   0.000077\n" + RULE
+)
 ROUND = {WRITE_LAT: 100.0, COMMIT: 150.0, BUSY: 120.0, PYTHON: 240.0, WRITE_BW: 60.0, FRAMES: 54.0, PAGES: 63.0}
 
 
@@ -41,9 +47,17 @@ def test_perftests_megabytes_are_of_2_to_the_20():
     assert row["BW average[MB/sec]"] * bench.PERFTEST_MB / 1e6 == pytest.approx(by_messages, rel=0.01)
 
 
-@pytest.mark.parametrize("output", ["", "Couldn't connect to 192.168.77.11:18515\n", LATENCY.split(" 136 ")[0],
-                                    LATENCY.replace("127.66", ""), LATENCY.replace("221.67", "soon")],
-                         ids=["nothing", "no peer", "no row", "a column less", "no number"])
+@pytest.mark.parametrize(
+    "output",
+    [
+        "",
+        "Couldn't connect to 192.168.77.11:18515\n",
+        LATENCY.split(" 136 ")[0],
+        LATENCY.replace("127.66", ""),
+        LATENCY.replace("221.67", "soon"),
+    ],
+    ids=["nothing", "no peer", "no row", "a column less", "no number"],
+)
 def test_output_without_all_figures_is_no_result(output):
     with pytest.raises(BenchError, match="ib_write_lat printed"):
         bench.row_of(output, "ib_write_lat")
@@ -60,8 +74,7 @@ def test_a_frame_is_as_long_as_the_library_writes_it():
 
 
 def test_ratios_are_the_medians_of_the_rounds_own_and_the_best_rounds_are_told_too():
-    found = bench.figures(rounds(**{WRITE_LAT: (100, 4000, 3000), COMMIT: (160, 150, 500),
-                                    WRITE_BW: (50, 100, 60), PAGES: (54, 60, 57)}))
+    found = bench.figures(rounds(**{WRITE_LAT: (100, 4000, 3000), COMMIT: (160, 150, 500), WRITE_BW: (50, 100, 60), PAGES: (54, 60, 57)}))
     assert found["of_medians"]["commit_vs_write_lat"] == round(160 / 3000, 3)
     assert found["of_best_rounds"]["commit_vs_write_lat"] == 1.5
     assert found["commit_vs_write_lat"] == round(500 / 3000, 3) and found["transfer_vs_write_bw"] == 0.95

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every point at which a QEMU of the group can go wrong, with every way to do so there. Data only."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,8 +12,25 @@ LEADER, SECONDARY = "leader", "secondary"
 # What makes the daemons come by the point.
 TRAFFIC, FILL, SWITCH = "traffic", "fill", "switchover"
 
-QMP = ("error", "did error", "late", "hang", "freeze", "half", "half then close", "close", "nonsense", "a list", "an object",
-       "wrong id", "die", "did die", "endless", "events", "flood")
+QMP = (
+    "error",
+    "did error",
+    "late",
+    "hang",
+    "freeze",
+    "half",
+    "half then close",
+    "close",
+    "nonsense",
+    "a list",
+    "an object",
+    "wrong id",
+    "die",
+    "did die",
+    "endless",
+    "events",
+    "flood",
+)
 # A VM that stands still, or was never started, sends nothing new; one that floods the wire for ever, and is the only copy,
 # cannot be protected.
 NO_FLOOD = tuple(how for how in QMP if how != "flood")
@@ -64,8 +82,12 @@ class Case(NamedTuple):
 
 # Failing so again and again is another case than failing so once.
 LASTING = {"error", "hang", "freeze", "half", "close", "die", "endless", "flood", "wrong", "none", "failed"}
-CASES = tuple(Case(role, trigger, Rule(point, how, once)) for role, point, trigger, ways in POINTS for how in ways
-              for once in ((True, False) if how in LASTING else (True,)))
+CASES = tuple(
+    Case(role, trigger, Rule(point, how, once))
+    for role, point, trigger, ways in POINTS
+    for how in ways
+    for once in ((True, False) if how in LASTING else (True,))
+)
 
 
 def _sample() -> Iterator[Case]:

@@ -5,6 +5,7 @@ Which image: the leader's own, the secondary's while it is copied or replicated,
 failover. What: a write or a flush; EIO or ENOSPC; the first or a later one; once or for ever. In each line of the table each
 of these has its turn with each of the others; all 64 together would take ten minutes.
 """
+
 from __future__ import annotations
 
 import errno

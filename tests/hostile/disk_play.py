@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One case: a disk fails; nothing that a client was told is lost, and nobody calls the VM protected by an image that is not whole."""
+
 from __future__ import annotations
 
 import contextlib
@@ -33,8 +34,12 @@ class Writer:
     def burst(self) -> None:
         """Much at once, of which no answer is awaited: the secondary's overlays have it at a failover."""
         self._unheard = {f"burst{n}": f"{self._count:06}" * 10_000 for n in range(20)}
-        self.client.sock.sendall(b"".join(b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (
-            len(name), name.encode(), len(value), value.encode()) for name, value in self._unheard.items()))
+        self.client.sock.sendall(
+            b"".join(
+                b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(name), name.encode(), len(value), value.encode())
+                for name, value in self._unheard.items()
+            )
+        )
 
     def hear(self) -> None:
         """The answers to the burst."""
@@ -139,6 +144,7 @@ def is_said(group: FaultyDiskGroup, leader: str, victim: str, told: int) -> None
 
     ``told``: how often the guest had been told before. (With ENOSPC it is not told: it stands still until there is room.)
     """
+
     def is_known() -> bool:
         stands_still = STOPPED in group.log(victim) and not group.leads("protected")
         return group.mark(victim) in TORN or group.log(victim).count(TOLD) > told or stands_still

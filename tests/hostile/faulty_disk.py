@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A real group with a disk, of which each host's image can be told to fail at its n-th write or flush (disk_faults.c)."""
+
 from __future__ import annotations
 
 import contextlib
@@ -60,8 +61,9 @@ class Faults:
 
 
 def build(library: Path) -> Path:
-    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(library), str(HERE / "disk_faults.c"), "-ldl"],
-                   check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(library), str(HERE / "disk_faults.c"), "-ldl"], check=True
+    )
     return library
 
 
@@ -73,14 +75,30 @@ class FaultyDiskGroup(harness.Group):
         with open(self.images["secondary"], "wb") as file:
             os.truncate(file.fileno(), guest.image.stat().st_size)
         self.faults = {member: Faults(self._orders(folder, member), image) for member, image in self.images.items()}
-        own = {member: {"disks": [{"path": str(image), "serial": "system", "cache": cache}],
-                        "qemu_binary": str(folder / f"qemu-{member}")} for member, image in self.images.items()}
-        super().__init__(folder, own=own, guest_kernel=str(guest.kernel), guest_initrd=str(guest.initrd), qemu_user="root",
-                         guest_cmdline=disk_guest.CMDLINE.format(ip=harness.GUEST_IP, gw=harness.CLIENT_IP), **more)
+        own = {
+            member: {"disks": [{"path": str(image), "serial": "system", "cache": cache}], "qemu_binary": str(folder / f"qemu-{member}")}
+            for member, image in self.images.items()
+        }
+        super().__init__(
+            folder,
+            own=own,
+            guest_kernel=str(guest.kernel),
+            guest_initrd=str(guest.initrd),
+            qemu_user="root",
+            guest_cmdline=disk_guest.CMDLINE.format(ip=harness.GUEST_IP, gw=harness.CLIENT_IP),
+            **more,
+        )
         for member in REPLICAS:
-            self._script(f"qemu-{member}", LAUNCHER.format(
-                library=self.library, tracking=harness.ROOT / "native/build/libplover_preload.so", qemu=QEMU,
-                uffd=self.run_folder(member) / "uffd", orders=self._orders(folder, member)))
+            self._script(
+                f"qemu-{member}",
+                LAUNCHER.format(
+                    library=self.library,
+                    tracking=harness.ROOT / "native/build/libplover_preload.so",
+                    qemu=QEMU,
+                    uffd=self.run_folder(member) / "uffd",
+                    orders=self._orders(folder, member),
+                ),
+            )
 
     @staticmethod
     def _orders(folder: Path, member: str) -> Path:
@@ -88,8 +106,11 @@ class FaultyDiskGroup(harness.Group):
 
     def start(self, *members: str, replica: str = "plover.replica") -> None:
         for member in members or harness.ADDRESSES:
-            more = {} if member == "witness" else {"LD_PRELOAD": str(self.library),
-                                                   "PLOVER_TEST_DISK_FAULTS": str(self._orders(self.folder, member))}
+            more = (
+                {}
+                if member == "witness"
+                else {"LD_PRELOAD": str(self.library), "PLOVER_TEST_DISK_FAULTS": str(self._orders(self.folder, member))}
+            )
             with mock.patch.dict(os.environ, more):
                 super().start(member, replica=replica)
 

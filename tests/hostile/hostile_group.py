@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Three real daemons over QEMUs that misbehave, and a client that would notice a lost or a doubled answer."""
+
 from __future__ import annotations
 
 import contextlib
@@ -28,8 +29,15 @@ class HostileGroup(harness.Group):
     python_path = f"{harness.RUNTIME}:{HERE}"
 
     def __init__(self, folder: Path, **more) -> None:
-        super().__init__(folder, qemu_binary=str(HERE / "qemu_double.py"), qemu_user="root", guest_memory_mib=32,
-                         guest_addresses=[], join_timeout_ms=5000, **more)
+        super().__init__(
+            folder,
+            qemu_binary=str(HERE / "qemu_double.py"),
+            qemu_user="root",
+            guest_memory_mib=32,
+            guest_addresses=[],
+            join_timeout_ms=5000,
+            **more,
+        )
         self.orders = {member: Director(self.run_folder(member)) for member in REPLICAS}
 
     def start(self, *members: str, replica: str = "hurried_replica") -> None:
@@ -57,8 +65,9 @@ class HostileGroup(harness.Group):
 
     def story(self) -> str:
         """What each member says of itself now, and the end of its log, short: there are hundreds of cases."""
-        logs = {member: [line[24:] for line in self.log(member).splitlines() if "could not run" not in line][-6:]
-                for member in self.daemons}
+        logs = {
+            member: [line[24:] for line in self.log(member).splitlines() if "could not run" not in line][-6:] for member in self.daemons
+        }
         says = {member: self.status(member).get("sentence") for member in logs}
         return "\n".join(f"{member}: {says[member]}; {'; '.join(log)}" for member, log in logs.items())
 
@@ -110,7 +119,7 @@ class Client:
             if data[12:14] == ETHERTYPE and data[14:18] == MAGIC:
                 _magic, count, digest = REPLY.unpack_from(data, 14)
                 if (count, digest) not in self._seen:
-                    self._check(count, digest, data[14 + REPLY.size:])
+                    self._check(count, digest, data[14 + REPLY.size :])
                     return True
         return False
 
@@ -121,7 +130,7 @@ class Client:
         """
         more = count - self.count
         assert more > 0, f"time went back: {self.count} frames were counted, now {count}"
-        chosen = [numbers[at:at + 4] for at in range(4 * (min(count, NUMBERS_MAX) - more), 4 * min(count, NUMBERS_MAX), 4)]
+        chosen = [numbers[at : at + 4] for at in range(4 * (min(count, NUMBERS_MAX) - more), 4 * min(count, NUMBERS_MAX), 4)]
         value, pending = self._digest, {payload[-4:]: payload for payload in self._pending}
         assert len(chosen) == more and pending.keys() >= set(chosen), f"the VM made up a frame: {chosen} of {pending.keys()}"
         for number in chosen:

@@ -4,6 +4,7 @@
 As in QEMU (net/stream.c, hw/net/virtio-net.c) a frame that the socket does not take waits and goes out later, whether the
 VM runs or not, and each that is gone changes guest memory. A reset throws away what waits, also the rest of a frame.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -47,7 +48,7 @@ class Guest:
         if frame[:6] != self.mac or frame[12:14] != ETHERTYPE:
             return False
         self.count += 1
-        self.numbers = (self.numbers + frame[NUMBER])[-4 * NUMBERS_MAX:]
+        self.numbers = (self.numbers + frame[NUMBER])[-4 * NUMBERS_MAX :]
         self.digest = hashlib.blake2b(self.digest + frame[14:], digest_size=16).digest()
         self._write(COUNTER_PAGE, self.digest + struct.pack("!Q", self.count))
         self._write(OWN_PAGE, os.urandom(16))  # as a clock would: equal on no two hosts
@@ -67,14 +68,21 @@ class Guest:
         self._write(USED_PAGE, struct.pack("!Q", self.used))
 
     def _write(self, page: int, data: bytes) -> None:
-        self._memory[page * PAGE:page * PAGE + len(data)] = data
+        self._memory[page * PAGE : page * PAGE + len(data)] = data
         self.written[page] = data.hex()
 
     # ---- devices ------------------------------------------------------------------------------------
     def save(self) -> bytes:
-        return json.dumps({"count": self.count, "digest": self.digest.hex(), "used": self.used,
-                           "numbers": self.numbers.hex(), "written": self.written,
-                           "queue": [frame.hex() for frame in self.queue]}).encode()
+        return json.dumps(
+            {
+                "count": self.count,
+                "digest": self.digest.hex(),
+                "used": self.used,
+                "numbers": self.numbers.hex(),
+                "written": self.written,
+                "queue": [frame.hex() for frame in self.queue],
+            }
+        ).encode()
 
     def load(self, state: bytes) -> None:
         """Raises ValueError or KeyError if it is no state of ours."""
@@ -88,6 +96,6 @@ class Guest:
     def look(self, when: str) -> None:
         """Is memory what the VM wrote last?"""
         for page, data in self.written.items():
-            found = self._memory[page * PAGE:page * PAGE + len(data) // 2].hex()
+            found = self._memory[page * PAGE : page * PAGE + len(data) // 2].hex()
             if found != data:
                 self._torn(f"{when}: page {page} has {found}, the VM wrote {data}")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The stream netdev of a hostile QEMU: one connection at a time, frames with their lengths, or what the rule says."""
+
 from __future__ import annotations
 
 import asyncio
@@ -101,7 +102,7 @@ class Netdev:
                 if not self._guest.queue:
                     self._guest.send(FLOOD)
                 head = self._guest.queue[0]
-                self._guest.sent_of_first += self._socket.send(head[self._guest.sent_of_first:])
+                self._guest.sent_of_first += self._socket.send(head[self._guest.sent_of_first :])
                 if self._guest.sent_of_first == len(head):
                     self._guest.gone()
                 if self.flooding:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon with short time-outs towards QEMU, for tests only: a QEMU that never answers is to cost a second."""
+
 from __future__ import annotations
 
 from plover.daemon.life import run_daemon

@@ -4,6 +4,7 @@
 A point is a place where it could go wrong: ``qmp:stop`` (a command of that name), ``colo:REPLY`` (a message of the COLO
 loop), ``capture`` (its migration stream), ``state`` (the file of its devices), ``net`` (a frame that its guest answers).
 """
+
 from __future__ import annotations
 
 import json

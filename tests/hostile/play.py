@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One case: the QEMU fails; clients are served on, nothing is lost, no daemon ends, and the VM is protected again."""
+
 from __future__ import annotations
 
 import os

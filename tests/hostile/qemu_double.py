@@ -5,6 +5,7 @@
 It understands the command line that the replica daemon makes. Told nothing, it behaves well enough to be protected, failed
 over and filled again. What is wrong it does on real sockets, in a real process, with real memory.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -54,9 +55,12 @@ class Double:
 
         self.qmp_path = find(r"-qmp unix:([^,]+),")
         self.script = Script(Path(self.qmp_path).parent)
-        self.guest = Guest(find(r"mem-path=([^,]+),"), int(find(r"size=(\d+)M")) << 20,
-                           bytes.fromhex(find(r"mac=([0-9a-f:]+)").replace(":", "")),
-                           lambda text: self.script.write(f"{TORN} {text}"))
+        self.guest = Guest(
+            find(r"mem-path=([^,]+),"),
+            int(find(r"size=(\d+)M")) << 20,
+            bytes.fromhex(find(r"mac=([0-9a-f:]+)").replace(":", "")),
+            lambda text: self.script.write(f"{TORN} {text}"),
+        )
         self.incoming = "-incoming defer" in words
         self.state = "inmigrate" if self.incoming else "running"
         self.guest.running = not self.incoming
@@ -145,10 +149,14 @@ class Double:
             die()
 
     async def _answer(self, writer: asyncio.StreamWriter, how: str, text: bytes, ident: object) -> None:
-        wrong = {"nonsense": b"nonsense\r\n", "half": text[:len(text) // 2], "hang": b"",
-                 "a list": json.dumps({"return": [7], "id": ident}).encode() + b"\r\n",
-                 "an object": json.dumps({"return": {"x": 7}, "id": ident}).encode() + b"\r\n",
-                 "wrong id": json.dumps({"return": {}, "id": "another"}).encode() + b"\r\n"}
+        wrong = {
+            "nonsense": b"nonsense\r\n",
+            "half": text[: len(text) // 2],
+            "hang": b"",
+            "a list": json.dumps({"return": [7], "id": ident}).encode() + b"\r\n",
+            "an object": json.dumps({"return": {"x": 7}, "id": ident}).encode() + b"\r\n",
+            "wrong id": json.dumps({"return": {}, "id": "another"}).encode() + b"\r\n",
+        }
         if how == "late":
             await asyncio.sleep(LATE_S)
         if how == "endless":
@@ -239,7 +247,7 @@ class Double:
         if how == "endless":
             await pour(writer, stream)
         if how in ("half", "half then die"):
-            stream = stream[:len(stream) // 2]
+            stream = stream[: len(stream) // 2]
         writer.write(b"nonsense" if how == "nonsense" else b"" if how == "close" else stream)
         with contextlib.suppress(OSError):
             await writer.drain()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The quick part of the disk faults: a write of the leader's image and a flush of the secondary's."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """EIO and ENOSPC at the n-th write or flush of each image; and a table in which nothing is left out."""
+
 from __future__ import annotations
 
 import itertools

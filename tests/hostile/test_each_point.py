@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The quick part: one fault at each point; and the points are all there are."""
+
 from __future__ import annotations
 
 import pytest

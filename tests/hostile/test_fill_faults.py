@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each fault of either QEMU while a secondary is filled."""
+
 from __future__ import annotations
 
 import pytest

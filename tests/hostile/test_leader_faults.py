@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each fault of the leader's QEMU in a syncvm, a stop, or in what its VM sends."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The merge after a failover in a real QEMU without a guest: its image fails a write or a flush, once."""
+
 from __future__ import annotations
 
 import asyncio
@@ -39,6 +40,7 @@ class Failing(Promoted):
 @pytest.mark.parametrize("cache", ["none", "writeback"])
 def test_a_merge_that_could_not_flush_the_image_once_does_not_end_well(tmp_path, cache):
     """QEMU would flush again, and with "none" that succeeds."""
+
     async def play(side: Failing) -> None:
         daemon = await side.fails_to_merge()
         side.faults.order(FLUSH, 1, errno.ENOSPC, for_ever=False)
@@ -46,6 +48,7 @@ def test_a_merge_that_could_not_flush_the_image_once_does_not_end_well(tmp_path,
         await asyncio.wait([daemon.task], timeout=5)
         assert daemon.told[-1] == ("lost", "disk 0: all was written to the image, but it could not be flushed")
         assert await side.runs()
+
     played(play, Failing(tmp_path, cache))
 
 
@@ -60,11 +63,13 @@ def test_a_merge_whose_write_found_no_room_goes_on_once_there_is_some(tmp_path, 
         await daemon.hears("disks_merged")
         assert not [told for told in daemon.told if told[0] == "lost"]
         await side.check_whole()
+
     played(play, Failing(tmp_path, cache))
 
 
 def test_a_job_that_stands_still_at_its_end_for_another_reason_goes_on(tmp_path):
     """QEMU lets its jobs do so for a moment, whenever it drains a disk."""
+
     async def play(side: Failing) -> None:
         await side.fails_to_merge()
         await side.block.merge.again()
@@ -78,4 +83,5 @@ def test_a_job_that_stands_still_at_its_end_for_another_reason_goes_on(tmp_path)
             await side.block.merge.look()
         await side.merged()
         await side.check_whole()
+
     played(play, Failing(tmp_path, "none"))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each fault of the secondary's QEMU in a syncvm and in a promotion."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon, but it takes any kernel: for the test of what an audit sees of one that must be refused."""
+
 from __future__ import annotations
 
 from plover.daemon.life import run_daemon

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Two real QEMUs, three real daemons, one network namespace of the test's own: a group without the lab's hosts."""
+
 from __future__ import annotations
 
 import json
@@ -40,8 +41,12 @@ def in_netns(*command: str) -> list[str]:
 def make_netns() -> None:
     subprocess.run(["ip", "netns", "del", NETNS], capture_output=True, check=False)
     sh("ip", "netns", "add", NETNS)
-    for words in ("link set lo up", "link add br0 address 02:70:6c:00:00:01 type bridge",
-                  f"addr add {CLIENT_IP}/24 dev br0", "link set br0 up"):
+    for words in (
+        "link set lo up",
+        "link add br0 address 02:70:6c:00:00:01 type bridge",
+        f"addr add {CLIENT_IP}/24 dev br0",
+        "link set br0 up",
+    ):
         sh("ip", "-n", NETNS, *words.split())
 
 
@@ -60,12 +65,20 @@ class Group:
         self.daemons: dict[str, subprocess.Popen] = {}
         image = build()
         self.common = {
-            "name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "preferred_leader": "primary",
+            "name": "demo",
+            "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+            "preferred_leader": "primary",
             "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in ADDRESSES.items()},
-            "guest_kernel": str(image.kernel), "guest_initrd": str(image.initrd), "guest_mac": "52:54:00:70:6c:01",
-            "guest_cmdline": CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP), "guest_addresses": [GUEST_IP],
+            "guest_kernel": str(image.kernel),
+            "guest_initrd": str(image.initrd),
+            "guest_mac": "52:54:00:70:6c:01",
+            "guest_cmdline": CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP),
+            "guest_addresses": [GUEST_IP],
             # A busy machine is not to look like a dead host here; the lab's demo and chaos have the default.
-            "qemu_supervisor": "child", "failover_budget_ms": 4000, **more}
+            "qemu_supervisor": "child",
+            "failover_budget_ms": 4000,
+            **more,
+        }
         self.ifup = self._script("ifup", 'ip link set "$1" master br0 up')
         self.ifdown = self._script("ifdown", 'ip link set "$1" nomaster down')
         for member in ADDRESSES:
@@ -80,9 +93,15 @@ class Group:
     def write_settings(self, member: str, **more) -> Path:
         base = self.folder / member
         base.mkdir(parents=True, exist_ok=True)
-        own = {"member": member, "run_dir": str(base / "run"), "state_dir": str(base / "state"),
-               "shm_dir": f"/dev/shm/plover-test-{os.getpid()}/{member}", "network_tap": f"pt-{member}"[:15],
-               "network_ifup": self.ifup, "network_ifdown": self.ifdown}
+        own = {
+            "member": member,
+            "run_dir": str(base / "run"),
+            "state_dir": str(base / "state"),
+            "shm_dir": f"/dev/shm/plover-test-{os.getpid()}/{member}",
+            "network_tap": f"pt-{member}"[:15],
+            "network_ifup": self.ifup,
+            "network_ifdown": self.ifdown,
+        }
         path = base / "settings.json"
         path.write_text(json.dumps({**self.common, **own, **self.own.get(member, {}), **more}))
         return path
@@ -94,7 +113,11 @@ class Group:
             with open(self.folder / f"{member}.log", "ab") as log:
                 self.daemons[member] = subprocess.Popen(
                     in_netns(sys.executable, "-m", module, str(self.folder / member / "settings.json")),
-                    env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+                    env=env,
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                )
 
     def run_folder(self, member: str) -> Path:
         return self.folder / member / "run" / "demo"
@@ -123,8 +146,7 @@ class Group:
 
     def story(self) -> str:
         """What each member says of itself now, and the end of its log."""
-        return "\n".join(f"--- {m} says {self.status(m)}\n{self.log(m)[-4000:]}"
-                         for m in ADDRESSES if (self.folder / f"{m}.log").exists())
+        return "\n".join(f"--- {m} says {self.status(m)}\n{self.log(m)[-4000:]}" for m in ADDRESSES if (self.folder / f"{m}.log").exists())
 
     def wait_for_log(self, member: str, text: str, times: int = 1, seconds: float = 30.0) -> None:
         """Until the member's log has ``text`` so often."""
@@ -141,8 +163,7 @@ class Group:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue  # it ended just now
-            if words[0].endswith(b"/qemu-system-x86_64") and any(
-                    str(self.run_folder(member)).encode() in word for word in words):
+            if words[0].endswith(b"/qemu-system-x86_64") and any(str(self.run_folder(member)).encode() in word for word in words):
                 return int(pid)
         raise ProcessLookupError(f"{member} has no QEMU")
 

@@ -3,6 +3,7 @@
 
 QEMU has carried the command out, and the daemon takes it for failed.
 """
+
 from __future__ import annotations
 
 import sys

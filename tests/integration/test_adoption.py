@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A lone leader's daemon is killed between two commands to its QEMU: the next one takes over what it left, and serves."""
+
 from __future__ import annotations
 
 import json
@@ -9,9 +10,11 @@ import socket
 import pytest
 from harness import connect
 
-LEFT = {"between stop and cont": [("stop", {})],
-        "after a capture": [("stop", {}), ("migrate", {"uri": "exec:cat >/dev/null"})],
-        "in a capture": [("stop", {}), ("migrate", {"uri": "unix:{hangs}"})]}
+LEFT = {
+    "between stop and cont": [("stop", {})],
+    "after a capture": [("stop", {}), ("migrate", {"uri": "exec:cat >/dev/null"})],
+    "in a capture": [("stop", {}), ("migrate", {"uri": "unix:{hangs}"})],
+}
 
 
 def tell_qemu(path: str, hangs: str, *commands: tuple[str, dict]) -> None:

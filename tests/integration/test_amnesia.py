@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The witness forgets that the leader went on without the secondary; then the leader is gone. Time must not go back."""
+
 from __future__ import annotations
 
 import json
@@ -14,9 +15,14 @@ SILENCE_S = 4.0  # a link that was cut for so long is made anew, and what waited
 def cut(member: str) -> None:
     """Nothing of the members passes to and from ``member``."""
     address = ADDRESSES[member]
-    for words in ("add table ip cut", "add chain ip cut in { type filter hook input priority 0 ; }",
-                  *(f"add rule ip cut in ip {end} {address} ip {other_end} != {address} drop"
-                    for end, other_end in (("saddr", "daddr"), ("daddr", "saddr")))):
+    for words in (
+        "add table ip cut",
+        "add chain ip cut in { type filter hook input priority 0 ; }",
+        *(
+            f"add rule ip cut in ip {end} {address} ip {other_end} != {address} drop"
+            for end, other_end in (("saddr", "daddr"), ("daddr", "saddr"))
+        ),
+    ):
         sh(*in_netns("nft", *words.split()))
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The VM sends more than the socket to the daemon takes: what waits in QEMU must not change memory while it is copied."""
+
 from __future__ import annotations
 
 import os

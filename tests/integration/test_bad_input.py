@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is wrong is refused with its name and a remedy, and the VM that runs does not notice."""
+
 from __future__ import annotations
 
 import contextlib
@@ -25,11 +26,14 @@ def wait_sentence(group, member: str, *phrases: str, seconds: float = 20.0) -> N
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("setting", "value", "remedy"), [
-    ("guest_memory_mib", 192, "guest_memory_mib is 192 there and 256 here; make them equal"),
-    ("guest_machine", "pc-i440fx-7.1", "guest_machine is 'pc-i440fx-7.1' there and 'pc' here; make them equal"),
-    ("guest_kernel", "/no/such/vmlinuz", None),
-])
+@pytest.mark.parametrize(
+    ("setting", "value", "remedy"),
+    [
+        ("guest_memory_mib", 192, "guest_memory_mib is 192 there and 256 here; make them equal"),
+        ("guest_machine", "pc-i440fx-7.1", "guest_machine is 'pc-i440fx-7.1' there and 'pc' here; make them equal"),
+        ("guest_kernel", "/no/such/vmlinuz", None),
+    ],
+)
 def test_a_secondary_that_cannot_be_one_is_refused_and_the_vm_goes_on(new_group, setting, value, remedy):
     group = new_group()
     group.write_settings("secondary", **{setting: value})
@@ -86,9 +90,8 @@ def messages() -> dict[str, bytes]:
         "a heartbeat before any Hello": beat,
         "truncated, then the end": good[:-3],
         "another version": good[:4] + b"\x63" + good[5:],
-        "oversized": good[:-len(good) // 2] + b"\xff" * 4000,
-        "every length field at its largest": b"".join(
-            good[:at] + b"\xff" * 4 + good[at + 4:] for at in range(0, 16, 4)),
+        "oversized": good[: -len(good) // 2] + b"\xff" * 4000,
+        "every length field at its largest": b"".join(good[:at] + b"\xff" * 4 + good[at + 4 :] for at in range(0, 16, 4)),
     }
 
 
@@ -126,8 +129,7 @@ def test_messages_of_strangers_are_refused_and_the_running_vm_is_not_harmed(grou
     time.sleep(0.5)
     for member, status in before.items():
         now = group.status(member)
-        assert [now[k] for k in ("view", "leader", "service", "in_sync")] == [
-            status[k] for k in ("view", "leader", "service", "in_sync")]
+        assert [now[k] for k in ("view", "leader", "service", "in_sync")] == [status[k] for k in ("view", "leader", "service", "in_sync")]
         assert "refused" in group.log(member)
         assert group.daemons[member].poll() is None
     assert {m: group.qemu_pid(m) for m in pids} == pids

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The copy of disks between two real QEMUs that have no guest: writes come from QEMU's own qemu-io, at the device's node."""
+
 from __future__ import annotations
 
 import asyncio
@@ -25,27 +26,53 @@ NAMES = {name: f"{n:032x}" for n, name in enumerate(("first", "second", "third")
 class Side:
     """One replica's QEMU."""
 
-    def __init__(self, folder: Path, member: str, disks: int, image_folders: dict | None = None, cache: str = "writeback",
-                 **settings) -> None:
+    def __init__(
+        self, folder: Path, member: str, disks: int, image_folders: dict | None = None, cache: str = "writeback", **settings
+    ) -> None:
         self.folder = folder
         self.images = [(image_folders or {}).get(member, folder) / f"{member}{n}.img" for n in range(disks)]
         for n, image in enumerate(self.images):
             image.write_bytes(os.urandom(MIB) * SIZE_MIB if member == "primary" else bytes([n]) * (SIZE_MIB * MIB))
-        self.config = Config({
-            "name": "demo", "member": member, "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "disk_port": 17421,
-            "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in ADDRESSES.items()},
-            "guest_kernel": "/none", "preferred_leader": "primary", "guest_mac": "52:54:00:70:6c:01", "run_dir": str(folder),
-            "state_dir": str(folder), "shm_dir": str(folder / member),
-            "disks": [{"path": str(image), "cache": cache} for image in self.images], **settings})
+        self.config = Config(
+            {
+                "name": "demo",
+                "member": member,
+                "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+                "disk_port": 17421,
+                "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in ADDRESSES.items()},
+                "guest_kernel": "/none",
+                "preferred_leader": "primary",
+                "guest_mac": "52:54:00:70:6c:01",
+                "run_dir": str(folder),
+                "state_dir": str(folder),
+                "shm_dir": str(folder / member),
+                "disks": [{"path": str(image), "cache": cache} for image in self.images],
+                **settings,
+            }
+        )
 
     async def start(self, incoming: bool) -> None:
         prepare(self.config, incoming)
         path = self.folder / f"{self.config.member}.sock"
         path.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "32", "-S", "-display", "none", "-nodefaults",
-             "-qmp", f"unix:{path},server=on,wait=off", *arguments(self.config, incoming)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [
+                "qemu-system-x86_64",
+                "-machine",
+                "q35,accel=tcg",
+                "-m",
+                "32",
+                "-S",
+                "-display",
+                "none",
+                "-nodefaults",
+                "-qmp",
+                f"unix:{path},server=on,wait=off",
+                *arguments(self.config, incoming),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self.qmp = await Qmp.connect(str(path), 10)
         self.block, self.graph = BlockLayer(self.config, self.qmp), BlockGraph(self.config, self.qmp)
         if incoming:
@@ -65,6 +92,7 @@ class Side:
 
 def scenario(folder: Path, play, disks: int = 1, **settings) -> None:
     """``play(leader, secondary)`` between two running QEMUs."""
+
     async def run() -> None:
         async with contextlib.AsyncExitStack() as stack:
             sides = []
@@ -73,14 +101,16 @@ def scenario(folder: Path, play, disks: int = 1, **settings) -> None:
                 await sides[-1].start(member == "secondary")
                 stack.push_async_callback(sides[-1].end)
             await asyncio.wait_for(play(*sides), 60)
+
     asyncio.run(run())
 
 
 async def copied(leader: Side, held: tuple[str, ...], name: str) -> int:
     """A whole copy, up to the images being equal; returns how many bytes went there."""
     seen = [(0, 0)]
-    await leader.block.copy(ADDRESSES["secondary"], tuple(NAMES[h] for h in held), NAMES[name],
-                            lambda done, total: seen.append((done, total)))
+    await leader.block.copy(
+        ADDRESSES["secondary"], tuple(NAMES[h] for h in held), NAMES[name], lambda done, total: seen.append((done, total))
+    )
     rest = sum([await leader.graph.dirty_bytes(disk) for disk in leader.config.disk_list])
     await leader.block.attach()
     return seen[-1][0] + rest
@@ -120,6 +150,7 @@ def test_a_copy_that_broke_off_goes_on_where_it_was(tmp_path):
         await broken_off(leader, secondary, "first")
         assert 20 * MIB < await copied(leader, ("first",), "second") < 54 * MIB
         await all_equal(leader, secondary)
+
     scenario(tmp_path, play, disk_copy_mib_per_s=20)
 
 
@@ -129,16 +160,19 @@ def test_a_copy_by_a_name_that_is_not_known_is_whole(tmp_path):
         secondary.images[0].write_bytes(bytes(SIZE_MIB * MIB))
         assert await copied(leader, ("third",), "second") >= SIZE_MIB * MIB
         await all_equal(leader, secondary)
+
     scenario(tmp_path, play, disk_copy_mib_per_s=60)
 
 
 def test_of_two_disks_the_one_that_was_not_begun_is_whole(tmp_path):
     """The bitmaps of a copy that broke off in its first disk know nothing of the second."""
+
     async def play(leader: Side, secondary: Side) -> None:
         await broken_off(leader, secondary, "first")
         await leader.write(1, 1, disk=1)
         assert 84 * MIB < await copied(leader, ("first",), "second") < 118 * MIB
         await all_equal(leader, secondary)
+
     scenario(tmp_path, play, disks=2, disk_copy_mib_per_s=40)
 
 
@@ -157,11 +191,13 @@ def test_a_daemon_that_begins_anew_in_mid_copy_forgets_nothing(tmp_path):
         await leader.block.detach()
         assert await copied(leader, ("second",), "third") == 21 * MIB  # with what all_equal wrote
         await all_equal(leader, secondary)
+
     scenario(tmp_path, play, disk_copy_mib_per_s=40)
 
 
 def test_what_the_guest_overwrites_during_a_copy_takes_bounded_room(tmp_path):
     """Half of disk_overlay_mib; then the round ends, and the next one takes up what is left."""
+
     async def play(leader: Side, secondary: Side) -> None:
         fleece, most = overlay_path(leader.config, leader.config.disk_list[0], "fleece"), 0
         task = asyncio.ensure_future(leader.block.copy(ADDRESSES["secondary"], (), NAMES["first"], lambda done, total: None))
@@ -176,6 +212,7 @@ def test_what_the_guest_overwrites_during_a_copy_takes_bounded_room(tmp_path):
         assert 6 * MIB < most < 13 * MIB
         await leader.block.attach()
         await all_equal(leader, secondary)
+
     scenario(tmp_path, play, disk_copy_mib_per_s=20, disk_overlay_mib=16)
 
 
@@ -196,6 +233,7 @@ def test_a_full_overlay_folder_ends_the_copy_and_not_the_guests_writes(tmp_path)
         sent = await copied(leader, ("first",), "second")
         assert 8 * MIB < sent < 62 * MIB
         await all_equal(leader, secondary)
+
     try:
         scenario(tmp_path, play, disk_copy_mib_per_s=20, disk_overlay_dir=str(folder))
     finally:
@@ -219,6 +257,7 @@ def test_a_write_that_the_secondary_did_not_take_is_told(tmp_path):
         assert await leader.block.peer_error()
         await leader.block.detach()
         assert await leader.block.peer_error() == ""
+
     try:
         scenario(tmp_path, play, image_folders={"secondary": folder})
     finally:

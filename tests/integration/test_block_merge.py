@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The merge of a promoted VM's overlays in a real QEMU without a guest, on a file system that is full at first."""
+
 from __future__ import annotations
 
 import asyncio
@@ -81,7 +82,7 @@ class Promoted(Side):
             await self.write(50, 1, disk.number)
             await self.block.flush(disk)
             data = image.read_bytes()
-            found = [n for n in range(SIZE_MIB) if data[n * MIB:(n + 1) * MIB].strip(b"\0")]
+            found = [n for n in range(SIZE_MIB) if data[n * MIB : (n + 1) * MIB].strip(b"\0")]
             assert found == [*range(1, 1 + WRITTEN_MIB), 50]
             assert not overlay_path(self.config, disk, "active").exists()
         nodes = await self.graph.names()
@@ -96,6 +97,7 @@ def played(play, side: Promoted) -> None:
             await asyncio.wait_for(play(side), 60)
         finally:
             await side.end()
+
     asyncio.run(run())
 
 
@@ -107,12 +109,14 @@ def test_a_merge_that_goes_well_is_seen_to_be_over(tmp_path):
         await side.merged()
         await side.check_whole()
         assert side.block.merge.used_bytes() == 0
+
     played(play, Promoted(tmp_path, tmp_path))
 
 
 @pytest.mark.parametrize("disks", [1, 2])
 def test_a_merge_that_failed_is_told_and_begun_again(tmp_path, full, disks):
     """With two disks, both fail and both are mended."""
+
     async def play(side: Promoted) -> None:
         await side.fail_over()
         filler = fill(full)
@@ -129,6 +133,7 @@ def test_a_merge_that_failed_is_told_and_begun_again(tmp_path, full, disks):
         await side.block.merge.again()
         await side.merged()
         await side.check_whole()
+
     subprocess.run(["mount", "-o", f"remount,size={disks * SIZE_MIB + 8}m", str(full)], check=True)
     played(play, Promoted(tmp_path, full, disks))
 
@@ -136,6 +141,7 @@ def test_a_merge_that_failed_is_told_and_begun_again(tmp_path, full, disks):
 @pytest.mark.parametrize("done", range(9))
 def test_a_daemon_that_ends_in_the_midst_of_it_is_followed_by_one_that_mends_it(tmp_path, full, done):
     """However many commands QEMU had carried out by then."""
+
     async def play(side: Promoted) -> None:
         await side.fail_over()
         filler = fill(full)
@@ -150,6 +156,7 @@ def test_a_daemon_that_ends_in_the_midst_of_it_is_followed_by_one_that_mends_it(
                     raise QemuError("the daemon ended")
                 left[0] -= 1
             return await execute(command, **arguments)
+
         side.qmp.execute = dying
         with pytest.raises(QemuError, match="the daemon ended"):
             await side.block.merge.again()
@@ -163,6 +170,7 @@ def test_a_daemon_that_ends_in_the_midst_of_it_is_followed_by_one_that_mends_it(
             await side.block.merge.again()
         await side.merged()
         await side.check_whole()
+
     played(play, Promoted(tmp_path, full))
 
 
@@ -173,17 +181,20 @@ async def limits(side: Promoted) -> list[int]:
 
 def test_an_export_is_ended_as_often_as_it_is_asked_for(tmp_path):
     """A promotion that was refused half way is tried again."""
+
     async def play(side: Promoted) -> None:
         await side.fail_over()
         await side.block.end_export()
         await side.promote()
         await side.merged()
         await side.check_whole()
+
     played(play, Promoted(tmp_path, tmp_path))
 
 
 def test_small_writes_at_random_places_count_for_the_clusters_they_take(tmp_path):
     """2 MiB of them take 32 MiB of an overlay."""
+
     async def play(side: Promoted) -> None:
         await side.fail_over()
         taken, counted = side.block.merge.used_bytes(), await side.block.overlay_bytes()
@@ -194,6 +205,7 @@ def test_small_writes_at_random_places_count_for_the_clusters_they_take(tmp_path
         await side.write(1, 1)  # those before it are done
         taken, counted = side.block.merge.used_bytes() - taken, await side.block.overlay_bytes() - counted
         assert 32 * MIB <= taken <= counted + MIB and counted <= 40 * MIB
+
     played(play, Promoted(tmp_path, tmp_path))
 
 
@@ -241,11 +253,13 @@ def test_a_daemon_tells_once_of_each_failure_and_of_the_end(tmp_path, full):
         await daemon.task
         assert daemon.told[-2:] == [("over",), ("disks_merged",)]
         await side.check_whole()
+
     played(play, Promoted(tmp_path, full))
 
 
 def test_a_guest_that_writes_faster_than_it_is_merged_is_slowed_down(tmp_path, full):
     """Until it is over. Its overlays are in memory."""
+
     async def play(side: Promoted) -> None:
         await side.fail_over()
         filler, daemon = fill(full), Daemon(side)
@@ -259,4 +273,5 @@ def test_a_guest_that_writes_faster_than_it_is_merged_is_slowed_down(tmp_path, f
         await watch.again(daemon.vm)
         await daemon.hears("disks_merged")
         assert await limits(side) == [0]
+
     played(play, Promoted(tmp_path, full))

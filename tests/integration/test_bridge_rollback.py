@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An armed change of a real network, in a namespace of its own: made, confirmed, undone, failed, cut short."""
+
 from __future__ import annotations
 
 import json
@@ -44,10 +45,16 @@ NEW = [{"br0": ADDRESSES}, {"br0": ROUTE}, ["new", 0o600, "new"], True, []]
 @pytest.fixture
 def network(tmp_path):
     def run(script: str) -> list[str]:
-        done = subprocess.run(["unshare", "--net", sys.executable, "-c", BEGIN + script, str(ROOT), str(tmp_path)],
-                              capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            ["unshare", "--net", sys.executable, "-c", BEGIN + script, str(ROOT), str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
+
     return run
 
 
@@ -85,13 +92,16 @@ def test_after_a_power_loss_the_old_files_are_there_before_the_network_starts(ne
 
 
 def test_a_second_change_waits_for_the_first(network):
-    assert "is under way and not confirmed" in network("""
+    assert (
+        "is under way and not confirmed"
+        in network("""
 begin()
 try:
     begin()
 except model.Refusal as error:
     print(error)
 """)[0]
+    )
 
 
 def test_an_undo_that_is_late_changes_nothing(network):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A promotion whose answers are lost, between real QEMUs, with a guest that runs from its disk."""
+
 from __future__ import annotations
 
 from harness import connect

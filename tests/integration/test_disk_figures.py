@@ -2,6 +2,7 @@
 """What a disk costs: the pause of a syncvm with and without one, and how often what the guest writes is written.
 
 The figures are printed, not judged (`pytest -s`)."""
+
 from __future__ import annotations
 
 import statistics
@@ -39,8 +40,10 @@ def test_what_a_disk_costs(disk_group):  # noqa: F811
     values = pauses(group)
     leader, secondary = (written(group, member) - before[member] for member in ("primary", "secondary"))
     told("with a disk, each write on it", values)
-    print(f"the guest wrote {leader / 1024:.0f} KiB; in all {1 + secondary / leader:.1f} times that was written, image and "
-          f"overlays of both hosts")
+    print(
+        f"the guest wrote {leader / 1024:.0f} KiB; in all {1 + secondary / leader:.1f} times that was written, image and "
+        f"overlays of both hosts"
+    )
     assert len(values) > WRITES / 3 and leader > 4000 * WRITES
     assert secondary >= leader  # each write is there too
     group.wait("primary", service="protected")

@@ -3,6 +3,7 @@
 
 A power loss in mid-load, twice: what PostgreSQL acknowledged is there, and the disk is whole.
 """
+
 from __future__ import annotations
 
 import json
@@ -46,8 +47,9 @@ def in_netns(*command: str) -> list[str]:
 
 def python(script: str, *arguments: str) -> str:
     """What a script in the client's place prints."""
-    return subprocess.run(in_netns(sys.executable, "-c", script, *arguments), cwd=ROOT, check=True, timeout=60,
-                          stdout=subprocess.PIPE, text=True).stdout.strip()
+    return subprocess.run(
+        in_netns(sys.executable, "-c", script, *arguments), cwd=ROOT, check=True, timeout=60, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
 
 
 class Guest:
@@ -60,12 +62,34 @@ class Guest:
 
     def command(self) -> list[str]:
         return in_netns(
-            "qemu-system-x86_64", "-machine", "pc,accel=tcg", "-cpu", "qemu64", "-m", "256M", "-nodefaults",
-            "-display", "none", "-serial", "stdio", "-no-reboot",
-            "-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd),
-            "-append", CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP) + " plover.sqlite",
-            "-drive", f"file={self.disk},if=none,id=d0,format=raw,cache=writeback", "-device", "virtio-blk-pci,drive=d0",
-            "-netdev", f"tap,id=n0,ifname={TAP},script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0")
+            "qemu-system-x86_64",
+            "-machine",
+            "pc,accel=tcg",
+            "-cpu",
+            "qemu64",
+            "-m",
+            "256M",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+            "-kernel",
+            str(self.image.kernel),
+            "-initrd",
+            str(self.image.initrd),
+            "-append",
+            CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP) + " plover.sqlite",
+            "-drive",
+            f"file={self.disk},if=none,id=d0,format=raw,cache=writeback",
+            "-device",
+            "virtio-blk-pci,drive=d0",
+            "-netdev",
+            f"tap,id=n0,ifname={TAP},script=no,downscript=no",
+            "-device",
+            "virtio-net-pci,netdev=n0",
+        )
 
     def boot(self) -> None:
         began = time.monotonic()
@@ -100,8 +124,7 @@ def rows(disk: Path) -> int:
 def guest(tmp_path):
     subprocess.run(["ip", "netns", "del", NETNS], capture_output=True, check=False)
     sh("ip", "netns", "add", NETNS)
-    for words in ("link set lo up", f"tuntap add {TAP} mode tap", f"addr add {CLIENT_IP}/24 dev {TAP}",
-                  f"link set {TAP} up"):
+    for words in ("link set lo up", f"tuntap add {TAP} mode tap", f"addr add {CLIENT_IP}/24 dev {TAP}", f"link set {TAP} up"):
         sh("ip", "-n", NETNS, *words.split())
     made = Guest(tmp_path)
     yield made
@@ -116,12 +139,16 @@ def start_load(tmp_path):
 
     def start(out: Path):
         with open(log, "w") as file:
-            loads.append(subprocess.Popen(in_netns(*CLIENT, "--init", "--out", str(out)), cwd=ROOT, stdout=file, stderr=file,
-                                          stdin=subprocess.DEVNULL))
+            loads.append(
+                subprocess.Popen(
+                    in_netns(*CLIENT, "--init", "--out", str(out)), cwd=ROOT, stdout=file, stderr=file, stdin=subprocess.DEVNULL
+                )
+            )
 
         def acked() -> int:
             lines = log.read_text().splitlines()
             return json.loads(lines[-1])["acked"] if lines and lines[-1].endswith("}") else 0
+
         return loads[-1], acked
 
     yield start

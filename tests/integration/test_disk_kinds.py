@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Disks other than raw files: qcow2 images, and block devices."""
+
 from __future__ import annotations
 
 import os
@@ -24,8 +25,9 @@ def loop_devices(tmp_path):
         else:
             with open(image, "wb") as file:
                 os.truncate(file.fileno(), disk_guest.IMAGE_MIB << 20)
-        devices[member] = subprocess.run(["losetup", "--find", "--show", "--direct-io=off", str(image)], check=True,
-                                         capture_output=True, text=True).stdout.strip()
+        devices[member] = subprocess.run(
+            ["losetup", "--find", "--show", "--direct-io=off", str(image)], check=True, capture_output=True, text=True
+        ).stdout.strip()
     yield devices
     for device in devices.values():
         subprocess.run(["losetup", "--detach", device], check=True)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Disks that fail, and hosts that lose power at the wrong moment: what may be booted or copied then, and what not."""
+
 from __future__ import annotations
 
 import os
@@ -25,8 +26,9 @@ def lying_disk(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "back", str(back)], check=True)
     with open(back / "disk", "wb") as file:
         os.truncate(file.fileno(), size_mib << 20)
-    loop = subprocess.run(["losetup", "--find", "--show", "--direct-io=off", str(back / "disk")], check=True,
-                          capture_output=True, text=True).stdout.strip()
+    loop = subprocess.run(
+        ["losetup", "--find", "--show", "--direct-io=off", str(back / "disk")], check=True, capture_output=True, text=True
+    ).stdout.strip()
     subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", "-N", "64", loop], check=True)
     subprocess.run(["mount", "-o", "errors=continue", loop, str(folder)], check=True)
     yield folder, lambda: subprocess.run(["mount", "-o", f"remount,size={size_mib + 64}m", str(back)], check=True)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A guest on a real disk, between two real QEMUs: copied, replicated, failed over and back."""
+
 from __future__ import annotations
 
 import contextlib
@@ -24,9 +25,17 @@ REPLICAS = ("primary", "secondary")
 @pytest.fixture
 def disk_group(new_group, tmp_path):
     """A function that makes a protected VM that runs from a disk; the secondary's image is empty at first."""
-    def make(replica: str = "plover.replica", secondary: dict | None = None, image_folders: dict | None = None,
-             state: str = "protected", more_cmdline: str = "", more_disk: dict | None = None, paths: dict | None = None,
-             **settings):
+
+    def make(
+        replica: str = "plover.replica",
+        secondary: dict | None = None,
+        image_folders: dict | None = None,
+        state: str = "protected",
+        more_cmdline: str = "",
+        more_disk: dict | None = None,
+        paths: dict | None = None,
+        **settings,
+    ):
         guest = disk_guest.build()
         images = {member: (image_folders or {}).get(member, tmp_path) / f"{member}.img" for member in REPLICAS}
         if not paths:
@@ -34,16 +43,20 @@ def disk_group(new_group, tmp_path):
             with open(images["secondary"], "wb") as file:
                 os.truncate(file.fileno(), guest.image.stat().st_size)
         images.update(paths or {})
-        own = {member: {"disks": [{"path": str(path), "serial": "system", **(more_disk or {})}]}
-               for member, path in images.items()}
+        own = {member: {"disks": [{"path": str(path), "serial": "system", **(more_disk or {})}]} for member, path in images.items()}
         own["secondary"].update(secondary or {})
-        group = new_group(own=own, guest_kernel=str(guest.kernel), guest_initrd=str(guest.initrd),
-                          guest_cmdline=disk_guest.CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP) + more_cmdline,
-                          **settings)
+        group = new_group(
+            own=own,
+            guest_kernel=str(guest.kernel),
+            guest_initrd=str(guest.initrd),
+            guest_cmdline=disk_guest.CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP) + more_cmdline,
+            **settings,
+        )
         group.images = images
         group.start(replica=replica)
         group.wait("primary", seconds=120, service=state)
         return group
+
     return make
 
 
@@ -58,6 +71,7 @@ def small_tmpfs(tmp_path):
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "small", str(folder)], check=True)
         mounted.append(folder)
         return folder
+
     yield make
     for folder in mounted:
         subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -142,8 +156,7 @@ def test_kill_9_of_the_leaders_qemu_in_each_step_with_a_disk(disk_group):
     assert turns >= 8  # on a busy machine some come unasked
     leader = settled(group)
     for member in REPLICAS:  # one QEMU each, whose graph has what it needs and nothing of those before
-        assert sorted(path.name for path in overlays(group, member)) == (
-            [] if member == leader else ["active0.qcow2", "hidden0.qcow2"])
+        assert sorted(path.name for path in overlays(group, member)) == ([] if member == leader else ["active0.qcow2", "hidden0.qcow2"])
     for member in (other(leader), leader):
         group.power_off(member)
     # The one that led last has what the guest wrote: its file system is whole, and so is SQLite's history of ten lives.

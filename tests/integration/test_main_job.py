@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The main job on two real QEMUs with a real Redis."""
+
 from __future__ import annotations
 
 import json
@@ -10,8 +11,7 @@ import time
 import pytest
 from harness import connect
 
-STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "Pack", "StageBlocks", "StageEnd",
-         "Emit", "ContVm"]
+STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "Pack", "StageBlocks", "StageEnd", "Emit", "ContVm"]
 
 
 def write(client, acked: dict[str, str], name: str, value: str) -> None:
@@ -177,8 +177,7 @@ def test_kill_9_of_the_leaders_qemu_in_each_step_of_a_syncvm(new_group):
         assert lost(client, acked) == [], step
     stopped: dict[str, dict] = {}
     checked = {"before-load": 0, "before-promote": 0}
-    notes = {m: [json.loads(x) for x in (group.run_folder(m) / "digests").read_text().splitlines()]
-             for m in ("primary", "secondary")}
+    notes = {m: [json.loads(x) for x in (group.run_folder(m) / "digests").read_text().splitlines()] for m in ("primary", "secondary")}
     for member in notes:
         for note in notes[member]:
             if note["event"] == "stopped":

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the operator sees and does with two real QEMUs: the history of a failover, and one that is forced."""
+
 from __future__ import annotations
 
 import time

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU as an unprivileged user: everything that it opens later by name must still work."""
+
 from __future__ import annotations
 
 import os
@@ -32,8 +33,12 @@ def tmp_path():
 
 def may(*command: str) -> bool:
     """Whether the user can do that."""
-    return subprocess.run(["setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups", *command],
-                          capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(
+            ["setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups", *command], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
 
 
 def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tmp_path):
@@ -41,8 +46,7 @@ def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tm
     for path in images.values():
         path.touch(mode=0o600)
         os.truncate(path, 32 << 20)
-    group = new_group(own={member: {"disks": [{"path": str(path)}]} for member, path in images.items()},
-                      qemu_user=USER.pw_name)
+    group = new_group(own={member: {"disks": [{"path": str(path)}]} for member, path in images.items()}, qemu_user=USER.pw_name)
     group.start()
     group.wait("primary", seconds=120, service="protected")
     client, acked = connect(), {}

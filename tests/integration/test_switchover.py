@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A planned switchover: no connection breaks, nothing is lost, and how long clients wait. The figures are printed, not
 judged: under TCG the new leader has just loaded a state and translates all its code again."""
+
 from __future__ import annotations
 
 import json
@@ -78,9 +79,11 @@ def test_switchovers_break_no_connection_and_lose_nothing(new_group):
     writer.join(20)
     assert writer.error is None and not writer.is_alive()
     client, written = connect(), len(writer.answers)
-    print(f"{ROUNDS} switchovers, {written} writes: a client waits {statistics.median(outages):.0f} ms (median), "
-          f"{max(outages):.0f} ms (longest); as the new leaders know it {statistics.median(known):.0f} ms, "
-          f"{max(known):.0f} ms (longest)")
+    print(
+        f"{ROUNDS} switchovers, {written} writes: a client waits {statistics.median(outages):.0f} ms (median), "
+        f"{max(outages):.0f} ms (longest); as the new leaders know it {statistics.median(known):.0f} ms, "
+        f"{max(known):.0f} ms (longest)"
+    )
     assert [n for n in range(1, written) if client.ask("GET", f"k{n}") != str(n).encode()] == []
     for member in ("primary", "secondary"):  # each view is told alike by both
         told = [view for view in views(group, member) if view[2] == "switchover"]

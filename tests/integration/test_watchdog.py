@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The watchdog's adapter on a real device: it fires when it is not fed or left armed, and only then."""
+
 from __future__ import annotations
 
 import json
@@ -70,8 +71,24 @@ def test_it_fires_when_it_is_not_fed_or_left_armed_and_never_otherwise(short_fol
         qemu.kill()
         qemu.wait()
     words = [line.split(" ")[0] for line in said]
-    assert words == ["checked", "armed", "fed", "second", "FIRED", "starved", "disarmed", "FIRED", "abandoned", "taken",
-                     "released", "nowayout", "missing", "no", "no", "end"], said
+    assert words == [
+        "checked",
+        "armed",
+        "fed",
+        "second",
+        "FIRED",
+        "starved",
+        "disarmed",
+        "FIRED",
+        "abandoned",
+        "taken",
+        "released",
+        "nowayout",
+        "missing",
+        "no",
+        "no",
+        "end",
+    ], said
     by = {line.split(" fence_")[0]: line for line in said}
     assert "checked False" in said and "taken up armed" in said
     assert any(line.startswith("armed /dev/watchdog0 (i6300ESB") and line.endswith(", 2 s, armed") for line in said), said

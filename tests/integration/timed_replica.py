@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon with one addition, for tests only: it writes down when it did and learnt what, on the machine's
 monotonic clock, into the file 'times' of its run folder."""
+
 from __future__ import annotations
 
 import json
@@ -8,7 +9,7 @@ import json
 from plover.config.settings import Config
 from plover.consensus.effects import Persist, Send
 from plover.daemon.life import run_daemon
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.replica.daemon import Replica
 from plover.replica.observer import Observer
@@ -25,10 +26,10 @@ class Times(Observer):
             print(json.dumps([self._replica.loop.time(), self._replica.config.member, what]), file=file)
 
     def action(self, action: object) -> None:
-        if isinstance(action, (Send, act.SendData)):
+        if isinstance(action, (Send, effects.SendData)):
             if not isinstance(action.message, QUIET):
                 self._write(f"sends {type(action.message).__name__}")
-        elif not isinstance(action, (act.Report, act.Happened, act.Inject, Persist)):
+        elif not isinstance(action, (effects.Report, effects.Happened, effects.Inject, Persist)):
             self._write(type(action).__name__)
 
     def event(self, name: str, arguments: tuple[object, ...]) -> None:

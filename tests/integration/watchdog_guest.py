@@ -3,6 +3,7 @@
 
 From Debian packages, like the demo guest: the ordinary kernel (the cloud kernel lacks the driver), busybox, python3-minimal.
 """
+
 from __future__ import annotations
 
 import compileall
@@ -85,12 +86,18 @@ def _initramfs(tree: Path) -> bytes:
     modules = next((tree / "lib/modules").iterdir()) / "kernel/drivers"
     python = tree / "usr/bin/python3.11"
     files: dict[str, tuple[int, bytes]] = {
-        "init": (0o100755, INIT), "bin/busybox": (0o100755, (tree / "bin/busybox").read_bytes()),
-        "bin/python3": (0o100755, python.read_bytes()), "lib64": (0o120777, b"lib"), "app/probe.py": (0o100644, PROBE),
+        "init": (0o100755, INIT),
+        "bin/busybox": (0o100755, (tree / "bin/busybox").read_bytes()),
+        "bin/python3": (0o100755, python.read_bytes()),
+        "lib64": (0o120777, b"lib"),
+        "app/probe.py": (0o100644, PROBE),
         **{f"{folder}/.keep": (0o100644, b"") for folder in ("proc", "sys", "dev", "tmp")},
         **{f"modules/{Path(m).name}": (0o100644, (modules / m).read_bytes()) for m in MODULES},
-        **{f"app/plover/{name}": (0o100644, (RUNTIME / name).read_bytes())
-           for name in ("__init__.py", "errors.py", "host/__init__.py", "host/console.py", "host/watchdog.py")}}
+        **{
+            f"app/plover/{name}": (0o100644, (RUNTIME / name).read_bytes())
+            for name in ("__init__.py", "errors.py", "host/__init__.py", "host/console.py", "host/watchdog.py")
+        },
+    }
     for path in (tree / "usr/lib/python3.11").rglob("*.py*"):
         files[str(path.relative_to(tree))] = (0o100644, path.read_bytes())
     for name, path in libraries(tree, python).items():
@@ -112,7 +119,8 @@ def build(target: Path) -> Image:
                 run("dpkg-deb", "-x", str(package), str(whole))
             drivers = next((whole / "lib/modules").iterdir()) / "kernel"
             for other in [p for p in drivers.iterdir() if p.name != "drivers"] + [
-                    p for p in (drivers / "drivers").iterdir() if p.name != "watchdog"]:
+                p for p in (drivers / "drivers").iterdir() if p.name != "watchdog"
+            ]:
                 shutil.rmtree(other)  # 400 MB that nobody needs here
             # No package's script did it, and under TCG it takes the guest many seconds.
             compileall.compile_dir(whole / "usr/lib/python3.11", quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
@@ -123,9 +131,34 @@ def build(target: Path) -> Image:
 
 def start(image: Image, folder: Path) -> subprocess.Popen:
     """QEMU with the device, whose firing is only reported; sockets 'console' and 'qmp' in ``folder``."""
-    return subprocess.Popen([
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
-        "-machine", "pc,accel=tcg", "-m", "256M", "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-no-reboot",
-        "-append", KERNEL,
-        "-device", "i6300esb", "-action", "watchdog=none", "-serial", f"unix:{folder}/console,server=on,wait=on",
-        "-qmp", f"unix:{folder}/qmp,server=on,wait=on"], stdin=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [
+            "qemu-system-x86_64",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            "-machine",
+            "pc,accel=tcg",
+            "-m",
+            "256M",
+            "-kernel",
+            str(image.kernel),
+            "-initrd",
+            str(image.initrd),
+            "-no-reboot",
+            "-append",
+            KERNEL,
+            "-device",
+            "i6300esb",
+            "-action",
+            "watchdog=none",
+            "-serial",
+            f"unix:{folder}/console,server=on,wait=on",
+            "-qmp",
+            f"unix:{folder}/qmp,server=on,wait=on",
+        ],
+        stdin=subprocess.DEVNULL,
+    )

@@ -2,6 +2,7 @@
 """The replica daemon with three additions, for tests only: it writes down digests of all guest memory at the steps
 that matter, kills its own QEMU at the step named in the file 'fault' of its run folder, and does not end the hashing of
 its images, which it notes in 'hashing', while there is a file 'hold'."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +13,7 @@ import time
 
 from plover.config.settings import Config
 from plover.daemon.life import run_daemon
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol.pages import all_pages
 from plover.replica import disk_work
 from plover.replica.daemon import Replica
@@ -40,11 +41,11 @@ class Watch(Observer):
             os.kill(self._replica.vm.pid, signal.SIGKILL)
 
     def action(self, action: object) -> None:
-        self._fault(type(action.message if isinstance(action, act.SendData) else action).__name__)
+        self._fault(type(action.message if isinstance(action, effects.SendData) else action).__name__)
         work = self._replica.core.role.syncvm
-        if isinstance(action, act.ColoLoad) and work:
+        if isinstance(action, effects.ColoLoad) and work:
             self._note("before-load", work.number)
-        if isinstance(action, act.Promote) and self._aborted is not None:
+        if isinstance(action, effects.Promote) and self._aborted is not None:
             self._note("before-promote", self._aborted)
 
     def event(self, name: str, arguments: tuple[object, ...]) -> None:

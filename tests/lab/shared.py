@@ -4,6 +4,7 @@
 A file that leaves the hosts as it found them says so by the fixture that it asks for (conftest.py), and the next file gets
 them as they are. Whatever else happened to them shows in their process ids, and they are made anew.
 """
+
 from __future__ import annotations
 
 from lab import deploy
@@ -11,8 +12,10 @@ from lab.__main__ import execute, up
 from lab.hosts import HOSTS, Host, down
 
 UNTOUCHED, DEPLOYED = "untouched", "deployed"
-TRACES = ("ls -d /etc/plover /opt/plover /var/lib/plover /etc/systemd/system/plover* /etc/qemu-if* "
-          "/etc/systemd/system/run-plover* /var/lib/plover-images 2>/dev/null; command -v qemu-system-x86_64")
+TRACES = (
+    "ls -d /etc/plover /opt/plover /var/lib/plover /etc/systemd/system/plover* /etc/qemu-if* "
+    "/etc/systemd/system/run-plover* /var/lib/plover-images 2>/dev/null; command -v qemu-system-x86_64"
+)
 
 
 def traces(host: str) -> str:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tasks of the collection on the lab's hosts, as a user's own play has them, and what they returned."""
+
 from __future__ import annotations
 
 import json
@@ -29,9 +30,14 @@ def module(hosts: str, which: str, /, *options: str, **arguments) -> dict[str, d
     """What one module of the collection returned, by host; a failure is a result too."""
     for path in Path(FOLDER).glob("*.json"):
         path.unlink()
-    run(hosts, [{f"plover.vmft.{which}": arguments, "register": "found", "ignore_errors": True},
-                {"ansible.builtin.copy": {"content": "{{ found | to_json }}", "dest": TO}, "delegate_to": "localhost",
-                 "check_mode": False}], *options)
+    run(
+        hosts,
+        [
+            {f"plover.vmft.{which}": arguments, "register": "found", "ignore_errors": True},
+            {"ansible.builtin.copy": {"content": "{{ found | to_json }}", "dest": TO}, "delegate_to": "localhost", "check_mode": False},
+        ],
+        *options,
+    )
     return {path.stem: json.loads(path.read_text()) for path in Path(FOLDER).glob("*.json")}
 
 

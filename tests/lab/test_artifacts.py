@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the lab and the collection are built from: the same input gives the same bytes."""
+
 from __future__ import annotations
 
 import io

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`make chaos`, trimmed: the most telling faults once each, on hosts that are brought up once. All of it: make chaos."""
+
 from __future__ import annotations
 
 import signal
@@ -12,15 +13,26 @@ from lab.chaos import result, runner, voices
 from lab.hosts import down, ip, sh
 from lab.paths import ROOT
 
-CELLS = [("power-loss", "leader"), ("freeze", "leader"), ("stop-daemon", "leader"), ("kill-daemon", "leader"),
-         ("kill-qemu", "leader"), ("mute", "leader"), ("isolate", "secondary"), ("disk-full", "leader"),
-         ("power-loss", "witness"), ("two-at-once", "secondary")]
+CELLS = [
+    ("power-loss", "leader"),
+    ("freeze", "leader"),
+    ("stop-daemon", "leader"),
+    ("kill-daemon", "leader"),
+    ("kill-qemu", "leader"),
+    ("mute", "leader"),
+    ("isolate", "secondary"),
+    ("disk-full", "leader"),
+    ("power-loss", "witness"),
+    ("two-at-once", "secondary"),
+]
 OUTAGE_MS_MAX = 20_000  # two-at-once stops the service until hosts are back; far above what any of them takes
 
 
 MAC, SNIFFED = "52:54:00:70:6c:01", "plover-sniffed"
-SPEAK = ("import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0))\n"
-         "for _ in range(int(sys.argv[3])): s.send(b'\\xff' * 6 + bytes.fromhex(sys.argv[2].replace(':', '')) + bytes(50))")
+SPEAK = (
+    "import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0))\n"
+    "for _ in range(int(sys.argv[3])): s.send(b'\\xff' * 6 + bytes.fromhex(sys.argv[2].replace(':', '')) + bytes(50))"
+)
 
 
 @pytest.fixture
@@ -41,8 +53,12 @@ def test_the_sniffer_hears_the_vm_s_frames_from_hosts_and_no_other(wires, tmp_pa
     def speak(card: str, mac: str, count: int) -> None:
         sh("ip", "netns", "exec", SNIFFED, sys.executable, "-c", SPEAK, card, mac, str(count))
 
-    sniffer = subprocess.Popen(["ip", "netns", "exec", SNIFFED, sys.executable, "-m", "lab.chaos.voices", "--mac", MAC,
-                                "--out", str(tmp_path / "out.json")], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    sniffer = subprocess.Popen(
+        ["ip", "netns", "exec", SNIFFED, sys.executable, "-m", "lab.chaos.voices", "--mac", MAC, "--out", str(tmp_path / "out.json")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert sniffer.stdout.readline() == "ready\n"
     speak("left", MAC, 3)
     speak("right", MAC, 2)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The day-2 plays, one after another on one lab, as an operator uses them. Upgrade, rollback, reset: molecule/upgrade."""
+
 from __future__ import annotations
 
 import json
@@ -17,10 +18,18 @@ from lab.paths import LAB
 
 pytestmark = pytest.mark.usefixtures("deployed")
 # A VM more, which runs the other way round. On a busy machine two VMs need more patience than one.
-SECOND = {"name": "second", "primary": "secondary", "secondary": "primary",
-          "cluster_id": "0b7f0f8e-2ad7-4a6c-9d35-3f3f6d1f7a10", "mac": "52:54:00:70:6c:02", "addresses": ["192.168.79.51"],
-          "memory_mib": 160, "port": 7430, "tap": "plover1",
-          "settings": deploy.PATIENT}
+SECOND = {
+    "name": "second",
+    "primary": "secondary",
+    "secondary": "primary",
+    "cluster_id": "0b7f0f8e-2ad7-4a6c-9d35-3f3f6d1f7a10",
+    "mac": "52:54:00:70:6c:02",
+    "addresses": ["192.168.79.51"],
+    "memory_mib": 160,
+    "port": 7430,
+    "tap": "plover1",
+    "settings": deploy.PATIENT,
+}
 
 
 def run(name: str, **variables) -> tuple[int, str]:
@@ -114,6 +123,7 @@ def test_an_upgrade_that_does_not_come_back_goes_back(two_vms, broken):
 def test_secrets_are_changed_while_all_runs(two_vms):
     def secrets():
         return {execute(host, "cat /etc/plover/demo.secret").stdout for host in HOSTS}
+
     before, members = secrets(), daemons()
     run("rotate_secrets")
     assert len(secrets()) == 1 and secrets() != before and daemons() == members
@@ -133,15 +143,16 @@ def test_a_backup_comes_back_as_an_inventory_with_which_nothing_is_to_do(two_vms
     finally:
         deploy.INVENTORY.write_text(ours)
     restored.write_text("plover: {}\n")
-    assert "is there already, and differs" in refused(
-        "restore_config", plover_backup_file=str(backup), plover_inventory_file=str(restored))
+    assert "is there already, and differs" in refused("restore_config", plover_backup_file=str(backup), plover_inventory_file=str(restored))
 
 
 def test_a_vm_is_removed_only_with_its_name_said_twice_and_leaves_nothing(two_vms):
     assert "give its name in plover_vm_name and once more in plover_confirm" in refused("remove_vm", plover_vm_name="second")
     run("remove_vm", plover_vm_name="second", plover_confirm="second")
-    left = ("find /etc /run /var/lib/plover /dev/shm -name '*second*' ! -path '/run/systemd/*' ! -name '*secondary*';"
-            "systemctl list-units --plain --no-legend '*@second*'")
+    left = (
+        "find /etc /run /var/lib/plover /dev/shm -name '*second*' ! -path '/run/systemd/*' ! -name '*secondary*';"
+        "systemctl list-units --plain --no-legend '*@second*'"
+    )
     assert {host: execute(host, left).stdout for host in HOSTS} == dict.fromkeys(HOSTS, "")
     wanted = inventory()
     wanted["plover"]["vars"]["plover_vms"].pop()

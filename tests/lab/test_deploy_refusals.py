@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The whole play on fresh hosts: images that cannot work are refused before anything is changed; --check changes nothing.
 The other refusals: test_precheck_inventory.py, test_precheck_hosts.py."""
+
 from __future__ import annotations
 
 import json
@@ -17,9 +18,11 @@ from lab.hosts import HOSTS
 pytestmark = pytest.mark.usefixtures("untouched_hosts")
 IMAGE = {"path": "/srv/a.img", "size_mib": 1}
 # As QEMU locks an image that it writes to (F_OFD_SETLK).
-USE = ("nohup python3 -c 'import fcntl, struct, time; f = open(\"{}\", \"r+b\"); "
-       "fcntl.fcntl(f, 37, struct.pack(\"hhqqi4x\", fcntl.F_RDLCK, 0, 100, 2, 0)); time.sleep(60)' "
-       ">/dev/null 2>&1 & echo $!")
+USE = (
+    'nohup python3 -c \'import fcntl, struct, time; f = open("{}", "r+b"); '
+    'fcntl.fcntl(f, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 100, 2, 0)); time.sleep(60)\' '
+    ">/dev/null 2>&1 & echo $!"
+)
 
 
 def refused(*options: str) -> str:
@@ -35,11 +38,14 @@ def vm(**changes) -> str:
     return json.dumps({"plover_vms": [{k: v for k, v in out.items() if v is not None}]})
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"disks": [{"path": "/srv/a.img"}]}, ["disks[0].path of demo: /srv/a.img is missing on primary", "give size_mib"]),
-    ({"disks": [{"path": "/dev/no-such", "size_mib": 1}]}, ["/dev/no-such is missing on primary; make the device"]),
-    ({"disks": [IMAGE], "disk_overlay_mib": 999_999}, ["disk_overlay_mib: the overlays' 999999 MiB", "do not fit"]),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"disks": [{"path": "/srv/a.img"}]}, ["disks[0].path of demo: /srv/a.img is missing on primary", "give size_mib"]),
+        ({"disks": [{"path": "/dev/no-such", "size_mib": 1}]}, ["/dev/no-such is missing on primary; make the device"]),
+        ({"disks": [IMAGE], "disk_overlay_mib": 999_999}, ["disk_overlay_mib: the overlays' 999999 MiB", "do not fit"]),
+    ],
+)
 def test_a_vm_that_cannot_work_is_refused_before_anything_is_changed(changes, says):
     said = refused("-e", vm(**changes))
     assert [phrase for phrase in says if phrase not in said] == []

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A database on a disk, on three systemd hosts: `make demo-disk`, and then role disks on the hosts that it leaves."""
+
 from __future__ import annotations
 
 import json
@@ -23,8 +24,7 @@ UNIT = r"run-plover\\x2ddisks.mount"
 @pytest.fixture(scope="module")
 def result():
     try:
-        subprocess.run([sys.executable, "-m", "lab.demo_disk"], cwd=ROOT, check=False, timeout=540,
-                       env={**os.environ, "KEEP": "1"})
+        subprocess.run([sys.executable, "-m", "lab.demo_disk"], cwd=ROOT, check=False, timeout=540, env={**os.environ, "KEEP": "1"})
         yield json.loads((BUILD / "demo-disk" / "result.json").read_text())
     finally:
         assert down() == []
@@ -44,7 +44,7 @@ def changes(output: str) -> list[str]:
     """Task and host of each change."""
     out, task = [], ""
     for line in output.splitlines():
-        task = line[6:line.index("]")] if line.startswith("TASK [") else task
+        task = line[6 : line.index("]")] if line.startswith("TASK [") else task
         out += [f"{task} @ {host}" for host in re.findall(r"^changed: \[(\w+)\]", line)]
     return out
 
@@ -88,16 +88,25 @@ def test_the_role_alone_makes_an_empty_qcow2_image_and_its_target(result, tmp_pa
     """For a second VM that leads on the other host."""
     image = "/var/lib/plover-images/second.qcow2"
     vms = yaml.safe_load(deploy.INVENTORY.read_text())["plover"]["vars"]["plover_vms"]
-    vms.append({"name": "second", "primary": "secondary", "secondary": "primary", "disk_overlay_mib": 64,
-                "disks": [{"path": image, "format": "qcow2", "size_mib": 48}]})
+    vms.append(
+        {
+            "name": "second",
+            "primary": "secondary",
+            "secondary": "primary",
+            "disk_overlay_mib": 64,
+            "disks": [{"path": image, "format": "qcow2", "size_mib": 48}],
+        }
+    )
     play = tmp_path / "play.yml"
-    play.write_text(yaml.safe_dump([{"hosts": "plover_replicas", "gather_facts": False, "roles": ["plover.vmft.disks"],
-                                     "vars": {"plover_vms": vms}}]))
+    play.write_text(
+        yaml.safe_dump([{"hosts": "plover_replicas", "gather_facts": False, "roles": ["plover.vmft.disks"], "vars": {"plover_vms": vms}}])
+    )
     monkeypatch.setattr(deploy, "PLAY", play)
     _, output = deploy.play()
     assert {change for change in changes(output) if "lacks" in change} == {
         "plover.vmft.disks : Make the empty images that the primary lacks @ secondary",
-        "plover.vmft.disks : Make the targets that the secondary lacks @ primary"}
+        "plover.vmft.disks : Make the targets that the secondary lacks @ primary",
+    }
     assert deploy.play()[0] == 0
     for host in ("primary", "secondary"):
         assert json.loads(asked(host, f"qemu-img info --output=json {image}"))["virtual-size"] == 48 << 20
@@ -111,7 +120,8 @@ def test_a_primary_that_lost_its_image_gets_it_from_the_secondary(result):
     asked("primary", f"systemctl stop plover-replica@demo plover-qemu@demo && rm {IMAGE}")
     _, output = deploy.play()
     assert [change for change in changes(output) if "image" in change or "target" in change] == [
-        "plover.vmft.disks : Make the empty images that the primary lacks @ primary"]
+        "plover.vmft.disks : Make the empty images that the primary lacks @ primary"
+    ]
     assert asked("secondary", f"stat -c %i,%s,%W {IMAGE}") == before
     assert asked("primary", f"stat -c %s {IMAGE}") == before.split(",")[1]
     assert deploy.wait_protected("secondary", 60)["role"] == "leader"

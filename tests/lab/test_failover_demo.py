@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The main job on three systemd hosts: `make demo`, and what it leaves behind."""
+
 from __future__ import annotations
 
 import json
@@ -16,7 +17,11 @@ def test_the_demo_loses_nothing_and_leaves_nothing():
     result = json.loads((BUILD / "demo" / "result.json").read_text())
     assert result["acked"] > 1000 and result["syncvms"] > 50
     assert {k: result[k] for k in ("lost", "connections_broken", "ram_pages_mismatching", "redeploy_changed")} == {
-        "lost": 0, "connections_broken": 0, "ram_pages_mismatching": 0, "redeploy_changed": 0}
+        "lost": 0,
+        "connections_broken": 0,
+        "ram_pages_mismatching": 0,
+        "redeploy_changed": 0,
+    }
     assert result["reprotected"] is True and 0 < result["outage_ms"] < 1500
     assert [n for n in (NETNS, CLIENT, *map(netns_name, HOSTS)) if Path("/run/netns", n).exists()] == []
     assert [g for host in HOSTS for g in cgroup_folders(host) if g.exists()] == []

@@ -2,6 +2,7 @@
 """docs/getting-started.md is true: its files are written and its commands run, in their order, as a beginner does it. With
 the built tarball of which only the folders are left that an installed collection may use, without a network, and with the
 newest ansible-core that a Python of this machine allows."""
+
 from __future__ import annotations
 
 import hashlib
@@ -59,15 +60,30 @@ class Beginner:
         self.collection = self.home / ".ansible/collections/ansible_collections/plover/vmft"
         for each in (self.folder, self.home):
             each.mkdir()
-        self.env = {"HOME": str(self.home), "PATH": f"{binaries}:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
-                    # What this machine's network is like: the lab's own SSH settings, and no way out.
-                    "ANSIBLE_SSH_COMMON_ARGS": f"-F {LAB / 'ssh_config'}", "ANSIBLE_HOST_KEY_CHECKING": "false",
-                    "ANSIBLE_SSH_CONTROL_PATH_DIR": str(LAB / "cp-beginner"), "PIP_NO_INDEX": "1",
-                    "ANSIBLE_GALAXY_SERVER": "http://127.0.0.1:9/", "ANSIBLE_NOCOLOR": "1"}
+        self.env = {
+            "HOME": str(self.home),
+            "PATH": f"{binaries}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+            # What this machine's network is like: the lab's own SSH settings, and no way out.
+            "ANSIBLE_SSH_COMMON_ARGS": f"-F {LAB / 'ssh_config'}",
+            "ANSIBLE_HOST_KEY_CHECKING": "false",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(LAB / "cp-beginner"),
+            "PIP_NO_INDEX": "1",
+            "ANSIBLE_GALAXY_SERVER": "http://127.0.0.1:9/",
+            "ANSIBLE_NOCOLOR": "1",
+        }
 
     def types(self, command: str) -> str:
-        done = subprocess.run(["bash", "-euc", command], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+        done = subprocess.run(
+            ["bash", "-euc", command],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout[-5000:]}{done.stderr[-3000:]}"
         out = done.stdout + done.stderr
         assert "DEPRECATION WARNING" not in out, out  # this ansible-core's next release would not take it
@@ -126,7 +142,7 @@ def test_the_page_is_true(beginner, capsys):
         elif info == "again":
             assert set(changed(said)) == {0}
         elif "deploy_plover" in text:
-            assert min(sorted(changed(said))[-len(HOSTS):]) > 0  # the control machine may have a line, too
+            assert min(sorted(changed(said))[-len(HOSTS) :]) > 0  # the control machine may have a line, too
             deploy.wait_service(60)
         elif "plover_away_from=primary" in text:
             assert leader() == ["secondary"]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Two groups of hosts in one inventory, with one witness host for both: what happens to one leaves the other alone."""
+
 from __future__ import annotations
 
 import json
@@ -68,8 +69,10 @@ def test_one_play_protects_both_and_changes_nothing_more():
     assert changed == 0
     rows = [line.split('"')[1].split() for line in said.splitlines() if line.strip().startswith(('"demo ', '"second '))]
     leads = {vm: status("witness", vm)["leader"] for vm in GROUPS}
-    assert [row[:4] for row in rows] == [["demo", "protected", SERVICE_IP, leads["demo"]],
-                                         ["second", "protected", deploy.SECOND_IP, leads["second"]]]
+    assert [row[:4] for row in rows] == [
+        ["demo", "protected", SERVICE_IP, leads["demo"]],
+        ["second", "protected", deploy.SECOND_IP, leads["second"]],
+    ]
     assert all(leads[vm] in hosts[:2] for vm, hosts in GROUPS.items())
     for vm, hosts in GROUPS.items():
         deploy.wait_service(60, ADDRESSES[vm])
@@ -80,7 +83,12 @@ def test_one_play_protects_both_and_changes_nothing_more():
 def test_each_host_has_the_members_of_its_own_group_and_the_witness_those_of_both():
     found = module("plover", "plover_info")
     assert {host: sorted(info["vms"]) for host, info in found.items()} == {
-        "primary": ["demo"], "secondary": ["demo"], "third": ["second"], "fourth": ["second"], "witness": ["demo", "second"]}
+        "primary": ["demo"],
+        "secondary": ["demo"],
+        "third": ["second"],
+        "fourth": ["second"],
+        "witness": ["demo", "second"],
+    }
     assert {vm["kind"] for vm in found["witness"]["vms"].values()} == {"witness"}
 
 
@@ -113,7 +121,8 @@ def test_a_vm_is_added_to_a_group_alone():
     settle()
     before = {host: execute(host, "systemctl show -P MainPID 'plover-*@demo'").stdout for host in GROUPS["demo"]}
     assert "--limit leaves out fourth, which second needs" in refused(
-        "add_vm", "--limit", "primary,secondary,witness,third", plover_vm_name="second")
+        "add_vm", "--limit", "primary,secondary,witness,third", plover_vm_name="second"
+    )
     run("remove_vm", *SECOND_ONLY, plover_vm_name="second", plover_confirm="second")
     run("add_vm", *SECOND_ONLY, plover_vm_name="second")
     deploy.wait_service(60, deploy.SECOND_IP)

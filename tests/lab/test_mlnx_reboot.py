@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Role ofed after an installation of MLNX_OFED (a stand-in): a host reboots only if told to, and if no member runs there."""
+
 from __future__ import annotations
 
 import sys
@@ -21,11 +22,17 @@ BOOTED = "stat -c %Y /proc/1"
 @pytest.fixture
 def play(tmp_path, monkeypatch):
     archive, digest = standin.build(tmp_path)
-    variables = {"plover_rdma_stack": "mlnx", "plover_rdma_mlnx_archive": str(archive), "plover_rdma_mlnx_sha256": digest,
-                 "plover_rdma_mlnx_version": standin.VERSION, "plover_rdma_mlnx_options": ["--user-space-only"],
-                 "plover_rdma_reboot": True}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([
-        {"hosts": "witness", "gather_facts": False, "vars": variables, "roles": ["plover.vmft.ofed"]}]))
+    variables = {
+        "plover_rdma_stack": "mlnx",
+        "plover_rdma_mlnx_archive": str(archive),
+        "plover_rdma_mlnx_sha256": digest,
+        "plover_rdma_mlnx_version": standin.VERSION,
+        "plover_rdma_mlnx_options": ["--user-space-only"],
+        "plover_rdma_reboot": True,
+    }
+    (tmp_path / "play.yml").write_text(
+        yaml.safe_dump([{"hosts": "witness", "gather_facts": False, "vars": variables, "roles": ["plover.vmft.ofed"]}])
+    )
     monkeypatch.setattr(deploy, "PLAY", tmp_path / "play.yml")
     return deploy.play
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The modules on a deployed lab: their EXAMPLES, their guards, what a play shows of them, the round trip of plover_info."""
+
 from __future__ import annotations
 
 import ast
@@ -18,8 +19,14 @@ pytestmark = pytest.mark.usefixtures("deployed")
 MODULES = ROOT / "plugins" / "modules"
 WHERE = {"plover_replica": "plover_replicas", "plover_witness": "plover_witnesses"}
 EXAMPLES = ["plover_vm", "plover_info", "plover_replica", "plover_witness", "plover_switchover"]
-WAYS = ("ansible_host", "ansible_user", "ansible_ssh_common_args", "ansible_control_path_dir", "ansible_python_interpreter",
-        "plover_wheel_dir")
+WAYS = (
+    "ansible_host",
+    "ansible_user",
+    "ansible_ssh_common_args",
+    "ansible_control_path_dir",
+    "ansible_python_interpreter",
+    "plover_wheel_dir",
+)
 SETTINGS_ONLY = ("--tags", "secrets,witness,vm,report")
 
 
@@ -28,8 +35,7 @@ def examples(name: str) -> list[dict]:
     path = MODULES / f"{name}.py"
     if not path.exists():
         return yaml.safe_load(yaml.safe_load((ROOT / "plugins" / "filter" / f"{name}.yml").read_text())["EXAMPLES"])
-    values = {target.id: node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
-              for target in node.targets}
+    values = {target.id: node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign) for target in node.targets}
     return yaml.safe_load(ast.literal_eval(values["EXAMPLES"]))
 
 
@@ -59,9 +65,11 @@ def test_the_examples_in_check_mode_change_nothing(name):
 
 def test_the_action_group_gives_every_module_its_defaults():
     """A time-out that none can keep, for one module that waits; and a module that takes it without waiting."""
-    tasks = [{"plover.vmft.plover_info": {}}, {"plover.vmft.plover_switchover": {"name": "demo", "to": "secondary"},
-                                               "register": "found", "ignore_errors": True},
-             {"ansible.builtin.assert": {"that": "'after 0 s (timeout_s)' in found.msg"}}]
+    tasks = [
+        {"plover.vmft.plover_info": {}},
+        {"plover.vmft.plover_switchover": {"name": "demo", "to": "secondary"}, "register": "found", "ignore_errors": True},
+        {"ansible.builtin.assert": {"that": "'after 0 s (timeout_s)' in found.msg"}},
+    ]
     deploy.lead("primary", 120)
     run("witness", tasks, module_defaults={"group/plover.vmft.plover": {"timeout_s": 0}})
 
@@ -81,7 +89,9 @@ def test_a_leader_is_restarted_only_with_a_switchover():
 def test_nothing_is_restarted_while_it_is_needed_and_a_long_wait_shows_how_far_it_is():
     deploy.lead("primary", 120)
     assert module("secondary", "plover_replica", name="demo", state="stopped")["secondary"]["actions"] == [
-        "stopped plover-replica@demo.service", "ended plover-qemu@demo.service"]
+        "stopped plover-replica@demo.service",
+        "ended plover-qemu@demo.service",
+    ]
     assert execute("secondary", "systemctl is-active plover-qemu@demo").stdout == "inactive\n"
     for host, seat in (("primary", "replica"), ("witness", "witness")):
         for state in ("restarted", "stopped", "absent"):

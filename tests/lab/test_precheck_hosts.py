@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The table of hosts that cannot do their part, on real hosts: refused with one line each, and nothing is changed there."""
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,11 @@ from tests.prechecks.play import refusals
 
 pytestmark = pytest.mark.usefixtures("untouched_hosts")
 # Every file of the host with size and time, but what the system itself writes at any time.
-FILES = ("find / -xdev '(' -path /proc -o -path /sys -o -path /run -o -path /var/log -o -path /var/lib/systemd "
-         "-o -path /tmp ')' -prune -o -printf '%p %s %T@\\n' | sort; ls /run | grep -v listener; "
-         "ls -A /opt /tmp /root/.ansible 2>/dev/null")
+FILES = (
+    "find / -xdev '(' -path /proc -o -path /sys -o -path /run -o -path /var/log -o -path /var/lib/systemd "
+    "-o -path /tmp ')' -prune -o -printf '%p %s %T@\\n' | sort; ls /run | grep -v listener; "
+    "ls -A /opt /tmp /root/.ansible 2>/dev/null"
+)
 
 
 def precheck(tmp_path, change):
@@ -59,9 +62,12 @@ def test_one_error_is_refused_with_one_line_and_nothing_is_changed(tmp_path, cas
 
 
 def test_all_errors_of_all_hosts_are_listed_at_once(tmp_path):
-    apart = [case for case in host_cases.CASES if case.title in (
-        "a wrong interface", "another host's replication address", "different MTUs", "more memory than there is",
-        "a full disk")]
+    apart = [
+        case
+        for case in host_cases.CASES
+        if case.title
+        in ("a wrong interface", "another host's replication address", "different MTUs", "more memory than there is", "a full disk")
+    ]
     try:
         for case in apart:
             done_on(case.before)
@@ -82,5 +88,6 @@ def test_good_hosts_are_not_refused_and_check_mode_sees_the_same(tmp_path):
     assert done.returncode == 0, done.stdout
     checked = deploy.run_playbook("plover.vmft.precheck", LAB / "case.yml", "--check", "--diff")
     assert checked.returncode == 0 and [line for line in checked.stdout.splitlines() if "changed=" in line] == [
-        line for line in done.stdout.splitlines() if "changed=" in line]
+        line for line in done.stdout.splitlines() if "changed=" in line
+    ]
     assert files_of_all() == files

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The table of beginners' errors through the real play: refused with one line, before any host is reached."""
+
 from __future__ import annotations
 
 import subprocess
@@ -35,10 +36,15 @@ def results(tmp_path_factory):
     for title, inventory in inventories.items():
         inventory["plover"].setdefault("vars", {}).update(NO_WAY)
         files[title].write_text(yaml.safe_dump(inventory, sort_keys=False))
-    subprocess.run([sys.executable, "-m", "tests.prechecks.many", "plover.vmft.precheck", str(folder)], check=True, cwd=ROOT,
-                   env=deploy.environment(), stdin=subprocess.DEVNULL, timeout=TIMEOUT_S)
-    return {title: Played(path.with_suffix(".rc").read_text(), path.with_suffix(".out").read_text())
-            for title, path in files.items()}
+    subprocess.run(
+        [sys.executable, "-m", "tests.prechecks.many", "plover.vmft.precheck", str(folder)],
+        check=True,
+        cwd=ROOT,
+        env=deploy.environment(),
+        stdin=subprocess.DEVNULL,
+        timeout=TIMEOUT_S,
+    )
+    return {title: Played(path.with_suffix(".rc").read_text(), path.with_suffix(".out").read_text()) for title, path in files.items()}
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=cases.TITLES)

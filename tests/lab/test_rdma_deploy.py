@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The play with `transport: rdma`, as far as hosts without RDMA can go: the trial before any member starts."""
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The VM's secret on real hosts: made, kept, changed while everything runs; who does not know it is shut out."""
+
 from __future__ import annotations
 
 import re

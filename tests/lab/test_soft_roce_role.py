@@ -2,6 +2,7 @@
 """Role ofed's stack soft-roce on a host whose kernel has no rdma_rxe: kmod and `rdma` are stand-ins that write down what
 they are asked, so this tests the tasks and the unit. The device itself: tests/rdma/test_soft_roce.py.
 """
+
 from __future__ import annotations
 
 import pytest
@@ -16,8 +17,7 @@ PLAYBOOK = """
   vars: {plover_rdma_stack: soft-roce, plover_rdma_load_modules: false}
   roles: [plover.vmft.ofed]
 """
-STANDINS = {"modinfo": "echo /lib/modules/$3.ko", "modprobe": 'echo "$*" >>/var/log/modprobe',
-            "rdma": 'echo "$*" >>/var/log/rdma'}
+STANDINS = {"modinfo": "echo /lib/modules/$3.ko", "modprobe": 'echo "$*" >>/var/log/modprobe', "rdma": 'echo "$*" >>/var/log/rdma'}
 UNIT = "/etc/systemd/system/plover-rxe.service"
 MADE = "link add rxe0 type rxe netdev ft0"
 
@@ -72,8 +72,9 @@ def test_modules_that_are_built_in_are_not_loaded(play):
 
 
 def test_an_uninstall_takes_away_the_unit_the_script_and_the_list_of_modules(play, tmp_path):
-    uninstall = PLAYBOOK.replace("roles: [plover.vmft.ofed]", "tasks:\n    - ansible.builtin.include_role: "
-                                 "{name: plover.vmft.ofed, tasks_from: uninstall}")
+    uninstall = PLAYBOOK.replace(
+        "roles: [plover.vmft.ofed]", "tasks:\n    - ansible.builtin.include_role: {name: plover.vmft.ofed, tasks_from: uninstall}"
+    )
     (tmp_path / "play.yml").write_text(uninstall)
     changed, _ = play("--check")
     assert changed >= 2 and witness(f"ls {UNIT}") == UNIT

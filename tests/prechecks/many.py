@@ -3,6 +3,7 @@
 N.out, its exit status in N.rc. Ansible is loaded once and forked for each, which halves the work. As many at a time as there
 are cores.
 """
+
 from __future__ import annotations
 
 import os

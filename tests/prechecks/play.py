@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the collection's plays as a user does, and read what they refuse."""
+
 from __future__ import annotations
 
 import json

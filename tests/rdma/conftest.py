@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Three guests with Soft-RoCE for all tests here; they see this work tree as /plover, and a folder of their own as /shared.
-"""
+"""Three guests with Soft-RoCE for all tests here; they see this work tree as /plover, and a folder of their own as /shared."""
+
 from __future__ import annotations
 
 import tempfile
@@ -37,7 +37,9 @@ def group():
 @pytest.fixture
 def inside(guests):
     """Runs a program of inside/ in a guest; what it printed."""
+
     def run(guest: str, program: str, *arguments: str, timeout_s: float = 60) -> str:
         path = f"/plover/tests/rdma/inside/{program}"
         return guests[guest].run("python3", path, *arguments, timeout_s=timeout_s, **ENV)["out"]
+
     return run

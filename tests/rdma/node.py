@@ -3,6 +3,7 @@
 and store, that also leads, and proposes numbered entries as fast as the last is committed. What happens is told on stdout, a
 JSON line each: {"leads": view}, {"committed": n}, {"rings": ...}; at SIGTERM {"log": [n, ...]}: all it held as committed.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -22,10 +23,17 @@ TRUNCATE_AFTER = 200
 class Node(Witness):
     def __init__(self, spec: dict) -> None:
         settings = {
-            "name": "node", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": spec["member"],
-            "members": spec["members"], "preferred_leader": spec["preferred"], "guest_mac": "52:54:00:00:00:01",
+            "name": "node",
+            "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+            "member": spec["member"],
+            "members": spec["members"],
+            "preferred_leader": spec["preferred"],
+            "guest_mac": "52:54:00:00:00:01",
             "guest_kernel": "/none",
-            "run_dir": f"{spec['folder']}/run", "state_dir": f"{spec['folder']}/state", **spec["settings"]}
+            "run_dir": f"{spec['folder']}/run",
+            "state_dir": f"{spec['folder']}/state",
+            **spec["settings"],
+        }
         mark_first_boot(settings)
         super().__init__(Config(settings))
         self.preferred = spec["member"] == spec["preferred"]

@@ -4,6 +4,7 @@
 It is booted here, on the machine itself, by the runtime's own command line, and saved. A script in QEMU's place then starts
 QEMU from it where the runtime boots the VM; everything after that is as ever.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -31,10 +32,19 @@ esac
 
 
 def settings_of(values: dict, image, folder: Path) -> Config:
-    return Config({**values, "member": "a", "preferred_leader": "a", "members": {
-        n: {"address": f"10.0.0.{i}", "kind": "witness" if n == "c" else "replica"} for i, n in enumerate("abc")},
-        "guest_kernel": str(image.kernel), "guest_initrd": str(image.initrd), "qemu_binary": "/usr/bin/qemu-system-x86_64",
-        "run_dir": str(folder / "run"), "shm_dir": str(folder / "shm")})
+    return Config(
+        {
+            **values,
+            "member": "a",
+            "preferred_leader": "a",
+            "members": {n: {"address": f"10.0.0.{i}", "kind": "witness" if n == "c" else "replica"} for i, n in enumerate("abc")},
+            "guest_kernel": str(image.kernel),
+            "guest_initrd": str(image.initrd),
+            "qemu_binary": "/usr/bin/qemu-system-x86_64",
+            "run_dir": str(folder / "run"),
+            "shm_dir": str(folder / "shm"),
+        }
+    )
 
 
 class Monitor:
@@ -86,8 +96,10 @@ def _boot_and_save(config: Config, target: Path) -> None:
 
 def snapshot(values: dict, image) -> Path:
     """Of the VM of these settings; from the cache, if it was made by this QEMU from this image."""
-    key = json.dumps([str(image.initrd), sh("qemu-system-x86_64", "--version"),
-                      {k: v for k, v in values.items() if k.startswith("guest_")}], sort_keys=True)
+    key = json.dumps(
+        [str(image.initrd), sh("qemu-system-x86_64", "--version"), {k: v for k, v in values.items() if k.startswith("guest_")}],
+        sort_keys=True,
+    )
     target = CACHE / f"rdma-vm-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not target.exists():
         with tempfile.TemporaryDirectory(prefix="plover-vm-", dir="/dev/shm") as folder:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`make bench-rdma`, very short, in two of the guests: each contender works; without a follower there is no result."""
+
 from __future__ import annotations
 
 import subprocess

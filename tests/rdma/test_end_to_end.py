@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A VM (QEMU in a guest) protected with ``transport: rdma``, all of it: log, fill, syncvms; then its host is gone."""
+
 from __future__ import annotations
 
 import json
@@ -20,16 +21,35 @@ from .snapshot import LAUNCHER, snapshot
 
 VM_IP = "192.168.78.50"
 SETTINGS = {
-    "name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "preferred_leader": "primary",
-    "guest_kernel": "/shared/vmlinuz", "guest_initrd": "/shared/initrd.img", "guest_mac": "52:54:00:70:6c:01",
-    "guest_cmdline": CMDLINE.format(ip=VM_IP, gw=CLIENT_IP), "guest_addresses": [VM_IP], "guest_memory_mib": 128,
-    "qemu_supervisor": "child", "qemu_binary": "/shared/qemu",
-    "run_dir": "/run/plover", "state_dir": "/tmp/state", "shm_dir": "/dev/shm/plover",
-    "network_ifup": "/shared/ifup", "network_ifdown": "/shared/ifdown", "syncvm_dirty_tracking": "soft-dirty",
-    "transport": "rdma", "rdma_timeout": 16, "rdma_retry": 4,
+    "name": "demo",
+    "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+    "preferred_leader": "primary",
+    "guest_kernel": "/shared/vmlinuz",
+    "guest_initrd": "/shared/initrd.img",
+    "guest_mac": "52:54:00:70:6c:01",
+    "guest_cmdline": CMDLINE.format(ip=VM_IP, gw=CLIENT_IP),
+    "guest_addresses": [VM_IP],
+    "guest_memory_mib": 128,
+    "qemu_supervisor": "child",
+    "qemu_binary": "/shared/qemu",
+    "run_dir": "/run/plover",
+    "state_dir": "/tmp/state",
+    "shm_dir": "/dev/shm/plover",
+    "network_ifup": "/shared/ifup",
+    "network_ifdown": "/shared/ifdown",
+    "syncvm_dirty_tracking": "soft-dirty",
+    "transport": "rdma",
+    "rdma_timeout": 16,
+    "rdma_retry": 4,
     # QEMU in QEMU without KVM: what takes a millisecond elsewhere takes fifty here.
-    "failover_budget_ms": 40_000, "detection_ms": 4000, "heartbeat_ms": 200, "peer_timeout_ms": 30_000,
-    "syncvm_timeout_ms": 60_000, "join_timeout_ms": 240_000, "latency_ms_target": 400}
+    "failover_budget_ms": 40_000,
+    "detection_ms": 4000,
+    "heartbeat_ms": 200,
+    "peer_timeout_ms": 30_000,
+    "syncvm_timeout_ms": 60_000,
+    "join_timeout_ms": 240_000,
+    "latency_ms_target": 400,
+}
 MARK = """
 import json
 from lab.first_boot import mark_first_boot
@@ -59,7 +79,7 @@ def prepare(guests: Guests) -> None:
         shared = guests[name].shared
         shutil.copytree(Path(qemu.qmp.__file__).parents[1], shared / "site" / "qemu", dirs_exist_ok=True)
         (shared / "settings.json").write_text(json.dumps({**SETTINGS, "member": name, "members": members}))
-        for script, words in (("ifup", 'master br0 up'), ("ifdown", "nomaster down")):
+        for script, words in (("ifup", "master br0 up"), ("ifdown", "nomaster down")):
             (shared / script).write_text(f"#!/bin/busybox sh\nip link set $1 {words}\n")
             (shared / script).chmod(0o755)
         if name != "witness":

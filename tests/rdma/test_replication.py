@@ -3,6 +3,7 @@
 
 After each fault: whatever a leader told as committed is in the log of the leader after it, in order.
 """
+
 from __future__ import annotations
 
 import json
@@ -14,8 +15,17 @@ import pytest
 from .conftest import ENV, NAMES
 
 PORT = 7420
-SETTINGS = {"transport": "rdma", "rdma_timeout": 16, "rdma_retry": 3, "rdma_ring_mib": 8, "port": PORT,
-            "failover_budget_ms": 20_000, "detection_ms": 1500, "heartbeat_ms": 100, "peer_timeout_ms": 3000}
+SETTINGS = {
+    "transport": "rdma",
+    "rdma_timeout": 16,
+    "rdma_retry": 3,
+    "rdma_ring_mib": 8,
+    "port": PORT,
+    "failover_budget_ms": 20_000,
+    "detection_ms": 1500,
+    "heartbeat_ms": 100,
+    "peer_timeout_ms": 3000,
+}
 WAIT_S = 60
 
 
@@ -30,9 +40,14 @@ class Nodes:
         for name in names or NAMES:
             log = f"node-{time.monotonic_ns()}.txt"
             guest = self.guests[name]
-            spec = {"member": name, "members": self.members, "preferred": "primary", "folder": self.folder,
-                    "entry_bytes": self.entry_bytes,
-                    "settings": {**SETTINGS, **self.settings}}
+            spec = {
+                "member": name,
+                "members": self.members,
+                "preferred": "primary",
+                "folder": self.folder,
+                "entry_bytes": self.entry_bytes,
+                "settings": {**SETTINGS, **self.settings},
+            }
             pid = guest.spawn("python3", "/plover/tests/rdma/node.py", json.dumps(spec), log=f"/shared/{log}", **ENV)
             self.runs[name] = (pid, guest.shared / log)
         return self

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What plover-rxe.service runs (role ofed), on a real kernel with rdma_rxe: makes the device once, and refuses clearly."""
+
 from __future__ import annotations
 
 import json
@@ -50,11 +51,14 @@ def test_the_device_is_usable(host):
     assert "PORT_ACTIVE" in host.run("ibv_devinfo", "-d", "rxe0")["out"]
 
 
-@pytest.mark.parametrize(("words", "says"), [
-    (("rxe0", "eth7"), "plover_rdma_rxe_interface: there is no interface eth7; there are:"),
-    (("rxe0", "br0"), "plover_rdma_rxe_interface: rxe0 is on eth0 already; 'rdma link delete rxe0' lets go of it"),
-    (("rxe1", "eth0"), "plover_rdma_rxe_device: eth0 has the device rxe0 already; give that name"),
-])
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("rxe0", "eth7"), "plover_rdma_rxe_interface: there is no interface eth7; there are:"),
+        (("rxe0", "br0"), "plover_rdma_rxe_interface: rxe0 is on eth0 already; 'rdma link delete rxe0' lets go of it"),
+        (("rxe1", "eth0"), "plover_rdma_rxe_device: eth0 has the device rxe0 already; give that name"),
+    ],
+)
 def test_what_cannot_be_is_refused_and_nothing_changed(host, words, says):
     code, said = make(host, *words)
     assert code == 1 and said.startswith(says), said
@@ -67,8 +71,9 @@ def test_words_that_are_missing(host):
 
 def check(host, settings: dict) -> tuple[int, str]:
     """As role runtime tries it before the members start."""
-    done = host.run("python3", "-m", "plover.ctl", "rdma", "check", "--address", host.ip, "--settings", json.dumps(settings),
-                    check=False, **ENV)
+    done = host.run(
+        "python3", "-m", "plover.ctl", "rdma", "check", "--address", host.ip, "--settings", json.dumps(settings), check=False, **ENV
+    )
     return done["rc"], done["out"] + done["err"]
 
 

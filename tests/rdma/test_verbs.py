@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real verbs, in a guest: what pyverbs alone does, and what our library does."""
+
 from __future__ import annotations
 
 import json

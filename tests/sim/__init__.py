@@ -4,6 +4,7 @@
 One seed is one run. `loop` is time, `guest` what runs in the VM, `host` one host with its daemon's shell, `network` the
 wires, `disk` the durable state's files, `clients` who use the VM, `faults` what goes wrong, `ghost` what must never be.
 """
+
 from __future__ import annotations
 
 import sys

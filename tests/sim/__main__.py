@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python3 -m tests.sim SEEDS [--first N] | --seed K: run seeds on all cores; exit status 1 if an invariant broke."""
+
 from __future__ import annotations
 
 import argparse
@@ -21,8 +22,10 @@ def replay(seed: int) -> int:
     trace: list[str] = []
     result = run(seed, trace)
     print("\n".join(trace))
-    print(f"seed {seed}: {result.violation or 'no violation'}; {len(result.injected)} faults, {result.steps} steps, "
-          f"{result.answered} operations answered")
+    print(
+        f"seed {seed}: {result.violation or 'no violation'}; {len(result.injected)} faults, {result.steps} steps, "
+        f"{result.answered} operations answered"
+    )
     return 1 if result.violation else 0
 
 

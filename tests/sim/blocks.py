@@ -6,6 +6,7 @@ into ``hidden``, and the secondary's own VM writes into ``active``, so that its 
 since the last checkpoint. A write waits for a secondary that does not answer, until it is detached. After a promotion both
 overlays are merged into the image; until that is over the VM writes into ``active``.
 """
+
 from __future__ import annotations
 
 import random

@@ -2,6 +2,7 @@
 """A simulated RDMA card, as plover.consensus.one_sided needs it: what it writes lands in the memory of a process, whatever that process
 does meanwhile, as long as it lives and has not taken the permission away. A write that fails is told of late.
 """
+
 from __future__ import annotations
 
 import struct
@@ -54,7 +55,7 @@ class SimCard:
         return WORD.pack(ring)
 
     def open(self, leader: str, answer: bytes) -> bool:
-        self.memories[leader].writer, = WORD.unpack(answer)
+        (self.memories[leader].writer,) = WORD.unpack(answer)
         return True
 
     def revoke(self, leader: str) -> None:
@@ -132,6 +133,5 @@ class SimCard:
             self.loop.after(FAILS_S, self.member, self.member.card_says, "written", follower, end.ring, number, False)
             return
         end.answer = max(end.answer, self.loop.now + self.rng.uniform(*LATENCY_S))
-        what = ("written", follower, end.ring, number, True) if frame is not None else (
-            "counters_read", follower, end.ring, data)
+        what = ("written", follower, end.ring, number, True) if frame is not None else ("counters_read", follower, end.ring, data)
         self.loop.after(end.answer - self.loop.now, self.member, self.member.card_says, *what)

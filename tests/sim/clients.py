@@ -3,6 +3,7 @@
 
 A given-up operation is unknown, and the client goes on with a new connection.
 """
+
 from __future__ import annotations
 
 import random

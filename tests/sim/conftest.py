@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All tests here run with the simulator's small pages and waits."""
+
 from __future__ import annotations
 
 import pytest

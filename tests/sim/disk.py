@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A disk that forgets what was not synced: the Files port of plover.consensus.durable, with power losses in mid-write."""
+
 from __future__ import annotations
 
 import errno
@@ -100,7 +101,7 @@ class SimDisk(Files):
             self._kept[target] = self._kept.pop(source)
 
     def _torn(self, text: str) -> str:
-        return text[:self._rng.randrange(len(text) + 1)]
+        return text[: self._rng.randrange(len(text) + 1)]
 
     def power_loss(self) -> None:
         """Renames that were not synced hold or not; what they name may be torn."""

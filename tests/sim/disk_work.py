@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A simulated replica's work on its disk, as plover.replica.disk_work: copies, lost writes, the merge, the marks."""
+
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from plover.ports import effects as act
+from plover.ports import effects
 
 from .blocks import FINE, FULL, GONE, SILENT, TORN, Drive
 from .disk import PowerLoss
@@ -22,13 +23,13 @@ class DiskWork:
 
     def __init__(self, member: ReplicaMember) -> None:
         self._member, self._host, self._world = member, member.host, member.world
-        self._copying: act.CopyDisks | None = None
+        self._copying: effects.CopyDisks | None = None
 
-    def copy(self, action: act.CopyDisks) -> None:
+    def copy(self, action: effects.CopyDisks) -> None:
         self._copying = action
         self._later(0.005, 0.04, self._copied, self._member.vm, action)
 
-    def hash(self, action: act.HashDisks) -> None:
+    def hash(self, action: effects.HashDisks) -> None:
         self._later(0.001, 0.06, self._hashed, action)
 
     def cut(self) -> None:
@@ -54,7 +55,7 @@ class DiskWork:
             return GONE
         return FULL if self._world.hosts[self._member.other].disk.full else FINE
 
-    def _copied(self, vm: Qemu, action: act.CopyDisks) -> None:
+    def _copied(self, vm: Qemu, action: effects.CopyDisks) -> None:
         if self._copying is not action or vm is not self._member.vm:
             return
         peer = self._peer_drive()
@@ -64,7 +65,7 @@ class DiskWork:
             vm.drive.copy_to(peer, action.held, action.name, self._member.rng)
             self._member.call("disks_copied", action.tag)
 
-    def attach(self, vm: Qemu, action: act.AttachDisks) -> None:
+    def attach(self, vm: Qemu, action: effects.AttachDisks) -> None:
         peer = self._peer_drive()
         if peer is None:
             return self._member.call("failed", action.tag, "NBD: no answer")
@@ -79,7 +80,7 @@ class DiskWork:
         if self._member.vm is vm:
             self._member.call("disk_failed", "image0", "Input/output error", True)
 
-    def watch_merge(self, vm: Qemu, action: act.MergeDisks | None = None) -> None:
+    def watch_merge(self, vm: Qemu, action: effects.MergeDisks | None = None) -> None:
         if vm.drive is not None:
             self._world.loop.after(self._host.images.rng.uniform(*MERGE_S), self._member, self._merge, vm)
 
@@ -94,7 +95,7 @@ class DiskWork:
         if not self._member.dead:
             self._member.call("disks_merged")
 
-    def _hashed(self, action: act.HashDisks) -> None:
+    def _hashed(self, action: effects.HashDisks) -> None:
         self._member.call("disks_hashed", action.tag, array("Q", self._host.image).tobytes())
 
     def mark(self, step: Callable[..., None], *more: object) -> None:
@@ -154,5 +155,5 @@ class DiskWork:
     def forget_copies(self) -> None:
         self._host.copies, self._host.copies_begun = [], []
 
-    def detached(self, vm: Qemu, action: act.DetachDisks) -> None:
+    def detached(self, vm: Qemu, action: effects.DetachDisks) -> None:
         vm.drive.peer, vm.drive.peer_failed = None, False

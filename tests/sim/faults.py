@@ -4,6 +4,7 @@
 Seed n aims at cell n of the table fault x phase, so that some thousand seeds meet every cell many times; after that, and
 sometimes before, more faults come at random.
 """
+
 from __future__ import annotations
 
 import random
@@ -24,8 +25,18 @@ if TYPE_CHECKING:
 ROLES = ("leader", "secondary", "witness")
 SYNCVM = ("ordered", "drain", "stop", "exchange", "hash", "compare", "stage", "pack", "wait-staged", "load")
 FILL = ("open", "copy", "live", "drain", "stop", "attach", "capture", "final", "check", "loading", "recording")
-PHASES = ("electing", "booting", "promoting", "alone", "protected", "handover", "audit", "audit-disks",
-          *(f"syncvm:{p}" for p in SYNCVM), *(f"fill:{p}" for p in FILL))
+PHASES = (
+    "electing",
+    "booting",
+    "promoting",
+    "alone",
+    "protected",
+    "handover",
+    "audit",
+    "audit-disks",
+    *(f"syncvm:{p}" for p in SYNCVM),
+    *(f"fill:{p}" for p in FILL),
+)
 SHORTEST = ("syncvm:drain", "fill:drain")  # gone before any wait is over
 ARM_LIMIT_S = 1.5  # a phase that does not come in this time is not waited for
 
@@ -282,6 +293,7 @@ def lost_candidacy(world: World, rng: random.Random, name: str) -> None:
         elif world.loop.now < end:
             return world.loop.after(0.0001, None, watch)
         world.loop.after(rng.uniform(0.0, 0.01), None, world.thaw, name)
+
     watch()
 
 
@@ -324,6 +336,7 @@ def force(world: World, rng: random.Random, name: str) -> None:
 
 def audit(world: World, rng: random.Random, name: str) -> None:
     """Of the disk too, if the VM has one. Nothing that it compares may differ."""
+
     def answer(result: Figures | str) -> None:
         if isinstance(result, Figures) and (result.untracked or result.mismatching or result.disk_blocks_mismatching):
             world.ghost.fail(f"{name}: the audit found that the hosts differ: {result}")
@@ -333,23 +346,52 @@ def audit(world: World, rng: random.Random, name: str) -> None:
 
 ALL, REPLICAS, LEADER, ANY = ROLES, ROLES[:2], ROLES[:1], ROLES[:1]
 FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
-    "power-loss": (power_loss, ALL), "kill-daemon": (kill_daemon, ALL), "kill-qemu": (kill_qemu, REPLICAS),
-    "stop-daemon": (stop_daemon, ALL), "stop-mid-event": (stop_mid_event, LEADER), "stop-qemu": (stop_qemu, REPLICAS),
-    "freeze-host": (freeze_host, ALL), "slow-host": (slow_host, ALL), "clock-jump": (clock_jump, ALL),
-    "amnesia": (amnesia, ALL), "forgotten-record": (forgotten_record, LEADER), "forgotten-vote": (forgotten_vote, LEADER),
-    "full-disk": (full_disk, ALL), "failed-image": (failed_image, REPLICAS), "failed-merge": (failed_merge, REPLICAS),
+    "power-loss": (power_loss, ALL),
+    "kill-daemon": (kill_daemon, ALL),
+    "kill-qemu": (kill_qemu, REPLICAS),
+    "stop-daemon": (stop_daemon, ALL),
+    "stop-mid-event": (stop_mid_event, LEADER),
+    "stop-qemu": (stop_qemu, REPLICAS),
+    "freeze-host": (freeze_host, ALL),
+    "slow-host": (slow_host, ALL),
+    "clock-jump": (clock_jump, ALL),
+    "amnesia": (amnesia, ALL),
+    "forgotten-record": (forgotten_record, LEADER),
+    "forgotten-vote": (forgotten_vote, LEADER),
+    "full-disk": (full_disk, ALL),
+    "failed-image": (failed_image, REPLICAS),
+    "failed-merge": (failed_merge, REPLICAS),
     "lost-writes": (lost_writes, REPLICAS),
-    "failed-command": (failed_command, REPLICAS), "isolate": (isolate, ALL),
-    "cut-link": (one_link, ALL), "cut-all": (all_links, ANY), "mute": (mute, ALL), "deaf": (deaf, ALL),
-    "flapping": (flapping, ALL), "hung-behind-cut": (hung_behind_cut, LEADER), "lost-candidacy": (lost_candidacy, LEADER),
-    "break-link": (break_link, ALL), "lossy": (lossy, ANY), "corrupt": (corrupt, ANY), "switchover": (switchover, LEADER),
-    "force": (force, REPLICAS), "audit": (audit, LEADER), "forgetful-tracker": (forgetful_tracker, LEADER),
-    "die-between-commands": (die_between_commands, REPLICAS), "full-socket": (full_socket, REPLICAS)}
+    "failed-command": (failed_command, REPLICAS),
+    "isolate": (isolate, ALL),
+    "cut-link": (one_link, ALL),
+    "cut-all": (all_links, ANY),
+    "mute": (mute, ALL),
+    "deaf": (deaf, ALL),
+    "flapping": (flapping, ALL),
+    "hung-behind-cut": (hung_behind_cut, LEADER),
+    "lost-candidacy": (lost_candidacy, LEADER),
+    "break-link": (break_link, ALL),
+    "lossy": (lossy, ANY),
+    "corrupt": (corrupt, ANY),
+    "switchover": (switchover, LEADER),
+    "force": (force, REPLICAS),
+    "audit": (audit, LEADER),
+    "forgetful-tracker": (forgetful_tracker, LEADER),
+    "die-between-commands": (die_between_commands, REPLICAS),
+    "full-socket": (full_socket, REPLICAS),
+}
 ROWS = [(fault, role) for fault, (_, roles) in FAULTS.items() for role in roles]
 CELLS = [(fault, role, phase) for phase in PHASES for fault, role in ROWS]
 # What must happen first, so that a phase comes at all.
-FIRST = {"promoting": ("power-loss", "leader"), "handover": ("switchover", "leader"), "audit": ("audit", "leader"),
-         "audit-disks": ("audit", "leader"), "alone": ("kill-qemu", "secondary"), "electing": ("power-loss", "leader")}
+FIRST = {
+    "promoting": ("power-loss", "leader"),
+    "handover": ("switchover", "leader"),
+    "audit": ("audit", "leader"),
+    "audit-disks": ("audit", "leader"),
+    "alone": ("kill-qemu", "secondary"),
+    "electing": ("power-loss", "leader"),
+}
 AT_START = ("booting",) + tuple(p for p in PHASES if p.startswith("fill:"))
 
 
@@ -443,5 +485,3 @@ def clear(world: World) -> None:
         world.power_on(name)
         if isinstance(world.members[name], ReplicaMember):
             world.members[name].vm_work.fail_next, world.members[name].vm_work.dies_after = False, None
-
-

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an all-seeing onlooker checks after every step: the invariants of docs/ARCHITECTURE.md, 1 to 6."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -103,8 +104,10 @@ class Ghost:
             index, view = self._committed
             held = cons.log.view_at(index)
             if cons.view > view and (cons.log.last_index < index or (held is not None and held < view)):
-                self.fail(f"{name} leads view {cons.view} without entry {index}, which was committed in view {view}; its "
-                          f"log ends at {cons.log.last_index}")
+                self.fail(
+                    f"{name} leads view {cons.view} without entry {index}, which was committed in view {view}; its "
+                    f"log ends at {cons.log.last_index}"
+                )
         newest = (cons.view, cons.commit_index)
         if newest > self._newest and cons.log.view_at(cons.commit_index) == cons.view and not cons.alone:
             self._newest = newest
@@ -159,8 +162,9 @@ class Ghost:
         for frame in frames:
             connection, operation, _, _ = guest.REPLY.unpack(frame)
             if other.memory.qemu.ram[guest.CONNECTION0 + connection] >> 32 < operation:
-                self.fail(f"{member.name} answered operation {operation} of connection {connection}, "
-                          f"but {other.name} could be elected without it")
+                self.fail(
+                    f"{member.name} answered operation {operation} of connection {connection}, but {other.name} could be elected without it"
+                )
 
     def _electable(self, other: ReplicaMember) -> bool:
         """Could ``other`` lead next, from the state it has?"""
@@ -178,5 +182,7 @@ class Ghost:
         ram = member.memory.ram
         for connection, operation in self.acked.items():
             if ram[guest.CONNECTION0 + connection] >> 32 < operation:
-                self.fail(f"{member.name} serves in view {member.consensus.view} without operation {operation} of "
-                          f"connection {connection}, which was answered")
+                self.fail(
+                    f"{member.name} serves in view {member.consensus.view} without operation {operation} of "
+                    f"connection {connection}, which was answered"
+                )

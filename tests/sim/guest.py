@@ -4,6 +4,7 @@
 Frames in: one operation of one connection; frames out: its answer. An operation that comes again (as TCP sends it again)
 is answered again but not done again. A page is one number; some pages get different noise on each host, as clocks do.
 """
+
 from __future__ import annotations
 
 import random

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One simulated host: what stays when a daemon dies."""
+
 from __future__ import annotations
 
 import random

@@ -4,6 +4,7 @@
 The marks are the real ones, over the simulated disk; so are the moments at which the daemon sets them. What the mark on the
 image itself says is lost in a power loss unless it was synced.
 """
+
 from __future__ import annotations
 
 import random

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Simulated time: events in order, and processes that can be stopped, go on, or die."""
+
 from __future__ import annotations
 
 import heapq

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A simulated daemon of either kind: the consensus' messages, its memory under RDMA, its state on the disk."""
+
 from __future__ import annotations
 
 import re

@@ -2,6 +2,7 @@
 """python3 -m tests.sim.mutants [--seeds N] [--note] [NAME ...]: can the simulator fail? Each variant of the code here is broken on
 purpose, in one place; each must be caught. Nothing but this file can switch them on.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,7 +35,7 @@ from plover.core.reprotection import Reprotection
 from plover.dataplane.last_output import LastOutput
 from plover.disks.copy_names import DiskCopy
 from plover.host.store import Store
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.protocol.packing import unpack_state
 from plover.syncvm.initial_sync import LeaderInitialSync
@@ -57,6 +58,7 @@ def mutant(text: str):
     def add(switch_on: Callable[[], None]) -> Callable[[], None]:
         MUTANTS[switch_on.__name__.replace("_", "-")] = (text, switch_on)
         return switch_on
+
     return add
 
 
@@ -66,7 +68,8 @@ def release_before_ack() -> None:
 
     def syncvm_stopped(self):
         good(self)
-        self.core.emit(act.Emit(release(self.guard, self.output_commit._sync_mark)))
+        self.core.emit(effects.Emit(release(self.guard, self.output_commit._sync_mark)))
+
     Leader.syncvm_stopped = syncvm_stopped
     Guard.release = lambda self, mark: release(self, mark) if self._marks else []
 
@@ -94,6 +97,7 @@ def _save_without_sync(suffix: str) -> None:
             good(self, state)
         finally:
             self._files = files
+
     Store.save = save
 
 
@@ -113,6 +117,7 @@ def send_before_persist() -> None:
 
     def take(self):
         return sorted(good(self), key=lambda item: isinstance(item, Persist))
+
     Consensus.take = take
 
 
@@ -123,14 +128,17 @@ def apply_while_receiving() -> None:
     def keep(self, index, data, payload):
         good(self, index, data, payload)
         self._memory.apply(index, data)
+
     Staging._keep = keep
 
 
 def _without_own_checks() -> None:
     """Consensus would stop such a member itself; the onlooker must see it as well."""
+
     def change(self, new):
         self.view, self.voted_for, self.record = new
         self._persist(new)
+
     Promises._change = change
     Consensus.check_invariants = lambda self: None
 
@@ -144,6 +152,7 @@ def witness_leads() -> None:
         why = refusal(self, now, src, m)
         silent = now - self._seat.silent_since > self._timing.detection
         return None if silent and not self._group.is_replica(src) else why
+
     Votes.refusal = lenient
     _without_own_checks()
 
@@ -155,6 +164,7 @@ def stale_member_elected() -> None:
     def refusal(self, now, src, m):
         why = good(self, now, src, m)
         return None if why in ("its in-sync record is older than mine", "it is not in the in-sync set") else why
+
     Votes.refusal = refusal
     Votes.may_stand = lambda self: self._group.is_replica(self._group.me) and self._seat.eligible
     _without_own_checks()
@@ -173,13 +183,13 @@ def forgets_and_believes() -> None:
 
 @mutant("a leader that lost its secondary goes on alone without recording the smaller in-sync set")
 def in_sync_set_not_recorded() -> None:
-    Leader.held_for_syncvm = property(lambda self: self.protected or bool(
-        self.fill is not None and self.fill.holds_output))
+    Leader.held_for_syncvm = property(lambda self: self.protected or bool(self.fill is not None and self.fill.holds_output))
     good = Consensus.propose_record
 
     def propose_record(self, in_sync):
         if self.record.view != self.view or len(in_sync) > 1:
             good(self, in_sync)
+
     Consensus.propose_record = propose_record
 
 
@@ -187,6 +197,7 @@ def in_sync_set_not_recorded() -> None:
 def record_not_on_disk() -> None:
     def store(self, m):
         self.promises.record = max(self.group.record_of(m), self.record, key=lambda record: record.order)
+
     Consensus._store_record = store
 
 
@@ -199,6 +210,7 @@ def view_not_checked_on_ack() -> None:
             self.send(src, wire.HeartbeatAck(m.view, m.seq, self.log.last_index, m.record_view, m.record_version))
         else:
             good(self, now, src, m)
+
     Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Heartbeat: on_heartbeat}
 
 
@@ -206,7 +218,8 @@ def view_not_checked_on_ack() -> None:
 def quorum_not_asked() -> None:
     def ask(self, mark, tries):
         self._confirm = None
-        self._core.emit(act.Emit(self._guard.release(mark)))
+        self._core.emit(effects.Emit(self._guard.release(mark)))
+
     OutputCommit._ask_quorum = ask
 
 
@@ -218,6 +231,7 @@ def votes_twice() -> None:
         why = good(self, now, src, m)
         taken = why == "the view is taken" and m.view == self._promises.view and self._seat.role != LEADER
         return None if taken else why
+
     Votes.refusal = refusal
     Votes.may_stand = lambda self: may_stand(self) or (self._group.is_replica(self._group.me) and self._seat.role != LEADER)
     _without_own_checks()
@@ -233,6 +247,7 @@ def deposed_leader_goes_on() -> None:
         good(self, view, leader)
         if was == LEADER:
             self.role = LEADER
+
     Consensus.step_down = step_down
     _without_own_checks()
 
@@ -254,6 +269,7 @@ def digest_not_checked() -> None:
     def on_end(self, m):
         state = unpack_state(self._memory, m.payload, m.size, self._base if m.base else b"") if self.makes(m) else b""
         return good(self, replace(m, digest=chain_digest(self._memory, self.digest, state)))
+
     Staging.on_end = on_end
 
 
@@ -265,6 +281,7 @@ def patched_page_not_verified() -> None:
         memory, self._memory = self._memory, _Believing(self._memory)
         good(self, m)
         self._memory = memory
+
     Staging.on_blocks = on_blocks
 
 
@@ -291,6 +308,7 @@ def resent_from_memory() -> None:
 @mutant("only the leader's dirty pages are compared")
 def peer_bitmap_ignored() -> None:
     for cls in (LeaderSyncvm, SecondarySyncvm):
+
         def exchanged(self, good=cls._exchanged, leads=cls is LeaderSyncvm):
             if self._own is not None and self._peer is not None:
                 mine = self._own if leads else self._peer.payload
@@ -299,6 +317,7 @@ def peer_bitmap_ignored() -> None:
                 self._memory = memory
                 return out
             return good(self)
+
         cls._exchanged = exchanged
 
 
@@ -327,6 +346,7 @@ def writes_before_load() -> None:
         self.disks = False
         sync.loading_since = self.core.now
         self._resume_after(sync)
+
     Leader._loading = loading
 
 
@@ -338,6 +358,7 @@ def writes_before_filled() -> None:
         good(self, actions)
         if self.fill and self.fill.phase == "loading":
             self._leader.run_on()
+
     Reprotection.fill_progress = fill_progress
     LeaderInitialSync.stops_input = property(lambda self: self.phase != "loading" and stops_input(self))
 
@@ -361,6 +382,7 @@ def lost_write_handed_over() -> None:
             return good(self, node, error, lost)
         self.switchover.ask(lambda error: None)
         self.maybe_syncvm()
+
     Leader.disk_failed = disk_failed
 
 
@@ -382,6 +404,7 @@ def begun_copy_outlives_power_loss() -> None:
         begun = self.copies_begun
         good(self)
         self.copies_begun = begun
+
     Host.lose_unsynced = lose_unsynced
 
 
@@ -411,9 +434,10 @@ def released_when_sent() -> None:
 
     def emit(self, *actions):
         good(self, *actions)
-        sent = any(isinstance(a, act.SendData) and isinstance(a.message, wire.StageEnd) for a in actions)
+        sent = any(isinstance(a, effects.SendData) and isinstance(a.message, wire.StageEnd) for a in actions)
         if sent and self.consensus.fresh(self.now):
-            good(self, act.Emit(release(self.leading.guard, self.leading.output_commit._sync_mark)))
+            good(self, effects.Emit(release(self.leading.guard, self.leading.output_commit._sync_mark)))
+
     Director.emit = emit
     Guard.release = lambda self, mark: release(self, mark) if self._marks else []
 
@@ -421,7 +445,8 @@ def released_when_sent() -> None:
 @mutant("the secondary's own output leaves its host")
 def secondary_speaks() -> None:
     def output(self, frames):
-        self.core.emit(act.Emit([frames]))
+        self.core.emit(effects.Emit([frames]))
+
     Follower.output = output
 
 
@@ -434,6 +459,7 @@ def log_conflicts_kept() -> None:
                     self.log.append(entry)
             self.commit_index = self.log.last_index
             self.send(src, wire.AppendAck(self.view, self.log.last_index, True))
+
     Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Append: on_append}
 
 
@@ -452,6 +478,7 @@ def landed_not_read() -> None:
     def end_grant(self, leader):
         if self.grants.pop(leader, None):
             self.card.revoke(leader)
+
     OneSided._end_grant = end_grant
 
 
@@ -468,6 +495,7 @@ def adopted_as_it_was() -> None:
         good(self, *arguments)
         if isinstance(self.role, Leader):
             self.role.vm_stopped_by_us = False
+
     Director.__init__ = init
     ReplicaMember._adopt = lambda self, vm: setattr(self.memory, "qemu", vm)
 

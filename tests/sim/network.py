@@ -4,6 +4,7 @@
 In a connection messages keep their order and none is lost, unless it breaks. Behind a cut they wait at the sender, as in
 its socket, and arrive late when the cut heals. `lossy` goes beyond TCP: control messages are lost, doubled, reordered.
 """
+
 from __future__ import annotations
 
 import random
@@ -46,7 +47,7 @@ class Network:
         self.corrupt = 0
         self.connections: dict[tuple[str, str, int], Connection] = {}
         for a, b in (("primary", "secondary"), ("primary", "witness"), ("secondary", "witness")):
-            for channel in (wire.CONTROL, wire.DATA)[:2 if b == "secondary" else 1]:
+            for channel in (wire.CONTROL, wire.DATA)[: 2 if b == "secondary" else 1]:
                 one = Connection(a, b, channel)
                 self.connections[a, b, channel] = self.connections[b, a, channel] = one
                 self._loop.after(0.001, None, self._connect, one)
@@ -96,7 +97,7 @@ class Network:
         if not message.payload:
             return message
         at = self._rng.randrange(len(message.payload))
-        payload = message.payload[:at] + bytes([message.payload[at] ^ 0x40]) + message.payload[at + 1:]
+        payload = message.payload[:at] + bytes([message.payload[at] ^ 0x40]) + message.payload[at + 1 :]
         return replace(message, payload=payload)
 
     # ---- connections ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 What the daemon decides itself is decided here by the same rules: plover.core.shell_policy.
 """
+
 from __future__ import annotations
 
 import random
@@ -13,7 +14,7 @@ from plover.core import router
 from plover.core import shell_policy as policy
 from plover.core.director import Director
 from plover.native import zstd
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.protocol.frames import split
 
@@ -69,22 +70,22 @@ class ReplicaMember(Member):
         return {
             Persist: self._persist,
             Send: lambda a: self.post(a.to, a.message),
-            act.SendData: lambda a: send(self.name, self.other, wire.DATA, a.message),
-            act.Inject: lambda a: self.vm and self.vm.feed([bytes(f[len(MAC):]) for f in split(a.payload)]),
-            act.Emit: self._emit,
-            act.CloseData: lambda a: drop(self.name, self.other, wire.DATA),
-            act.Yield: lambda a: after(0.0006, "data_writable"),
-            act.Hash: lambda a: after(0.0003, "hashed", a.tag, self.memory.hash(a.index)),
-            act.HashBlocks: lambda a: after(0.0003, "blocks_hashed", a.tag, self.memory.hash_blocks(a.index)),
-            act.Pack: lambda a: after(0.001, "packed", a.tag, list(map(zstd.compress, a.payloads))),
-            act.Drain: self._begin_drain,
-            act.TapUp: self._tap_serves,
-            act.TapEarly: self._tap_early,
-            act.TapDown: self._tap_later,
-            act.KillQemu: self.vm_work.kill,
-            act.CopyDisks: self.disk_work.copy,
-            act.DetachDisks: self._detach_disks,
-            act.HashDisks: self.disk_work.hash,
+            effects.SendData: lambda a: send(self.name, self.other, wire.DATA, a.message),
+            effects.Inject: lambda a: self.vm and self.vm.feed([bytes(f[len(MAC) :]) for f in split(a.payload)]),
+            effects.Emit: self._emit,
+            effects.CloseData: lambda a: drop(self.name, self.other, wire.DATA),
+            effects.Yield: lambda a: after(0.0006, "data_writable"),
+            effects.Hash: lambda a: after(0.0003, "hashed", a.tag, self.memory.hash(a.index)),
+            effects.HashBlocks: lambda a: after(0.0003, "blocks_hashed", a.tag, self.memory.hash_blocks(a.index)),
+            effects.Pack: lambda a: after(0.001, "packed", a.tag, list(map(zstd.compress, a.payloads))),
+            effects.Drain: self._begin_drain,
+            effects.TapUp: self._tap_serves,
+            effects.TapEarly: self._tap_early,
+            effects.TapDown: self._tap_later,
+            effects.KillQemu: self.vm_work.kill,
+            effects.CopyDisks: self.disk_work.copy,
+            effects.DetachDisks: self._detach_disks,
+            effects.HashDisks: self.disk_work.hash,
         }
 
     def _after(self, limit_s: float, event: str, *arguments: object) -> None:
@@ -146,7 +147,7 @@ class ReplicaMember(Member):
             while actions := self._rest or self.core.take():
                 self._rest = []
                 for n, action in enumerate(actions):
-                    if self.stop_at_emit and isinstance(action, act.Emit) and any(action.chunks):
+                    if self.stop_at_emit and isinstance(action, effects.Emit) and any(action.chunks):
                         return self._stop_before(actions[n:])
                     self.world.does(self, action, self._do)
                 self._speak_until = None
@@ -183,7 +184,7 @@ class ReplicaMember(Member):
         self.store.save(action.state)
         self.world.ghost.persisted(self.name, action.state)
 
-    def _emit(self, action: act.Emit) -> None:
+    def _emit(self, action: effects.Emit) -> None:
         if policy.in_time(self.host.clock(), self._speak_until or self.core.speak_until):
             self._speak([bytes(f) for chunk in action.chunks for f in split(chunk)])
 
@@ -194,11 +195,11 @@ class ReplicaMember(Member):
         if frames and self.vm is not None:
             self.vm.spoke = True
 
-    def _detach_disks(self, action: act.DetachDisks) -> None:
+    def _detach_disks(self, action: effects.DetachDisks) -> None:
         self.disk_work.cut()
         self.vm_work.ask(action)
 
-    def _begin_drain(self, action: act.Drain) -> None:
+    def _begin_drain(self, action: effects.Drain) -> None:
         limit_s = self.config.syncvm_drain_ms_max / 1000 if action.limit_s is None else action.limit_s
         end = self.world.loop.now + limit_s
         self.world.loop.after(0.0, self, self._drain, action.tag, end)
@@ -216,21 +217,21 @@ class ReplicaMember(Member):
                 self.world.ghost.fail(f"{self.name}: the watchdog is disarmed, and a QEMU that has spoken is still there")
 
     # ---- the TAP ------------------------------------------------------------------------------------
-    def _tap_serves(self, action: act.TapUp) -> None:
+    def _tap_serves(self, action: effects.TapUp) -> None:
         self.world.ghost.serves(self)
         self._tap_early(action)
 
-    def _tap_early(self, action: act.TapUp | act.TapEarly) -> None:
+    def _tap_early(self, action: effects.TapUp | effects.TapEarly) -> None:
         self.watchdog_armed = True
         self._tap_later(action)
 
-    def _tap_later(self, action: act.TapUp | act.TapEarly | act.TapDown) -> None:
+    def _tap_later(self, action: effects.TapUp | effects.TapEarly | effects.TapDown) -> None:
         self._tap_wanted = action
         self.world.loop.after(self.rng.uniform(0.003, 0.02), self, self._tap, action)
 
-    def _tap(self, action: act.TapUp | act.TapEarly | act.TapDown) -> None:
+    def _tap(self, action: effects.TapUp | effects.TapEarly | effects.TapDown) -> None:
         if action is self._tap_wanted:
-            self.tap_up = not isinstance(action, act.TapDown)
+            self.tap_up = not isinstance(action, effects.TapDown)
             if self.tap_up:
                 for at in policy.ANNOUNCE_AT_S:
                     self.world.loop.after(at, self, self._announce)

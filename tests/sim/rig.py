@@ -4,6 +4,7 @@
 A test drives it message by message: it writes to the VM, loses hosts, holds back a message or an action, lets QEMU tell
 something else, and calls a member's core as the shell does. The world's onlooker judges every step, as in every other run.
 """
+
 from __future__ import annotations
 
 import re
@@ -13,7 +14,7 @@ from functools import partial
 from plover.config.settings import Config
 from plover.consensus.durable import Durable
 from plover.core import force, router
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import pages, wire
 
 from . import guest
@@ -78,16 +79,19 @@ class Seat:
         return self.member.vm
 
     def _told(self, kind: type) -> list:
-        return [seen.thing for seen in self.rig.seen[self._since:]
-                if seen.how == DOES and seen.who == self.name and isinstance(seen.thing, kind)]
+        return [
+            seen.thing
+            for seen in self.rig.seen[self._since :]
+            if seen.how == DOES and seen.who == self.name and isinstance(seen.thing, kind)
+        ]
 
     @property
     def reports(self) -> list[str]:
-        return [action.text for action in self._told(act.Report)]
+        return [action.text for action in self._told(effects.Report)]
 
     @property
-    def history(self) -> list[act.Happened]:
-        return self._told(act.Happened)
+    def history(self) -> list[effects.Happened]:
+        return self._told(effects.Happened)
 
     def views(self) -> list[tuple]:
         return [(h.facts["view"], h.facts["leader"], h.facts["cause"], h.why) for h in self.history if h.kind == "view"]
@@ -101,7 +105,7 @@ class Seat:
     def has(self, *values: int) -> bool:
         """The VM here has done these writes."""
         ram = self.memory.ram
-        return all(ram[guest.CONNECTION0 + self.rig.connection(value)] & 0x7fffffff == value for value in values)
+        return all(ram[guest.CONNECTION0 + self.rig.connection(value)] & 0x7FFFFFFF == value for value in values)
 
     # ---- what happens to it -------------------------------------------------------------------------
     def call(self, event: str, *arguments: object) -> None:
@@ -238,7 +242,7 @@ class Rig(Watched):
     def does(self, member: ReplicaMember, action: object, carry_out: Callable[[object], None]) -> None:
         seat = self.seats[member.name]
         seat.done.append(type(action).__name__)
-        if isinstance(action, act.Fence):
+        if isinstance(action, effects.Fence):
             seat.fenced.append(action.member)
             self.loop.after(0.001, member, member.call, "fenced", action.tag, seat.fence_error)
         do = partial(super().does, member, action, carry_out)

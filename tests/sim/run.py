@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One seed from start to end: faults while clients work, then quiet, and the group must be protected again."""
+
 from __future__ import annotations
 
 import traceback
@@ -75,8 +76,7 @@ def _recover(world: World) -> None:
 def _state_lost(world: World) -> bool:
     """No host that may lead by the newest record holds the VM's state any more."""
     newest = max((m.consensus.record for m in world.members.values()), key=lambda record: record.order)
-    return not any(m.core and m.core.holds_state and m.vm is not None and m.name in newest.in_sync
-                   for m in world.members.values())
+    return not any(m.core and m.core.holds_state and m.vm is not None and m.name in newest.in_sync for m in world.members.values())
 
 
 def _force_past_amnesia(world: World) -> None:

@@ -15,6 +15,7 @@
 
 What repeats itself within one output is printed once, with how often it came.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator
 from plover.core import force
 from plover.core.status import DEGRADED, DOWN, consensus_status
 from plover.core.status import service as service_of
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 
 from lab.linearizable import CAS, READ, UNKNOWN, WRITE, Op
@@ -35,11 +36,46 @@ from .watch import DOES, Watched
 
 WORDS = {"put": WRITE, "get": READ, "cas": CAS}
 ANSWER_S_MAX = 5.0
-ELECTIONS = (wire.VoteRequest, wire.VoteReply, wire.ProposeRecord, wire.TransferLeadership, wire.Leave, wire.JoinRequest,
-             wire.JoinRefused, wire.FillState, wire.FillDone, act.Report, act.TapUp, act.TapDown, act.Emit, act.Promote)
-STEPS = (wire.Append, wire.AppendAck, wire.Bitmap, wire.Hashes, wire.Divergent, wire.BlockHashes, wire.StageBlocks,
-         wire.StagePages, wire.StageEnd, wire.Resend, wire.Staged, wire.Applied, act.Inject, act.Drain, act.StopVm,
-         act.ColoStop, act.SaveDevice, act.Hash, act.HashBlocks, act.Pack, act.ColoLoad, act.ContVm)
+ELECTIONS = (
+    wire.VoteRequest,
+    wire.VoteReply,
+    wire.ProposeRecord,
+    wire.TransferLeadership,
+    wire.Leave,
+    wire.JoinRequest,
+    wire.JoinRefused,
+    wire.FillState,
+    wire.FillDone,
+    effects.Report,
+    effects.TapUp,
+    effects.TapDown,
+    effects.Emit,
+    effects.Promote,
+)
+STEPS = (
+    wire.Append,
+    wire.AppendAck,
+    wire.Bitmap,
+    wire.Hashes,
+    wire.Divergent,
+    wire.BlockHashes,
+    wire.StageBlocks,
+    wire.StagePages,
+    wire.StageEnd,
+    wire.Resend,
+    wire.Staged,
+    wire.Applied,
+    effects.Inject,
+    effects.Drain,
+    effects.StopVm,
+    effects.ColoStop,
+    effects.SaveDevice,
+    effects.Hash,
+    effects.HashBlocks,
+    effects.Pack,
+    effects.ColoLoad,
+    effects.ContVm,
+)
 
 
 class Hand(Client):
@@ -54,8 +90,12 @@ class Hand(Client):
         self.operation += 1
         kind, (value, expected) = WORDS[word], (new, value) if word == "cas" else (value, 0)
         self.pending = Op(self.number, f"k{key}", kind, self.world.loop.now, UNKNOWN, value, expected)
-        self._send(guest.REQUEST.pack(self.connection, self.operation, KINDS[kind], key, value, expected),
-                   self.connection, self.operation, RETRANSMIT_S)
+        self._send(
+            guest.REQUEST.pack(self.connection, self.operation, KINDS[kind], key, value, expected),
+            self.connection,
+            self.operation,
+            RETRANSMIT_S,
+        )
 
 
 class Script:
@@ -76,7 +116,7 @@ class Script:
         else:
             getattr(self.world, word.replace("-", "_"))(*words)
             answer = []
-        fresh, self._read = self.world.seen[self._read:], len(self.world.seen)
+        fresh, self._read = self.world.seen[self._read :], len(self.world.seen)
         return _once(line(seen, self._shown) for seen in fresh) + list(answer or [])
 
     # ---- time -----------------------------------------------------------------------------------------
@@ -93,9 +133,14 @@ class Script:
 
     def _condition(self, what: str, name: str = "") -> Callable[[], object]:
         world = self.world
-        conditions = {"protected": world.protected, "phase": lambda: faults.phase_of(world) == name,
-                      "leads": lambda: self._serves(name), "degraded": lambda: self._service() == DEGRADED,
-                      "down": lambda: self._service() == DOWN, "staged": self._staged}
+        conditions = {
+            "protected": world.protected,
+            "phase": lambda: faults.phase_of(world) == name,
+            "leads": lambda: self._serves(name),
+            "degraded": lambda: self._service() == DEGRADED,
+            "down": lambda: self._service() == DOWN,
+            "staged": self._staged,
+        }
         return conditions[what]
 
     def _service(self) -> str:
@@ -170,8 +215,7 @@ class Script:
     def _price(self, name: str) -> list[str]:
         member = self.world.members[name]
         core = member.core.at(member.host.clock())
-        return [f"operator: {text}" for text in [force.refusal(core)] if text] or \
-            [f"operator: {text}" for text in force.price(core)]
+        return [f"operator: {text}" for text in [force.refusal(core)] if text] or [f"operator: {text}" for text in force.price(core)]
 
     def _force(self, name: str) -> list[str]:
         self.world.ghost.forgotten = True  # the price was read and accepted
@@ -182,8 +226,9 @@ class Script:
 
     # ---- what is to be seen -----------------------------------------------------------------------------
     def _show(self, what: str) -> None:
-        self._shown = {"elections": ELECTIONS, "syncvm": ELECTIONS + STEPS,
-                       "heartbeats": (*ELECTIONS, wire.Heartbeat, wire.HeartbeatAck)}[what]
+        self._shown = {"elections": ELECTIONS, "syncvm": ELECTIONS + STEPS, "heartbeats": (*ELECTIONS, wire.Heartbeat, wire.HeartbeatAck)}[
+            what
+        ]
 
     def _status(self) -> Iterator[str]:
         for name, member in self.world.members.items():
@@ -198,7 +243,7 @@ class Script:
 
     def _views(self) -> Iterator[str]:
         told = {}
-        for seen in self.world.all(DOES, act.Happened):
+        for seen in self.world.all(DOES, effects.Happened):
             facts = seen.thing.facts
             if seen.thing.kind == "view" and (facts["view"] not in told or seen.who == facts["leader"]):
                 why = f"{facts['cause']}, {seen.thing.why}" if seen.thing.why else facts["cause"]
@@ -218,8 +263,10 @@ def _once(lines: Iterator[str | None]) -> list[str]:
 
 
 def _replica(status: dict) -> str:
-    return (f"view {status['view']}, {status['role']}, {status['service']}, in sync: {', '.join(status['in_sync'])}\n"
-            f"           {status['sentence']}")
+    return (
+        f"view {status['view']}, {status['role']}, {status['service']}, in sync: {', '.join(status['in_sync'])}\n"
+        f"           {status['sentence']}"
+    )
 
 
 def _witness(cons, now: float) -> str:

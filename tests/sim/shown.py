@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One line for one thing that was seen, for transcripts: fields by their names, payloads by what they say."""
+
 from __future__ import annotations
 
 from array import array
@@ -9,7 +10,7 @@ from dataclasses import fields
 from plover.consensus.durable import Durable
 from plover.consensus.log import INPUT, NUMBER, unpack
 from plover.native import zstd
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.protocol.frames import split
 
@@ -18,8 +19,11 @@ from .watch import DISK, DOES, GOT, NOTE, Seen
 
 MEMBERS = ("primary", "secondary", "witness")
 TIME_CHARACTERS = 7
-HIDDEN = {wire.VoteRequest: ("record_view", "last_view"), wire.VoteReply: ("from_index", "from_view"),
-          wire.Append: ("prev_index", "prev_view")}  # said by other words of the same line
+HIDDEN = {
+    wire.VoteRequest: ("record_view", "last_view"),
+    wire.VoteReply: ("from_index", "from_view"),
+    wire.Append: ("prev_index", "prev_view"),
+}  # said by other words of the same line
 OPERATIONS = {guest.READ: "get", guest.WRITE: "put", guest.CAS: "cas"}
 
 
@@ -27,10 +31,14 @@ def line(seen: Seen, shown: tuple[type, ...]) -> str | None:
     """``shown``: the messages and actions wanted; disks and notes always are."""
     if seen.how in (GOT, DOES) and not isinstance(seen.thing, shown):
         return None
-    if isinstance(seen.thing, act.Emit) and not seen.thing.chunks:
+    if isinstance(seen.thing, effects.Emit) and not seen.thing.chunks:
         return None
-    text = {GOT: lambda: f"<- {seen.src}: {_message(seen.thing)}", DOES: lambda: _action(seen.thing),
-            DISK: lambda: _durable(seen.thing), NOTE: lambda: seen.thing}[seen.how]()
+    text = {
+        GOT: lambda: f"<- {seen.src}: {_message(seen.thing)}",
+        DOES: lambda: _action(seen.thing),
+        DISK: lambda: _durable(seen.thing),
+        NOTE: lambda: seen.thing,
+    }[seen.how]()
     return f"{1000 * seen.at_s:{TIME_CHARACTERS}.1f}  {seen.who:9}  {text}"
 
 
@@ -81,7 +89,7 @@ def _payload(m: wire.Message) -> list[str]:
         return [f"pages={_numbers(array('I', m.payload))}"]
     if isinstance(m, wire.StagePages):
         pages = array("I")
-        pages.frombytes(m.payload[:4 * m.count])
+        pages.frombytes(m.payload[: 4 * m.count])
         return [f"pages={_numbers(pages)}"]
     if isinstance(m, (wire.Hashes, wire.FillHashes)):
         return [f"hashes={len(m.payload) // 8}"]
@@ -103,16 +111,17 @@ def _numbers(pages) -> str:
 
 
 def _action(action: object) -> str:
-    if isinstance(action, act.Report):
+    if isinstance(action, effects.Report):
         return action.text
-    if isinstance(action, act.Emit):
+    if isinstance(action, effects.Emit):
         answers = Counter(guest.REPLY.unpack(f)[:2] for chunk in action.chunks for f in split(chunk))
-        return "LETS OUT " + ", ".join(f"the answer to operation {operation} of connection {connection}"
-                                       + (f", {count} times" if count > 1 else "")
-                                       for (connection, operation), count in answers.items())
-    if isinstance(action, act.Inject):
-        asked = [guest.REQUEST.unpack(f[len(guest.MAC):]) for f in split(action.payload)]
+        return "LETS OUT " + ", ".join(
+            f"the answer to operation {operation} of connection {connection}" + (f", {count} times" if count > 1 else "")
+            for (connection, operation), count in answers.items()
+        )
+    if isinstance(action, effects.Inject):
+        asked = [guest.REQUEST.unpack(f[len(guest.MAC) :]) for f in split(action.payload)]
         return "feeds its VM " + ", ".join(f"{OPERATIONS[kind]} k{key} (operation {o})" for _, o, kind, key, _, _ in asked)
-    if isinstance(action, (act.Hash, act.HashBlocks)):
+    if isinstance(action, (effects.Hash, effects.HashBlocks)):
         return f"does {type(action).__name__} of pages {_numbers(action.index)}"
     return f"does {type(action).__name__}"

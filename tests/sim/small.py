@@ -3,6 +3,7 @@
 
 Other tests of the same process see the real ones.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -14,8 +15,16 @@ from plover.syncvm import block_deltas as patches
 from plover.syncvm import initial_sync as fill
 from plover.syncvm import initial_sync_check as fill_check
 
-SET = ((pages, "PAGE_BYTES"), (pages, "BLOCK_BYTES"), (pages, "CHUNK_PAGES"), (patches, "PAGES_MIN"),
-       (fill, "CHUNKS_PER_TURN"), (fill, "FEW_PAGES"), (fill_check, "PART_PAGES"), (follower, "RESTART_S"))
+SET = (
+    (pages, "PAGE_BYTES"),
+    (pages, "BLOCK_BYTES"),
+    (pages, "CHUNK_PAGES"),
+    (patches, "PAGES_MIN"),
+    (fill, "CHUNKS_PER_TURN"),
+    (fill, "FEW_PAGES"),
+    (fill_check, "PART_PAGES"),
+    (follower, "RESTART_S"),
+)
 
 
 def _now() -> list:

@@ -3,6 +3,7 @@
 
 Claims on failures are in test_paper_claims_failures.py. Where ours does otherwise than the paper, the docstring says so.
 """
+
 from __future__ import annotations
 
 import random
@@ -12,7 +13,7 @@ from dataclasses import fields
 import pytest
 from plover.consensus.consensus import Send
 from plover.consensus.log import INPUT, SYNCVM, unpack
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.syncvm.quiesce import QuiesceLimit
 
@@ -22,7 +23,7 @@ from tests.sim.watch import DOES, GOT, Watched
 
 SEEDS = range(1, 5)
 each_seed = pytest.mark.parametrize("seed", SEEDS)
-STOPS = {"primary": act.StopVm, "secondary": act.ColoStop}
+STOPS = {"primary": effects.StopVm, "secondary": effects.ColoStop}
 
 
 def protected(seed: int = 1, steady: bool = False) -> Watched:
@@ -60,10 +61,11 @@ def test_both_vms_consume_the_same_inputs_in_the_same_order_before_a_syncvm(seed
     slots: dict[str, dict[int, list[bytes]]] = {"primary": {}, "secondary": {}}
 
     def look(seen):
-        if isinstance(seen.thing, act.Inject):
+        if isinstance(seen.thing, effects.Inject):
             fed[seen.who].append(seen.thing.payload)
         elif seen.how == DOES and of_syncvm(seen.thing):
             slots[seen.who][of_syncvm(seen.thing)], fed[seen.who] = fed[seen.who], []
+
     world.before = look
     world.run(1.0)
     both = sorted(slots["primary"].keys() & slots["secondary"].keys())[1:]  # the first began before we looked
@@ -89,7 +91,7 @@ def test_an_input_is_agreed_on_in_one_round_trip_to_the_faster_follower():
             if isinstance(seen.thing, Send) and isinstance(seen.thing.message, wire.Append) and seen.thing.message.payload:
                 for entry in unpack(seen.thing.message.payload):
                     proposed.setdefault(entry.payload, seen.at_s)
-            elif isinstance(seen.thing, act.Inject):
+            elif isinstance(seen.thing, effects.Inject):
                 (fed if seen.who == "primary" else copied).setdefault(seen.thing.payload, seen.at_s)
         waits = sorted(fed[p] - at for p, at in proposed.items() if p in fed)
         assert len(waits) > 30
@@ -124,11 +126,11 @@ def test_output_leaves_at_the_leader_once_the_secondary_has_acknowledged_the_syn
     for seen in world.seen:
         if seen.who != "primary":
             continue
-        if isinstance(seen.thing, act.StopVm):
+        if isinstance(seen.thing, effects.StopVm):
             covered = False
         elif isinstance(seen.thing, wire.Staged):
             covered = True
-        elif isinstance(seen.thing, act.Emit) and seen.thing.chunks:
+        elif isinstance(seen.thing, effects.Emit) and seen.thing.chunks:
             assert covered, f"output left at {seen.at_s:.4f} before the syncvm was acknowledged"
             frames += len(seen.thing.chunks)
     assert frames > 30
@@ -143,11 +145,12 @@ def test_the_secondary_buffers_its_output_too_and_discards_it_at_the_syncvm(seed
     def discarded(seen):
         if seen.how == GOT and isinstance(seen.thing, wire.StageEnd):  # in "stage" still: some pages are asked for again
             assert secondary.core.role.guard.bytes == 0 or secondary.core.role.syncvm.phase == "stage"
+
     world.before = lambda seen: isinstance(seen.thing, wire.StageEnd) and held.append(secondary.core.role.guard.bytes)
     world.after = discarded
     world.run(1.0)
     assert sum(map(bool, held)) > 10
-    assert world.all(DOES, act.Emit, "secondary") == [] and not secondary.tap_up
+    assert world.all(DOES, effects.Emit, "secondary") == [] and not secondary.tap_up
     assert sum(c.answered for c in world.clients) > 30
 
 
@@ -163,6 +166,7 @@ def _busy(world: Watched) -> None:
 
         def drain(tag, end, member=member):
             world.loop.after(end - world.loop.now, member, member.call, "drained", tag)
+
         member._idle, member._drain = look, drain
 
 
@@ -177,6 +181,7 @@ def test_a_vm_that_is_never_idle_waits_a_bounded_time(seed):
         since = primary.core.role.guard.oldest_unmarked_s
         if seen.who == "primary" and since is not None:
             ages.append(1000 * (primary.host.clock() - since))
+
     world.before = look
     world.run(2.0)
     config = primary.config
@@ -205,9 +210,12 @@ def test_an_idle_vm_is_synced_at_once():
 def test_the_pages_compared_are_the_union_of_both_dirty_bitmaps(seed):
     """§4.4 step 3: both send their dirty bitmaps, OR them, and hash every page of the union."""
     world = protected(seed).run(1.0)
-    sent = {(s.who, s.thing.message.number): bitmap(s.thing.message.payload)
-            for s in world.all(DOES, act.SendData) if isinstance(s.thing.message, wire.Bitmap)}
-    hashed = {(s.who, s.thing.tag[2]): list(s.thing.index) for s in world.all(DOES, act.Hash)}
+    sent = {
+        (s.who, s.thing.message.number): bitmap(s.thing.message.payload)
+        for s in world.all(DOES, effects.SendData)
+        if isinstance(s.thing.message, wire.Bitmap)
+    }
+    hashed = {(s.who, s.thing.tag[2]): list(s.thing.index) for s in world.all(DOES, effects.Hash)}
     numbers = {n for who, n in hashed if who == "primary"} & {n for who, n in hashed if who == "secondary"}
     assert len(numbers) > 10
     for n in numbers:
@@ -242,7 +250,7 @@ def test_only_divergent_pages_travel(seed):
     world, at_stop, expected, sent, again = protected(seed), {}, {}, {}, {}
 
     def look(seen):
-        if not isinstance(seen.thing, act.SendData):
+        if not isinstance(seen.thing, effects.SendData):
             return
         m = seen.thing.message
         if isinstance(m, wire.Bitmap):
@@ -252,12 +260,13 @@ def test_only_divergent_pages_travel(seed):
         elif isinstance(m, wire.StageBlocks):
             pages = leader.core.role.syncvm._divergent
             done = len(sent.setdefault(m.number, []))
-            sent[m.number] += pages[done:done + m.count]
+            sent[m.number] += pages[done : done + m.count]
         elif isinstance(m, wire.StagePages):
-            sent.setdefault(m.number, []).extend(array("I", m.payload[:4 * m.count]))
+            sent.setdefault(m.number, []).extend(array("I", m.payload[: 4 * m.count]))
         elif isinstance(m, wire.StageEnd):
             ours, theirs = at_stop["primary", m.number], at_stop["secondary", m.number]
             expected[m.number] = [p for p in range(guest.PAGES) if ours[p] != theirs[p]]
+
     leader = world.leader()
     world.before = look
     world.run(1.0)
@@ -314,7 +323,7 @@ def test_the_secondary_must_not_apply_while_it_receives(seed):
     world, stopped, many = protected(seed), {}, []
 
     def look(seen):
-        m = seen.thing.message if isinstance(seen.thing, act.SendData) else seen.thing
+        m = seen.thing.message if isinstance(seen.thing, effects.SendData) else seen.thing
         if seen.how == DOES and isinstance(m, wire.Bitmap):
             stopped[seen.who, m.number] = list(qemu(world, seen.who).ram)
         elif seen.how == GOT and isinstance(m, (wire.StageBlocks, wire.StagePages, wire.StageEnd)):
@@ -328,6 +337,7 @@ def test_the_secondary_must_not_apply_while_it_receives(seed):
             if world.members["secondary"].core.role.syncvm.phase == "stage":
                 return  # not all came out right: it is asked for
             assert qemu(world, "secondary").ram == stopped["primary", seen.thing.number]
+
     world.before, world.after = look, applied
     between_syncvms(world.run(0.3))
     for page in range(guest.NOISE0, guest.PAGES):  # more than goes into one message
@@ -345,19 +355,19 @@ def test_the_leader_runs_on_once_all_is_copied_and_its_output_waits_for_the_ackn
     for seen in world.seen:
         if seen.who != "primary":
             continue
-        message = seen.thing.message if isinstance(seen.thing, act.SendData) else seen.thing
+        message = seen.thing.message if isinstance(seen.thing, effects.SendData) else seen.thing
         if seen.how == DOES and of_syncvm(seen.thing):
             assert stopped is None
             stopped, copied = of_syncvm(seen.thing), False
-        elif isinstance(message, (act.Pack, wire.StageEnd)):
+        elif isinstance(message, (effects.Pack, wire.StageEnd)):
             copied = True
         elif isinstance(message, wire.Staged):
             assert message.number == stopped
             stopped, pauses = None, pauses + 1
-        elif isinstance(seen.thing, (act.ContVm, act.Inject)) and stopped:
+        elif isinstance(seen.thing, (effects.ContVm, effects.Inject)) and stopped:
             assert copied
             early = True
-        elif isinstance(seen.thing, act.Emit):
+        elif isinstance(seen.thing, effects.Emit):
             held.append(stopped)
     assert pauses > 10 and early != world.leader().core.leading.disks
     assert not any(held)  # between a stop and its acknowledgement nothing is let out
@@ -388,25 +398,39 @@ def test_messages_of_an_old_view_are_passed_over(seed):
     """§4.4, §4.5: whatever was said in view 1, said again in view 2, changes nothing and lets nothing out."""
     world = protected(seed).run(0.4)
     old = world.all(GOT, wire.Message)
-    old += [s._replace(thing=cls(1), who=who, src=src) for cls in (wire.TransferLeadership, wire.Leave, wire.JoinRequest)
-            for s in old[:1] for who, src in (("primary", "secondary"), ("secondary", "primary"))]
+    old += [
+        s._replace(thing=cls(1), who=who, src=src)
+        for cls in (wire.TransferLeadership, wire.Leave, wire.JoinRequest)
+        for s in old[:1]
+        for who, src in (("primary", "secondary"), ("secondary", "primary"))
+    ]
     world.power_loss("primary")
     world.until(lambda: world.leader() is not None and world.leader().name == "secondary")
     world.power_on("primary")
     world.until(world.protected).run(0.05)
     assert len({type(s.thing) for s in old}) > 10 and all(s.thing.view == 1 for s in old)
-    data = (wire.Bitmap, wire.Hashes, wire.Divergent, wire.BlockHashes, wire.StageBlocks, wire.StagePages, wire.StageEnd,
-            wire.Resend, wire.Staged, wire.Applied)
+    data = (
+        wire.Bitmap,
+        wire.Hashes,
+        wire.Divergent,
+        wire.BlockHashes,
+        wire.StageBlocks,
+        wire.StagePages,
+        wire.StageEnd,
+        wire.Resend,
+        wire.Staged,
+        wire.Applied,
+    )
     for seen in old:
         member = world.members[seen.who]
-        before, emitted = _state(world), len(world.all(DOES, act.Emit))
+        before, emitted = _state(world), len(world.all(DOES, effects.Emit))
         if isinstance(seen.thing, data):
             member.call("data", seen.thing)
         elif member.core:
             member.call("control", seen.src, seen.thing)
         else:
             member.call("receive", member.host.clock(), seen.src, seen.thing)
-        assert _state(world) == before and len(world.all(DOES, act.Emit)) == emitted, seen.thing
+        assert _state(world) == before and len(world.all(DOES, effects.Emit)) == emitted, seen.thing
     world.run(0.3)
     assert world.leader().name == "secondary" and world.leader().consensus.view == before[0][0]
     world.check_history()

@@ -4,11 +4,12 @@
 The great difference: the paper's new leader first migrates its whole VM to the witness and then serves, about 2.9 s without
 an answer. Ours serves at once, and fills a new secondary while it does; the witness never holds a VM.
 """
+
 from __future__ import annotations
 
 import pytest
 from plover.core.reprotection import ABSENT, FILLING
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 
 from tests.sim import guest
@@ -38,7 +39,7 @@ def leads(world: Watched, name: str) -> bool:
 
 
 def emitted_by(world: Watched, name: str) -> list[float]:
-    return [s.at_s for s in world.all(DOES, act.Emit, name) if s.thing.chunks]
+    return [s.at_s for s in world.all(DOES, effects.Emit, name) if s.thing.chunks]
 
 
 # ---- the leader is lost -------------------------------------------------------------------------------
@@ -273,8 +274,9 @@ def test_a_syncvm_cut_off_anywhere_leaves_the_whole_old_or_the_whole_new_state()
             qemu(world, "primary").write(page, page)
 
         def look(seen, stopped=stopped, world=world):
-            if isinstance(seen.thing, act.SendData) and isinstance(seen.thing.message, wire.Bitmap):
+            if isinstance(seen.thing, effects.SendData) and isinstance(seen.thing.message, wire.Bitmap):
                 stopped.setdefault(seen.who, list(qemu(world, seen.who).ram))
+
         world.before = look
         world.until(lambda stopped=stopped: len(stopped) == 2)
         for _ in range(steps):

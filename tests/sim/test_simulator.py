@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The simulator itself: a seed is one run, to the letter; and it finds what was broken on purpose."""
+
 from __future__ import annotations
 
 import os
@@ -15,9 +16,11 @@ from tests.sim.mutants import MUTANTS
 from tests.sim.run import Result, run
 
 SEEDS = (5, 8, 48)  # of 8 and 48 every message goes through its bytes
-QUICK = {"release-before-ack":
-         r"answered operation \d+ of connection \d+, but (primary|secondary) could be elected without it",
-         "secondary-speaks": "two voices in view 1", "peer-bitmap-ignored": "device state of frame .* loaded over memory"}
+QUICK = {
+    "release-before-ack": r"answered operation \d+ of connection \d+, but (primary|secondary) could be elected without it",
+    "secondary-speaks": "two voices in view 1",
+    "peer-bitmap-ignored": "device state of frame .* loaded over memory",
+}
 QUICK_SEEDS = 40
 PRINT_TRACES = """
 from tests.sim.test_simulator import SEEDS, traced
@@ -34,8 +37,9 @@ def traced(seed: int) -> tuple[Result | str, ...]:
 
 
 def output_of(*arguments: str, hash_seed: str = "0") -> tuple[str, int]:
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": hash_seed},
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, timeout=300
+    )
     assert not done.stderr, done.stderr
     return done.stdout, done.returncode
 

@@ -3,6 +3,7 @@
 
 `REWRITE=1 pytest tests/sim/test_transcripts.py` writes them anew; then read the difference.
 """
+
 from __future__ import annotations
 
 import os

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A changed failover_budget_ms goes from member to member: meanwhile they wait for each other differently."""
+
 from __future__ import annotations
 
 import pytest

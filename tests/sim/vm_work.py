@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU's operations in a simulated replica, as plover.replica.vm_worker: one after the other, each takes its time."""
+
 from __future__ import annotations
 
 import random
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 from plover.core import shell_policy as policy
 from plover.dataplane.last_output import LastOutput
 from plover.errors import QemuError
-from plover.ports import effects as act
+from plover.ports import effects
 
 from .blocks import BLOCKS, Drive
 from .disk import PowerLoss
@@ -20,14 +21,27 @@ if TYPE_CHECKING:
 
 ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)  # as plover.replica does
 RESTART_S = 0.15  # systemd's RestartSec, shortened
-OPERATION_MS = {act.StopVm: (0.3, 2), act.ContVm: (0.1, 0.5), act.SaveDevice: (0.5, 3), act.CaptureStream: (5, 20),
-                act.FeedStream: (5, 20), act.ColoStop: (0.3, 3), act.ColoLoad: (1, 8), act.Promote: (1, 12),
-                act.OpenTracker: (0.1, 0.5), act.FetchDirty: (0.0, 0.02), act.AttachDisks: (1, 10),
-                act.ResetVm: (0.3, 2), act.DetachDisks: (0.2, 1), act.MergeDisks: (1, 10), act.StartQemu: (20, 50),
-                act.KillQemu: (1, 10)}
+OPERATION_MS = {
+    effects.StopVm: (0.3, 2),
+    effects.ContVm: (0.1, 0.5),
+    effects.SaveDevice: (0.5, 3),
+    effects.CaptureStream: (5, 20),
+    effects.FeedStream: (5, 20),
+    effects.ColoStop: (0.3, 3),
+    effects.ColoLoad: (1, 8),
+    effects.Promote: (1, 12),
+    effects.OpenTracker: (0.1, 0.5),
+    effects.FetchDirty: (0.0, 0.02),
+    effects.AttachDisks: (1, 10),
+    effects.ResetVm: (0.3, 2),
+    effects.DetachDisks: (0.2, 1),
+    effects.MergeDisks: (1, 10),
+    effects.StartQemu: (20, 50),
+    effects.KillQemu: (1, 10),
+}
 SCAN_MS = (1, 40)  # so much longer with tracking by scan, if dirty pages are asked for in the answer:
 ROUND_MS = (0.1, 0.3)  # a question to QEMU and its answer; of a VM with little to say they are in the time of its stop
-SCANNED = (act.OpenTracker, act.FetchDirty, act.StopVm, act.ColoStop, act.CaptureStream)
+SCANNED = (effects.OpenTracker, effects.FetchDirty, effects.StopVm, effects.ColoStop, effects.CaptureStream)
 
 
 class VmWork:
@@ -43,11 +57,23 @@ class VmWork:
         self.dies_after: int | None = None
         self.dying = False
         self._ways = {
-            act.StartQemu: self._start, act.KillQemu: self._killed, act.StopVm: self._stop, act.ColoStop: self._stop,
-            act.ContVm: self._cont, act.SaveDevice: self._save, act.CaptureStream: self._capture, act.FeedStream: self._load,
-            act.ColoLoad: self._load, act.AttachDisks: disks.attach, act.DetachDisks: disks.detached,
-            act.MergeDisks: disks.watch_merge, act.Promote: self._promote, act.OpenTracker: self._track,
-            act.FetchDirty: self._fetch, act.ResetVm: self._reset}
+            effects.StartQemu: self._start,
+            effects.KillQemu: self._killed,
+            effects.StopVm: self._stop,
+            effects.ColoStop: self._stop,
+            effects.ContVm: self._cont,
+            effects.SaveDevice: self._save,
+            effects.CaptureStream: self._capture,
+            effects.FeedStream: self._load,
+            effects.ColoLoad: self._load,
+            effects.AttachDisks: disks.attach,
+            effects.DetachDisks: disks.detached,
+            effects.MergeDisks: disks.watch_merge,
+            effects.Promote: self._promote,
+            effects.OpenTracker: self._track,
+            effects.FetchDirty: self._fetch,
+            effects.ResetVm: self._reset,
+        }
 
     @property
     def busy(self) -> bool:
@@ -65,7 +91,7 @@ class VmWork:
         self.vm = self._host.qemu = self._member.memory.qemu = None
         self.note_holder()
         self.operations.exited(vm)
-        if not isinstance(self.operations.running, (act.KillQemu, act.StartQemu)):
+        if not isinstance(self.operations.running, (effects.KillQemu, effects.StartQemu)):
             self._over()
 
     # ---- in order -----------------------------------------------------------------------------------
@@ -73,7 +99,7 @@ class VmWork:
         self.operations.ask(self.vm, action)
         self._go_on()
 
-    def kill(self, action: act.KillQemu) -> None:
+    def kill(self, action: effects.KillQemu) -> None:
         vm, self.vm = self.vm, None
         self.note_holder()
         if self.operations.kill(vm, action):
@@ -89,13 +115,13 @@ class VmWork:
         if todo is None:
             return
         vm, action = todo
-        if isinstance(action, act.StartQemu):
+        if isinstance(action, effects.StartQemu):
             vm = None
         delay_ms = self._member.rng.uniform(*OPERATION_MS[type(action)])
         if self._world.scans and isinstance(action, SCANNED) and getattr(action, "dirty", True):
             delay_ms += self._member.rng.uniform(*SCAN_MS)
         # A hung QEMU answers late, a killed one never.
-        owner = vm if vm is not None and not isinstance(action, act.KillQemu) else self._member
+        owner = vm if vm is not None and not isinstance(action, effects.KillQemu) else self._member
         self._world.loop.after(delay_ms / 1000, owner, self._done, vm, action)
 
     def _done(self, vm: Qemu | None, action: object) -> None:
@@ -104,7 +130,7 @@ class VmWork:
     def _finish(self, vm: Qemu | None, action: object) -> None:
         if self.operations.running is not action:
             return  # it was cancelled by a kill
-        if vm is not None and vm.dead and not isinstance(action, act.KillQemu):
+        if vm is not None and vm.dead and not isinstance(action, effects.KillQemu):
             return self._over()
         goes_on = None
         try:
@@ -124,7 +150,7 @@ class VmWork:
                 self._ended(action)
 
     def _check_fault(self, action: object) -> None:
-        failed, self.fail_next = self.fail_next and not isinstance(action, act.KillQemu), False
+        failed, self.fail_next = self.fail_next and not isinstance(action, effects.KillQemu), False
         if failed:
             raise QemuError("QMP: injected error")
 
@@ -135,12 +161,12 @@ class VmWork:
                 self._over()
 
     def _count_down(self, action: object) -> None:
-        if self.dies_after is not None and not isinstance(action, (act.StartQemu, act.KillQemu)):
+        if self.dies_after is not None and not isinstance(action, (effects.StartQemu, effects.KillQemu)):
             self.dies_after -= 1
             self.dying = self.dies_after < 0
 
     # ---- one by one -----------------------------------------------------------------------------------
-    def _start(self, vm: None, action: act.StartQemu) -> None:
+    def _start(self, vm: None, action: effects.StartQemu) -> None:
         if self._host.qemu is not None and not self._host.qemu.dead:
             self._world.ghost.fail(f"{self._member.name} starts a QEMU beside one that is still there")
         self._host.images.new_qemu()
@@ -151,7 +177,7 @@ class VmWork:
             if not action.incoming:
                 self._disks.mark(self._host.images.boots, self._member.name in self._world.torn_accepted)
                 self._disks.forget_copies()
-                qemu.ram[DISK0:DISK0 + BLOCKS] = self._host.image  # a guest that boots reads its disk
+                qemu.ram[DISK0 : DISK0 + BLOCKS] = self._host.image  # a guest that boots reads its disk
         qemu.holds = self._host.frozen
         self.own(qemu)
         self._member.memory.qemu = qemu
@@ -159,14 +185,14 @@ class VmWork:
         self._host.copies_begun = [*self._host.copies_begun, qemu.copy][-3:] if action.incoming else []
         self._member.call("qemu_ready", {"qemu_version": "7.2.22", "disk_copy": {"held": held, "next": qemu.copy}})
 
-    def _killed(self, vm: Qemu, action: act.KillQemu) -> None:
+    def _killed(self, vm: Qemu, action: effects.KillQemu) -> None:
         self._member.memory.qemu = None
         vm.dead = True
         self.operations.reaped(vm)
         if self._host.qemu is vm:
             self._host.qemu = None
 
-    def _stop(self, vm: Qemu, action: act.StopVm | act.ColoStop) -> bool:
+    def _stop(self, vm: Qemu, action: effects.StopVm | effects.ColoStop) -> bool:
         """True: it goes on."""
         if vm.drive is not None and vm.drive.stuck:  # QEMU's stop waits for the writes under way
             self._world.loop.after(0.001, vm, self._done, vm, action)
@@ -177,11 +203,11 @@ class VmWork:
         self._ask(vm, action, last)
         return True
 
-    def _ask(self, vm: Qemu, action: act.StopVm | act.ColoStop, last: LastOutput) -> None:
+    def _ask(self, vm: Qemu, action: effects.StopVm | effects.ColoStop, last: LastOutput) -> None:
         delay_ms = self._member.rng.uniform(*ROUND_MS) if vm.unsent or vm.read_late_s else 0.0
         self._world.loop.after(delay_ms / 1000, vm, self._world.loop.after, 0.0, self._member, self._answered, vm, action, last)
 
-    def _answered(self, vm: Qemu, action: act.StopVm | act.ColoStop, last: LastOutput) -> None:
+    def _answered(self, vm: Qemu, action: effects.StopVm | effects.ColoStop, last: LastOutput) -> None:
         """A round of plover.qemu.vm's after a stop: QEMU has answered, and what it sent is read."""
         if self.operations.running is not action or vm is not self.vm or vm.dead:
             return
@@ -191,7 +217,7 @@ class VmWork:
         self._stopped(vm, action)
         self._ended(action)
 
-    def _stopped(self, vm: Qemu, action: act.StopVm | act.ColoStop) -> None:
+    def _stopped(self, vm: Qemu, action: effects.StopVm | effects.ColoStop) -> None:
         vm.stopped_as = vm.digest()
         if vm.drive is not None and vm.drive.peer_failed:
             self._member.call("disk_failed", "peer", "Input/output error")
@@ -200,7 +226,7 @@ class VmWork:
         if self.vm is vm:
             self._member.call("vm_stopped", action.tag)
 
-    def _cont(self, vm: Qemu, action: act.ContVm) -> None:
+    def _cont(self, vm: Qemu, action: effects.ContVm) -> None:
         self._run_vm(vm)
 
     def _run_vm(self, vm: Qemu) -> None:
@@ -209,7 +235,7 @@ class VmWork:
         vm.running = True
         vm.wake()
 
-    def _save(self, vm: Qemu, action: act.SaveDevice) -> None:
+    def _save(self, vm: Qemu, action: effects.SaveDevice) -> None:
         self._check_not_lost(vm)
         self._member.call("device_saved", action.tag, vm.save())
 
@@ -217,12 +243,12 @@ class VmWork:
         if vm.drive is not None and vm.drive.lost:
             self._world.ghost.fail(f"{self._member.name}: the state is taken of a VM that reads an old block from its disk")
 
-    def _capture(self, vm: Qemu, action: act.CaptureStream) -> None:
+    def _capture(self, vm: Qemu, action: effects.CaptureStream) -> None:
         self._check_not_lost(vm)
         self._member.call("stream_captured", action.tag, vm.save())
 
-    def _load(self, vm: Qemu, action: act.FeedStream | act.ColoLoad) -> None:
-        feed = isinstance(action, act.FeedStream)
+    def _load(self, vm: Qemu, action: effects.FeedStream | effects.ColoLoad) -> None:
+        feed = isinstance(action, effects.FeedStream)
         if vm.drive is not None:
             vm.drive.checkpoint()
             vm.drive.secondary = True
@@ -234,10 +260,10 @@ class VmWork:
         self._run_vm(vm)
         self._member.call("colo_ready" if feed else "colo_loaded", action.tag)
 
-    def _reset(self, vm: Qemu, action: act.ResetVm) -> None:
+    def _reset(self, vm: Qemu, action: effects.ResetVm) -> None:
         self._member.call("vm_reset", action.tag)
 
-    def _promote(self, vm: Qemu, action: act.Promote) -> None:
+    def _promote(self, vm: Qemu, action: effects.Promote) -> None:
         if not vm.running and vm.stopped_as != vm.digest():
             self._world.ghost.fail(f"{self._member.name}: promoted with pages of two different moments")
         if vm.drive is not None:
@@ -248,8 +274,8 @@ class VmWork:
         self._member.call("promoted")
         self._disks.watch_merge(vm)
 
-    def _track(self, vm: Qemu, action: act.OpenTracker) -> None:
+    def _track(self, vm: Qemu, action: effects.OpenTracker) -> None:
         self._member.call("tracker_open", action.tag)
 
-    def _fetch(self, vm: Qemu, action: act.FetchDirty) -> None:
+    def _fetch(self, vm: Qemu, action: effects.FetchDirty) -> None:
         self._member.call("dirty_fetched", action.tag)

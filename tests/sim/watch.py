@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A world that keeps what its members got, did and stored, for tests that look at single messages."""
+
 from __future__ import annotations
 
 import random
@@ -49,6 +50,7 @@ class Watched(World):
         def stored(name: str, state: Durable) -> None:
             self._keep(Seen(self.loop.now, name, DISK, state))
             persisted(name, state)
+
         self.ghost.persisted = stored
 
     def _keep(self, seen: Seen) -> None:

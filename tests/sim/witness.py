@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The simulated witness daemon, as plover.witness: consensus alone."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

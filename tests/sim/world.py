@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Everything of one run: three hosts, their network, the bridge the clients are behind, the clients, the operator."""
+
 from __future__ import annotations
 
 import random
@@ -31,17 +32,31 @@ follower.RESTART_S = 0.1  # a second of doing nothing after each reset finds no 
 
 def group(member: str) -> dict[str, object]:
     """The settings that every group needs."""
-    members = {n: {"address": f"127.0.0.{i + 1}", "kind": "witness" if n == "witness" else "replica"}
-               for i, n in enumerate(NAMES)}
-    return {"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member, "members": members,
-            "preferred_leader": "primary", "guest_kernel": "/k", "guest_mac": "52:54:00:70:6c:01"}
+    members = {n: {"address": f"127.0.0.{i + 1}", "kind": "witness" if n == "witness" else "replica"} for i, n in enumerate(NAMES)}
+    return {
+        "name": "demo",
+        "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        "member": member,
+        "members": members,
+        "preferred_leader": "primary",
+        "guest_kernel": "/k",
+        "guest_mac": "52:54:00:70:6c:01",
+    }
 
 
 @lru_cache(maxsize=256)
 def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, budget_ms: int = 1000) -> Config:
-    return Config({**group(member), "latency_ms_target": hold_ms, "syncvm_interval_ms_max": interval_ms,
-                   "disks": [{"path": "/images/vm"}] if disks else [], "failover_budget_ms": budget_ms,
-                   "syncvm_timeout_ms": max(600, 2 * budget_ms // 5), "join_timeout_ms": 1500})
+    return Config(
+        {
+            **group(member),
+            "latency_ms_target": hold_ms,
+            "syncvm_interval_ms_max": interval_ms,
+            "disks": [{"path": "/images/vm"}] if disks else [],
+            "failover_budget_ms": budget_ms,
+            "syncvm_timeout_ms": max(600, 2 * budget_ms // 5),
+            "join_timeout_ms": 1500,
+        }
+    )
 
 
 def budgets(seed: int) -> dict[str, int]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the unit tests share: helpers in ``support``, and the fixtures of a host with a control socket and of the simulator."""
+
 from __future__ import annotations
 
 import sys

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the deploy play has to leave on each host, read from the host itself."""
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a VM with a disk needs on each host, read from the host itself, and that its copies are equal."""
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the roles runtime, secrets, witness and vm leave on each host, read from the host itself."""
+
 from __future__ import annotations
 
 import json
@@ -34,8 +35,12 @@ def test_the_daemon_is_supervised_and_comes_back_after_a_kill(host, unit):
     assert eventually(lambda: protected(host))
     pid = host.check_output(f"systemctl show -P MainPID {unit}")
     assert host.run(f"kill -9 {pid}").rc == 0
-    assert eventually(lambda: host.run(f"systemctl is-active {unit}").stdout == "active\n"
-                      and host.check_output(f"systemctl show -P MainPID {unit}") not in ("0", pid))
+    assert eventually(
+        lambda: (
+            host.run(f"systemctl is-active {unit}").stdout == "active\n"
+            and host.check_output(f"systemctl show -P MainPID {unit}") not in ("0", pid)
+        )
+    )
     assert eventually(lambda: protected(host)), host.run("ploverctl status").stdout
     assert host.service(unit).is_enabled
 
@@ -56,8 +61,10 @@ def test_the_secret_is_for_root_only_and_every_link_is_proved_with_it(host):
     file = host.file("/etc/plover/demo.secret")
     assert (file.user, file.mode) == ("root", 0o600)
     assert len([line for line in file.content_string.splitlines() if line and not line.startswith("#")]) == 1
+
     def proved():
         return json.loads(host.run("ploverctl status -o json").stdout or "{}").get("authenticated") or {}
+
     others = set(SEATS) - {host.check_output("hostname")}
     assert eventually(lambda: set(proved()) == others and all(proved().values())), proved()
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What role ofed leaves on a host, by its stack."""
+
 from __future__ import annotations
 
 import pytest

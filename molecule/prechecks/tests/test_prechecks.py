@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Role prechecks ran three times, and the hosts are as they were: read from the hosts themselves."""
+
 from __future__ import annotations
 
 import pytest
 
-FILES = ("find / -xdev '(' -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path "
-         "/var/lib/systemd ')' -prune -o -printf '%p %s %T@\\n' | sort")
+FILES = (
+    "find / -xdev '(' -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path "
+    "/var/lib/systemd ')' -prune -o -printf '%p %s %T@\\n' | sort"
+)
 
 
 def test_every_file_is_as_it_was(host):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """After a reboot: the device is there, on the right interface, and works."""
+
 from __future__ import annotations
 
 import json

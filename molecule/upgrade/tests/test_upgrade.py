@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """After the reset: each host has what it had before anything was deployed. Packages stay, and what they brought."""
+
 from __future__ import annotations
 
 import os

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What modules need beyond ``plover.ctl.client``: errors with the remedy, and a wait that outlives a restart of the daemon."""
+
 from __future__ import annotations
 
 import time

@@ -4,6 +4,7 @@
 Work that waits is done in slices, so that the action plugins can show how far it is: a call that runs out of its slice
 returns `unfinished`, and is called again with that.
 """
+
 from __future__ import annotations
 
 import json
@@ -24,8 +25,7 @@ SWITCHOVER_S = 40.0
 LOOKS, LOOK_AGAIN_S = 8, 0.25
 NO_NAMES = ("images",)  # a folder of that name lies beside the members' states
 # Of every module here; see _member in doc_fragments.
-ARGUMENTS = {"name": {"type": "str", "required": True}, "timeout_s": {"type": "int", "default": 120},
-             "slice": {"type": "dict"}}
+ARGUMENTS = {"name": {"type": "str", "required": True}, "timeout_s": {"type": "int", "default": 120}, "slice": {"type": "dict"}}
 
 
 def settings_path(name):
@@ -49,17 +49,20 @@ def settings_of_host(name):
 
 def check_name(name):
     if not NAME.match(name) or name in NO_NAMES:
-        raise Refusal(f"name: {name!r} is no VM's name; lower-case letters, digits and dashes, at most 31, and not "
-                      f"{' or '.join(NO_NAMES)}")
+        raise Refusal(f"name: {name!r} is no VM's name; lower-case letters, digits and dashes, at most 31, and not {' or '.join(NO_NAMES)}")
 
 
 def files_of(name, settings):
     """What a member leaves on its host; not the images of its VM's disks."""
     settings = settings or {}
     shm = settings.get("shm_dir", "/dev/shm/plover")
-    return [settings_path(name), f"{settings.get('state_dir', '/var/lib/plover')}/{name}",
-            f"{settings.get('run_dir', RUN_DIR)}/{name}", f"{shm}/{name}.ram",
-            f"{settings.get('disk_overlay_dir') or shm}/{name}.disks"]
+    return [
+        settings_path(name),
+        f"{settings.get('state_dir', '/var/lib/plover')}/{name}",
+        f"{settings.get('run_dir', RUN_DIR)}/{name}",
+        f"{shm}/{name}.ram",
+        f"{settings.get('disk_overlay_dir') or shm}/{name}.disks",
+    ]
 
 
 def is_left(path):
@@ -97,14 +100,24 @@ class Member:
         members = settings["members"] if settings else {}
         member = settings["member"] if settings else ""
         replicas = sorted(m for m, v in members.items() if v["kind"] == "replica")
-        out = {"name": self.name, "member": member, "kind": seat, "unit": f"plover-{seat}@{self.name}.service",
-               "guest": f"plover-qemu@{self.name}.service" if seat == "replica" else "", "replicas": replicas,
-               "other": next((m for m in replicas if m != member), ""), "others": sorted(set(members) - {member}),
-               "paths": [path for path in files_of(self.name, settings) if is_left(path)]}
+        out = {
+            "name": self.name,
+            "member": member,
+            "kind": seat,
+            "unit": f"plover-{seat}@{self.name}.service",
+            "guest": f"plover-qemu@{self.name}.service" if seat == "replica" else "",
+            "replicas": replicas,
+            "other": next((m for m in replicas if m != member), ""),
+            "others": sorted(set(members) - {member}),
+            "paths": [path for path in files_of(self.name, settings) if is_left(path)],
+        }
         state = self._is("active", out["unit"])
-        out.update(active=state in ("active", "activating", "reloading"), running=state == "active",
-                   enabled=self._is("enabled", out["unit"]) == "enabled",
-                   guest_active=bool(out["guest"]) and self._is("active", out["guest"]) == "active")
+        out.update(
+            active=state in ("active", "activating", "reloading"),
+            running=state == "active",
+            enabled=self._is("enabled", out["unit"]) == "enabled",
+            guest_active=bool(out["guest"]) and self._is("active", out["guest"]) == "active",
+        )
         out.update(status=None, error=f"{out['unit']} is not running here", pending=[])
         for _look in range(LOOKS if out["active"] else 0):
             out["status"], out["error"], out["pending"] = status_of(self.name)
@@ -117,8 +130,7 @@ class Member:
         """A connection that was silent is made anew from time to time; before a guard judges that, look again."""
         judged = self.module.params.get("state") in ("stopped", "restarted", "absent") and here["guest"]
         status = here["status"] or {}
-        return judged and status.get("service") == "protected" and not (
-            set(here["others"]) <= set(status.get("linked", here["others"])))
+        return judged and status.get("service") == "protected" and not (set(here["others"]) <= set(status.get("linked", here["others"])))
 
     def _is(self, what, unit):
         return self.module.run_command(["systemctl", f"is-{what}", unit])[1].strip()
@@ -126,16 +138,26 @@ class Member:
 
 def shown(here, steps=()):
     """What a diff shows of ``here``, once ``steps`` are done."""
-    out = {"active": here["active"], "enabled": here["enabled"], "leader": (here["status"] or {}).get("leader"),
-           "files": list(here["paths"]), "restarted": False}
+    out = {
+        "active": here["active"],
+        "enabled": here["enabled"],
+        "leader": (here["status"] or {}).get("leader"),
+        "files": list(here["paths"]),
+        "restarted": False,
+    }
     if here["guest"]:
         out["guest_active"] = here["guest_active"]
     for step in steps:
         if step["do"] == "systemctl" and step["words"][1] == here["guest"]:
             out["guest_active"] = False
         elif step["do"] == "systemctl":
-            key, value = {"start": ("active", True), "stop": ("active", False), "enable": ("enabled", True),
-                          "disable": ("enabled", False), "restart": ("restarted", True)}[step["words"][0]]
+            key, value = {
+                "start": ("active", True),
+                "stop": ("active", False),
+                "enable": ("enabled", True),
+                "disable": ("enabled", False),
+                "restart": ("restarted", True),
+            }[step["words"][0]]
             out[key] = value
         elif step["do"] == "remove":
             out["files"].remove(step["path"])
@@ -154,8 +176,14 @@ class Work:
         if self.done is None:
             here = Member(module).look(kind)
             steps = planned(here, module.params)
-            self.done = {"steps": steps, "actions": [], "progress": [], "spent_s": 0.0, "status": here["status"],
-                         "diff": {"before": shown(here), "after": shown(here, steps)}}
+            self.done = {
+                "steps": steps,
+                "actions": [],
+                "progress": [],
+                "spent_s": 0.0,
+                "status": here["status"],
+                "diff": {"before": shown(here), "after": shown(here, steps)},
+            }
 
     def go(self):
         """The module's result; raises ClientError."""
@@ -219,8 +247,8 @@ class Work:
     def _wait(self, step):
         left_s = self.module.params["timeout_s"] - self._spent_s()
         self.done["status"] = wait_until(
-            self.name, lambda status: plan.holds(step, status), max(0.0, min(left_s, self.for_s)),
-            plan.what(step), news=self._news)
+            self.name, lambda status: plan.holds(step, status), max(0.0, min(left_s, self.for_s)), plan.what(step), news=self._news
+        )
 
     def _news(self, status):
         text = f"{self.name}: {status.get('service')}; {status.get('sentence')}"

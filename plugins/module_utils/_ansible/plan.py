@@ -4,14 +4,29 @@
 A step is a dictionary, so that it survives the way to the control machine and back: `do` is systemctl, remove, switchover or
 wait; `says` is the sentence of the result's `actions`.
 """
+
 from __future__ import annotations
 
 from .client import Refusal
 
 SERVES = ("protected", "degraded")
 # Settings that must be the same on all members while they run together: one member cannot be restarted with new ones.
-TOGETHER = ("cluster_id", "members", "port", "transport", "rdma_ring_mib", "disk_port", "disks", "guest_memory_mib",
-            "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_mac", "guest_nic")
+TOGETHER = (
+    "cluster_id",
+    "members",
+    "port",
+    "transport",
+    "rdma_ring_mib",
+    "disk_port",
+    "disks",
+    "guest_memory_mib",
+    "guest_vcpus",
+    "guest_machine",
+    "guest_cpu",
+    "guest_accel",
+    "guest_mac",
+    "guest_nic",
+)
 
 
 def systemctl(verb, unit, says):
@@ -47,8 +62,11 @@ def holds(step, status):
 
 
 def start(here):
-    return [systemctl(verb, here["unit"], says) for verb, says, wanted in (
-        ("enable", "enabled", not here["enabled"]), ("start", "started", not here["active"])) if wanted]
+    return [
+        systemctl(verb, here["unit"], says)
+        for verb, says, wanted in (("enable", "enabled", not here["enabled"]), ("start", "started", not here["active"]))
+        if wanted
+    ]
 
 
 def stop(here, disable):
@@ -92,19 +110,25 @@ def _before_the_end(here, want):
     if status is None:
         if not here["running"]:
             return []  # it holds nothing: systemd tries in vain to keep it up
-        raise Refusal(f"{name}: will not {verb} {here['unit']}, which does not say what it holds ({here['error']}); see "
-                      f"'journalctl -u {here['unit']}', or give force: true")
+        raise Refusal(
+            f"{name}: will not {verb} {here['unit']}, which does not say what it holds ({here['error']}); see "
+            f"'journalctl -u {here['unit']}', or give force: true"
+        )
     together = [key for key in here["pending"] if key in TOGETHER]
     if state == "restarted" and together:
-        raise Refusal(f"{name}: will not restart {here['unit']}: the new {', '.join(together)} must come into force on all "
-                      "members at once; stop all three (state: stopped, force: true), start them, and see 'Cold start' in "
-                      "docs/operations.md; or take the change of plover_vms back")
+        raise Refusal(
+            f"{name}: will not restart {here['unit']}: the new {', '.join(together)} must come into force on all "
+            "members at once; stop all three (state: stopped, force: true), start them, and see 'Cold start' in "
+            "docs/operations.md; or take the change of plover_vms back"
+        )
     if here["guest"]:
         return _replica_may_end(here, want, verb)
     if status.get("service") != "protected":
-        raise Refusal(f"{name}: will not {verb} the witness while the VM is {status.get('service')} "
-                      f"({status.get('sentence')}): the replicas need its vote. Wait until it is protected, or give "
-                      "force: true")
+        raise Refusal(
+            f"{name}: will not {verb} the witness while the VM is {status.get('service')} "
+            f"({status.get('sentence')}): the replicas need its vote. Wait until it is protected, or give "
+            "force: true"
+        )
     return []
 
 
@@ -114,18 +138,24 @@ def _replica_may_end(here, want, verb):
     if not leads and here["member"] not in status.get("in_sync", []):
         return []  # it holds nothing that another needs
     if status.get("service") != "protected":
-        raise Refusal(f"{name}: will not {verb} {here['unit']} while the VM is {status.get('service')} "
-                      f"({status.get('sentence')}): {other or 'the other replica'} could not take over. Wait until it is "
-                      "protected, or give force: true")
+        raise Refusal(
+            f"{name}: will not {verb} {here['unit']} while the VM is {status.get('service')} "
+            f"({status.get('sentence')}): {other or 'the other replica'} could not take over. Wait until it is "
+            "protected, or give force: true"
+        )
     unheard = [member for member in here["others"] if member not in status.get("linked", here["others"])]
     if unheard:
-        raise Refusal(f"{name}: will not {verb} {here['unit']} while {', '.join(unheard)} does not answer: too few would be "
-                      "left for a quorum. Bring it back, or give force: true")
+        raise Refusal(
+            f"{name}: will not {verb} {here['unit']} while {', '.join(unheard)} does not answer: too few would be "
+            "left for a quorum. Bring it back, or give force: true"
+        )
     if not leads:
         return []
     if not want["switchover"]:
-        raise Refusal(f"{name}: will not {verb} {here['unit']}, which leads: its clients would wait for a failover. Give "
-                      f"switchover: true, or let {other} take over first: 'ploverctl --vm {name} switchover'")
+        raise Refusal(
+            f"{name}: will not {verb} {here['unit']}, which leads: its clients would wait for a failover. Give "
+            f"switchover: true, or let {other} take over first: 'ploverctl --vm {name} switchover'"
+        )
     return [switchover(other), wait(["protected"] if want["state"] == "restarted" else SERVES, other)]
 
 
@@ -138,8 +168,10 @@ def of_switchover(here, want):
         raise Refusal(f"to: {to} is no replica of {name}; choose one of {', '.join(here['replicas'])}")
     leader = status.get("leader")
     if not to and status.get("role") != "leader":
-        raise Refusal(f"to: is needed on a host that does not lead {name}; name a replica ({', '.join(here['replicas'])}), "
-                      f"or run this on {leader or 'the leader, once there is one'} alone")
+        raise Refusal(
+            f"to: is needed on a host that does not lead {name}; name a replica ({', '.join(here['replicas'])}), "
+            f"or run this on {leader or 'the leader, once there is one'} alone"
+        )
     to = to or here["other"]
     if leader == to:
         return [wait(SERVES, to)]

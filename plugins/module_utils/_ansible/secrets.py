@@ -3,6 +3,7 @@
 
 A file has a secret a line, the first proves, each is accepted; C(open) lets in who has none (see C(links/auth.py)).
 """
+
 from __future__ import annotations
 
 import secrets
@@ -39,8 +40,7 @@ def rounds(found, given="", fresh=False, proven=False, rotate=False, new=lambda:
     if all(one in ([], [wanted], [wanted, OPEN]) for one in lines):
         return [last] * ROUNDS
     # First each goes on proving with what the others know it by, and accepts all there is.
-    accepting = [text_of(list(dict.fromkeys([*(line for line in one if line != OPEN), *known, wanted])) + is_open)
-                 for one in lines]
+    accepting = [text_of(list(dict.fromkeys([*(line for line in one if line != OPEN), *known, wanted])) + is_open) for one in lines]
     return [accepting, [text_of(everyone + is_open)] * len(found), last]
 
 
@@ -48,8 +48,11 @@ def looked(output):
     """What C(look.sh) said of a host: the file's text, and the marks before it."""
     lines = (output or "").splitlines()
     marks = {line[1:] for line in lines if line.startswith("%")}
-    return {"text": "\n".join(line for line in lines if not line.startswith("%")), "deployed": "deployed" in marks,
-            "proven": "proven" in marks}
+    return {
+        "text": "\n".join(line for line in lines if not line.startswith("%")),
+        "deployed": "deployed" in marks,
+        "proven": "proven" in marks,
+    }
 
 
 def plan(vms, looks, rotate=False):
@@ -58,8 +61,12 @@ def plan(vms, looks, rotate=False):
     for vm in vms:
         hosts = [vm[seat] for seat in ("primary", "secondary", "witness")]
         members = [looked(looks.get(host, {}).get(vm["name"])) for host in hosts]
-        texts = rounds([member["text"] for member in members], vm.get("secret") or "",
-                       fresh=not any(member["deployed"] for member in members),
-                       proven=all(member["proven"] for member in members), rotate=rotate)
+        texts = rounds(
+            [member["text"] for member in members],
+            vm.get("secret") or "",
+            fresh=not any(member["deployed"] for member in members),
+            proven=all(member["proven"] for member in members),
+            rotate=rotate,
+        )
         out[vm["name"]] = {host: [list(one)[at] for one in texts] for at, host in enumerate(hosts)}
     return out

@@ -3,6 +3,7 @@
 
 vm_of(settings_of(vm, ...)) gives an entry that makes the same settings again, on every member.
 """
+
 from __future__ import annotations
 
 IMAGES_DIR = "/var/lib/plover/images"
@@ -10,11 +11,29 @@ OVERLAY_DIR = "/run/plover-disks"
 DISK_KEYS = ("path", "format", "cache", "serial", "bus")  # what the runtime has to know of a disk; the rest is role disks'
 SEATS = ("primary", "secondary", "witness")
 # Key of plover_vms -> (setting, type, what it is without one)
-KEYS = {"port": ("port", int, 7420), "memory_mib": ("guest_memory_mib", int, 256), "vcpus": ("guest_vcpus", int, 1),
-        "accel": ("guest_accel", str, "tcg"), "cmdline": ("guest_cmdline", str, ""),
-        "addresses": ("guest_addresses", list, []), "tap": ("network_tap", str, "plover0")}
-OTHERS = ("name", "cluster_id", "member", "members", "preferred_leader", "guest_mac", "guest_kernel", "guest_initrd",
-          "network_bridge", "disks", "disk_overlay_dir", "disk_overlay_mib")
+KEYS = {
+    "port": ("port", int, 7420),
+    "memory_mib": ("guest_memory_mib", int, 256),
+    "vcpus": ("guest_vcpus", int, 1),
+    "accel": ("guest_accel", str, "tcg"),
+    "cmdline": ("guest_cmdline", str, ""),
+    "addresses": ("guest_addresses", list, []),
+    "tap": ("network_tap", str, "plover0"),
+}
+OTHERS = (
+    "name",
+    "cluster_id",
+    "member",
+    "members",
+    "preferred_leader",
+    "guest_mac",
+    "guest_kernel",
+    "guest_initrd",
+    "network_bridge",
+    "disks",
+    "disk_overlay_dir",
+    "disk_overlay_mib",
+)
 
 
 def image_path(name, part):
@@ -34,24 +53,39 @@ def settings_of(vm, member, addresses, defaults=None):
     if missing:
         raise ValueError(f"plover_replication_address of {', '.join(missing)}: is missing; VM {name} needs it")
     out = {setting: kind(vm.get(key, default)) for key, (setting, kind, default) in KEYS.items()}
-    out.update(name=name, cluster_id=vm["cluster_id"], member=member, preferred_leader=vm["primary"], guest_mac=vm["mac"],
-               members={vm[seat]: {"address": addresses[vm[seat]], "kind": kind_of(seat)} for seat in SEATS},
-               guest_kernel=image_path(name, "kernel"), guest_initrd=image_path(name, "initrd") if vm.get("initrd") else "",
-               network_bridge=vm.get("bridge") or defaults.get("plover_bridge_name") or "br0")
+    out.update(
+        name=name,
+        cluster_id=vm["cluster_id"],
+        member=member,
+        preferred_leader=vm["primary"],
+        guest_mac=vm["mac"],
+        members={vm[seat]: {"address": addresses[vm[seat]], "kind": kind_of(seat)} for seat in SEATS},
+        guest_kernel=image_path(name, "kernel"),
+        guest_initrd=image_path(name, "initrd") if vm.get("initrd") else "",
+        network_bridge=vm.get("bridge") or defaults.get("plover_bridge_name") or "br0",
+    )
     if vm.get("disks"):
-        out.update(disks=[{key: disk[key] for key in DISK_KEYS if key in disk} for disk in vm["disks"]],
-                   disk_overlay_dir=defaults.get("plover_disk_overlay_dir") or OVERLAY_DIR,
-                   disk_overlay_mib=int(vm.get("disk_overlay_mib", 256)))
+        out.update(
+            disks=[{key: disk[key] for key in DISK_KEYS if key in disk} for disk in vm["disks"]],
+            disk_overlay_dir=defaults.get("plover_disk_overlay_dir") or OVERLAY_DIR,
+            disk_overlay_mib=int(vm.get("disk_overlay_mib", 256)),
+        )
     return {**out, **(vm.get("settings") or {})}
 
 
 def vm_of(settings):
     """The entry of plover_vms that makes these settings; kernel and initrd are named where they lie on the replicas."""
     members, primary = settings["members"], settings["preferred_leader"]
-    out = {"name": settings["name"], "primary": primary, "cluster_id": settings["cluster_id"], "mac": settings["guest_mac"],
-           "secondary": next(m for m, v in members.items() if v["kind"] == "replica" and m != primary),
-           "witness": next(m for m, v in members.items() if v["kind"] == "witness"),
-           "kernel": settings["guest_kernel"], "bridge": settings.get("network_bridge", "br0")}
+    out = {
+        "name": settings["name"],
+        "primary": primary,
+        "cluster_id": settings["cluster_id"],
+        "mac": settings["guest_mac"],
+        "secondary": next(m for m, v in members.items() if v["kind"] == "replica" and m != primary),
+        "witness": next(m for m, v in members.items() if v["kind"] == "witness"),
+        "kernel": settings["guest_kernel"],
+        "bridge": settings.get("network_bridge", "br0"),
+    }
     if settings.get("guest_initrd"):
         out["initrd"] = settings["guest_initrd"]
     out.update({key: settings.get(setting, default) for key, (setting, _kind, default) in KEYS.items()})
@@ -95,7 +129,12 @@ def inventory_of(infos):
                 hosts.setdefault(member, {}).update(more)
             variables.update(configuration["variables"])
     replicas = {vm[seat] for vm in vms.values() for seat in ("primary", "secondary")}
-    return {"plover": {"children": {
-        "plover_replicas": {"hosts": {host: hosts[host] for host in sorted(replicas)}},
-        "plover_witnesses": {"hosts": {host: hosts[host] for host in sorted(set(hosts) - replicas)}}},
-        "vars": {**variables, "plover_vms": [vms[name] for name in sorted(vms)]}}}
+    return {
+        "plover": {
+            "children": {
+                "plover_replicas": {"hosts": {host: hosts[host] for host in sorted(replicas)}},
+                "plover_witnesses": {"hosts": {host: hosts[host] for host in sorted(set(hosts) - replicas)}},
+            },
+            "vars": {**variables, "plover_vms": [vms[name] for name in sorted(vms)]},
+        }
+    }

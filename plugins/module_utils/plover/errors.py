@@ -14,6 +14,7 @@ PloverError
  │    └── ControlTimeoutError  it is silent
  └── RdmaError            the RDMA library or a card refuses
 """
+
 from __future__ import annotations
 
 

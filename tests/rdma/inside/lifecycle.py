@@ -2,6 +2,7 @@
 """With pyverbs alone: a queue pair from RESET to ERR and back, a write to ourselves, one with a wrong key. Prints what it
 saw, as JSON.
 """
+
 import json
 
 from pyverbs.addr import AHAttr, GlobalRoute
@@ -61,7 +62,7 @@ def write(rkey):
 
 seen["write"] = write(target.rkey)
 seen["landed"] = target.read(22, 0).decode()
-seen["bad_rkey"] = write(target.rkey ^ 0xff00)
+seen["bad_rkey"] = write(target.rkey ^ 0xFF00)
 seen["after_error"] = write(target.rkey)
 seen["states"].append(state())
 ends[0].modify(QPAttr(qp_state=IBV_QPS_RESET), IBV_QP_STATE)

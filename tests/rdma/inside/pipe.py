@@ -2,6 +2,7 @@
 """left|right OWN-ADDRESS PEER-ADDRESS: one end of a data channel's pipe between two guests. The left end sends pages, much
 more than a ring holds, and their digest last; the right one sends a little back all the while. Prints what came, as JSON.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -47,6 +48,7 @@ async def main(side: str, own: str, peer: str) -> None:
         got.extend(data)
         if len(got) >= wanted:
             done.set()
+
     pipe = RdmaPipe(card, 1, RING, PATIENCE, on_data, lambda: None, on_broken, 4 << 20, 64 << 20)
     address, reader, writer = await exchange(side, peer, pipe.address)
     pipe.connect(address)
@@ -67,8 +69,9 @@ async def main(side: str, own: str, peer: str) -> None:
     await asyncio.wait_for(done.wait(), 50)
     writer.write(b"done")
     await reader.readexactly(4)
-    whole = hashlib.sha256(got[:-32]).digest() == got[-32:] if side == "right" else \
-        bytes(got) == b"".join(b"%-32d" % n for n in range(PAGES))
+    whole = (
+        hashlib.sha256(got[:-32]).digest() == got[-32:] if side == "right" else bytes(got) == b"".join(b"%-32d" % n for n in range(PAGES))
+    )
     pipe.close()
     print(json.dumps({"whole": whole, "bytes": len(got), "broken": broken}))
 

@@ -2,6 +2,7 @@
 """Our library, both ends in one guest: a ring over a real connection, many times round its end; a write after the permission
 was taken away; a wrong key; the follower's counters. Prints what it saw, as JSON.
 """
+
 import json
 import mmap
 import time
@@ -60,10 +61,10 @@ while len(got) < 300 and done(leader):
 seen["in_order"] = [int(one.split(b" ")[0]) for one in got] == list(range(300))
 seen["rounds"] = (head - BYTES) // BYTES
 
-theirs[BYTES:BYTES + 8] = b"counters"
+theirs[BYTES : BYTES + 8] = b"counters"
 leader.read(own, BYTES, 8, place.address + BYTES, place.rkey, 1)
 done(leader)
-seen["read"] = mine[BYTES:BYTES + 8].decode()
+seen["read"] = mine[BYTES : BYTES + 8].decode()
 
 before = theirs[:]
 follower.revoke()
@@ -76,7 +77,7 @@ seen["states"] = [leader.state, follower.state]
 leader.close(), follower.close()
 
 leader, follower = pair()
-leader.frame(own, place._replace(rkey=place.rkey ^ 0xff00), RING, tail, head, b"wrong key", 9)
+leader.frame(own, place._replace(rkey=place.rkey ^ 0xFF00), RING, tail, head, b"wrong key", 9)
 seen["bad_rkey"] = rdma.status_name(done(leader)[0].status)
 seen["landed_wrong"] = theirs[:] != before
 print(json.dumps(seen))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Role bridge's decisions: which manager has the card, what it is told, and what is refused. Files in, files out."""
+
 from __future__ import annotations
 
 import pytest
@@ -9,8 +10,7 @@ from hypothesis import strategies as st
 
 yaml = pytest.importorskip("yaml")
 MAC = "52:54:00:00:00:01"
-LINKS = {"lo": {"mac": "", "master": "", "index": 1, "bridge": False},
-         "eth0": {"mac": MAC, "master": "", "index": 2, "bridge": False}}
+LINKS = {"lo": {"mac": "", "master": "", "index": 1, "bridge": False}, "eth0": {"mac": MAC, "master": "", "index": 2, "bridge": False}}
 ADDRESS = {"family": "inet", "local": "192.0.2.5", "prefixlen": 24}
 INTERFACES = """source /etc/network/interfaces.d/*
 auto lo eth0 eth1
@@ -39,8 +39,10 @@ NETPLAN = """network:
     eth1: {dhcp4: true}
 """
 NETWORK = "[Match]\nName=eth0\n\n[Link]\nMTUBytes=9000\n\n[Network]\nAddress=192.0.2.5/24\n# no\n[Route]\nGateway=192.0.2.1"
-KEYFILE = ("[connection]\nid=in\nuuid=u-1\ntype=ethernet\nzone=dmz\n\n[ethernet]\nmtu=9000\n\n"
-           "[ipv4]\nmethod=manual\naddress1=192.0.2.5/24,192.0.2.1\n\n[ipv6]\nmethod=auto\n")
+KEYFILE = (
+    "[connection]\nid=in\nuuid=u-1\ntype=ethernet\nzone=dmz\n\n[ethernet]\nmtu=9000\n\n"
+    "[ipv4]\nmethod=manual\naddress1=192.0.2.5/24,192.0.2.1\n\n[ipv6]\nmethod=auto\n"
+)
 
 
 def facts(**changes) -> model.Facts:
@@ -61,12 +63,23 @@ def with_networkd(path: str = "/run/systemd/network/10-netplan-eth0.network") ->
 
 
 def with_networkmanager(text: str = KEYFILE, **changes) -> model.Facts:
-    return facts(**{"nm_state": "100 (connected)", "profile": {"uuid": "u-1", "path": "/etc/x", "text": text},
-                    "tools": ["networkmanager"], **changes})
+    return facts(
+        **{
+            "nm_state": "100 (connected)",
+            "profile": {"uuid": "u-1", "path": "/etc/x", "text": text},
+            "tools": ["networkmanager"],
+            **changes,
+        }
+    )
 
 
-MADE_BY = {"ifupdown": with_ifupdown, "netplan": with_netplan, "networkd": with_networkd,
-           "networkmanager": with_networkmanager, "plover": facts}
+MADE_BY = {
+    "ifupdown": with_ifupdown,
+    "netplan": with_netplan,
+    "networkd": with_networkd,
+    "networkmanager": with_networkmanager,
+    "plover": facts,
+}
 
 
 @pytest.mark.parametrize("manager", MADE_BY)
@@ -75,14 +88,24 @@ def test_the_manager_that_has_the_card_is_found(manager):
 
 
 def test_managers_that_are_there_but_do_not_have_the_card_are_left_alone():
-    here = facts(files={ifupdown.MAIN: "iface eth1 inet dhcp\n", "/etc/netplan/1.yaml": "network: {ethernets: {eth1: {}}}"},
-                 tools=["netplan", "ifupdown", "networkmanager", "networkd"], nm_state="unmanaged")
+    here = facts(
+        files={ifupdown.MAIN: "iface eth1 inet dhcp\n", "/etc/netplan/1.yaml": "network: {ethernets: {eth1: {}}}"},
+        tools=["netplan", "ifupdown", "networkmanager", "networkd"],
+        nm_state="unmanaged",
+    )
     assert plans.choose(here).NAME == "plover"
 
 
-@pytest.mark.parametrize("match, found", [
-    ({"name": "eth*"}, True), ({"name": "ens*"}, False), ({"macaddress": MAC.upper()}, True),
-    ({"macaddress": "02:" * 5 + "01"}, False), ({"driver": "virtio*", "name": "eth*"}, False)])
+@pytest.mark.parametrize(
+    "match, found",
+    [
+        ({"name": "eth*"}, True),
+        ({"name": "ens*"}, False),
+        ({"macaddress": MAC.upper()}, True),
+        ({"macaddress": "02:" * 5 + "01"}, False),
+        ({"driver": "virtio*", "name": "eth*"}, False),
+    ],
+)
 def test_netplan_may_name_the_card_by_a_match(match, found):
     text = yaml.safe_dump({"network": {"version": 2, "ethernets": {"nic": {"match": match, "dhcp4": True}}}})
     assert netplan.manages(with_netplan(text)) == found
@@ -91,7 +114,9 @@ def test_netplan_may_name_the_card_by_a_match(match, found):
 def test_ifupdown_gives_the_bridge_the_cards_stanzas():
     plan = plans.join(with_ifupdown())
     own_text = plan.files["/etc/network/interfaces.d/plover-br0"].split("\n", 1)[1]
-    assert own_text == f"""auto eth0
+    assert (
+        own_text
+        == f"""auto eth0
 iface eth0 inet manual
     mtu 9000
 
@@ -105,9 +130,17 @@ iface br0 inet6 auto
     pre-up [ -e /sys/class/net/br0 ] || ip link add dev br0 address {MAC} type bridge
     pre-up ip link set dev eth0 up master br0
 """
+    )
     left = [line for line in plan.files[ifupdown.MAIN].split("\n") if not line.startswith("#plover-br0:")]
-    assert left == ["source /etc/network/interfaces.d/*", "auto lo eth1", "iface lo inet loopback", "# the way in",
-                    "    # the router", "iface eth1 inet dhcp", ""]
+    assert left == [
+        "source /etc/network/interfaces.d/*",
+        "auto lo eth1",
+        "iface lo inet loopback",
+        "# the way in",
+        "    # the router",
+        "iface eth1 inet dhcp",
+        "",
+    ]
     assert (plan.stop, plan.start) == ([["ifdown", "--force", "eth0"]], [["ifup", "eth0"], ["ifup", "br0"]])
 
 
@@ -119,8 +152,13 @@ def test_ifupdown_needs_its_folder_read():
 def test_netplan_gives_the_bridge_the_cards_addresses_and_leaves_the_rest():
     plan = plans.join(with_netplan())
     bridge = yaml.safe_load(plan.files["/etc/netplan/90-plover-br0.yaml"])["network"]["bridges"]["br0"]
-    assert bridge == {"interfaces": ["eth0"], "macaddress": MAC, "parameters": {"stp": False, "forward-delay": 0},
-                      "addresses": ["192.0.2.5/24"], "routes": [{"to": "default", "via": "192.0.2.1"}]}
+    assert bridge == {
+        "interfaces": ["eth0"],
+        "macaddress": MAC,
+        "parameters": {"stp": False, "forward-delay": 0},
+        "addresses": ["192.0.2.5/24"],
+        "routes": [{"to": "default", "via": "192.0.2.1"}],
+    }
     changed = plan.files["/etc/netplan/50-cloud.yaml"]
     ethernets = yaml.safe_load(changed)["network"]["ethernets"]
     assert ethernets == {"eth0": {"dhcp4": False, "wakeonlan": True}, "eth1": {"dhcp4": True}}
@@ -130,13 +168,17 @@ def test_netplan_gives_the_bridge_the_cards_addresses_and_leaves_the_rest():
 
 def test_netplan_with_networkmanager_as_its_renderer():
     plan = plans.join(with_netplan(NETPLAN.replace("  version: 2", "  version: 2\n  renderer: NetworkManager")))
-    assert plan.start[1:] == [["nmcli", "connection", "reload"],
-                              ["nmcli", "--wait", "20", "connection", "up", "id", "netplan-eth0"]]
+    assert plan.start[1:] == [["nmcli", "connection", "reload"], ["nmcli", "--wait", "20", "connection", "up", "id", "netplan-eth0"]]
 
 
-@pytest.mark.parametrize("text", ["network: {version: 2, ethernets: {eth0: {dhcp4: true}}}",
-                                  "network:\n  ethernets: {eth0: {dhcp4: true}}\n",
-                                  "network:\n  ethernets:\n    eth0: {dhcp4: true, wakeonlan: true}\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}",
+        "network:\n  ethernets: {eth0: {dhcp4: true}}\n",
+        "network:\n  ethernets:\n    eth0: {dhcp4: true, wakeonlan: true}\n",
+    ],
+)
 def test_netplan_in_flow_style_is_refused_and_not_guessed_at(text):
     with pytest.raises(model.Refusal, match="is not written in block style"):
         plans.join(with_netplan(text))
@@ -152,8 +194,8 @@ def test_networkd_gets_files_that_win_and_copy_the_cards_settings():
     assert {path.rpartition("/")[2]: text.split("\n", 1)[1].replace("\n\n", "\n") for path, text in files.items()} == {
         "05-plover-br0.netdev": f"[NetDev]\nName=br0\nKind=bridge\nMACAddress={MAC}\n",
         "05-plover-br0.network": "[Match]\nName=br0\n[Network]\nAddress=192.0.2.5/24\n[Route]\nGateway=192.0.2.1\n",
-        "05-plover-br0-port.network":
-            "[Match]\nName=eth0\n[Link]\nMTUBytes=9000\n[Network]\nBridge=br0\nLinkLocalAddressing=no\n"}
+        "05-plover-br0-port.network": "[Match]\nName=eth0\n[Link]\nMTUBytes=9000\n[Network]\nBridge=br0\nLinkLocalAddressing=no\n",
+    }
 
 
 def test_networkd_whose_own_file_would_win_is_refused():
@@ -170,8 +212,9 @@ def test_networkmanager_gets_keyfiles_with_the_profiles_addresses():
     assert port["ethernet"] == ["mtu=9000"]
 
 
-@pytest.mark.parametrize("carries, method", [([], ["method=disabled"]),
-                                             ([{**ADDRESS, "dynamic": True}], ["method=auto", "dhcp-timeout=2147483647"])])
+@pytest.mark.parametrize(
+    "carries, method", [([], ["method=disabled"]), ([{**ADDRESS, "dynamic": True}], ["method=auto", "dhcp-timeout=2147483647"])]
+)
 def test_networkmanagers_bridge_does_not_go_down_with_its_dhcp(carries, method):
     text = KEYFILE.replace("method=manual\naddress1=192.0.2.5/24,192.0.2.1", "method=auto")
     files = plans.join(with_networkmanager(text, addresses={"eth0": carries})).files
@@ -216,8 +259,19 @@ def test_taking_it_away_gives_each_file_back_as_it_was(manager):
     assert undone(plans.join(before), before) == before.files
 
 
-LINES = ["auto eth0", "auto lo eth0 x", "iface eth0 inet dhcp", "    mtu 9", "", "# eth0", "iface x inet dhcp",
-         "allow-hotplug eth0", "mapping eth0", "  up echo eth0", "source /etc/network/interfaces.d/*"]
+LINES = [
+    "auto eth0",
+    "auto lo eth0 x",
+    "iface eth0 inet dhcp",
+    "    mtu 9",
+    "",
+    "# eth0",
+    "iface x inet dhcp",
+    "allow-hotplug eth0",
+    "mapping eth0",
+    "  up echo eth0",
+    "source /etc/network/interfaces.d/*",
+]
 
 
 @given(st.lists(st.sampled_from(LINES)))
@@ -230,12 +284,16 @@ def test_any_order_of_stanzas_comes_back_as_it_was(lines):
     assert not ifupdown._stanzas(left, "eth0") and "eth0" not in ifupdown._named(left)
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"links": {"lo": LINKS["lo"], "ens1": LINKS["eth0"]}}, "there is no card eth0 on this host; it has ens1"),
-    ({"links": {**LINKS, "eth0": {**LINKS["eth0"], "master": "virbr0"}}}, "eth0 is in virbr0 already.*_name: virbr0"),
-    ({"links": {**LINKS, "br0": LINKS["lo"]}}, "br0 is there and no bridge"),
-    ({"links": {**LINKS, "eth0": {**LINKS["eth0"], "bridge": True}}}, "eth0 is itself a bridge; name the card in it"),
-    ({"made": {"member": "eth9", "manager": "plover", "files": []}}, "br0 was made with eth9 by plover; remove it first")])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"links": {"lo": LINKS["lo"], "ens1": LINKS["eth0"]}}, "there is no card eth0 on this host; it has ens1"),
+        ({"links": {**LINKS, "eth0": {**LINKS["eth0"], "master": "virbr0"}}}, "eth0 is in virbr0 already.*_name: virbr0"),
+        ({"links": {**LINKS, "br0": LINKS["lo"]}}, "br0 is there and no bridge"),
+        ({"links": {**LINKS, "eth0": {**LINKS["eth0"], "bridge": True}}}, "eth0 is itself a bridge; name the card in it"),
+        ({"made": {"member": "eth9", "manager": "plover", "files": []}}, "br0 was made with eth9 by plover; remove it first"),
+    ],
+)
 def test_what_cannot_work_is_refused_with_a_remedy(changes, said):
     with pytest.raises(model.Refusal, match=said):
         plans.join(facts(**changes))

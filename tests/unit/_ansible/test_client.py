@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The modules' client, against a UNIX socket server with ready answers; a real control server: ctl/test_watch.py."""
+
 from __future__ import annotations
 
 import socket
@@ -25,9 +26,11 @@ def daemon():
     """A factory; the folder's name is short, as a UNIX socket's path has at most 107 characters."""
     made = []
     with tempfile.TemporaryDirectory(prefix="plv") as run_dir:
+
         def make(*answers):
             made.append(FakeDaemon(run_dir, answers))
             return made[-1]
+
         yield make
         for one in made:
             one.close()
@@ -48,14 +51,18 @@ def test_a_long_answer_arrives_whole(daemon):
     assert ask(daemon(answer)) == answer
 
 
-@pytest.mark.parametrize("answer, words", [
-    (b"not json\n", "running?"),
-    (b"\xff\xfe\n", "running?"),
-    (b"[1, 2]\n", "no JSON object"),
-    (b'{"ok": true', "in mid-answer"),
-    (b"", "in mid-answer"),
-    (b"x" * (REPLY_BYTES_MAX + 70_000), "over 1048576 bytes"),
-], ids=["words", "no-utf-8", "list", "cut", "nothing", "endless"])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (b"not json\n", "running?"),
+        (b"\xff\xfe\n", "running?"),
+        (b"[1, 2]\n", "no JSON object"),
+        (b'{"ok": true', "in mid-answer"),
+        (b"", "in mid-answer"),
+        (b"x" * (REPLY_BYTES_MAX + 70_000), "over 1048576 bytes"),
+    ],
+    ids=["words", "no-utf-8", "list", "cut", "nothing", "endless"],
+)
 def test_a_bad_answer_is_an_error_that_names_the_socket(daemon, answer, words):
     with pytest.raises(client.ClientError, match="ctl.sock") as error:
         ask(daemon(answer))
@@ -77,8 +84,7 @@ def test_a_hung_daemon_is_not_waited_for_for_ever(tmp_path):
 
 
 def wait(fake, timeout_s):
-    return client.wait_until("demo", lambda status: status["service"] == "protected", timeout_s, "protected",
-                                    run_dir=fake.run_dir)
+    return client.wait_until("demo", lambda status: status["service"] == "protected", timeout_s, "protected", run_dir=fake.run_dir)
 
 
 def test_wait_goes_on_until_it_holds_over_lost_connections(daemon):
@@ -88,8 +94,12 @@ def test_wait_goes_on_until_it_holds_over_lost_connections(daemon):
 
 
 def test_a_daemon_from_before_there_was_watch_is_asked_again_and_again(daemon):
-    fake = daemon({"ok": False, "error": "unknown command 'watch'"}, DEGRADED,
-                  {"ok": False, "error": "'watch' is not for a witness; run it on a replica"}, PROTECTED)
+    fake = daemon(
+        {"ok": False, "error": "unknown command 'watch'"},
+        DEGRADED,
+        {"ok": False, "error": "'watch' is not for a witness; run it on a replica"},
+        PROTECTED,
+    )
     assert wait(fake, 10) == PROTECTED
     assert [request["cmd"] for request in fake.requests] == ["watch", "status"] * 2
 

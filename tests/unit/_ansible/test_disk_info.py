@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What module plover_disk_info says of images: lengths, what is wrong with them, and who has them locked."""
+
 from __future__ import annotations
 
 import os
@@ -65,13 +66,16 @@ def test_a_qcow2_images_length_is_what_the_guest_sees(tmp_path):
     assert path.stat().st_size != 7 * MIB
 
 
-@pytest.mark.parametrize(("content", "kind", "says"), [
-    (b"", "raw", "no whole number of 512-byte sectors"),
-    (b"x" * 513, "raw", "no whole number of 512-byte sectors"),
-    (b"x" * 512, "qcow2", "is no qcow2 image"),
-    (b"QFI\xfb" + b"\0" * 10, "qcow2", "is no qcow2 image"),
-    (b"QFI\xfb" + b"\0" * 508, "qcow2", "no whole number of 512-byte sectors"),
-])
+@pytest.mark.parametrize(
+    ("content", "kind", "says"),
+    [
+        (b"", "raw", "no whole number of 512-byte sectors"),
+        (b"x" * 513, "raw", "no whole number of 512-byte sectors"),
+        (b"x" * 512, "qcow2", "is no qcow2 image"),
+        (b"QFI\xfb" + b"\0" * 10, "qcow2", "is no qcow2 image"),
+        (b"QFI\xfb" + b"\0" * 508, "qcow2", "no whole number of 512-byte sectors"),
+    ],
+)
 def test_what_no_guest_can_use_is_said(tmp_path, content, kind, says):
     path = tmp_path / "bad"
     path.write_bytes(content)
@@ -106,8 +110,9 @@ def test_a_lock_without_a_process_here_is_somebodys_too(image, locked, monkeypat
 
 
 def test_a_reader_of_qemus_locks_nothing_that_matters(image):
-    with subprocess.Popen([sys.executable, "-c", LOCK.replace("F_WRLCK, 0, 100, 200", "F_RDLCK, 0, 100, 1"), str(image)],
-                          stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCK.replace("F_WRLCK, 0, 100, 200", "F_RDLCK, 0, 100, 1"), str(image)], stdout=subprocess.PIPE
+    ) as process:
         process.stdout.readline()
         said = seen(image)["user"]
         process.kill()
@@ -115,8 +120,19 @@ def test_a_reader_of_qemus_locks_nothing_that_matters(image):
 
 
 def test_a_real_qemu_is_found(image):
-    command = ["qemu-system-x86_64", "-display", "none", "-S", "-nodefaults", "-qmp", "stdio", "-device",
-               "virtio-blk-pci,drive=d", "-blockdev", f"driver=file,node-name=d,filename={image}"]
+    command = [
+        "qemu-system-x86_64",
+        "-display",
+        "none",
+        "-S",
+        "-nodefaults",
+        "-qmp",
+        "stdio",
+        "-device",
+        "virtio-blk-pci,drive=d",
+        "-blockdev",
+        f"driver=file,node-name=d,filename={image}",
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
         qemu.stdin.write(b'{"execute": "qmp_capabilities"}{"execute": "query-block"}')
         qemu.stdin.flush()

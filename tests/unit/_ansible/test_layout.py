@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is said of a wrong inventory: one line for each error, with the variable and the remedy; never an exception."""
+
 from __future__ import annotations
 
 import re
@@ -70,16 +71,24 @@ def test_two_vms_on_the_same_hosts_are_good():
 
 def test_one_witness_host_serves_two_groups_and_is_a_replica_of_a_third():
     inventory = cases.good()
-    cases.hosts_of(inventory, "plover_replicas").update({
-        f"r{n}": {"ansible_host": f"192.168.77.{20 + n}", "plover_replication_address": f"192.168.78.{20 + n}"}
-        for n in (1, 2)})
+    cases.hosts_of(inventory, "plover_replicas").update(
+        {f"r{n}": {"ansible_host": f"192.168.77.{20 + n}", "plover_replication_address": f"192.168.78.{20 + n}"} for n in (1, 2)}
+    )
     cases.second(primary="r1", secondary="r2", tap=None)(inventory)
     assert problems(inventory) == []
     cases.hosts_of(inventory, "plover_replicas")["witness"] = {}
-    cases.hosts_of(inventory, "plover_witnesses")["r1"] = {"ansible_host": "192.168.77.21",
-                                                          "plover_replication_address": "192.168.78.21"}
-    third = {"name": "three", "cluster_id": "21111111-2222-4333-8444-555555555555", "mac": "52:54:00:70:6c:03", "port": 7440,
-             "addresses": [], "tap": "t3", "primary": "witness", "secondary": "primary", "witness": "r1"}
+    cases.hosts_of(inventory, "plover_witnesses")["r1"] = {"ansible_host": "192.168.77.21", "plover_replication_address": "192.168.78.21"}
+    third = {
+        "name": "three",
+        "cluster_id": "21111111-2222-4333-8444-555555555555",
+        "mac": "52:54:00:70:6c:03",
+        "port": 7440,
+        "addresses": [],
+        "tap": "t3",
+        "primary": "witness",
+        "secondary": "primary",
+        "witness": "r1",
+    }
     cases.vms(inventory).append({**cases.vms(inventory)[0], **third})
     assert problems(inventory) == []
 
@@ -97,16 +106,27 @@ def test_the_documented_layout_of_two_groups_is_good(tmp_path):
 FILTERS = plover_seats.FilterModule().filters()
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["primary", "7420"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3), max_leaves=8)
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
 SHOP = {"name": "shop", "primary": "a", "secondary": "b", "witness": "w"}
 MAIL = {"name": "mail", "primary": "w", "secondary": "b", "witness": "c"}
 
 
-@pytest.mark.parametrize(("arguments", "chosen"), [
-    ({}, [SHOP, MAIL]), ({"host": "w"}, [SHOP, MAIL]), ({"host": "w", "seats": ["witness"]}, [SHOP]),
-    ({"host": "w", "seats": ["primary", "secondary"]}, [MAIL]), ({"host": "d"}, []),
-    ({"hosts": ["a", "b", "w", "d"]}, [SHOP]), ({"host": "b", "hosts": ["w", "b", "c"]}, [MAIL]), ({"hosts": []}, []),
-    ({"host": "c", "hosts": ["a", "b", "w"]}, [])])
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        ({}, [SHOP, MAIL]),
+        ({"host": "w"}, [SHOP, MAIL]),
+        ({"host": "w", "seats": ["witness"]}, [SHOP]),
+        ({"host": "w", "seats": ["primary", "secondary"]}, [MAIL]),
+        ({"host": "d"}, []),
+        ({"hosts": ["a", "b", "w", "d"]}, [SHOP]),
+        ({"host": "b", "hosts": ["w", "b", "c"]}, [MAIL]),
+        ({"hosts": []}, []),
+        ({"host": "c", "hosts": ["a", "b", "w"]}, []),
+    ],
+)
 def test_seats(arguments, chosen):
     assert FILTERS["plover_seats"]([SHOP, MAIL], **arguments) == chosen
 
@@ -130,9 +150,21 @@ def test_one_error_is_one_line_with_the_variable_and_the_remedy(case):
 
 def test_all_errors_are_listed_at_once():
     """Those that do not hide each other, in one inventory."""
-    apart = [case for case in cases.CASES if case.title in (
-        "two names of one machine", "a variable misspelt", "a multicast MAC", "no UUID", "memory with a unit",
-        "a key as setting", "the default port twice", "a MAC twice")]
+    apart = [
+        case
+        for case in cases.CASES
+        if case.title
+        in (
+            "two names of one machine",
+            "a variable misspelt",
+            "a multicast MAC",
+            "no UUID",
+            "memory with a unit",
+            "a key as setting",
+            "the default port twice",
+            "a MAC twice",
+        )
+    ]
     inventory = cases.good()
     for case in apart:
         if "twice" not in case.title:
@@ -159,8 +191,10 @@ def test_nonsense_gives_sentences_and_never_an_exception(vms, value):
 @given(ANYTHING, ANYTHING)
 def test_nonsense_in_settings_and_disks_too(one, two):
     inventory = cases.good()
-    cases.vms(inventory)[0].update(settings={"transport": one, "fence_command": two, "disk_port": one, "disks": two},
-                                   disks=[{"path": one, "source": two, "size_mib": one, "serial": two, "format": one}])
+    cases.vms(inventory)[0].update(
+        settings={"transport": one, "fence_command": two, "disk_port": one, "disks": two},
+        disks=[{"path": one, "source": two, "size_mib": one, "serial": two, "format": one}],
+    )
     assert all(isinstance(line, str) for line in problems(inventory))
 
 
@@ -189,7 +223,8 @@ def test_every_shared_variable_of_the_roles_is_known():
             used |= {name for name in spec.get("options") or {} if name.startswith("plover_")}
     assert used and used - set(known.VARIABLES) == set()
     # And what the plays take with -e or register, as they run role prechecks too.
-    in_plays = {name for path in ROOT.glob("playbooks/*.yml")
-                for name in re.findall(r"(?m)(?:register: |-e |^#   )(plover_\w+)", path.read_text())}
+    in_plays = {
+        name for path in ROOT.glob("playbooks/*.yml") for name in re.findall(r"(?m)(?:register: |-e |^#   )(plover_\w+)", path.read_text())
+    }
     assert in_plays and in_plays - set(known.VARIABLES) - set(known.PLAY_VARIABLES) == set()
     assert all(re.match(r"plover_\w+\Z", name) for name in known.VARIABLES)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Ansible modules as Ansible runs them, with a stand-in for systemctl and a daemon with ready answers."""
+
 from __future__ import annotations
 
 import json
@@ -32,13 +33,24 @@ case $1 in
     disable) rm -f "$FAKE/$2.enabled" ;;
 esac
 """
-MEMBERS = {"primary": {"address": "192.0.2.1", "kind": "replica"}, "secondary": {"address": "192.0.2.2", "kind": "replica"},
-           "witness": {"address": "192.0.2.3", "kind": "witness"}}
+MEMBERS = {
+    "primary": {"address": "192.0.2.1", "kind": "replica"},
+    "secondary": {"address": "192.0.2.2", "kind": "replica"},
+    "witness": {"address": "192.0.2.3", "kind": "witness"},
+}
 
 
 def status(**more):
-    return {"ok": True, "service": "protected", "role": "secondary", "leader": "primary", "sentence": "following primary",
-            "in_sync": ["primary", "secondary"], "linked": ["primary", "witness"], **more}
+    return {
+        "ok": True,
+        "service": "protected",
+        "role": "secondary",
+        "leader": "primary",
+        "sentence": "following primary",
+        "in_sync": ["primary", "secondary"],
+        "linked": ["primary", "witness"],
+        **more,
+    }
 
 
 LEADS = status(role="leader", leader="secondary", sentence="leading; primary is in sync")
@@ -73,9 +85,18 @@ class Host:
         self.seat("secondary")
 
     def seat(self, member):
-        self.settings = {"name": "demo", "member": member, "members": MEMBERS, "run_dir": str(self.run_dir),
-                         "cluster_id": "c", "preferred_leader": "primary", "guest_mac": "m", "guest_kernel": "/k",
-                         "state_dir": str(self.root / "state"), "shm_dir": str(self.root / "shm")}
+        self.settings = {
+            "name": "demo",
+            "member": member,
+            "members": MEMBERS,
+            "run_dir": str(self.run_dir),
+            "cluster_id": "c",
+            "preferred_leader": "primary",
+            "guest_mac": "m",
+            "guest_kernel": "/k",
+            "state_dir": str(self.root / "state"),
+            "shm_dir": str(self.root / "shm"),
+        }
         (self.root / "demo.json").write_text(json.dumps(self.settings))
 
     def runs(self, **answers):
@@ -131,8 +152,10 @@ def test_the_result_says_what_the_daemon_said_meanwhile(host, capsys):
     host.runs(status=[FILLING, FILLING, status()])
     code, result = run(plover_replica, capsys, wait=True)
     assert (code, result["changed"], result["status"]["service"]) == (0, False, "protected")
-    assert [said["text"] for said in result["progress"]] == ["demo: degraded; being filled by primary",
-                                                            "demo: protected; following primary"]
+    assert [said["text"] for said in result["progress"]] == [
+        "demo: degraded; being filled by primary",
+        "demo: protected; following primary",
+    ]
 
 
 def test_a_wait_in_vain_fails_with_the_daemons_sentence_and_what_was_done(host, capsys):
@@ -196,8 +219,7 @@ def test_absent_leaves_no_file_but_a_mount_point(host, capsys, check):
 @pytest.mark.parametrize("module", [plover_replica, plover_witness, plover_vm, plover_switchover, plover_info])
 @pytest.mark.parametrize("name", ["../../etc", "Demo", "", "images", "a" * 40])
 def test_a_name_that_is_none_never_becomes_a_path(host, capsys, module, name):
-    code, result = run(module, capsys, name=name, **({} if module in (plover_info, plover_switchover, plover_vm) else {
-        "state": "absent"}))
+    code, result = run(module, capsys, name=name, **({} if module in (plover_info, plover_switchover, plover_vm) else {"state": "absent"}))
     assert code == 1 and "is no VM's name" in result["msg"]
 
 
@@ -226,10 +248,16 @@ def test_a_witness_is_no_replica_and_has_no_qemu_to_stop(host, capsys):
     assert host.did() == ["stop plover-witness@demo.service", "disable plover-witness@demo.service"]
 
 
-@pytest.mark.parametrize(("module", "arguments", "words"), [
-    (plover_vm, {"state": "running"}, "state"), (plover_vm, {"timeout_s": "soon"}, "timeout_s"),
-    (plover_replica, {"stat": "started"}, "stat"), (plover_witness, {"switchover": True}, "switchover"),
-    (plover_switchover, {"to": "nowhere"}, "to: nowhere is no replica of demo; choose one of primary, secondary")])
+@pytest.mark.parametrize(
+    ("module", "arguments", "words"),
+    [
+        (plover_vm, {"state": "running"}, "state"),
+        (plover_vm, {"timeout_s": "soon"}, "timeout_s"),
+        (plover_replica, {"stat": "started"}, "stat"),
+        (plover_witness, {"switchover": True}, "switchover"),
+        (plover_switchover, {"to": "nowhere"}, "to: nowhere is no replica of demo; choose one of primary, secondary"),
+    ],
+)
 def test_bad_arguments_are_refused(host, capsys, module, arguments, words):
     host.runs(status=[status()])
     code, result = run(module, capsys, **arguments)
@@ -252,6 +280,7 @@ def test_a_vm_without_settings_names_the_role_that_writes_them(host, capsys):
 
 # --- switchover ---
 
+
 def test_a_switchover_on_the_leader_happens_once(host, capsys):
     host.runs(status=[LEADS], watch=[LEADS, status()], switchover=[{"ok": True}])
     code, result = run(plover_switchover, capsys, to="primary")
@@ -269,6 +298,7 @@ def test_elsewhere_it_only_waits_for_the_outcome(host, capsys):
 
 
 # --- info ---
+
 
 def test_info_tells_status_and_configuration_and_never_changes(host, capsys):
     (host.root / "bridge.conf").write_text("BRIDGE=br0\nMEMBER=eno1\n")
@@ -293,6 +323,7 @@ def test_info_tells_of_a_vm_whose_daemon_is_silent_but_a_named_one_must_answer(h
 
 
 # --- looking ---
+
 
 def test_a_connection_that_is_just_made_anew_is_waited_for_but_not_for_ever(host, capsys):
     host.runs(status=[status(linked=["primary"]), status(linked=["primary"]), status()])

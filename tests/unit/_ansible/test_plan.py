@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the modules would do: every case of a member and a wish, and what is refused."""
+
 from __future__ import annotations
 
 import json
@@ -13,21 +14,49 @@ ALL = ["primary", "secondary", "witness"]
 
 
 def status(role="secondary", service="protected", leader="primary", in_sync=("primary", "secondary"), linked=None):
-    return {"service": service, "role": role, "leader": leader, "in_sync": list(in_sync), "sentence": "so it is",
-            "linked": [m for m in ALL if m != "secondary"] if linked is None else linked}
+    return {
+        "service": service,
+        "role": role,
+        "leader": leader,
+        "in_sync": list(in_sync),
+        "sentence": "so it is",
+        "linked": [m for m in ALL if m != "secondary"] if linked is None else linked,
+    }
 
 
 def here(**more):
     """The secondary's host, whose replica follows."""
-    return {"name": "demo", "member": "secondary", "kind": "replica", "unit": UNIT, "guest": GUEST, "other": "primary",
-            "replicas": ["primary", "secondary"], "others": ["primary", "witness"], "paths": ["/etc/plover/demo.json"],
-            "active": True, "running": True, "enabled": True, "guest_active": True, "status": status(), "error": "",
-            "pending": [], **more}
+    return {
+        "name": "demo",
+        "member": "secondary",
+        "kind": "replica",
+        "unit": UNIT,
+        "guest": GUEST,
+        "other": "primary",
+        "replicas": ["primary", "secondary"],
+        "others": ["primary", "witness"],
+        "paths": ["/etc/plover/demo.json"],
+        "active": True,
+        "running": True,
+        "enabled": True,
+        "guest_active": True,
+        "status": status(),
+        "error": "",
+        "pending": [],
+        **more,
+    }
 
 
 def witness(**more):
-    return here(member="witness", kind="witness", unit="plover-witness@demo.service", guest="", guest_active=False,
-                others=["primary", "secondary"], **{"status": status("witness"), **more})
+    return here(
+        member="witness",
+        kind="witness",
+        unit="plover-witness@demo.service",
+        guest="",
+        guest_active=False,
+        others=["primary", "secondary"],
+        **{"status": status("witness"), **more},
+    )
 
 
 def want(state, **more):
@@ -44,44 +73,62 @@ THERE = "protected or degraded with primary as leader"
 LEADS = {"status": status("leader", leader="secondary")}
 
 
-@pytest.mark.parametrize(("at", "wish", "steps"), [
-    (here(), want("started"), []),
-    (here(), want("started", wait=True), ["wait for protected"]),
-    (here(**OFF), want("started"), [f"enabled {UNIT}", f"started {UNIT}"]),
-    (here(), want("stopped"), [f"stopped {UNIT}", f"ended {GUEST}"]),
-    (here(**OFF), want("stopped"), []),
-    (here(**{**OFF, "guest_active": True}), want("stopped"), [f"ended {GUEST}"]),
-    (here(), want("absent"), [f"stopped {UNIT}", f"disabled {UNIT}", f"ended {GUEST}", "removed /etc/plover/demo.json"]),
-    (here(**OFF, paths=[]), want("absent"), []),
-    (here(), want("restarted"), [f"restarted {UNIT}", "wait for protected"]),
-    (here(**OFF), want("restarted"), [f"enabled {UNIT}", f"started {UNIT}"]),
-    (here(**LEADS), want("restarted", switchover=True),
-     ["let primary take over", "wait for protected with primary as leader", f"restarted {UNIT}", "wait for protected"]),
-    (here(**LEADS), want("stopped", switchover=True),
-     ["let primary take over", f"wait for {THERE}", f"stopped {UNIT}", f"ended {GUEST}"]),
-    (here(**LEADS), want("restarted", force=True), [f"restarted {UNIT}", "wait for protected"]),
-    (here(status=None, running=False), want("restarted"), [f"restarted {UNIT}"]),
-    (here(status=status("idle", "degraded", in_sync=["primary"])), want("restarted"), [f"restarted {UNIT}"]),
-    (here(pending=["failover_budget_ms"]), want("restarted"), [f"restarted {UNIT}", "wait for protected"]),
-    (here(pending=["guest_memory_mib"]), want("restarted", force=True), [f"restarted {UNIT}", "wait for protected"]),
-    (witness(), want("restarted"), ["restarted plover-witness@demo.service", "wait for protected"]),
-    (witness(), want("absent"), ["stopped plover-witness@demo.service", "disabled plover-witness@demo.service",
-                                 "removed /etc/plover/demo.json"]),
-])
+@pytest.mark.parametrize(
+    ("at", "wish", "steps"),
+    [
+        (here(), want("started"), []),
+        (here(), want("started", wait=True), ["wait for protected"]),
+        (here(**OFF), want("started"), [f"enabled {UNIT}", f"started {UNIT}"]),
+        (here(), want("stopped"), [f"stopped {UNIT}", f"ended {GUEST}"]),
+        (here(**OFF), want("stopped"), []),
+        (here(**{**OFF, "guest_active": True}), want("stopped"), [f"ended {GUEST}"]),
+        (here(), want("absent"), [f"stopped {UNIT}", f"disabled {UNIT}", f"ended {GUEST}", "removed /etc/plover/demo.json"]),
+        (here(**OFF, paths=[]), want("absent"), []),
+        (here(), want("restarted"), [f"restarted {UNIT}", "wait for protected"]),
+        (here(**OFF), want("restarted"), [f"enabled {UNIT}", f"started {UNIT}"]),
+        (
+            here(**LEADS),
+            want("restarted", switchover=True),
+            ["let primary take over", "wait for protected with primary as leader", f"restarted {UNIT}", "wait for protected"],
+        ),
+        (
+            here(**LEADS),
+            want("stopped", switchover=True),
+            ["let primary take over", f"wait for {THERE}", f"stopped {UNIT}", f"ended {GUEST}"],
+        ),
+        (here(**LEADS), want("restarted", force=True), [f"restarted {UNIT}", "wait for protected"]),
+        (here(status=None, running=False), want("restarted"), [f"restarted {UNIT}"]),
+        (here(status=status("idle", "degraded", in_sync=["primary"])), want("restarted"), [f"restarted {UNIT}"]),
+        (here(pending=["failover_budget_ms"]), want("restarted"), [f"restarted {UNIT}", "wait for protected"]),
+        (here(pending=["guest_memory_mib"]), want("restarted", force=True), [f"restarted {UNIT}", "wait for protected"]),
+        (witness(), want("restarted"), ["restarted plover-witness@demo.service", "wait for protected"]),
+        (
+            witness(),
+            want("absent"),
+            ["stopped plover-witness@demo.service", "disabled plover-witness@demo.service", "removed /etc/plover/demo.json"],
+        ),
+    ],
+)
 def test_steps_of_a_member(at, wish, steps):
     assert does(plan.of_member(at, wish)) == steps
 
 
 @pytest.mark.parametrize("state", ["restarted", "stopped", "absent"])
-@pytest.mark.parametrize(("at", "wish", "says"), [
-    (here(**LEADS), {}, "which leads: its clients would wait for a failover. Give switchover: true"),
-    (here(status=status("leader", "degraded", "secondary", ["secondary"])), {"switchover": True},
-     "while the VM is degraded (so it is): primary could not take over. Wait until it is protected, or give force: true"),
-    (here(status=status("candidate", "down", None)), {}, "while the VM is down"),
-    (here(status=status(linked=["primary"])), {}, "while witness does not answer: too few would be left for a quorum"),
-    (here(status=None, error="timed out"), {}, "does not say what it holds (timed out); see 'journalctl -u plover-replica"),
-    (witness(status=status("witness", "degraded")), {}, "the replicas need its vote"),
-])
+@pytest.mark.parametrize(
+    ("at", "wish", "says"),
+    [
+        (here(**LEADS), {}, "which leads: its clients would wait for a failover. Give switchover: true"),
+        (
+            here(status=status("leader", "degraded", "secondary", ["secondary"])),
+            {"switchover": True},
+            "while the VM is degraded (so it is): primary could not take over. Wait until it is protected, or give force: true",
+        ),
+        (here(status=status("candidate", "down", None)), {}, "while the VM is down"),
+        (here(status=status(linked=["primary"])), {}, "while witness does not answer: too few would be left for a quorum"),
+        (here(status=None, error="timed out"), {}, "does not say what it holds (timed out); see 'journalctl -u plover-replica"),
+        (witness(status=status("witness", "degraded")), {}, "the replicas need its vote"),
+    ],
+)
 def test_what_would_harm_the_vm_is_refused_until_it_is_forced(at, wish, says, state):
     with pytest.raises(Refusal) as error:
         plan.of_member(at, want(state, **wish))
@@ -95,46 +142,58 @@ def test_a_member_is_not_restarted_alone_with_what_all_must_share(key):
         plan.of_member(here(pending=[key, "failover_budget_ms"]), want("restarted"))
 
 
-@pytest.mark.parametrize(("at", "wish", "steps"), [
-    (here(), want("protected", wait=True), ["wait for protected"]),
-    (here(**OFF), want("serving", wait=True), [f"enabled {UNIT}", f"started {UNIT}", "wait for protected or degraded"]),
-    (here(**LEADS), want("unprotected"), [f"stopped {UNIT}", f"disabled {UNIT}", f"ended {GUEST}"]),
-    (here(**OFF), want("unprotected"), []),
-    (witness(), want("unprotected"), ["stopped plover-witness@demo.service", "disabled plover-witness@demo.service"]),
-])
+@pytest.mark.parametrize(
+    ("at", "wish", "steps"),
+    [
+        (here(), want("protected", wait=True), ["wait for protected"]),
+        (here(**OFF), want("serving", wait=True), [f"enabled {UNIT}", f"started {UNIT}", "wait for protected or degraded"]),
+        (here(**LEADS), want("unprotected"), [f"stopped {UNIT}", f"disabled {UNIT}", f"ended {GUEST}"]),
+        (here(**OFF), want("unprotected"), []),
+        (witness(), want("unprotected"), ["stopped plover-witness@demo.service", "disabled plover-witness@demo.service"]),
+    ],
+)
 def test_steps_of_a_vm(at, wish, steps):
     assert does(plan.of_vm(at, wish)) == steps
 
 
-@pytest.mark.parametrize(("at", "to", "steps"), [
-    (here(**LEADS), "", ["wait for protected", "let primary take over", f"wait for {THERE}"]),
-    (here(**LEADS), "primary", ["wait for protected", "let primary take over", f"wait for {THERE}"]),
-    (here(**LEADS), "secondary", ["wait for protected or degraded with secondary as leader"]),
-    (here(), "secondary", ["wait for protected or degraded with secondary as leader"]),
-    (witness(), "primary", [f"wait for {THERE}"]),
-])
+@pytest.mark.parametrize(
+    ("at", "to", "steps"),
+    [
+        (here(**LEADS), "", ["wait for protected", "let primary take over", f"wait for {THERE}"]),
+        (here(**LEADS), "primary", ["wait for protected", "let primary take over", f"wait for {THERE}"]),
+        (here(**LEADS), "secondary", ["wait for protected or degraded with secondary as leader"]),
+        (here(), "secondary", ["wait for protected or degraded with secondary as leader"]),
+        (witness(), "primary", [f"wait for {THERE}"]),
+    ],
+)
 def test_steps_of_a_switchover(at, to, steps):
     assert does(plan.of_switchover(at, want("", to=to))) == steps
 
 
-@pytest.mark.parametrize(("at", "to", "says"), [
-    (here(), "", "to: is needed on a host that does not lead demo; name a replica (primary, secondary), or run this on pr"),
-    (here(**LEADS), "witness", "to: witness is no replica of demo; choose one of primary, secondary"),
-    (here(**OFF), "primary", "demo: not running"),
-])
+@pytest.mark.parametrize(
+    ("at", "to", "says"),
+    [
+        (here(), "", "to: is needed on a host that does not lead demo; name a replica (primary, secondary), or run this on pr"),
+        (here(**LEADS), "witness", "to: witness is no replica of demo; choose one of primary, secondary"),
+        (here(**OFF), "primary", "demo: not running"),
+    ],
+)
 def test_a_switchover_that_cannot_be_meant_is_refused(at, to, says):
     with pytest.raises(Refusal) as error:
         plan.of_switchover(at, want("", to=to))
     assert says in str(error.value)
 
 
-@pytest.mark.parametrize(("services", "leader", "said", "held"), [
-    (["protected"], "", status(), True),
-    (["protected"], "", status("idle"), False),  # just restarted: it remembers who was in sync before
-    (["protected"], "", status("joining"), False),
-    (["protected"], "primary", status(leader="secondary"), False),
-    (plan.SERVES, "", status("idle", "degraded"), True),
-    (plan.SERVES, "", status("idle", "down"), False),
-])
+@pytest.mark.parametrize(
+    ("services", "leader", "said", "held"),
+    [
+        (["protected"], "", status(), True),
+        (["protected"], "", status("idle"), False),  # just restarted: it remembers who was in sync before
+        (["protected"], "", status("joining"), False),
+        (["protected"], "primary", status(leader="secondary"), False),
+        (plan.SERVES, "", status("idle", "degraded"), True),
+        (plan.SERVES, "", status("idle", "down"), False),
+    ],
+)
 def test_when_a_wait_is_over(services, leader, said, held):
     assert plan.holds(json.loads(json.dumps(plan.wait(services, leader))), said) is held

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The rounds in which secrets come to the members: at any moment, whoever dials is accepted by whoever listens."""
+
 from __future__ import annotations
 
 import sys
@@ -61,14 +62,18 @@ def test_a_rotation_makes_a_new_one_and_a_given_one_wins():
 
 
 def linked_now(files):
-    return all(accepts(lines_of(a), lines_of(b)) for i, a in enumerate(files) for b in files[i + 1:])
+    return all(accepts(lines_of(a), lines_of(b)) for i, a in enumerate(files) for b in files[i + 1 :])
 
 
 @given(st.permutations([A, B, C]), st.booleans(), st.sampled_from(["", A, NEW]), st.booleans(), st.permutations([0, 1, 2]))
 def test_a_change_at_any_moment_refuses_nobody_who_was_linked(order, is_open, given_one, rotate, who):
     """Members are written one after the other in any order; from a state that a change may have been broken off in."""
-    for start in ([order[:1]] * 3, [order[:2], order[:2], order[:2]], [order[:2], order[:2], order[:1]],
-                  [order[:2], [order[1], order[0]], order[:2]]):
+    for start in (
+        [order[:1]] * 3,
+        [order[:2], order[:2], order[:2]],
+        [order[:2], order[:2], order[:1]],
+        [order[:2], [order[1], order[0]], order[:2]],
+    ):
         files = ["\n".join([*lines, *([OPEN] if is_open else [])]) for lines in start]
         assert linked_now(files)
         for texts in rounds(files, given=given_one, rotate=rotate, new=made):
@@ -85,17 +90,27 @@ def test_whatever_was_there_ends_with_one_secret_everywhere(one, two, three, fre
     assert [len([line for line in lines_of(text) if line != OPEN]) for text in texts[2]] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("said", "text", "deployed", "proven"), [
-    ("", "", False, False), (None, "", False, False), ("%folder\n%deployed\n", "", True, False),
-    (f"%folder\n%deployed\n%proven\n# x\n{A}\nopen\n", f"# x\n{A}\nopen", True, True)])
+@pytest.mark.parametrize(
+    ("said", "text", "deployed", "proven"),
+    [
+        ("", "", False, False),
+        (None, "", False, False),
+        ("%folder\n%deployed\n", "", True, False),
+        (f"%folder\n%deployed\n%proven\n# x\n{A}\nopen\n", f"# x\n{A}\nopen", True, True),
+    ],
+)
 def test_what_a_host_says_is_read(said, text, deployed, proven):
     assert looked(said) == {"text": text, "deployed": deployed, "proven": proven}
 
 
 def test_each_vm_has_its_own_members_and_its_own_secret():
-    vms = [{"name": "one", "primary": "a", "secondary": "b", "witness": "c"},
-           {"name": "two", "primary": "b", "secondary": "d", "witness": "c", "secret": B}]
+    vms = [
+        {"name": "one", "primary": "a", "secondary": "b", "witness": "c"},
+        {"name": "two", "primary": "b", "secondary": "d", "witness": "c", "secret": B},
+    ]
     looks = {"a": {"one": f"%deployed\n{A}"}, "b": {"one": f"%deployed\n{A}", "two": ""}, "c": {"one": f"%deployed\n{A}"}}
     out = plan(vms, looks)
     assert {name: {host: lines_of(texts[2]) for host, texts in hosts.items()} for name, hosts in out.items()} == {
-        "one": dict.fromkeys("abc", [A]), "two": dict.fromkeys("bdc", [B])}
+        "one": dict.fromkeys("abc", [A]),
+        "two": dict.fromkeys("bdc", [B]),
+    }

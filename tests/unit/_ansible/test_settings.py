@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """plover_vms and the settings files: one from the other, and back to the same."""
+
 from __future__ import annotations
 
 import json
@@ -17,18 +18,27 @@ from lab.paths import ROOT
 
 INVENTORY = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())["plover"]
 VM = INVENTORY["vars"]["plover_vms"][0]
-ADDRESSES = {host: variables["plover_replication_address"] for group in INVENTORY["children"].values()
-             for host, variables in group["hosts"].items()}
+ADDRESSES = {
+    host: variables["plover_replication_address"] for group in INVENTORY["children"].values() for host, variables in group["hosts"].items()
+}
 
 
 def vms():
     """Entries of plover_vms: the example's, with some keys left out and others given."""
-    more = {"port": st.integers(1024, 65535), "memory_mib": st.integers(32, 4096), "vcpus": st.integers(1, 8),
-            "accel": st.sampled_from(["tcg", "kvm"]), "cmdline": st.text("abc =.", max_size=20), "tap": st.just("tap7"),
-            "addresses": st.lists(st.just("192.168.79.51"), max_size=1), "bridge": st.sampled_from(["", "br7"]),
-            "initrd": st.sampled_from(["", "images/initrd.img"]), "disk_overlay_mib": st.integers(8, 512),
-            "disks": st.lists(st.just({"path": "/d.img", "source": "d.img", "size_mib": 4, "serial": "s"}), max_size=1),
-            "settings": st.sampled_from([{}, {"failover_budget_ms": 2000}, {"disk_port": 7500, "guest_cpu": "host"}])}
+    more = {
+        "port": st.integers(1024, 65535),
+        "memory_mib": st.integers(32, 4096),
+        "vcpus": st.integers(1, 8),
+        "accel": st.sampled_from(["tcg", "kvm"]),
+        "cmdline": st.text("abc =.", max_size=20),
+        "tap": st.just("tap7"),
+        "addresses": st.lists(st.just("192.168.79.51"), max_size=1),
+        "bridge": st.sampled_from(["", "br7"]),
+        "initrd": st.sampled_from(["", "images/initrd.img"]),
+        "disk_overlay_mib": st.integers(8, 512),
+        "disks": st.lists(st.just({"path": "/d.img", "source": "d.img", "size_mib": 4, "serial": "s"}), max_size=1),
+        "settings": st.sampled_from([{}, {"failover_budget_ms": 2000}, {"disk_port": 7500, "guest_cpu": "host"}]),
+    }
     base = {key: VM[key] for key in ("name", "primary", "secondary", "witness", "cluster_id", "mac", "kernel")}
     return st.fixed_dictionaries({}, optional=more).map(lambda extra: {**base, **extra})
 
@@ -61,17 +71,30 @@ def test_a_disk_s_source_and_size_are_not_for_the_runtime():
 
 def info(host, kind="replica", vm=VM, **variables):
     settings = ps.settings_of(vm, host, ADDRESSES)
-    return {"host": variables, "vms": {vm["name"]: {"kind": kind, "configuration": {
-        "vm": ps.vm_of(settings), "hosts": ps.hosts_of(settings), "variables": ps.variables_of(settings)}}}}
+    return {
+        "host": variables,
+        "vms": {
+            vm["name"]: {
+                "kind": kind,
+                "configuration": {"vm": ps.vm_of(settings), "hosts": ps.hosts_of(settings), "variables": ps.variables_of(settings)},
+            }
+        },
+    }
 
 
 def test_an_inventory_from_what_the_hosts_say():
-    out = ps.inventory_of({"primary": info("primary", plover_bridge_name="br0"), "witness": info("witness", "witness"),
-                           "secondary": info("secondary", plover_bridge_name="br1")})["plover"]
+    out = ps.inventory_of(
+        {
+            "primary": info("primary", plover_bridge_name="br0"),
+            "witness": info("witness", "witness"),
+            "secondary": info("secondary", plover_bridge_name="br1"),
+        }
+    )["plover"]
     replicas = out["children"]["plover_replicas"]["hosts"]
     assert {host: v["plover_bridge_name"] for host, v in replicas.items()} == {"primary": "br0", "secondary": "br1"}
-    assert {host: v["plover_replication_address"] for host, v in {
-        **replicas, **out["children"]["plover_witnesses"]["hosts"]}.items()} == ADDRESSES
+    assert {
+        host: v["plover_replication_address"] for host, v in {**replicas, **out["children"]["plover_witnesses"]["hosts"]}.items()
+    } == ADDRESSES
     assert [vm["name"] for vm in out["vars"]["plover_vms"]] == ["demo"]
 
 
@@ -82,9 +105,15 @@ def test_a_host_without_members_is_kept_and_none_at_all_is_an_empty_inventory():
     assert (out["children"]["plover_replicas"], out["vars"]) == ({"hosts": {}}, {"plover_vms": []})
 
 
-@pytest.mark.parametrize(("text", "variables"), [
-    ("# Ansible managed\nBRIDGE=br0\nMEMBER=eno1\n", {"plover_bridge_name": "br0", "plover_bridge_member": "eno1"}),
-    ("BRIDGE='br0'\nMODE=x\n\nMEMBER=\n", {"plover_bridge_name": "br0"}), ("", {}), ("nonsense", {})])
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        ("# Ansible managed\nBRIDGE=br0\nMEMBER=eno1\n", {"plover_bridge_name": "br0", "plover_bridge_member": "eno1"}),
+        ("BRIDGE='br0'\nMODE=x\n\nMEMBER=\n", {"plover_bridge_name": "br0"}),
+        ("", {}),
+        ("nonsense", {}),
+    ],
+)
 def test_the_bridge_s_variables(text, variables):
     assert ps.bridge_of(text) == variables
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The settings: each row of the table, the rules between them, bad files, and the checker an operator runs."""
+
 from __future__ import annotations
 
 import copy
@@ -27,31 +28,44 @@ each_number = pytest.mark.parametrize("key", NUMBERS)
 # A value no pattern or list of choices allows, and one that each allows beside its default.
 FORBIDDEN = {
     "name": ["", "Demo", "a" * 32, "../x", "a/b", "a b", "-a", "demo\n", "d\u00e9mo", "a\0"],
-    "cluster_id": ["", "demo", "6f9619ff8b864d01b42d00cf4fc964ff", "6F9619FF-8B86-4D01-B42D-00CF4FC964FF",
-                   "6f9619ff-8b86-4d01-b42d-00cf4fc964ff\n"],
+    "cluster_id": [
+        "",
+        "demo",
+        "6f9619ff8b864d01b42d00cf4fc964ff",
+        "6F9619FF-8B86-4D01-B42D-00CF4FC964FF",
+        "6f9619ff-8b86-4d01-b42d-00cf4fc964ff\n",
+    ],
     "guest_machine": ["", "q35", "microvm", "pc,accel=kvm", "pc-i440fx-", "pc-q35-7.2", "pc\n"],
     "guest_cpu": ["", "qemu64 -monitor stdio", "a" * 201, "host\n", "max;reboot"],
     "guest_accel": ["", "hvf", "KVM"],
-    "guest_mac": ["", "52:54:00:70:6c", "52-54-00-70-6c-01", "52:54:00:70:6C:01", "52:54:00:70:6c:01:02",
-                  "52:54:00:70:6c:01\n"],
+    "guest_mac": ["", "52:54:00:70:6c", "52-54-00-70-6c-01", "52:54:00:70:6C:01", "52:54:00:70:6c:01:02", "52:54:00:70:6c:01\n"],
     "guest_nic": ["", "rtl8139"],
     "network_bridge": ["", "a" * 16, "br 0", "br0;reboot", "br/0", "br0\n"],
     "network_tap": ["", "a" * 16, "tap 0", "tap0\n"],
     "transport": ["", "RDMA", "udp"],
     "rdma_device": ["mlx5/0", "rxe 0", "a" * 64, "rxe0\n"],
     "qemu_supervisor": ["", "cron"],
-    "syncvm_dirty_tracking": ["", "kvm", "UFFD-WP"], "syncvm_mode": ["", "remus", "Hashed"],
-    "fence_watchdog": ["", "on", "OFF"], "fence_policy": ["", "on"],
+    "syncvm_dirty_tracking": ["", "kvm", "UFFD-WP"],
+    "syncvm_mode": ["", "remus", "Hashed"],
+    "fence_watchdog": ["", "on", "OFF"],
+    "fence_policy": ["", "on"],
     "qemu_user": ["", "Root", "9x", "a b", "a" * 33, "nobody\n", "no;body"],
     "fence_watchdog_device": ["", "watchdog0", "/tmp/watchdog", "/dev/", "/dev/x y", "/dev/watchdog0\n"],
 }
 ALLOWED = {
-    "name": ["a", "0", "my-vm-2", "a" * 31], "guest_machine": ["pc", "pc-i440fx-7.2"], "guest_accel": ["tcg", "kvm"],
-    "guest_cpu": ["max", "qemu64,+kvmclock", "host,-x2apic,model_id=a.b"], "guest_nic": ["virtio-net-pci", "e1000"],
-    "network_bridge": ["br-lan_0.1", "b" * 15], "network_tap": ["t"], "qemu_supervisor": ["systemd", "child"],
+    "name": ["a", "0", "my-vm-2", "a" * 31],
+    "guest_machine": ["pc", "pc-i440fx-7.2"],
+    "guest_accel": ["tcg", "kvm"],
+    "guest_cpu": ["max", "qemu64,+kvmclock", "host,-x2apic,model_id=a.b"],
+    "guest_nic": ["virtio-net-pci", "e1000"],
+    "network_bridge": ["br-lan_0.1", "b" * 15],
+    "network_tap": ["t"],
+    "qemu_supervisor": ["systemd", "child"],
     "syncvm_mode": ["hashed", "checkpoint"],
-    "syncvm_dirty_tracking": ["uffd-wp", "soft-dirty", "scan"], "fence_watchdog": ["off", "automatic", "required"],
-    "fence_policy": ["off"], "fence_watchdog_device": ["/dev/watchdog", "/dev/watchdog1"],
+    "syncvm_dirty_tracking": ["uffd-wp", "soft-dirty", "scan"],
+    "fence_watchdog": ["off", "automatic", "required"],
+    "fence_policy": ["off"],
+    "fence_watchdog_device": ["/dev/watchdog", "/dev/watchdog1"],
 }
 
 
@@ -72,6 +86,7 @@ def member_problems(name, **changes):
 
 
 # --- row by row ---
+
 
 def test_the_good_settings_of_these_tests_are_good():
     assert problems() == []
@@ -107,7 +122,7 @@ def test_a_value_of_another_type_is_refused_with_both_types(key):
 @each_number
 def test_a_number_out_of_range_is_refused_with_the_range(key):
     row = SETTINGS[key]
-    for value in (row.low - 1, row.high + 1, -1 if row.low > -1 else row.low - 1, 10**30, -10**30):
+    for value in (row.low - 1, row.high + 1, -1 if row.low > -1 else row.low - 1, 10**30, -(10**30)):
         (problem,) = problems(**{key: value})
         assert problem == f"{key}: {value} is out of range; choose {row.low} to {row.high} ({row.help})"
 
@@ -139,8 +154,7 @@ def test_every_row_with_a_pattern_or_choices_is_tried_above():
 
 @given(st.text(max_size=20).filter(lambda key: key not in SETTINGS and "\n" not in key and key.isprintable()))
 def test_an_unknown_setting_is_refused_by_name(key):
-    assert problems(**{key: None}) == [
-        f"{key}: unknown setting; remove it (known: see 'python3 -m plover.config --help')"]
+    assert problems(**{key: None}) == [f"{key}: unknown setting; remove it (known: see 'python3 -m plover.config --help')"]
 
 
 def test_all_problems_are_told_at_once():
@@ -155,53 +169,71 @@ def test_a_setting_that_does_not_exist_is_no_attribute():
 
 # --- the rules between settings ---
 
-@pytest.mark.parametrize("changes, words", [
-    ({"detection_ms": 59, "heartbeat_ms": 20}, "detection_ms: 59 must be at least 3 x heartbeat_ms (20)"),
-    ({"heartbeat_ms": 34}, "detection_ms: 100 must be at least 3 x heartbeat_ms (34)"),
-    ({"peer_timeout_ms": 99}, "peer_timeout_ms: 99 must not be shorter than detection_ms (100)"),
-    ({"guest_mac": "53:54:00:70:6c:01"}, "guest_mac: 53:54:00:70:6c:01 is a multicast address; choose"),
-    ({"guest_addresses": ["10.0.0.1", "10.0.0.2/24"]}, "guest_addresses: '10.0.0.2/24' is not an IPv4 address"),
-    ({"guest_addresses": ["fe80::1"]}, "guest_addresses: 'fe80::1' is not an IPv4 address"),
-    ({"guest_addresses": [None]}, "guest_addresses: None is not an IPv4 address"),
-    ({"guest_addresses": [7]}, "guest_addresses: 7 is not an IPv4 address"),
-    ({"member": "nobody"}, "member: 'nobody' is not among members ['primary', 'secondary', 'witness']"),
-    ({"preferred_leader": "witness"}, "preferred_leader: 'witness' must be one of the two replicas"),
-    ({"preferred_leader": "nobody"}, "preferred_leader: 'nobody' must be one of the two replicas"),
-], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"detection_ms": 59, "heartbeat_ms": 20}, "detection_ms: 59 must be at least 3 x heartbeat_ms (20)"),
+        ({"heartbeat_ms": 34}, "detection_ms: 100 must be at least 3 x heartbeat_ms (34)"),
+        ({"peer_timeout_ms": 99}, "peer_timeout_ms: 99 must not be shorter than detection_ms (100)"),
+        ({"guest_mac": "53:54:00:70:6c:01"}, "guest_mac: 53:54:00:70:6c:01 is a multicast address; choose"),
+        ({"guest_addresses": ["10.0.0.1", "10.0.0.2/24"]}, "guest_addresses: '10.0.0.2/24' is not an IPv4 address"),
+        ({"guest_addresses": ["fe80::1"]}, "guest_addresses: 'fe80::1' is not an IPv4 address"),
+        ({"guest_addresses": [None]}, "guest_addresses: None is not an IPv4 address"),
+        ({"guest_addresses": [7]}, "guest_addresses: 7 is not an IPv4 address"),
+        ({"member": "nobody"}, "member: 'nobody' is not among members ['primary', 'secondary', 'witness']"),
+        ({"preferred_leader": "witness"}, "preferred_leader: 'witness' must be one of the two replicas"),
+        ({"preferred_leader": "nobody"}, "preferred_leader: 'nobody' must be one of the two replicas"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
 def test_settings_that_do_not_go_together_are_refused(changes, words):
     (problem,) = problems(**changes)
     assert problem.startswith(words)
 
 
-@pytest.mark.parametrize("changes", [
-    {"detection_ms": 60, "heartbeat_ms": 20}, {"peer_timeout_ms": 100}, {"guest_addresses": ["10.0.0.1", "192.0.2.7"]}])
+@pytest.mark.parametrize(
+    "changes", [{"detection_ms": 60, "heartbeat_ms": 20}, {"peer_timeout_ms": 100}, {"guest_addresses": ["10.0.0.1", "192.0.2.7"]}]
+)
 def test_settings_that_just_go_together_are_accepted(changes):
     assert problems(**changes) == []
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"address": "host1"}, "members.secondary.address: 'host1' is not an IPv4 address"),
-    ({"address": "10.0.0.256"}, "members.secondary.address: '10.0.0.256' is not an IPv4"),
-    ({"address": 17}, "members.secondary.address: 17 is not"),
-    ({"address": ["10.0.0.1"]}, "members.secondary.address: ['10.0.0.1'] is not"),
-    ({"address": "127.0.0.1"}, "members: two members share an address; the witness must be neither replica"),
-    ({"address": ...}, "members.secondary: must have exactly 'address' and 'kind'"),
-    ({"kind": ...}, "members.secondary: must have exactly 'address' and 'kind'"),
-    ({"colour": "red"}, "members.secondary: must have exactly 'address' and 'kind'"),
-    ({"kind": "leader"}, "members.secondary.kind: 'leader' must be 'replica' or 'witness'"),
-    ({"kind": ["replica"]}, "members.secondary.kind: ['replica'] must be"),
-    ({"kind": "witness"}, "members: need two replicas and one witness, found ['replica', 'witness', 'witness']"),
-], ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"address": "host1"}, "members.secondary.address: 'host1' is not an IPv4 address"),
+        ({"address": "10.0.0.256"}, "members.secondary.address: '10.0.0.256' is not an IPv4"),
+        ({"address": 17}, "members.secondary.address: 17 is not"),
+        ({"address": ["10.0.0.1"]}, "members.secondary.address: ['10.0.0.1'] is not"),
+        ({"address": "127.0.0.1"}, "members: two members share an address; the witness must be neither replica"),
+        ({"address": ...}, "members.secondary: must have exactly 'address' and 'kind'"),
+        ({"kind": ...}, "members.secondary: must have exactly 'address' and 'kind'"),
+        ({"colour": "red"}, "members.secondary: must have exactly 'address' and 'kind'"),
+        ({"kind": "leader"}, "members.secondary.kind: 'leader' must be 'replica' or 'witness'"),
+        ({"kind": ["replica"]}, "members.secondary.kind: ['replica'] must be"),
+        ({"kind": "witness"}, "members: need two replicas and one witness, found ['replica', 'witness', 'witness']"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
 def test_a_member_that_is_not_right_is_refused(changes, words):
     (problem,) = member_problems("secondary", **changes)
     assert problem.startswith(words)
 
 
-@pytest.mark.parametrize("members", [
-    {}, {"primary": MEMBERS["primary"]}, {**MEMBERS, "fourth": {"address": "127.0.0.4", "kind": "replica"}},
-    {**MEMBERS, "fourth": {"address": "127.0.0.4", "kind": "witness"}}, {**MEMBERS, "witness": None},
-    {**MEMBERS, "witness": []}, {**MEMBERS, "witness": "127.0.0.3"},
-], ids=["none", "one", "three-replicas", "two-witnesses", "null", "list", "text"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"primary": MEMBERS["primary"]},
+        {**MEMBERS, "fourth": {"address": "127.0.0.4", "kind": "replica"}},
+        {**MEMBERS, "fourth": {"address": "127.0.0.4", "kind": "witness"}},
+        {**MEMBERS, "witness": None},
+        {**MEMBERS, "witness": []},
+        {**MEMBERS, "witness": "127.0.0.3"},
+    ],
+    ids=["none", "one", "three-replicas", "two-witnesses", "null", "list", "text"],
+)
 def test_other_members_than_two_replicas_and_a_witness_are_refused(members):
     assert problems(members=members)[0].startswith("members")
 
@@ -209,16 +241,21 @@ def test_other_members_than_two_replicas_and_a_witness_are_refused(members):
 def test_the_derived_values_follow_from_the_settings():
     config = Config(good_settings("witness", run_dir="/run/p", state_dir="/var/p", shm_dir="/dev/shm/p"))
     assert (config.kind, config.witness, config.replicas) == ("witness", "witness", ("primary", "secondary"))
-    assert (str(config.run_path), str(config.state_path), str(config.ram_path)) == (
-        "/run/p/demo", "/var/p/demo", "/dev/shm/p/demo.ram")
+    assert (str(config.run_path), str(config.state_path), str(config.ram_path)) == ("/run/p/demo", "/var/p/demo", "/dev/shm/p/demo.ram")
     assert config.guest_pages * 4096 == 256 << 20
 
 
 # --- the file, as the operator checks it ---
 
+
 def check(*arguments):
-    return subprocess.run([sys.executable, "-m", "plover.config", *map(str, arguments)], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT / "plugins/module_utils")}, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "plover.config", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins/module_utils")},
+        check=False,
+    )
 
 
 def test_the_checker_accepts_a_good_file_in_silence(tmp_path):
@@ -234,7 +271,8 @@ def test_the_checker_tells_every_problem_with_the_file(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         f"{path}: colour: unknown setting; remove it (known: see 'python3 -m plover.config --help')",
-        f"{path}: port: 80 is out of range; choose 1024 to 65535 (TCP port of the replication links)"]
+        f"{path}: port: 80 is out of range; choose 1024 to 65535 (TCP port of the replication links)",
+    ]
 
 
 def test_the_checker_lists_all_settings():
@@ -248,11 +286,17 @@ def test_the_checker_lists_all_settings():
 
 
 BAD_FILES = {
-    "empty": (b"", "is not JSON"), "cut": (b'{"name": "demo"', "is not JSON"), "yaml": (b"name: demo\n", "is not JSON"),
-    "not utf-8": (b'{"name": "d\xe9mo"}', "is not JSON"), "utf-16": ('{"name": "demo"}'.encode("utf-16"), "is not JSON"),
-    "byte order mark": (b'\xef\xbb\xbf{"name": "demo"}', "is not JSON"), "zeros": (bytes(100), "is not JSON"),
-    "endless nesting": (b"[" * 100_000, "is not JSON"), "endless number": (b'{"port": ' + b"9" * 5000 + b"}", "is not JSON"),
-    "list": (b"[]", "must be one JSON object"), "null": (b"null", "must be one JSON object"),
+    "empty": (b"", "is not JSON"),
+    "cut": (b'{"name": "demo"', "is not JSON"),
+    "yaml": (b"name: demo\n", "is not JSON"),
+    "not utf-8": (b'{"name": "d\xe9mo"}', "is not JSON"),
+    "utf-16": ('{"name": "demo"}'.encode("utf-16"), "is not JSON"),
+    "byte order mark": (b'\xef\xbb\xbf{"name": "demo"}', "is not JSON"),
+    "zeros": (bytes(100), "is not JSON"),
+    "endless nesting": (b"[" * 100_000, "is not JSON"),
+    "endless number": (b'{"port": ' + b"9" * 5000 + b"}", "is not JSON"),
+    "list": (b"[]", "must be one JSON object"),
+    "null": (b"null", "must be one JSON object"),
     "text": (b'"name"', "must be one JSON object"),
     "too big": (b" " * FILE_BYTES_MAX + json.dumps(good_settings("primary")).encode(), f"over {FILE_BYTES_MAX} bytes"),
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long a member waits for another, as settings and Hellos say."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A member whose state folder is empty: it harms nobody, and takes part again once it knows what it must have known."""
+
 from __future__ import annotations
 
 import itertools
@@ -22,8 +23,7 @@ pytestmark = pytest.mark.usefixtures("small_pages")
 
 KINDS = {"primary": "replica", "secondary": "replica", "witness": "witness"}
 BOTH, ALONE = frozenset({"primary", "secondary"}), frozenset({"primary"})
-STALE = wire.VoteRequest(view=6, pre=False, transfer=False, record_view=5, record_version=1, record_in_sync=3, last_view=0,
-                         last_index=0)
+STALE = wire.VoteRequest(view=6, pre=False, transfer=False, record_view=5, record_version=1, record_in_sync=3, last_view=0, last_index=0)
 
 
 def member(name: str, state: Durable | None) -> Consensus:
@@ -54,8 +54,18 @@ def test_the_witness_that_remembers_refuses_a_stale_replica_and_the_one_that_for
 
 
 @pytest.mark.parametrize("name", ["witness", "secondary"])
-@pytest.mark.parametrize("m", [STALE, beat(5), wire.ProposeRecord(5, 5, 2, 1), wire.Append(5, 0, 0, False, b""),
-                               wire.HeartbeatAck(9, 1, 0, 0, 0), wire.AppendAck(9, 1, True)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "m",
+    [
+        STALE,
+        beat(5),
+        wire.ProposeRecord(5, 5, 2, 1),
+        wire.Append(5, 0, 0, False, b""),
+        wire.HeartbeatAck(9, 1, 0, 0, 0),
+        wire.AppendAck(9, 1, True),
+    ],
+    ids=lambda m: type(m).__name__,
+)
 def test_nothing_is_answered_stored_or_adopted(name, m):
     cons = member(name, None)
     assert told(cons, "primary", m) == []

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a leader appends, as a follower gets it: late, twice, out of order, in parts. What was acknowledged stays."""
+
 from __future__ import annotations
 
 from unittest import mock
@@ -112,5 +113,5 @@ def test_what_is_the_leaders_stays_whatever_comes_when(history):
             if ack.ok:
                 assert acked <= ack.last_index <= member.log.last_index
                 acked = ack.last_index
-                assert member.commit_index == acked and views(member)[:acked - base] == log[base:acked]
-            assert base > held or views(member)[:held - base] == log[base:held], "what was held of the leader's log is gone"
+                assert member.commit_index == acked and views(member)[: acked - base] == log[base:acked]
+            assert base > held or views(member)[: held - base] == log[base:held], "what was held of the leader's log is gone"

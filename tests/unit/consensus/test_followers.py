@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a leader knows of the others: what was lost is sent again, nothing is sent twice, and a heartbeat confirms those before."""
+
 from __future__ import annotations
 
 import pytest
@@ -56,8 +57,13 @@ def test_a_new_connection_sends_nothing_until_its_next_answer():
     assert one.answered("witness", 1, 3, entries) and indexes(one.next_append("witness", VIEW, entries)) == [4]
 
 
-@pytest.mark.parametrize("lost", [lambda one, entries: one.refused("witness"),
-                                  lambda one, entries: (one.reconnected("witness"), one.answered("witness", 1, 1, entries))])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        lambda one, entries: one.refused("witness"),
+        lambda one, entries: (one.reconnected("witness"), one.answered("witness", 1, 1, entries)),
+    ],
+)
 def test_who_holds_nothing_that_we_can_build_on_gets_the_whole_log(lost):
     entries = log(4)
     entries.truncate(2)

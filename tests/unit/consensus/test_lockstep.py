@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Two replicas that stand for election in the same moment, again and again, while the witness does not vote."""
+
 from __future__ import annotations
 
 from plover.config.timing import Timing

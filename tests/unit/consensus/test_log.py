@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replicated log beside a plain model, and its entries on the wire."""
+
 from __future__ import annotations
 
 import struct
@@ -37,12 +38,12 @@ class LogModel(RuleBasedStateMachine):
     @rule(at=st.integers(-1, 7))
     def cut_after(self, at):
         self.log.cut_after(self.base + at)
-        self.entries = self.entries[:max(0, at)]
+        self.entries = self.entries[: max(0, at)]
 
     @rule(at=st.integers(-1, 7))
     def truncate(self, at):
         self.log.truncate(self.base + at)
-        gone, self.entries = self.entries[:max(0, at)], self.entries[max(0, at):]
+        gone, self.entries = self.entries[: max(0, at)], self.entries[max(0, at) :]
         if gone:
             self.base, self.view = gone[-1].index, gone[-1].view
 
@@ -61,8 +62,7 @@ class LogModel(RuleBasedStateMachine):
         for skip in range(len(self.entries) + 2):
             assert log.after(self.base + skip) == self.entries[skip:]
         assert log.after(self.base - 1) == self.entries
-        assert [log.view_at(i) for i in range(self.base - 1, last + 2)] == [
-            None, self.view, *(e.view for e in self.entries), None]
+        assert [log.view_at(i) for i in range(self.base - 1, last + 2)] == [None, self.view, *(e.view for e in self.entries), None]
 
 
 TestLogModel = LogModel.TestCase
@@ -108,7 +108,7 @@ def test_entries_cut_at_any_length_are_refused(entries):
         ends.add(at)
     for length in range(len(whole)):
         if length in ends:
-            assert unpack(whole[:length]) == entries[:sum(end <= length for end in ends) - 1]
+            assert unpack(whole[:length]) == entries[: sum(end <= length for end in ends) - 1]
         else:
             with pytest.raises(WireError, match="truncated log entry"):
                 unpack(whole[:length])
@@ -118,21 +118,25 @@ def entry(index=1, view=1, kind=INPUT, payload=b"", length=None):
     return HEAD.pack(index, view, kind, len(payload) if length is None else length) + payload
 
 
-@pytest.mark.parametrize("data, words", [
-    (b"\0" * 20, "truncated log entry head"),
-    (entry(payload=b"12345", length=6), "truncated log entry 1: 6 bytes announced, 5 there"),
-    (entry(length=2**32 - 1), "truncated log entry 1: 4294967295 bytes announced, 0 there"),
-    (entry(kind=0), "log entry 1 of unknown kind 0"),
-    (entry(kind=4), "of unknown kind 4"),
-    (entry(kind=255, payload=bytes(8)), "of unknown kind 255"),
-    (entry(kind=SYNCVM), "kind 2 or wrong length 0"),
-    (entry(kind=SYNCVM, payload=bytes(7)), "wrong length 7"),
-    (entry(kind=AUDIT, payload=bytes(9)), "wrong length 9"),
-    (entry(5) + entry(5), "out of order: 5 after 5"),
-    (entry(5) + entry(7), "out of order: 7 after 5"),
-    (entry(5) + entry(4), "out of order: 4 after 5"),
-    (entry(5) + b"x", "truncated log entry head"),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"\0" * 20, "truncated log entry head"),
+        (entry(payload=b"12345", length=6), "truncated log entry 1: 6 bytes announced, 5 there"),
+        (entry(length=2**32 - 1), "truncated log entry 1: 4294967295 bytes announced, 0 there"),
+        (entry(kind=0), "log entry 1 of unknown kind 0"),
+        (entry(kind=4), "of unknown kind 4"),
+        (entry(kind=255, payload=bytes(8)), "of unknown kind 255"),
+        (entry(kind=SYNCVM), "kind 2 or wrong length 0"),
+        (entry(kind=SYNCVM, payload=bytes(7)), "wrong length 7"),
+        (entry(kind=AUDIT, payload=bytes(9)), "wrong length 9"),
+        (entry(5) + entry(5), "out of order: 5 after 5"),
+        (entry(5) + entry(7), "out of order: 7 after 5"),
+        (entry(5) + entry(4), "out of order: 4 after 5"),
+        (entry(5) + b"x", "truncated log entry head"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_entries_that_are_not_right_are_refused(data, words):
     with pytest.raises(WireError, match=words):
         unpack(data)
@@ -170,7 +174,7 @@ def test_any_byte_may_be_another_or_missing(entries, data):
     whole = pack(entries)
     for at in range(len(whole)):
         other = bytes([whole[at] ^ data.draw(st.integers(1, 255))]) if at % 8 == 0 else b"\xff"
-        for spoilt in (whole[:at] + other + whole[at + 1:], whole[:at] + whole[at + 1:], whole[:at] + other + whole[at:]):
+        for spoilt in (whole[:at] + other + whole[at + 1 :], whole[:at] + whole[at + 1 :], whole[:at] + other + whole[at:]):
             try:
                 got = unpack(spoilt)
             except WireError as error:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The log written into others' memory: what the simulator does not try, as no good card or member does it."""
+
 from __future__ import annotations
 
 import pytest
@@ -71,7 +72,7 @@ def with_ring():
     """The witness, and the ring that it gave to the primary."""
     consensus, one, card = member("witness")
     one.receive(0.0, "primary", heartbeat())
-    (_, offer), = [m for m in one.take() if isinstance(m[1], wire.RingOffer)]
+    ((_, offer),) = [m for m in one.take() if isinstance(m[1], wire.RingOffer)]
     one.receive(0.0, "primary", wire.RingAccept(1, offer.ring, b"writer"))
     return consensus, one, card
 
@@ -91,8 +92,16 @@ def test_a_leader_that_speaks_by_message_gets_a_ring_and_not_two():
     assert len(card.counters) == COUNTERS_BYTES
 
 
-@pytest.mark.parametrize("message", [wire.RingAccept(1, 7, b"w"), wire.RingAccept(2, 7, b"w"), wire.RingReady(1, 7),
-                                     wire.RingOffer(1, 7, b"p"), wire.RingOffer(9, 7, b"p")])
+@pytest.mark.parametrize(
+    "message",
+    [
+        wire.RingAccept(1, 7, b"w"),
+        wire.RingAccept(2, 7, b"w"),
+        wire.RingReady(1, 7),
+        wire.RingOffer(1, 7, b"p"),
+        wire.RingOffer(9, 7, b"p"),
+    ],
+)
 def test_what_is_not_awaited_changes_nothing(message):
     _, one, card = member("witness")
     one.receive(0.0, "primary", message)
@@ -104,7 +113,7 @@ def test_before_a_vote_the_permission_goes_and_what_landed_counts():
     card.frames = [frame(append(0, 1, 2, 3))]
     one.receive(1.0, "secondary", wire.VoteRequest(2, False, True, 1, 1, 3, 0, 0))  # the leader itself asked for it
     assert card.asked[-1] == ("revoke", "primary") and not card.frames
-    reply, = [o.message for o in consensus.take() if isinstance(getattr(o, "message", None), wire.VoteReply)]
+    (reply,) = [o.message for o in consensus.take() if isinstance(getattr(o, "message", None), wire.VoteReply)]
     assert reply.granted and reply.ahead and last_index(reply.payload, 0) == 3
 
 
@@ -112,14 +121,23 @@ def test_a_landed_heartbeat_speaks_against_a_vote():
     consensus, one, card = with_ring()
     card.frames = [frame(heartbeat(seq=2))]
     one.receive(1.0, "secondary", wire.VoteRequest(2, False, False, 1, 1, 3, 0, 0))
-    reply, = [o.message for o in consensus.take() if isinstance(getattr(o, "message", None), wire.VoteReply)]
+    (reply,) = [o.message for o in consensus.take() if isinstance(getattr(o, "message", None), wire.VoteReply)]
     assert not reply.granted and consensus.view == 1
     assert card.asked[-1] == ("revoke", "primary"), "it was to be granted, until the heartbeat was found"
 
 
-@pytest.mark.parametrize("data", [b"", b"junk" * 20, frame(heartbeat())[:-1], frame(heartbeat()) * 2,
-                                  frame(wire.Leave(1, b"")), frame(wire.VoteReply(1, False, True, False, 0, 0))],
-                         ids=["empty", "junk", "cut", "two", "no-leaders", "vote"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"junk" * 20,
+        frame(heartbeat())[:-1],
+        frame(heartbeat()) * 2,
+        frame(wire.Leave(1, b"")),
+        frame(wire.VoteReply(1, False, True, False, 0, 0)),
+    ],
+    ids=["empty", "junk", "cut", "two", "no-leaders", "vote"],
+)
 def test_a_ring_holds_what_a_leader_says_or_is_refused(data):
     _, one, card = with_ring()
     card.frames = [data]
@@ -131,7 +149,7 @@ def test_counters_that_are_just_being_written_are_none():
     whole = Counters(1, 2, 3, 4, 5, 6, 1, 8).packed()
     assert Counters.unpacked(whole) == Counters(1, 2, 3, 4, 5, 6, 1, 8)
     for at in range(0, len(whole), 8):
-        torn = whole[:at] + (int.from_bytes(whole[at:at + 8], "little") ^ 1).to_bytes(8, "little") + whole[at + 8:]
+        torn = whole[:at] + (int.from_bytes(whole[at : at + 8], "little") ^ 1).to_bytes(8, "little") + whole[at + 8 :]
         assert Counters.unpacked(torn) is None
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """View, vote and record only grow; every change is an order to store it; what is refused changes nothing."""
+
 from __future__ import annotations
 
 import pytest
@@ -24,14 +25,17 @@ def promises() -> tuple[Promises, list[Durable]]:
     return Promises(BEGIN, stored.append), stored
 
 
-@pytest.mark.parametrize("change, why", [
-    (lambda p: p.enter(2), "view went from 3 to 2"),
-    (lambda p: p.enter(3, "secondary"), "two votes in view 3: primary and secondary"),
-    (lambda p: p.enter(3), "two votes in view 3: primary and None"),
-    (lambda p: p.enter(4, None, Record(2, 3, BOTH)), "in-sync record went from"),
-    (lambda p: p.store(Record(1, 9, BOTH)), "in-sync record went from"),
-    (lambda p: p.store(Record(4, 1, BOTH)), "of a later view than 3"),
-])
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (lambda p: p.enter(2), "view went from 3 to 2"),
+        (lambda p: p.enter(3, "secondary"), "two votes in view 3: primary and secondary"),
+        (lambda p: p.enter(3), "two votes in view 3: primary and None"),
+        (lambda p: p.enter(4, None, Record(2, 3, BOTH)), "in-sync record went from"),
+        (lambda p: p.store(Record(1, 9, BOTH)), "in-sync record went from"),
+        (lambda p: p.store(Record(4, 1, BOTH)), "of a later view than 3"),
+    ],
+)
 def test_nothing_is_taken_back(change, why):
     kept, stored = promises()
     with pytest.raises(InvariantViolation, match=why):
@@ -61,6 +65,7 @@ def test_whatever_is_asked_what_is_stored_only_grows(changes):
 
 # --- as the whole member checks it ---
 
+
 def member(name: str = "primary") -> Consensus:
     out = Consensus(name, KINDS, Durable(1, None, Record(1, 1, BOTH)), Timing(0.1, 0.02), 0.0)
     out.eligible = True
@@ -77,17 +82,21 @@ def leader() -> Consensus:
 def broken_role(role: str, name: str = "primary"):
     def breaks(out: Consensus) -> None:
         out.role = role
+
     return member(name), breaks
 
 
-@pytest.mark.parametrize("one, breaks, why", [
-    (*broken_role(LEADER), "its? vote is None's"),
-    (*broken_role(CANDIDATE), "its? vote is None's"),
-    (*broken_role(CANDIDATE, "witness"), "witness is candidate"),
-    (leader(), lambda one: setattr(one, "leader", "secondary"), "which secondary leads"),
-    (leader(), lambda one: setattr(one, "commit_index", 1), "committed up to 1, but the log goes from 0 to 0"),
-    (leader(), lambda one: one.log.reset(7, 1), "committed up to 0, but the log goes from 7 to 7"),
-])
+@pytest.mark.parametrize(
+    "one, breaks, why",
+    [
+        (*broken_role(LEADER), "its? vote is None's"),
+        (*broken_role(CANDIDATE), "its? vote is None's"),
+        (*broken_role(CANDIDATE, "witness"), "witness is candidate"),
+        (leader(), lambda one: setattr(one, "leader", "secondary"), "which secondary leads"),
+        (leader(), lambda one: setattr(one, "commit_index", 1), "committed up to 1, but the log goes from 0 to 0"),
+        (leader(), lambda one: one.log.reset(7, 1), "committed up to 0, but the log goes from 7 to 7"),
+    ],
+)
 def test_nothing_leaves_a_member_whose_state_contradicts_itself(one, breaks, why):
     one.check_invariants()
     one.send("witness", wire.AppendAck(1, 0, True))
@@ -104,8 +113,11 @@ def test_a_leader_that_commits_and_truncates_breaks_no_invariant():
     assert (one.log.base_index, one.commit_index, one.log.last_index) == (2, 3, 3)
 
 
-@pytest.mark.parametrize("message", [wire.Heartbeat(2, 1, 0, 3, 1, 3), wire.ProposeRecord(2, 3, 1, 3),
-                                     wire.VoteRequest(2, False, True, 3, 1, 3, 0, 0)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "message",
+    [wire.Heartbeat(2, 1, 0, 3, 1, 3), wire.ProposeRecord(2, 3, 1, 3), wire.VoteRequest(2, False, True, 3, 1, 3, 0, 0)],
+    ids=lambda m: type(m).__name__,
+)
 def test_a_record_of_a_view_that_has_not_begun_is_refused_and_not_stored(message):
     """Else the next leader could only propose an older one."""
     one = member("witness")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Votes by themselves, with nothing around them but what :class:`Seat` declares."""
+
 from __future__ import annotations
 
 import pytest
@@ -66,15 +67,18 @@ def reply(view: int, pre: bool, granted: bool = True) -> wire.VoteReply:
     return wire.VoteReply(view, pre, granted, False, 0, 0)
 
 
-@pytest.mark.parametrize("src, heard, message, why", [
-    ("primary", 0.0, request(), None),
-    ("witness", 0.0, request(), "the witness never leads"),
-    ("primary", 0.0, request(record=(1, 9, 3)), "its in-sync record is older than mine"),
-    ("primary", 0.0, request(record=(2, 2, 2)), "it is not in the in-sync set"),
-    ("primary", 0.0, request(view=3), "the view is taken"),
-    ("primary", LATE, request(), "the leader is alive"),
-    ("primary", LATE, request(transfer=True), None),
-])
+@pytest.mark.parametrize(
+    "src, heard, message, why",
+    [
+        ("primary", 0.0, request(), None),
+        ("witness", 0.0, request(), "the witness never leads"),
+        ("primary", 0.0, request(record=(1, 9, 3)), "its in-sync record is older than mine"),
+        ("primary", 0.0, request(record=(2, 2, 2)), "it is not in the in-sync set"),
+        ("primary", 0.0, request(view=3), "the view is taken"),
+        ("primary", LATE, request(), "the leader is alive"),
+        ("primary", LATE, request(transfer=True), None),
+    ],
+)
 def test_a_vote_is_refused_for_a_reason_and_then_nothing_is_promised(src, heard, message, why):
     chair = Chair()
     chair.heard = heard
@@ -135,10 +139,16 @@ def test_a_leader_that_hands_over_is_asked_alone_and_its_entries_become_ours():
     assert chair.role == LEADER and chair.log.after(0) == [Entry(1, 3, INPUT, b"frame")] and theirs.votes.transfer_granted
 
 
-@pytest.mark.parametrize("me, state, eligible", [
-    ("witness", IN_SYNC, True), ("secondary", IN_SYNC, False),
-    ("secondary", Durable(3, None, Record(2, 1, frozenset({"primary"}))), True), ("secondary", None, True)],
-    ids=["witness", "without state", "out of the record", "without memory"])
+@pytest.mark.parametrize(
+    "me, state, eligible",
+    [
+        ("witness", IN_SYNC, True),
+        ("secondary", IN_SYNC, False),
+        ("secondary", Durable(3, None, Record(2, 1, frozenset({"primary"}))), True),
+        ("secondary", None, True),
+    ],
+    ids=["witness", "without state", "out of the record", "without memory"],
+)
 def test_who_may_not_lead_does_not_stand(me, state, eligible):
     chair = Chair(me, state)
     chair.eligible = eligible

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An audit: all of memory is compared, so that a write which was not tracked is found."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A cold start with disks: never from a torn image or an older one, unless the operator was told the price and pays it."""
+
 from __future__ import annotations
 
 import pytest
@@ -70,7 +71,9 @@ def test_the_older_whole_disk_is_booted_by_two_words_and_the_torn_one_is_overwri
     assert [text.split(":")[0] for text in told] == [
         "THE VM IS BOOTED AFRESH from this host's disks",
         "disks[0] here is whole as of view 1, as the leader of that view left it. A higher view in the other replica's "
-        "status means a newer disk.", "TIME GOES BACK"]
+        "status means a newer disk.",
+        "TIME GOES BACK",
+    ]
     assert primary.cold_start(forced=True) is None
     group.run(1.0)
     assert group.serving() is None  # a quorum does not elect it
@@ -142,6 +145,7 @@ def test_it_is_refused_while_somebody_holds_the_state():
 
 # --- fills ---
 
+
 def test_an_image_that_missed_a_write_is_never_a_source():
     group = protected(disks=[DISK])
     group.kill("secondary")
@@ -204,10 +208,12 @@ def test_a_host_whose_disk_lost_something_before_does_not_boot_the_vm():
 
 # --- status and ploverctl ---
 
+
 def test_status_shows_what_images_are_fit_for():
     group = after_a_power_loss(secondary=Mark(MERGING, 2))
     assert group["secondary"].status()["disks"] == [
-        {"path": "/images/a.img", "state": "merging", "view": 2, "torn": True, "mark": str(Mark(MERGING, 2))}]
+        {"path": "/images/a.img", "state": "merging", "view": 2, "torn": True, "mark": str(Mark(MERGING, 2))}
+    ]
     assert "disks" not in Rig()["primary"].status()
 
 
@@ -216,7 +222,10 @@ def test_without_yes_the_price_is_told(host, capsys):
     assert run_ctl(host, "cold-start", "--force", operator=says) == 1
     assert capsys.readouterr().err.splitlines() == [
         "The price of booting the VM afresh from this host's disks:",
-        " - THE VM IS BOOTED AFRESH.", " - THE DISK IS DAMAGED.", "Add --yes to pay it."]
+        " - THE VM IS BOOTED AFRESH.",
+        " - THE DISK IS DAMAGED.",
+        "Add --yes to pay it.",
+    ]
     assert ctl.main(["cold-start"]) == 1
     assert "Add --yes if no host holds its state any more" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the real core notes for the history, over simulated hosts: who led, why, for how long, with what outage."""
+
 from __future__ import annotations
 
 import pytest

@@ -3,6 +3,7 @@
 
 The watchdog's adapter on a real device: tests/integration/test_watchdog.py.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -32,6 +33,7 @@ def fenced(policy):
 
 # --- when the agent is run, and what waits for it ---
 
+
 @pytest.mark.parametrize("policy", ["automatic", "required"])
 def test_a_failover_runs_it_once_against_the_old_leader(policy):
     group = fenced(policy)
@@ -58,8 +60,9 @@ def test_required_waits_for_success_and_lets_nothing_out_before():
     assert node.fenced == ["primary"] * 4  # at once, then after 1, 2 and 4 s
     status = node.status()
     assert status["service"] == "down"
-    assert status["sentence"] == ("elected, but not serving: waiting for fence agent: fence_command: /sbin/fence ended with "
-                                  "status 1: no route")
+    assert status["sentence"] == (
+        "elected, but not serving: waiting for fence agent: fence_command: /sbin/fence ended with status 1: no route"
+    )
     group.restart("primary")  # without its VM; it asks to join, but nobody serves yet
     group.run(1.0)
     assert group.serving() is None
@@ -130,9 +133,14 @@ def test_the_pause_between_tries_is_bounded():
 
 # --- the agent's process ---
 
+
 def test_only_host_and_address_are_filled_in():
     assert words(["/f", "{host}", "--a={address}", "$(reboot) {} {x} %s"], "primary", "10.0.0.1") == [
-        "/f", "primary", "--a=10.0.0.1", "$(reboot) {} {x} %s"]
+        "/f",
+        "primary",
+        "--a=10.0.0.1",
+        "$(reboot) {} {x} %s",
+    ]
 
 
 @pytest.fixture
@@ -142,6 +150,7 @@ def script(tmp_path):
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
         return str(path)
+
     return make
 
 
@@ -182,18 +191,26 @@ def test_it_is_bounded_and_what_it_started_ends_with_it(script, tmp_path):
 
 # --- settings ---
 
-@pytest.mark.parametrize("changes, words", [
-    ({"fence_policy": "required"}, "fence_command: is empty, but fence_policy is required; give the agent or set it to off"),
-    ({"fence_command": ["fence"]}, "fence_command: 'fence' must be a whole path"),
-    ({"fence_command": ["/f", 7]}, "fence_command: must be a list of words"),
-    ({"fence_command": [""]}, "fence_command: must be a list of words"),
-    ({"fence_command": ["/f", "a\0b"]}, "fence_command: must be a list of words"),
-    ({"fence_command": ["/f"], "fence_policy": "required", "fence_timeout_ms": 5000},
-     "failover_budget_ms: 1000 is too short: detection_ms 100 + election_ms 150 + fence_timeout_ms 5000 + promotion at "
-     "least 200 = 5450; raise failover_budget_ms to 5450"),
-    ({"fence_watchdog": "automatic", "fence_watchdog_timeout_s": 2, "failover_budget_ms": 2001},
-     "fence_watchdog_timeout_s: 2 s must not be shorter than failover_budget_ms (2001)"),
-])
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"fence_policy": "required"}, "fence_command: is empty, but fence_policy is required; give the agent or set it to off"),
+        ({"fence_command": ["fence"]}, "fence_command: 'fence' must be a whole path"),
+        ({"fence_command": ["/f", 7]}, "fence_command: must be a list of words"),
+        ({"fence_command": [""]}, "fence_command: must be a list of words"),
+        ({"fence_command": ["/f", "a\0b"]}, "fence_command: must be a list of words"),
+        (
+            {"fence_command": ["/f"], "fence_policy": "required", "fence_timeout_ms": 5000},
+            "failover_budget_ms: 1000 is too short: detection_ms 100 + election_ms 150 + fence_timeout_ms 5000 + promotion at "
+            "least 200 = 5450; raise failover_budget_ms to 5450",
+        ),
+        (
+            {"fence_watchdog": "automatic", "fence_watchdog_timeout_s": 2, "failover_budget_ms": 2001},
+            "fence_watchdog_timeout_s: 2 s must not be shorter than failover_budget_ms (2001)",
+        ),
+    ],
+)
 def test_settings_that_do_not_go_together_are_refused(changes, words):
     with pytest.raises(ConfigError) as error:
         Config(good_settings("primary", **changes))
@@ -204,12 +221,16 @@ def test_the_agent_has_its_part_of_the_budget_only_where_it_is_used():
     assert Config(good_settings("primary", fence_command=["/f"])).budget.fencing_ms == 0
     config = Config(good_settings("primary", fence_command=["/f"], fence_policy="required"))
     assert config.budget == (100, 150, 250, 500, 1000) and config.fence_timeout_ms == 250
-    config = Config(good_settings("primary", fence_command=["/f"], fence_policy="automatic", fence_timeout_ms=8000,
-                                  failover_budget_ms=9000, detection_ms=100))
+    config = Config(
+        good_settings(
+            "primary", fence_command=["/f"], fence_policy="automatic", fence_timeout_ms=8000, failover_budget_ms=9000, detection_ms=100
+        )
+    )
     assert config.budget == (100, 150, 8000, 750, 9000)
 
 
 # --- the watchdog's policy ---
+
 
 class FakeDevice:
     """A watchdog that works, or fails as told."""
@@ -302,8 +323,7 @@ def test_required_refuses_what_automatic_goes_on_without():
 
 def test_what_is_no_watchdog_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
-    for path, word in ((tmp_path / "missing", "No such file"), (tmp_path / "file", "is no device"),
-                       ("/dev/null", "Inappropriate ioctl")):
+    for path, word in ((tmp_path / "missing", "No such file"), (tmp_path / "file", "is no device"), ("/dev/null", "Inappropriate ioctl")):
         device = Watchdog(str(path), 10)
         with pytest.raises(FencingError) as error:
             device.probe()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``failover --force``: when it is refused, what it says, and what becomes of the group whoever comes back, and when."""
+
 from __future__ import annotations
 
 import json
@@ -53,6 +54,7 @@ def cut(group, *wires):
 
 
 # --- the others are dead, and come back ---
+
 
 def test_the_last_host_serves_alone_and_the_others_come_back(group):
     lose(group, "primary", "witness")
@@ -116,6 +118,7 @@ def test_the_witness_returns_first_and_the_forced_host_dies(group):
 
 
 # --- the others were alive after all ---
+
 
 def test_an_old_leader_that_returns_alone_is_superseded_and_refilled(group):
     cut(group, *ALL)
@@ -201,6 +204,7 @@ def test_a_leader_without_quorum_may_be_forced_to_go_on(group):
 
 # --- restarts ---
 
+
 def test_a_forced_leader_whose_daemon_restarts_needs_a_quorum_or_the_operator_again(group):
     """The word was given for one situation; it is not kept for another. The state is not lost over it."""
     lose(group, "primary", "witness")
@@ -236,9 +240,9 @@ def test_a_forced_leader_whose_qemu_dies_is_booted_afresh_by_two_words(group):
 
 # --- refusals ---
 
+
 def test_it_is_refused_while_a_leader_is_heard_and_just_after(group):
-    assert refusal(group["secondary"].core) == (
-        "primary leads and is heard; to move the VM here run 'ploverctl switchover' there")
+    assert refusal(group["secondary"].core) == ("primary leads and is heard; to move the VM here run 'ploverctl switchover' there")
     assert "this host leads and another member answers" in refusal(group["primary"].core)
     before = group["secondary"].state
     assert "is heard" in force(group["secondary"].core)
@@ -267,13 +271,15 @@ def test_a_host_out_of_the_record_is_told_that_time_goes_back(group):
 
 # --- the mechanism ---
 
+
 def alone(name, view):
     kinds = {m: v["kind"] for m, v in MEMBERS.items()}
     return Consensus(name, kinds, Durable(view), Timing(0.1, 0.02), 0.0)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["primary", "secondary"]), st.integers(0, 50)), min_size=1, max_size=12),
-       st.integers(0, 10 * ERA))
+@given(
+    st.lists(st.tuples(st.sampled_from(["primary", "secondary"]), st.integers(0, 50)), min_size=1, max_size=12), st.integers(0, 10 * ERA)
+)
 def test_no_view_is_ever_forced_by_two_members(history, view):
     """Whoever forces when, from whatever view an era's elections led to: views grow, and no two members force the same."""
     at, taken = {"primary": view, "secondary": view}, {}
@@ -293,7 +299,11 @@ def test_the_view_and_its_record_are_on_disk_before_anything_else(group):
     first = member.take()[0]
     assert isinstance(first, Persist)
     assert (first.state.view, first.state.voted_for, first.state.record.view, first.state.record.in_sync) == (
-        member.view, "primary", member.view, {"primary"})
+        member.view,
+        "primary",
+        member.view,
+        {"primary"},
+    )
 
 
 def test_a_fork_that_force_ended_truncates_nothing_of_what_comes_after_it():
@@ -313,6 +323,7 @@ def test_the_witness_is_never_forced():
 
 # --- ploverctl ---
 
+
 def test_without_force_it_is_explained_and_nothing_is_asked(host, capsys):
     assert ctl.main(["failover"]) == 1 and ctl.main(["failover", "--yes"]) == 1
     assert capsys.readouterr().err.count("'ploverctl failover --force' says what it would cost") == 2
@@ -320,8 +331,12 @@ def test_without_force_it_is_explained_and_nothing_is_asked(host, capsys):
 
 def test_without_yes_the_price_is_told(host, capsys):
     assert run_ctl(host, "failover", "--force", operator=Says({"price": ["Two voices: x.", "TIME GOES BACK: y."]})) == 1
-    assert capsys.readouterr().err.splitlines() == ["The price of leading from this host:", " - Two voices: x.",
-                                                    " - TIME GOES BACK: y.", "Add --yes to pay it."]
+    assert capsys.readouterr().err.splitlines() == [
+        "The price of leading from this host:",
+        " - Two voices: x.",
+        " - TIME GOES BACK: y.",
+        "Add --yes to pay it.",
+    ]
     assert run_ctl(host, "failover", "--force", operator=Says({"error": "primary leads"})) == 1
     assert capsys.readouterr().err == "ploverctl: primary leads\n"
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The guard: exactly what was held before the mark is released, in order, once; and nothing else ever."""
+
 from __future__ import annotations
 
 import pytest
@@ -47,7 +48,7 @@ class GuardModel(RuleBasedStateMachine):
         covered = [o for o, m, _ in self.held if m is not None and m <= mark]
         assert self.guard.release(mark) == covered
         self.released += covered
-        self.held = self.held[len(covered):]
+        self.held = self.held[len(covered) :]
         self.marks = [m for m in self.marks if m > mark]
 
     @rule(ahead=st.integers(1, 5))

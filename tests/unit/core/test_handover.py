@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A switchover: who is asked for the vote, what runs at the same time, and which frames go where."""
+
 from __future__ import annotations
 
 import pytest
@@ -7,7 +8,7 @@ from plover.config.timing import Timing
 from plover.consensus.consensus import Consensus, Send
 from plover.consensus.durable import Durable, Record
 from plover.errors import WireError
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from settings import MEMBERS
 
@@ -41,6 +42,7 @@ def test_a_handover_asks_the_old_leader_alone_and_gets_the_frames_it_has_taken_i
             asked.append((seen.who, seen.thing.to, seen.thing.message.transfer))
             if len(asked) == 1:  # taken in after the request to stand, before the vote
                 group["primary"].call("input", group.frame(77))
+
     group.before = look
     group["primary"].switchover()
     group.until(lambda: group.serving() is group["secondary"])
@@ -54,21 +56,20 @@ def test_a_handover_runs_the_election_while_the_secondary_loads(group):
     secondary, since = group["secondary"], len(group.seen)
 
     def steps():
-        kinds = (act.ColoLoad, act.TapEarly, act.Promote, act.TapUp, Send)
-        done = [seen.thing for seen in group.seen[since:]
-                if seen.how == DOES and seen.who == "secondary" and isinstance(seen.thing, kinds)]
+        kinds = (effects.ColoLoad, effects.TapEarly, effects.Promote, effects.TapUp, Send)
+        done = [seen.thing for seen in group.seen[since:] if seen.how == DOES and seen.who == "secondary" and isinstance(seen.thing, kinds)]
         names = [type(getattr(thing, "message", thing)).__name__ for thing in done]
         return [name for name in names if name in ("ColoLoad", "VoteRequest", "TapEarly", "Promote", "TapUp")]
 
     group.until(lambda: not group["primary"].core.role.syncvm)
     since = len(group.seen)
-    held = secondary.hold(act.ColoLoad)  # the load takes as long as it likes
+    held = secondary.hold(effects.ColoLoad)  # the load takes as long as it likes
     group["primary"].switchover()
     group.until(lambda: held and secondary.core.leading)
     group.run(0.2)
     assert secondary.core.leading and not secondary.core.leading.serving
     assert [name for name in steps() if name != "ColoLoad"] == ["VoteRequest", "TapEarly"]
-    secondary.let_go(act.ColoLoad)
+    secondary.let_go(effects.ColoLoad)
     group.until(lambda: group.serving() is secondary)
     assert steps() == ["VoteRequest", "TapEarly", "ColoLoad", "Promote", "TapUp"]
     group.until(group.protected)
@@ -117,8 +118,7 @@ def test_late_input_that_is_no_frames_is_refused(group, payload):
 
 def test_who_voted_waits_before_it_stands_itself():
     kinds = {m: v["kind"] for m, v in MEMBERS.items()}
-    member = Consensus("primary", kinds, Durable(1, None, Record(1, 1, frozenset({"primary", "secondary"}))),
-                       Timing(0.1, 0.02, 0.15), 0.0)
+    member = Consensus("primary", kinds, Durable(1, None, Record(1, 1, frozenset({"primary", "secondary"}))), Timing(0.1, 0.02, 0.15), 0.0)
     member.eligible = True
     member.receive(5.0, "secondary", wire.VoteRequest(2, False, True, 1, 1, 0b011, 0, 0))
     assert [m.granted for _, m in (a for a in member.take() if isinstance(a, Send))] == [True]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A secondary that joins: clients are served meanwhile, and one of another QEMU or machine is refused."""
+
 from __future__ import annotations
 
 import pytest
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.syncvm.phases import LeaderSyncPhase
 
@@ -18,7 +19,7 @@ def test_a_fill_waits_for_its_dirty_pages_while_clients_are_served():
     """With tracking by scan they take long: hashing all of memory, in each round."""
     group = Rig()
     leader, rounds = group["primary"], 0
-    held = leader.hold(act.FetchDirty)
+    held = leader.hold(effects.FetchDirty)
     while not group.protected():
         group.until(lambda: held or group.protected())
         fill = leader.core.leading.fill
@@ -44,8 +45,9 @@ def answer_with(seat, facts):
     seat.tells["qemu_ready"] = lambda said: [facts]
 
 
-@pytest.mark.parametrize("different", [("qemu_version",), ("guest_memory_mib",), ("guest_machine",), tuple(OTHERS)],
-                         ids=["version", "ram", "machine", "all"])
+@pytest.mark.parametrize(
+    "different", [("qemu_version",), ("guest_memory_mib",), ("guest_machine",), tuple(OTHERS)], ids=["version", "ram", "machine", "all"]
+)
 def test_unequal_replicas_are_refused(different):
     """A secondary of other facts is told each of them and never joins; made equal, it does."""
     group = Rig()

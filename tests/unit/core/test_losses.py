@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The main job in a group of three, and what is left of it when members, QEMUs and wires are lost: at each of many moments."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Well-formed messages that make no sense, at every moment of a member's life: refused as what they are, or passed over."""
+
 from __future__ import annotations
 
 import json
@@ -23,10 +24,23 @@ pytestmark = pytest.mark.usefixtures("small_pages")
 # The greetings never get past the links: see links/test_peers.py.
 TYPES = [cls for cls in sorted(wire.Message.__subclasses__(), key=lambda cls: cls.TYPE) if cls not in wire.GREETINGS]
 EXAMPLES = 20
-DATA_TYPES = (wire.FillPages, wire.FillState, wire.FillDone, wire.Bitmap, wire.Hashes, wire.Divergent, wire.BlockHashes,
-              wire.StageBlocks, wire.StagePages, wire.StageEnd, wire.Resend, wire.Staged, wire.Applied, wire.LateInput)
-CONSENSUS_TYPES = (wire.Heartbeat, wire.HeartbeatAck, wire.ProposeRecord, wire.Append, wire.AppendAck, wire.VoteRequest,
-                   wire.VoteReply)
+DATA_TYPES = (
+    wire.FillPages,
+    wire.FillState,
+    wire.FillDone,
+    wire.Bitmap,
+    wire.Hashes,
+    wire.Divergent,
+    wire.BlockHashes,
+    wire.StageBlocks,
+    wire.StagePages,
+    wire.StageEnd,
+    wire.Resend,
+    wire.Staged,
+    wire.Applied,
+    wire.LateInput,
+)
+CONSENSUS_TYPES = (wire.Heartbeat, wire.HeartbeatAck, wire.ProposeRecord, wire.Append, wire.AppendAck, wire.VoteRequest, wire.VoteReply)
 REFUSALS = (WireError, InvariantViolation)
 DEVICE = pack_state(zstd, b"device", b"")
 PAGE = 4 + BYTES  # on the wire, with its number
@@ -138,6 +152,7 @@ def test_a_record_that_names_members_that_do_not_exist_is_refused(mask):
 
 # --- the secondary's staging: nothing touches guest memory unless the whole syncvm is here and verified ---
 
+
 def at_stage():
     """A group whose secondary waits for the pages of a syncvm, and that syncvm."""
     group = at("syncvm")
@@ -146,27 +161,47 @@ def at_stage():
     return group, secondary, secondary.core.role.syncvm
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (lambda v, n: wire.StagePages(v, n, 2, bytes(PAGE)), "2 pages announced, 12 bytes came"),
-    (lambda v, n: wire.StagePages(v, n, 1, b"\xff" * PAGE), "outside the guest's"),
-    (lambda v, n: wire.StagePages(v, n, 60, bytes(PAGE) * 60), "60 pages staged, only"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 12345, 0, 6, DEVICE), "do not fit the leader's digest"),
-    (lambda v, n: wire.StageEnd(v, n, 1, chain_digest(SimMemory(), 0, b"device"), 0, 6, DEVICE), "1 pages announced"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 7, DEVICE), "device state: .* unpack to 6, not to 7"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 5, DEVICE), "device state: .* do not unpack to 5"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE + b"x"), "device state: .* do not unpack to 6"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE[:-1]), "device state: .* do not unpack to 6"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, b"device"), "device state: .* no frame"),
-    (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 2**32 - 1, DEVICE), "the limit is"),
-    (lambda v, n: wire.Divergent(v, n, b"1234567"), "bitmap of 7 bytes"),
-    (lambda v, n: wire.Divergent(v, n, bytes(8)), "blocks of 0 pages asked for"),
-    (lambda v, n: wire.Divergent(v, n, b"\xff" * 8), "bits behind the last one"),
-    (lambda v, n: wire.StageBlocks(v, n, 1, bytes(16)), "not asked for"),
-    (lambda v, n: wire.Bitmap(v, n, False, bytes(8)), "second dirty bitmap"),
-    (lambda v, n: wire.Applied(v, n), "Applied sent to a secondary"),
-], ids=["short", "outside", "too-many", "wrong-digest", "wrong-count", "state-short", "state-long", "state-more",
-        "state-cut", "state-not-packed", "state-size", "divergent-short", "divergent-none", "divergent-behind",
-        "blocks-unasked", "second-bitmap", "wrong-way"])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda v, n: wire.StagePages(v, n, 2, bytes(PAGE)), "2 pages announced, 12 bytes came"),
+        (lambda v, n: wire.StagePages(v, n, 1, b"\xff" * PAGE), "outside the guest's"),
+        (lambda v, n: wire.StagePages(v, n, 60, bytes(PAGE) * 60), "60 pages staged, only"),
+        (lambda v, n: wire.StageEnd(v, n, 0, 12345, 0, 6, DEVICE), "do not fit the leader's digest"),
+        (lambda v, n: wire.StageEnd(v, n, 1, chain_digest(SimMemory(), 0, b"device"), 0, 6, DEVICE), "1 pages announced"),
+        (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 7, DEVICE), "device state: .* unpack to 6, not to 7"),
+        (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 5, DEVICE), "device state: .* do not unpack to 5"),
+        (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE + b"x"), "device state: .* do not unpack to 6"),
+        (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, DEVICE[:-1]), "device state: .* do not unpack to 6"),
+        (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 6, b"device"), "device state: .* no frame"),
+        (lambda v, n: wire.StageEnd(v, n, 0, 1, 0, 2**32 - 1, DEVICE), "the limit is"),
+        (lambda v, n: wire.Divergent(v, n, b"1234567"), "bitmap of 7 bytes"),
+        (lambda v, n: wire.Divergent(v, n, bytes(8)), "blocks of 0 pages asked for"),
+        (lambda v, n: wire.Divergent(v, n, b"\xff" * 8), "bits behind the last one"),
+        (lambda v, n: wire.StageBlocks(v, n, 1, bytes(16)), "not asked for"),
+        (lambda v, n: wire.Bitmap(v, n, False, bytes(8)), "second dirty bitmap"),
+        (lambda v, n: wire.Applied(v, n), "Applied sent to a secondary"),
+    ],
+    ids=[
+        "short",
+        "outside",
+        "too-many",
+        "wrong-digest",
+        "wrong-count",
+        "state-short",
+        "state-long",
+        "state-more",
+        "state-cut",
+        "state-not-packed",
+        "state-size",
+        "divergent-short",
+        "divergent-none",
+        "divergent-behind",
+        "blocks-unasked",
+        "second-bitmap",
+        "wrong-way",
+    ],
+)
 def test_a_spoilt_syncvm_is_refused_before_it_touches_guest_memory(spoil, words):
     group, secondary, syncvm = at_stage()
     before = list(secondary.memory.ram)
@@ -176,18 +211,31 @@ def test_a_spoilt_syncvm_is_refused_before_it_touches_guest_memory(spoil, words)
     assert not [a for a in secondary.core.take() if "Staged" in repr(a)]
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (lambda v, n: wire.Staged(v, n), "Staged in phase"),
-    (lambda v, n: wire.Applied(v, n), "Applied in phase"),
-    (lambda v, n: wire.Hashes(v, n, False, b"1234567"), "Hashes in phase"),
-    (lambda v, n: wire.BlockHashes(v, n, bytes(256)), "BlockHashes in phase"),
-    (lambda v, n: wire.Resend(v, n, True), "Resend in phase"),
-    (lambda v, n: wire.Bitmap(v, n, False, bytes(7)), "dirty bitmap: .* no frame"),
-    (lambda v, n: wire.Bitmap(v, n, False, zstd.compress(bytes(9))), "do not unpack to 8"),
-    (lambda v, n: wire.Bitmap(v, n, False, zstd.compress(bytes(64 << 20))), "do not unpack to 8"),
-    (lambda v, n: wire.StagePages(v, n, 1, bytes(PAGE)), "StagePages sent to a leader"),
-], ids=["staged-too-early", "applied-too-early", "odd-hashes", "block-hashes", "resend", "bitmap-not-packed",
-        "bitmap-long", "bitmap-huge", "wrong-way"])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda v, n: wire.Staged(v, n), "Staged in phase"),
+        (lambda v, n: wire.Applied(v, n), "Applied in phase"),
+        (lambda v, n: wire.Hashes(v, n, False, b"1234567"), "Hashes in phase"),
+        (lambda v, n: wire.BlockHashes(v, n, bytes(256)), "BlockHashes in phase"),
+        (lambda v, n: wire.Resend(v, n, True), "Resend in phase"),
+        (lambda v, n: wire.Bitmap(v, n, False, bytes(7)), "dirty bitmap: .* no frame"),
+        (lambda v, n: wire.Bitmap(v, n, False, zstd.compress(bytes(9))), "do not unpack to 8"),
+        (lambda v, n: wire.Bitmap(v, n, False, zstd.compress(bytes(64 << 20))), "do not unpack to 8"),
+        (lambda v, n: wire.StagePages(v, n, 1, bytes(PAGE)), "StagePages sent to a leader"),
+    ],
+    ids=[
+        "staged-too-early",
+        "applied-too-early",
+        "odd-hashes",
+        "block-hashes",
+        "resend",
+        "bitmap-not-packed",
+        "bitmap-long",
+        "bitmap-huge",
+        "wrong-way",
+    ],
+)
 def test_an_early_or_odd_answer_releases_nothing(spoil, words):
     group = at("syncvm")
     leader = group["primary"]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The leader's own images in the core: a write that was lost, overlays that are not merged, a VM that waits for its disk."""
+
 from __future__ import annotations
 
 import pytest
@@ -21,6 +22,7 @@ def group():
 
 
 # --- a write that the guest took for done ---
+
 
 def test_nothing_that_a_vm_did_after_a_lost_write_goes_to_the_secondary(group):
     leader = group["primary"]
@@ -56,8 +58,7 @@ def test_a_syncvm_that_is_under_way_is_given_up(group):
 def until_recording(group: Rig):
     """A group whose new secondary is filled, and its record on the way."""
     leader = group["primary"]
-    group.until(lambda: leader.core.leading and leader.core.leading.fill
-                      and leader.core.leading.fill.phase == "recording")
+    group.until(lambda: leader.core.leading and leader.core.leading.fill and leader.core.leading.fill.phase == "recording")
     return leader
 
 
@@ -68,7 +69,7 @@ def test_beside_a_secondary_that_is_not_recorded_yet_the_vm_stands_still_until_i
     leader.call("disk_failed", "image0", EIO, True)
     assert leader.done == ["StopVm", "Report"]
     group.until(lambda: group.serving() is group["secondary"])
-    assert "ContVm" not in leader.done[:leader.done.index("KillQemu")]
+    assert "ContVm" not in leader.done[: leader.done.index("KillQemu")]
 
 
 def test_without_that_record_nobody_goes_on():
@@ -119,6 +120,7 @@ def test_an_image_that_fails_is_not_copied_at_that_moment():
 
 
 # --- the merge after a failover ---
+
 
 def promoted() -> tuple[Rig, Seat]:
     """The secondary leads, its disks are not merged yet, and the old leader is back and asks to be filled."""
@@ -183,6 +185,7 @@ def test_a_merge_that_fails_does_not_vex_a_follower(group):
 
 # --- QEMU stops the VM where its disk has no room ---
 
+
 def test_a_vm_that_waits_for_its_disk_is_tried_again_and_shown():
     group = Rig(disks=[DISK])
     group.until(lambda: group.serving() is not None)
@@ -200,6 +203,7 @@ def test_a_vm_that_waits_for_its_disk_is_tried_again_and_shown():
 
 
 # --- what the overlays hold ---
+
 
 def test_what_was_written_since_a_syncvm_counts_from_the_last_look_before_it():
     since = SinceSyncvm()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Re-protection's table of states: each transition has a way to it, and no other is taken."""
+
 from __future__ import annotations
 
 import itertools
@@ -24,6 +25,7 @@ def taken(monkeypatch):
     def become(self, state):
         out.append((self.state, state))
         good(self, state)
+
     monkeypatch.setattr(Reprotection, "_become", become)
     return out
 
@@ -67,23 +69,32 @@ def elect_the_same_again() -> None:
     group.until(group.protected)
 
 
-@pytest.mark.parametrize("way, ends_with", [
-    (protected, [(ABSENT, FILLING), (FILLING, IN_SYNC)]),
-    (lose_secondary, [(IN_SYNC, LEAVING), (LEAVING, ABSENT)]),
-    (lose_data_channel_during_fill, [(ABSENT, FILLING), (FILLING, ABSENT)]),
-    (lose_data_channel_when_the_record_is_on_its_way,
-     [(FILLING, LEAVING), (LEAVING, ABSENT), (ABSENT, FILLING), (FILLING, IN_SYNC)]),
-    (elect_another, [(IN_SYNC, ABSENT)]),
-    (elect_the_same_again, [(IN_SYNC, ABSENT), (ABSENT, IN_SYNC)])])
+@pytest.mark.parametrize(
+    "way, ends_with",
+    [
+        (protected, [(ABSENT, FILLING), (FILLING, IN_SYNC)]),
+        (lose_secondary, [(IN_SYNC, LEAVING), (LEAVING, ABSENT)]),
+        (lose_data_channel_during_fill, [(ABSENT, FILLING), (FILLING, ABSENT)]),
+        (lose_data_channel_when_the_record_is_on_its_way, [(FILLING, LEAVING), (LEAVING, ABSENT), (ABSENT, FILLING), (FILLING, IN_SYNC)]),
+        (elect_another, [(IN_SYNC, ABSENT)]),
+        (elect_the_same_again, [(IN_SYNC, ABSENT), (ABSENT, IN_SYNC)]),
+    ],
+)
 def test_each_way_takes_its_transitions(taken, way, ends_with):
     way()
-    assert taken[-len(ends_with):] == ends_with
+    assert taken[-len(ends_with) :] == ends_with
     assert set(taken) <= TABLE
 
 
 def test_the_ways_above_take_all_that_the_table_has(taken):
-    for way in (protected, lose_secondary, lose_data_channel_during_fill, lose_data_channel_when_the_record_is_on_its_way,
-                elect_another, elect_the_same_again):
+    for way in (
+        protected,
+        lose_secondary,
+        lose_data_channel_during_fill,
+        lose_data_channel_when_the_record_is_on_its_way,
+        elect_another,
+        elect_the_same_again,
+    ):
         way()
     assert set(taken) == TABLE
 

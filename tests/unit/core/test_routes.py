@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tables of core/routes.py: complete, and of things that are there."""
+
 from __future__ import annotations
 
 import re
@@ -17,10 +18,21 @@ pytestmark = pytest.mark.usefixtures("small_pages")
 
 # What each action's docstring says of its answer: "... -> device_saved(tag, state)."
 ACTIONS = [kind for kind in vars(effects).values() if isinstance(kind, type) and issubclass(kind, tuple)]
-ASKED_FOR = {name for action in ACTIONS for after in (action.__doc__ or "").split("->")[1:]
-             for name in re.findall(r"(\w+)\(", after)} - {"fetch_dirty"}
-MESSAGES = [kind for tables in (routes.TO_LEADER, routes.TO_SECONDARY, routes.TO_LEADER_DATA, routes.TO_LEADER_SYNCVM,
-                                routes.TO_LEADER_FILL, routes.TO_SECONDARY_DATA) for kind in tables]
+ASKED_FOR = {name for action in ACTIONS for after in (action.__doc__ or "").split("->")[1:] for name in re.findall(r"(\w+)\(", after)} - {
+    "fetch_dirty"
+}
+MESSAGES = [
+    kind
+    for tables in (
+        routes.TO_LEADER,
+        routes.TO_SECONDARY,
+        routes.TO_LEADER_DATA,
+        routes.TO_LEADER_SYNCVM,
+        routes.TO_LEADER_FILL,
+        routes.TO_SECONDARY_DATA,
+    )
+    for kind in tables
+]
 
 
 def test_each_answer_that_an_action_names_has_a_place():

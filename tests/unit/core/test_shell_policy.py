@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a shell decides beside the core: the rules that the daemon and the simulator share (core/shell_policy.py)."""
+
 from __future__ import annotations
 
 import ast
@@ -15,16 +16,24 @@ from plover.core.leader import BOOTING
 from plover.core.reprotection import FILLING, IN_SYNC
 from plover.core.shell_policy import Announce, Operations
 from plover.errors import LostWritesError, QemuError
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 
 from lab.paths import ROOT
 
 ADDRESSES = {"primary": "127.0.0.1", "secondary": "127.0.0.2", "witness": "127.0.0.3"}
-CONFIG = Config({"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": "primary",
-                 "members": {n: {"address": a, "kind": "witness" if n == "witness" else "replica"} for n, a in ADDRESSES.items()},
-                 "preferred_leader": "primary", "guest_kernel": "/k", "guest_mac": "52:54:00:70:6c:01"})
-KILL, STOP, START, CONT = act.KillQemu("why"), act.StopVm("tag"), act.StartQemu(False), act.ContVm()
+CONFIG = Config(
+    {
+        "name": "demo",
+        "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        "member": "primary",
+        "members": {n: {"address": a, "kind": "witness" if n == "witness" else "replica"} for n, a in ADDRESSES.items()},
+        "preferred_leader": "primary",
+        "guest_kernel": "/k",
+        "guest_mac": "52:54:00:70:6c:01",
+    }
+)
+KILL, STOP, START, CONT = effects.KillQemu("why"), effects.StopVm("tag"), effects.StartQemu(False), effects.ContVm()
 
 
 def follower() -> Director:
@@ -67,9 +76,10 @@ def test_an_old_leader_reads_on_once_it_knows_its_successor():
     assert not policy.reads_tap(core)
 
 
-@pytest.mark.parametrize("output, syncvm, state, watched", [
-    (b"frame", None, IN_SYNC, True), (b"", None, IN_SYNC, False), (b"frame", object(), IN_SYNC, False),
-    (b"frame", None, FILLING, False)])
+@pytest.mark.parametrize(
+    "output, syncvm, state, watched",
+    [(b"frame", None, IN_SYNC, True), (b"", None, IN_SYNC, False), (b"frame", object(), IN_SYNC, False), (b"frame", None, FILLING, False)],
+)
 def test_idleness_is_watched_while_output_waits_for_a_syncvm(output, syncvm, state, watched):
     core = leader(syncvm=syncvm)
     core.role.reprotection.state = state
@@ -97,8 +107,10 @@ def test_announcements_come_in_order_the_first_at_once():
     assert policy.ANNOUNCE_AT_S[0] == 0.0 and list(policy.ANNOUNCE_AT_S) == sorted(policy.ANNOUNCE_AT_S)
 
 
-@pytest.mark.parametrize("tap_up, error, queued, again", [
-    (True, "failed", False, True), (False, "failed", False, False), (True, "", False, False), (True, "failed", True, False)])
+@pytest.mark.parametrize(
+    "tap_up, error, queued, again",
+    [(True, "failed", False, True), (False, "failed", False, False), (True, "", False, False), (True, "failed", True, False)],
+)
 def test_the_taps_script_is_run_again_while_we_lead_and_nothing_else_is_to_be_done(tap_up, error, queued, again):
     assert policy.retries_tap(leader(tap_up=tap_up), error, queued) is again
     assert not policy.retries_tap(follower(), "failed", False)
@@ -158,7 +170,7 @@ def test_a_kill_takes_along_a_start_but_not_the_end_of_the_qemu_before():
     operations = Operations()
     operations.kill("one", KILL)
     operations.ask(None, START)
-    again = act.KillQemu("again")
+    again = effects.KillQemu("again")
     assert not operations.kill(None, again)
     assert begun(operations) == [("one", KILL)]
 
@@ -181,8 +193,10 @@ def test_what_was_wanted_of_a_qemu_that_ended_is_void_but_not_a_start():
 
 
 # ---- the watchdog --------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("core, unreaped, rests", [
-    (follower(), False, True), (follower(), True, False), (leader(), False, False), (leader(active=False), True, False)])
+@pytest.mark.parametrize(
+    "core, unreaped, rests",
+    [(follower(), False, True), (follower(), True, False), (leader(), False, False), (leader(active=False), True, False)],
+)
 def test_the_watchdog_rests_when_no_qemu_is_left_that_could_have_spoken(core, unreaped, rests):
     assert policy.disarms_watchdog(core, unreaped) is rests
 
@@ -200,16 +214,24 @@ def test_a_witness_hears_of_consensus_only():
 
 
 # ---- both shells ask here --------------------------------------------------------------------------------------
-RULES = {name for name, rule in vars(policy).items() if getattr(rule, "__module__", "") == policy.__name__
-         and callable(rule) and name not in ("Announce", "Failure")}
+RULES = {
+    name
+    for name, rule in vars(policy).items()
+    if getattr(rule, "__module__", "") == policy.__name__ and callable(rule) and name not in ("Announce", "Failure")
+}
 NOT_SIMULATED = {"retries_tap", "leaves_watchdog_armed"}  # no script fails there, and a daemon only dies
 
 
 def asked_in(*folders: str) -> set[str]:
-    nodes = [node for folder in folders for path in (ROOT / folder).rglob("*.py")
-             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-            and node.value.id == "policy"}
+    nodes = [
+        node
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    return {
+        node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "policy"
+    }
 
 
 def test_each_rule_is_the_daemons_and_the_simulators():

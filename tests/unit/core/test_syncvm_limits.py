@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whom a leader gives up for a syncvm that takes too long: its own QEMU or the secondary."""
+
 from __future__ import annotations
 
 import pytest
 from plover.core.syncvm_limits import Overdue, overdue
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.protocol.packing import pack_bitmap
 from plover.syncvm.leader import LeaderSyncvm
@@ -98,7 +99,7 @@ def test_an_audit_of_disks_has_the_time_of_a_copy(phase):
 def test_a_leader_gives_up_whose_qemu_hangs(frozen, leads):
     """Until its QEMU has stopped, the other one serves on."""
     group = protected()
-    for stop in (act.StopVm, act.ColoStop):
+    for stop in (effects.StopVm, effects.ColoStop):
         group[frozen].hold(stop)
     primary = group["primary"]
     primary.audit()

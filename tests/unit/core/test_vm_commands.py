@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A command that QEMU refuses is asked again only where that is safe, and a stop undoes no other stop."""
+
 from __future__ import annotations
 
 import pytest
-from plover.ports import effects as act
+from plover.ports import effects
 
 from tests.sim.rig import Rig, protected
 
@@ -20,7 +21,7 @@ def test_a_refused_command_is_not_asked_again_in_the_middle_of_a_syncvm(phase):
     leader._retry_at = group.now
     core = group["primary"].core
     core.tick()
-    assert not [a for a in core.take() if isinstance(a, act.ContVm)] and leader._retry_at is None
+    assert not [a for a in core.take() if isinstance(a, effects.ContVm)] and leader._retry_at is None
 
 
 def test_a_refused_command_of_the_only_copy_is_asked_again():
@@ -40,13 +41,13 @@ def test_a_refused_command_of_the_only_copy_is_asked_again():
 def test_a_stop_that_was_given_up_does_not_undo_the_next_one():
     """Found in the lab: a stop that took long, a view that came and went, and memory copied while the VM ran."""
     core = protected()["primary"].core
-    core.emit(act.StopVm("first"), act.StopVm("second"))
+    core.emit(effects.StopVm("first"), effects.StopVm("second"))
     core.take()
     core.answer("vm_stopped", "first")
-    assert not any(isinstance(a, act.ContVm) for a in core.take())
+    assert not any(isinstance(a, effects.ContVm) for a in core.take())
     core.answer("vm_stopped", "second")
-    assert any(isinstance(a, act.ContVm) for a in core.take())
-    core.emit(act.StopVm("third"), act.ContVm())
+    assert any(isinstance(a, effects.ContVm) for a in core.take())
+    core.emit(effects.StopVm("third"), effects.ContVm())
     core.take()
     core.answer("vm_stopped", "third")
-    assert not any(isinstance(a, act.ContVm) for a in core.take())
+    assert not any(isinstance(a, effects.ContVm) for a in core.take())

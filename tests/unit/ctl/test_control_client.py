@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The client of the control socket, and a daemon that answers slowly or not; good and bad answers: _ansible/test_client.py."""
+
 from __future__ import annotations
 
 import socket
@@ -33,6 +34,7 @@ def slow(folder):
                     peer.sendall(b" ")
             except OSError:
                 pass  # the client has gone, as it should
+
     thread = threading.Thread(target=serve)
     thread.start()
     yield folder / "ctl.sock"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ploverctl and the daemon's control socket: a real witness answers, well asked or badly."""
+
 from __future__ import annotations
 
 import asyncio
@@ -26,6 +27,7 @@ BOTH, ALONE = 0b011, 0b001  # who is in sync: bits of the members in the order o
 
 def talk(folder, *lines, end=True):
     """What the daemon replies to these bytes; it must still answer others afterwards."""
+
     async def run():
         async with daemon(folder) as (_, unexpected):
             path = str(folder / "demo" / "ctl.sock")
@@ -50,11 +52,12 @@ def talk(folder, *lines, end=True):
             await asyncio.sleep(0)  # what a task left behind is told a turn later
             assert unexpected == []
             return [json.loads(reply) for reply in out.splitlines()]
+
     return asyncio.run(run())
 
 
-
 # --- ploverctl's exit status and words ---
+
 
 @pytest.mark.parametrize("in_sync, code, service", [(BOTH, 0, "protected"), (ALONE, 1, "degraded"), (None, 2, "down")])
 def test_status_tells_protected_degraded_and_down_apart(host, capsys, in_sync, code, service):
@@ -66,12 +69,16 @@ def test_status_tells_protected_degraded_and_down_apart(host, capsys, in_sync, c
     assert (reply["ok"], reply["service"], reply["leader"]) == (True, service, "primary" if in_sync else None)
 
 
-@pytest.mark.parametrize("writes_to, written_by, words", [
-    (["secondary", "witness"], [], "RDMA: rxe0 port 1, writes to secondary, witness"),
-    ([], ["primary"], "RDMA: rxe0 port 1, written by primary"), ([], [], "RDMA: rxe0 port 1, no ring yet: messages by TCP")])
+@pytest.mark.parametrize(
+    "writes_to, written_by, words",
+    [
+        (["secondary", "witness"], [], "RDMA: rxe0 port 1, writes to secondary, witness"),
+        ([], ["primary"], "RDMA: rxe0 port 1, written by primary"),
+        ([], [], "RDMA: rxe0 port 1, no ring yet: messages by TCP"),
+    ],
+)
 def test_status_tells_who_writes_to_whom(host, capsys, monkeypatch, writes_to, written_by, words):
-    rdma = {"device": "rxe0", "port": 1, "gid_index": 1, "guest_memory": "pinned", "writes_to": writes_to,
-            "written_by": written_by}
+    rdma = {"device": "rxe0", "port": 1, "gid_index": 1, "guest_memory": "pinned", "writes_to": writes_to, "written_by": written_by}
     monkeypatch.setattr(Witness, "transport", lambda self: {"transport": "rdma", "rdma": rdma})
     run_ctl(host, "status", in_sync=BOTH)
     assert f"  {words}\n" in capsys.readouterr().out
@@ -87,10 +94,16 @@ def test_rdma_check_without_a_device_fails_with_the_remedy(host, capsys, monkeyp
     assert not reply["ok"] and reply["chosen"] is None and reply["address"] == reply["address"].strip()
 
 
-@pytest.mark.parametrize("counts, told", [
-    ({"output_bytes": 0, "output_frames": 0, "input_bytes": 0}, ""),
-    ({"output_bytes": 1500, "output_frames": 0, "input_bytes": 7},
-     "  dropped, as on a full wire: 1500 bytes of output, 7 bytes of input\n")])
+@pytest.mark.parametrize(
+    "counts, told",
+    [
+        ({"output_bytes": 0, "output_frames": 0, "input_bytes": 0}, ""),
+        (
+            {"output_bytes": 1500, "output_frames": 0, "input_bytes": 7},
+            "  dropped, as on a full wire: 1500 bytes of output, 7 bytes of input\n",
+        ),
+    ],
+)
 def test_status_tells_what_was_dropped(host, capsys, monkeypatch, counts, told):
     monkeypatch.setattr(Witness, "transport", lambda self: {"transport": "tcp", "dropped": counts})
     run_ctl(host, "status", in_sync=BOTH)
@@ -148,21 +161,39 @@ def test_the_vm_must_be_known_or_the_only_one(host, capsys):
     assert "0 VMs in" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("answer", [
-    b"", b"\n", b"nonsense\n", b'{"ok": true', b"[]\n", b"null\n", b'"ok"\n', b"7\n", b"{}\n", b"\xff\xfe\n",
-    b'{"ok": 1}\n', b"[" * 100_000 + b"\n", b"x" * (client.REPLY_BYTES_MAX + 70_000)], ids=lambda value: repr(value[:12]))
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\n",
+        b"nonsense\n",
+        b'{"ok": true',
+        b"[]\n",
+        b"null\n",
+        b'"ok"\n',
+        b"7\n",
+        b"{}\n",
+        b"\xff\xfe\n",
+        b'{"ok": 1}\n',
+        b"[" * 100_000 + b"\n",
+        b"x" * (client.REPLY_BYTES_MAX + 70_000),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
 def test_an_answer_that_is_none_is_like_no_answer(host, capsys, answer):
     async def run():
         async def answers(reader, writer):
             await reader.readline()
             writer.write(answer)
             writer.close()
+
         (host / "demo").mkdir()
         server = await asyncio.start_unix_server(answers, str(host / "demo" / "ctl.sock"))
         try:
             return [await asyncio.to_thread(ctl.main, [command]) for command in ("status", "switchover", "audit")]
         finally:
             server.close()
+
     assert asyncio.run(run()) == [2, 1, 1]
     assert capsys.readouterr().err.count("the daemon does not answer on") == 3
 
@@ -179,20 +210,34 @@ def test_a_daemon_that_hangs_is_given_up(host, capsys, monkeypatch):
 
 # --- the daemon's side ---
 
-@pytest.mark.parametrize("line, words", [
-    (b"nonsense\n", "no JSON object"), (b"\n", "no JSON object"), (b"[]\n", "not an object"), (b"null\n", "not an object"),
-    (b'"status"\n', "not an object"), (b"\xff\xfe\xfd\n", "no JSON object"), (b'{"cmd": "status"', "no JSON object"),
-    (b"[" * 60_000 + b"\n", "no JSON object"), (b'{"cmd":' * 9_000 + b"\n", "no JSON object"),
-    (b"{}\n", "None is not for a witness"), (b'{"cmd": "explode"}\n', "'explode' is not for a witness"),
-    (b'{"cmd": ["status"]}\n', "['status'] is not for a witness"), (b'{"cmd": {"a": 1}}\n', "is not for a witness"),
-], ids=lambda value: repr(value[:16]) if isinstance(value, bytes) else "")
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        (b"nonsense\n", "no JSON object"),
+        (b"\n", "no JSON object"),
+        (b"[]\n", "not an object"),
+        (b"null\n", "not an object"),
+        (b'"status"\n', "not an object"),
+        (b"\xff\xfe\xfd\n", "no JSON object"),
+        (b'{"cmd": "status"', "no JSON object"),
+        (b"[" * 60_000 + b"\n", "no JSON object"),
+        (b'{"cmd":' * 9_000 + b"\n", "no JSON object"),
+        (b"{}\n", "None is not for a witness"),
+        (b'{"cmd": "explode"}\n', "'explode' is not for a witness"),
+        (b'{"cmd": ["status"]}\n', "['status'] is not for a witness"),
+        (b'{"cmd": {"a": 1}}\n', "is not for a witness"),
+    ],
+    ids=lambda value: repr(value[:16]) if isinstance(value, bytes) else "",
+)
 def test_a_request_that_is_none_gets_an_error_and_harms_nobody(folder, line, words):
     (reply,) = talk(folder, line)
     assert reply["ok"] is False and words in reply["error"]
 
 
-LINES = st.binary(max_size=80).map(lambda line: line.replace(b"\n", b"") + b"\n").filter(
-    lambda line: b"watch" not in line)  # which has more than one reply
+LINES = (
+    st.binary(max_size=80).map(lambda line: line.replace(b"\n", b"") + b"\n").filter(lambda line: b"watch" not in line)
+)  # which has more than one reply
 
 
 @given(st.lists(LINES, max_size=4))
@@ -220,6 +265,7 @@ def test_the_socket_is_for_root_only_and_replaces_an_old_one(folder):
     async def run():
         async with daemon(folder):
             return (folder / "demo" / "ctl.sock").stat().st_mode
+
     assert asyncio.run(run()) & 0o7777 == 0o600
 
 
@@ -228,10 +274,17 @@ def test_an_answer_that_takes_too_long_is_told(host, capsys):
     assert "no answer in time; see 'ploverctl status'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("{", "is not JSON"), ("[]", "must be an object"), ('{"rdma_speed": 1}', "must be an object of settings rdma_*"),
-    ('{"port": 7420}', "must be an object of settings rdma_*"), ('{"rdma_retry": 7}', "rdma_retry: 7 is out of range"),
-    ('{"rdma_device": 1}', "rdma_device: must be of type str")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "must be an object"),
+        ('{"rdma_speed": 1}', "must be an object of settings rdma_*"),
+        ('{"port": 7420}', "must be an object of settings rdma_*"),
+        ('{"rdma_retry": 7}', "rdma_retry: 7 is out of range"),
+        ('{"rdma_device": 1}', "rdma_device: must be of type str"),
+    ],
+)
 def test_settings_for_rdma_check_that_make_no_sense_are_refused(text, says, capsys):
     with pytest.raises(SystemExit):
         ctl.main(["rdma", "check", "--address", "192.0.2.1", "--settings", text])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`watch` on the daemon's control socket, the modules' client and ploverctl: the real server, told what its daemon says."""
+
 from __future__ import annotations
 
 import asyncio
@@ -17,8 +18,19 @@ from plover.daemon import control_server as ctl_server
 from plover.daemon.control_server import ControlServer
 from settings import settings
 
-SAYS = {"service": "degraded", "role": "leader", "leader": "primary", "sentence": "filling", "in_sync": ["primary"],
-        "view": 3, "name": "demo", "member": "primary", "log_index": 7, "reason": "", "since": 1.0}
+SAYS = {
+    "service": "degraded",
+    "role": "leader",
+    "leader": "primary",
+    "sentence": "filling",
+    "in_sync": ["primary"],
+    "view": 3,
+    "name": "demo",
+    "member": "primary",
+    "log_index": 7,
+    "reason": "",
+    "since": 1.0,
+}
 
 
 class Operator:
@@ -82,12 +94,14 @@ def test_the_status_comes_at_once_then_what_is_new_and_signs_of_life_between(fol
                 operator.status[key] = value
                 assert (await news(reader))[key] == value
             writer.close()
+
     asyncio.run(run())
 
 
 def test_a_count_that_goes_up_within_a_sentence_is_no_news():
-    first, counted, other = (ctl_server.news_of({"sentence": f"following {who}, log index {index}; ready"})
-                             for who, index in (("a", 7), ("a", 812), ("b", 7)))
+    first, counted, other = (
+        ctl_server.news_of({"sentence": f"following {who}, log index {index}; ready"}) for who, index in (("a", 7), ("a", 812), ("b", 7))
+    )
     assert first == counted != other
 
 
@@ -105,6 +119,7 @@ def test_nothing_is_asked_while_nobody_watches(folder):
             asked = operator.asked
             await asyncio.sleep(0.1)
             assert operator.asked == asked > 0
+
     asyncio.run(asyncio.wait_for(run(), 20))
 
 
@@ -125,6 +140,7 @@ def test_so_many_may_watch_and_no_more_and_a_place_is_free_again(folder):
                 writer.close()
                 await asyncio.sleep(0.01)
             raise AssertionError("the place is not free")
+
     asyncio.run(run())
 
 
@@ -135,6 +151,7 @@ def test_a_stream_has_an_end(folder, monkeypatch):
         async with served(folder, Operator()):
             reader, _ = await watcher(folder)
             assert len((await asyncio.wait_for(reader.read(), 10)).splitlines()) >= 1
+
     asyncio.run(run())
 
 
@@ -145,6 +162,7 @@ def test_a_watcher_that_talks_on_is_closed(folder):
             await line(reader)
             writer.write(b"nonsense\n")
             await asyncio.wait_for(reader.read(), 10)
+
     asyncio.run(run())
 
 
@@ -164,6 +182,7 @@ def test_a_watcher_that_does_not_read_is_closed_and_harms_nobody(folder, monkeyp
             while server._watchers:
                 await asyncio.sleep(0.01)
             writer.close()
+
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
@@ -180,6 +199,7 @@ class Daemon:
             self.server = ControlServer(self.folder / "demo" / "ctl.sock", self.operator)
             await self.server.start()
             ready.set()
+
         self.loop.create_task(serve())
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
@@ -191,6 +211,7 @@ class Daemon:
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
             await asyncio.sleep(0.02)
+
         asyncio.run_coroutine_threadsafe(all_off(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
@@ -207,26 +228,32 @@ def daemon(folder):
 
 def later(operator, *steps):
     """Do the steps one after the other, from another thread: each once the watcher was told of the one before."""
+
     def run():
         for step in steps:
             asked, end = operator.asked, time.monotonic() + 20.0
             while operator.asked < asked + 2 and time.monotonic() < end:  # the first may have been asked before the step
                 time.sleep(0.002)
             step()
+
     thread = threading.Thread(target=run)
     thread.start()
     return thread
 
 
 def wait(folder, timeout_s=20.0, news=lambda status: None):
-    return modules_client.wait_until("demo", lambda status: status["service"] == "protected", timeout_s, "protected",
-                                    run_dir=str(folder), news=news)
+    return modules_client.wait_until(
+        "demo", lambda status: status["service"] == "protected", timeout_s, "protected", run_dir=str(folder), news=news
+    )
 
 
 def test_the_client_hears_of_what_it_waits_for(folder, daemon):
     said = []
-    thread = later(daemon.operator, lambda: daemon.operator.status.update(sentence="filling: 40 %"),
-                   lambda: daemon.operator.status.update(service="protected"))
+    thread = later(
+        daemon.operator,
+        lambda: daemon.operator.status.update(sentence="filling: 40 %"),
+        lambda: daemon.operator.status.update(service="protected"),
+    )
     assert wait(folder, news=lambda status: said.append((status["service"], status["sentence"])))["service"] == "protected"
     thread.join()
     assert said == [("degraded", "filling"), ("degraded", "filling: 40 %"), ("protected", "filling: 40 %")]
@@ -236,6 +263,7 @@ def test_a_restart_of_the_daemon_meanwhile_is_survived(folder, daemon):
     def restart():
         daemon.end()
         daemon.start()
+
     thread = later(daemon.operator, restart, lambda: daemon.operator.status.update(service="protected"))
     assert wait(folder)["service"] == "protected"
     thread.join()
@@ -246,12 +274,14 @@ def test_a_daemon_that_hangs_is_noticed(folder, daemon, monkeypatch):
 
     async def hang(request):
         await asyncio.sleep(60)
+
     daemon.operator.operator = hang
     with pytest.raises(modules_client.NotYet, match="The daemon says: .*timed out"):
         wait(folder, timeout_s=0.3)
 
 
 # --- ploverctl status --watch ---
+
 
 @pytest.fixture
 def host(folder, daemon, monkeypatch):

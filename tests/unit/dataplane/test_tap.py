@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a TAP lets out, and when no more. The file descriptor is a pipe's: frames in, the same bytes out."""
+
 from __future__ import annotations
 
 import os

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The VM's network socket: what is sent in part is completed, whatever the kernel says in between."""
+
 from __future__ import annotations
 
 import asyncio
@@ -25,7 +26,7 @@ class Moody:
     def send(self, data: bytes) -> int:
         if self._errors and (number := self._errors.pop(0)):
             raise OSError(number, "moody")
-        return self._real.send(data[:self._part_bytes])
+        return self._real.send(data[: self._part_bytes])
 
 
 def with_network(tmp_path, work, errors=(), part_bytes=1 << 30):
@@ -58,6 +59,7 @@ async def read(qemu: socket.socket, count: int) -> bytes:
 @pytest.mark.parametrize("number", [errno.ENOBUFS, errno.ENOMEM])
 def test_a_kernel_without_memory_in_mid_frame_costs_no_frame(tmp_path, number):
     """Before, the rest of the frame was dropped, and QEMU took the next bytes for its end: out of step for good."""
+
     async def work(network, qemu):
         network.inject(ENTRY)
         network.inject(ENTRY)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The secondary's disk port: nothing is made ready for a copy before the leader begins one, whoever else connects."""
+
 from __future__ import annotations
 
 import asyncio
@@ -54,11 +55,11 @@ def test_a_copy_begins_when_the_leader_knocks_and_is_let_in_when_all_is_ready():
         assert asyncio.get_running_loop().time() - began > 0.1
         with socket.create_server((HOST, port)):  # QEMU can have it now
             pass
+
     assert played(play, seconds=0.1) == ["begins", "ready"]
 
 
-@pytest.mark.parametrize("said", [b"b" * 32 + b"\n", b"x" * 10_000, NAME.encode() + b"x\n", b"\n",
-                                  b"\0\0\0\3IHAVEOPT" + b"\0" * 9])
+@pytest.mark.parametrize("said", [b"b" * 32 + b"\n", b"x" * 10_000, NAME.encode() + b"x\n", b"\n", b"\0\0\0\3IHAVEOPT" + b"\0" * 9])
 def test_who_does_not_know_the_copys_name_begins_nothing(said):
     async def play(port: int) -> None:
         reader, writer = await asyncio.open_connection(HOST, port)
@@ -67,6 +68,7 @@ def test_who_does_not_know_the_copys_name_begins_nothing(said):
             writer.write_eof()
             assert await reader.read(100) in (GREETING, b"")
         writer.close()
+
     assert played(play) == []
 
 
@@ -76,16 +78,19 @@ def test_many_that_say_nothing_do_not_keep_the_leader_out():
         await knock(HOST, port, NAME)
         for _reader, writer in idle:
             writer.close()
+
     assert played(play) == ["begins", "ready"]
 
 
 def test_a_leader_of_an_earlier_version_finds_it_ready_when_it_tries_again():
     """Its QEMU is an NBD client, which says nothing to who does not greet as NBD servers do."""
+
     async def play(port: int) -> None:
         reader, writer = await asyncio.open_connection(HOST, port)
         assert await reader.readexactly(8) != NBD_GREETING
         writer.close()
         await asyncio.sleep(0.1)
+
     assert played(play) == ["begins", "ready"]
 
 
@@ -95,8 +100,10 @@ def test_a_secondary_of_an_earlier_version_is_ready_at_once():
             writer.write(NBD_GREETING + b"IHAVEOPT\0\3")
             await reader.read(4)
             writer.close()
+
         async with await asyncio.start_server(nbd, HOST, 0) as server:
             await knock(HOST, server.sockets[0].getsockname()[1], NAME)
+
     asyncio.run(run())
 
 
@@ -107,6 +114,7 @@ def test_a_secondary_that_cannot_take_the_copy_says_no(error):
             await knock(HOST, port, NAME)
         with pytest.raises(QemuError, match="no copy can begin there"):
             await knock(HOST, port, NAME)
+
     assert played(play, error) == ["begins"]
 
 
@@ -115,8 +123,10 @@ def test_something_else_at_the_port_is_told():
         async def other(reader, writer) -> None:
             writer.write(greeting)
             writer.close()
+
         async with await asyncio.start_server(other, HOST, 0) as server:
             await knock(HOST, server.sockets[0].getsockname()[1], NAME)
+
     with pytest.raises(QemuError, match="something else answers there"):
         asyncio.run(run(b"SSH-2.0-OpenSSH\r\n"))
     with pytest.raises(QemuError, match="no copy can begin there"):
@@ -130,8 +140,10 @@ def test_a_secondary_that_does_not_answer_is_not_waited_for_long(monkeypatch):
         async def silent(reader, writer) -> None:
             await asyncio.sleep(0.5)
             writer.close()
+
         async with await asyncio.start_server(silent, HOST, 0) as server:
             await knock(HOST, server.sockets[0].getsockname()[1], NAME)
+
     with pytest.raises(QemuError, match="no answer within"):
         asyncio.run(run())
 
@@ -140,4 +152,5 @@ def test_a_port_that_is_taken_is_told():
     async def run() -> None:
         with socket.create_server((HOST, 0)) as taken, pytest.raises(QemuError, match="disk_port: cannot listen at"):
             await CopyGate(NAME, lambda: None).open(HOST, taken.getsockname()[1])
+
     asyncio.run(run())

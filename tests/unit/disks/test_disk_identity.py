@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One device that was given to both replicas is noticed before anything is copied to it."""
+
 from __future__ import annotations
 
 import os
@@ -49,9 +50,17 @@ def test_a_lun_has_the_name_that_its_target_gave_it(sysfs, file):
     assert _of(sysfs.folder, sysfs.add("sda", {file: NAA})) == NAA
 
 
-@pytest.mark.parametrize("files", [
-    {}, {"device/wwid": "t10.ATA     QEMU HARDDISK                           QM00001"}, {"serial": "disk0"},
-    {"loop/backing_file": "/images/a.img"}, {"wwid": "nvme.1b36-51454d55-51454d55-00000001"}, {"wwid": ""}])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"device/wwid": "t10.ATA     QEMU HARDDISK                           QM00001"},
+        {"serial": "disk0"},
+        {"loop/backing_file": "/images/a.img"},
+        {"wwid": "nvme.1b36-51454d55-51454d55-00000001"},
+        {"wwid": ""},
+    ],
+)
 def test_a_name_that_two_devices_may_have_is_none(sysfs, files):
     assert _of(sysfs.folder, sysfs.add("sda", files)) == ""
 
@@ -82,9 +91,19 @@ def test_files_and_what_is_missing_have_no_name(tmp_path):
     assert _of(tmp_path, os.makedev(8, 9)) == ""
 
 
-@pytest.mark.parametrize("ours, theirs, same", [
-    ([NAA], [NAA], "/dev/a"), (["", NAA], [NAA, ""], "/dev/b"), (["", ""], ["", ""], ""), ([NAA], ["naa.2"], ""),
-    (None, [NAA], ""), ([NAA], None, ""), ([NAA], 7, ""), ([NAA], [["x"], {}], "")])
+@pytest.mark.parametrize(
+    "ours, theirs, same",
+    [
+        ([NAA], [NAA], "/dev/a"),
+        (["", NAA], [NAA, ""], "/dev/b"),
+        (["", ""], ["", ""], ""),
+        ([NAA], ["naa.2"], ""),
+        (None, [NAA], ""),
+        ([NAA], None, ""),
+        ([NAA], 7, ""),
+        ([NAA], [["x"], {}], ""),
+    ],
+)
 def test_any_of_ours_that_is_any_of_theirs_is_named(ours, theirs, same):
     text = one_for_both(ours, theirs, ["/dev/a", "/dev/b"])
     assert text.startswith(f"disks: {same} here is the same device") if same else text == ""

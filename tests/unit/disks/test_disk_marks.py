@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The marks on images: whenever the power goes, an image that must not be booted says so."""
+
 from __future__ import annotations
 
 import asyncio
@@ -127,8 +128,11 @@ class Host:
 
     def sync(self, path) -> None:
         self._step("sync image" if path == PATH else "sync")
-        here = (lambda key: key == "image" or key.startswith("user.")) if path == PATH else (
-            (lambda key: key == path.name) if path.suffix else (lambda key: key == FILE))
+        here = (
+            (lambda key: key == "image" or key.startswith("user."))
+            if path == PATH
+            else ((lambda key: key == path.name) if path.suffix else (lambda key: key == FILE))
+        )
         for key, value in [item for item in self.waiting if here(item[0])]:
             self.disk.pop(key, None) if value is None else self.disk.update({key: value})
         self.waiting = [item for item in self.waiting if not here(item[0])]
@@ -221,6 +225,7 @@ def test_without_a_durable_warning_nothing_is_marked():
 
 
 # --- a disk that loses what was written to it ---
+
 
 def copy_of(host: Host) -> DiskCopy:
     return DiskCopy(CONFIG, "boot", host.marks, host)
@@ -415,8 +420,10 @@ def test_a_damaged_file_of_marks_warns_and_is_written_anew(text):
 
 def test_what_marks_say():
     marks = (Mark(LIVE, 4), Mark(MERGING, 5), Mark(MISSED, 6))
-    assert why_torn(marks) == ("disks[1] is torn: its VM's last writes were being merged into it after the failover to view "
-                               "5; disks[2] is torn: it missed a write in view 6")
+    assert why_torn(marks) == (
+        "disks[1] is torn: its VM's last writes were being merged into it after the failover to view "
+        "5; disks[2] is torn: it missed a write in view 6"
+    )
     assert why_no_source(marks) == "disks[2] is torn: it missed a write in view 6"
     assert why_torn((Mark(), Mark(LIVE, 1), Mark(WHOLE, 2))) == "" == why_no_source((Mark(INCOMPLETE, 3), Mark(MERGING, 3)))
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Disks: their settings, QEMU's arguments, the images' hashes, and what the core asks for when, with a disk and without."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +13,7 @@ from plover.config.settings import Config
 from plover.disks.copy_names import NAMES_MAX, DiskCopy
 from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, hash_blocks, image_block_bytes, prepare, virtual_size
 from plover.errors import ConfigError, QemuError
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import codec, wire
 from settings import settings
 
@@ -27,19 +28,24 @@ DISK = {"path": "/images/a.img"}
 
 # --- settings ---
 
-@pytest.mark.parametrize("disks, wrong", [
-    ([{}], r"disks\[0\]: must be an object with at least 'path'"),
-    (["/images/a"], r"disks\[0\]: must be an object"),
-    ([{"path": "images/a"}], r"disks\[0\].path: 'images/a' must be a whole path"),
-    ([{"path": "/images/a,b"}], r"disks\[0\].path: .* must be a whole path"),
-    ([{"path": 7}], r"disks\[0\].path: must be a string"),
-    ([DISK, DISK], "two disks have one path"),
-    ([{**DISK, "size": "1G"}], r"disks\[0\].size: unknown; known are path, format"),
-    ([{**DISK, "format": "vmdk"}], r"disks\[0\].format: 'vmdk' is not one of raw, qcow2"),
-    ([{**DISK, "cache": "unsafe"}], r"disks\[0\].cache: 'unsafe' is not one of writeback, none"),
-    ([{**DISK, "bus": "floppy"}], r"disks\[0\].bus: 'floppy' is not one of virtio-blk, ide"),
-    ([{**DISK, "serial": "a b"}], r"disks\[0\].serial: 'a b' must be at most 20"),
-    ([{"path": f"/images/{n}"} for n in range(17)], "17 are too many; at most 16")])
+
+@pytest.mark.parametrize(
+    "disks, wrong",
+    [
+        ([{}], r"disks\[0\]: must be an object with at least 'path'"),
+        (["/images/a"], r"disks\[0\]: must be an object"),
+        ([{"path": "images/a"}], r"disks\[0\].path: 'images/a' must be a whole path"),
+        ([{"path": "/images/a,b"}], r"disks\[0\].path: .* must be a whole path"),
+        ([{"path": 7}], r"disks\[0\].path: must be a string"),
+        ([DISK, DISK], "two disks have one path"),
+        ([{**DISK, "size": "1G"}], r"disks\[0\].size: unknown; known are path, format"),
+        ([{**DISK, "format": "vmdk"}], r"disks\[0\].format: 'vmdk' is not one of raw, qcow2"),
+        ([{**DISK, "cache": "unsafe"}], r"disks\[0\].cache: 'unsafe' is not one of writeback, none"),
+        ([{**DISK, "bus": "floppy"}], r"disks\[0\].bus: 'floppy' is not one of virtio-blk, ide"),
+        ([{**DISK, "serial": "a b"}], r"disks\[0\].serial: 'a b' must be at most 20"),
+        ([{"path": f"/images/{n}"} for n in range(17)], "17 are too many; at most 16"),
+    ],
+)
 def test_a_wrong_disk_is_refused_by_its_name(disks, wrong):
     with pytest.raises(ConfigError, match=wrong):
         Config(settings("primary", disks=disks))
@@ -52,6 +58,7 @@ def test_the_port_of_the_disks_is_one_of_its_own():
 
 # --- QEMU's arguments ---
 
+
 def graph(config: Config, incoming: bool) -> dict[str, dict]:
     words = arguments(config, incoming)
     nodes = [json.loads(words[n + 1]) for n, word in enumerate(words) if word == "-blockdev"]
@@ -60,8 +67,9 @@ def graph(config: Config, incoming: bool) -> dict[str, dict]:
 
 def test_the_guest_sees_the_same_devices_on_both_hosts():
     config = Config(settings("primary", disks=[{**DISK, "serial": "s1"}, {"path": "/images/b.img", "bus": "ide"}]))
-    devices = [[words[n + 1] for n, word in enumerate(words) if word == "-device"]
-               for words in (arguments(config, False), arguments(config, True))]
+    devices = [
+        [words[n + 1] for n, word in enumerate(words) if word == "-device"] for words in (arguments(config, False), arguments(config, True))
+    ]
     assert devices[0] == devices[1] == ["virtio-blk-pci,id=drive0,drive=top0,serial=s1", "ide-hd,id=drive1,drive=top1"]
 
 
@@ -74,7 +82,9 @@ def test_a_secondary_writes_into_overlays_only():
     assert nodes["active0"]["backing"] == "hidden0" and nodes["hidden0"]["backing"] == "disk0"
     assert nodes["repl0"]["top-id"] == "top0" and nodes["repl0"]["mode"] == "secondary"
     assert {nodes[n]["file"]["filename"] for n in ("active0", "hidden0")} == {
-        "/overlays/demo.disks/active0.qcow2", "/overlays/demo.disks/hidden0.qcow2"}
+        "/overlays/demo.disks/active0.qcow2",
+        "/overlays/demo.disks/hidden0.qcow2",
+    }
 
 
 def test_no_disks_no_arguments():
@@ -83,11 +93,18 @@ def test_no_disks_no_arguments():
 
 # --- images ---
 
+
 def config_of(folder: Path, *sizes: int) -> Config:
     for n, size in enumerate(sizes):
         (folder / f"{n}.img").write_bytes(bytes(size))
-    return Config(settings("primary", disks=[{"path": str(folder / f"{n}.img")} for n in range(len(sizes))],
-                           disk_overlay_dir=str(folder), state_dir=str(folder / "state")))
+    return Config(
+        settings(
+            "primary",
+            disks=[{"path": str(folder / f"{n}.img")} for n in range(len(sizes))],
+            disk_overlay_dir=str(folder),
+            state_dir=str(folder / "state"),
+        )
+    )
 
 
 def test_overlays_are_made_anew_and_as_long_as_the_image(tmp_path):
@@ -138,15 +155,19 @@ def test_hashes_of_a_large_image_fit_into_a_message():
 
 # --- the core ---
 
+
 @pytest.fixture
 def group():
     return protected(disks=[DISK])
 
 
 def test_disks_are_copied_before_memory_and_attached_while_the_vm_stands(group):
-    done = [name for name in group["primary"].done if name in (
-        "OpenTracker", "CopyDisks", "StopVm", "AttachDisks", "CaptureStream", "ContVm", "SendData")]
-    order = [name for name in done[:done.index("ContVm") + 1] if name != "SendData"]
+    done = [
+        name
+        for name in group["primary"].done
+        if name in ("OpenTracker", "CopyDisks", "StopVm", "AttachDisks", "CaptureStream", "ContVm", "SendData")
+    ]
+    order = [name for name in done[: done.index("ContVm") + 1] if name != "SendData"]
     assert order == ["OpenTracker", "CopyDisks", "StopVm", "AttachDisks", "CaptureStream", "ContVm"]
 
 
@@ -219,27 +240,27 @@ def test_an_audit_compares_the_disks_while_the_vm_stands(group, theirs, differ):
         group["secondary"].tells["disks_hashed"] = lambda tag, hashes: (tag, theirs)
     answers = group["primary"].audit(disks=True)
     group.until(lambda: answers)
-    assert (answers[0].disk_blocks, answers[0].disk_blocks_mismatching, answers[0].mismatching) == (
-        BLOCKS, differ, 0)
+    assert (answers[0].disk_blocks, answers[0].disk_blocks_mismatching, answers[0].mismatching) == (BLOCKS, differ, 0)
     assert group.write(5) is group["primary"]
 
 
 @pytest.mark.parametrize("hashed_s", [0.02, 5.0])
 def test_a_leader_that_dies_while_the_images_are_compared_is_followed_at_once(group, hashed_s):
     """The VM's state is loaded by then: nothing has to wait for the images, that may be many GiB."""
-    held = group["secondary"].hold(act.HashDisks)
+    held = group["secondary"].hold(effects.HashDisks)
     group["primary"].audit(disks=True)
     group.until(lambda: held)
     group.kill("primary")
     group.until(lambda: group.serving() is group["secondary"] and group.serving().core.leading.serving, 1.0)
     assert group.write(5) is group["secondary"]
     group.run(hashed_s)
-    group["secondary"].let_go(act.HashDisks)
+    group["secondary"].let_go(effects.HashDisks)
     group.run(0.1)
     assert group.write(6) is group["secondary"]
 
 
 # --- which copies the images are ---
+
 
 def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
     config = config_of(tmp_path, 512, 512)
@@ -277,8 +298,7 @@ def test_names_of_copies_do_not_pile_up(tmp_path):
 
 def test_what_qemu_keeps_in_memory_is_no_copy(tmp_path):
     config = config_of(tmp_path, 512)
-    config = Config(settings("primary", disks=[{"path": config.disk_list[0].path, "format": "qcow2"}],
-                             state_dir=str(tmp_path / "state")))
+    config = Config(settings("primary", disks=[{"path": config.disk_list[0].path, "format": "qcow2"}], state_dir=str(tmp_path / "state")))
     copy = DiskCopy(config)
     copy.begin(7)
     assert DiskCopy(config).read() == []
@@ -302,15 +322,26 @@ def asked_copies(said: object) -> list[tuple[tuple[str, ...], str]]:
     for seat in (group["primary"], group["secondary"]):
         seat.tells["qemu_ready"] = lambda facts: [{"qemu_version": "7.2.22", "disk_copy": said}]
     group.until(group.protected)
-    return [(seen.thing.held, seen.thing.name) for seen in group.all(DOES, act.CopyDisks)]
+    return [(seen.thing.held, seen.thing.name) for seen in group.all(DOES, effects.CopyDisks)]
 
 
 def test_the_leader_hears_which_copies_a_joiner_has():
     assert asked_copies({"held": ["a" * 32, "b" * 32], "next": "c" * 32}) == [(("a" * 32, "b" * 32), "c" * 32)]
 
 
-@pytest.mark.parametrize("nonsense", [
-    7, None, "a" * 32, ["x"], {"a": 1}, {"held": "a" * 32, "next": "c" * 32}, {"held": [7], "next": "c" * 32},
-    {"held": [], "next": "plover-whole"}, {"held": ["a" * 32], "next": None}])
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        7,
+        None,
+        "a" * 32,
+        ["x"],
+        {"a": 1},
+        {"held": "a" * 32, "next": "c" * 32},
+        {"held": [7], "next": "c" * 32},
+        {"held": [], "next": "plover-whole"},
+        {"held": ["a" * 32], "next": None},
+    ],
+)
 def test_a_name_that_is_none_means_no_copy(nonsense):
     assert [held for held, name in asked_copies(nonsense)] == [()]

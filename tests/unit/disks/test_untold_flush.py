@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A flush that failed while the guest is not told: which of QEMU's events mean one, and what the daemon does then."""
+
 from __future__ import annotations
 
 import asyncio
@@ -25,6 +26,7 @@ def test_it_takes_both_events_in_either_order_close_together_and_of_one_error():
         untold = UntoldFlush()
         assert not getattr(untold, first)(7.0, FULL)
         return getattr(untold, second)(7.0 + apart_s, error)
+
     for order in (("flush_failed", "vm_stopped"), ("vm_stopped", "flush_failed")):
         assert is_one(*order) and is_one(*order, TOGETHER_S)
         assert not is_one(*order, TOGETHER_S + 0.1) and not is_one(*order, error=BROKEN)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A suspended host counts as one that hung: a real daemon's loop goes by the clock that goes on in a suspend."""
+
 from __future__ import annotations
 
 import json
@@ -39,8 +40,14 @@ def run(tmp_path, script: str, *before: str) -> subprocess.CompletedProcess:
     path = tmp_path / "witness.json"
     path.write_text(json.dumps(settings("witness", state_dir=str(tmp_path))))
     (tmp_path / "demo").mkdir()
-    return subprocess.run([*before, sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=30,
-                          env={**os.environ, "PYTHONPATH": str(ROOT / "plugins" / "module_utils")}, check=False)
+    return subprocess.run(
+        [*before, sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins" / "module_utils")},
+        check=False,
+    )
 
 
 def test_a_suspend_is_noticed_as_a_hang(tmp_path):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The history's file: bounded, survives what happens to files, and harms nobody; and how it is shown."""
+
 from __future__ import annotations
 
 import json
@@ -45,12 +46,20 @@ def test_what_was_noted_is_read_with_durations_and_the_outage(tmp_path):
     assert damaged == 0 and [e["kind"] for e in entries] == ["start", "mode", "view", "mode", "view", "serving", "mode"]
     rows = with_durations(entries, NOON + 100)
     shown = [(r["kind"], r["lasted_s"], r["ended"]) for r in rows]
-    assert shown == [("start", 0.0, True), ("mode", 2.5, True), ("view", 2.0, True), ("mode", 86_400.0, True),
-                     ("view", 95.0, False), ("mode", 93.0, False)]
+    assert shown == [
+        ("start", 0.0, True),
+        ("mode", 2.5, True),
+        ("view", 2.0, True),
+        ("mode", 86_400.0, True),
+        ("view", 95.0, False),
+        ("mode", 93.0, False),
+    ]
     assert [r["outage_ms"] for r in rows if r["kind"] == "view"] == [None, 187.4]
     lines = table(rows)
-    assert lines[5].split(maxsplit=1) == [stamp(NOON + 5), "view 2          1 min 35 s so far  secondary leads: failover, "
-                                          "primary was silent; clients waited 187 ms"]
+    assert lines[5].split(maxsplit=1) == [
+        stamp(NOON + 5),
+        "view 2          1 min 35 s so far  secondary leads: failover, primary was silent; clients waited 187 ms",
+    ]
     assert "protected       1 d 0 h       ready" in lines[4]
 
 
@@ -76,11 +85,21 @@ def test_a_line_that_was_cut_off_costs_itself_only(tmp_path, cut):
     assert len(entries) == (7 if cut > 1 else 8)
 
 
-BAD = [b"nonsense", b"{}", b"[]", b"null", b"\xff\xfe", b"[" * 4000, b"x" * 10_000, b'{"at": 7, "kind": "start", "why": ""}',
-       b'{"at": "2026-01-01T00:00:00.000Z", "kind": "party", "why": ""}',
-       b'{"at": "2026-01-01T00:00:00.000Z", "kind": "view", "why": ""}',
-       b'{"at": "2026-01-01T00:00:00.000Z", "kind": ["view"], "why": ""}',
-       b'{"at": "yesterday", "kind": "start", "why": ""}', b'{"at": "2026-01-01T00:00:00.000Z", "kind": "start", "why": 3}']
+BAD = [
+    b"nonsense",
+    b"{}",
+    b"[]",
+    b"null",
+    b"\xff\xfe",
+    b"[" * 4000,
+    b"x" * 10_000,
+    b'{"at": 7, "kind": "start", "why": ""}',
+    b'{"at": "2026-01-01T00:00:00.000Z", "kind": "party", "why": ""}',
+    b'{"at": "2026-01-01T00:00:00.000Z", "kind": "view", "why": ""}',
+    b'{"at": "2026-01-01T00:00:00.000Z", "kind": ["view"], "why": ""}',
+    b'{"at": "yesterday", "kind": "start", "why": ""}',
+    b'{"at": "2026-01-01T00:00:00.000Z", "kind": "start", "why": 3}',
+]
 
 
 def test_damaged_lines_are_passed_over_and_counted(tmp_path):
@@ -101,10 +120,12 @@ def test_no_content_breaks_the_reader(tmp_path_factory, content):
 
 words = st.text(max_size=40)
 numbers = st.none() | st.integers(0, 2**40) | st.floats(0, 1e9, allow_nan=False)
-facts = {"view": st.fixed_dictionaries({"view": st.integers(1, 2**63), "leader": words, "cause": words}),
-         "serving": st.fixed_dictionaries({"view": st.integers(1, 2**63), "outage_ms": numbers}),
-         "mode": st.fixed_dictionaries({"mode": words, "before": st.none() | words, "before_s": numbers}),
-         "start": st.just({})}
+facts = {
+    "view": st.fixed_dictionaries({"view": st.integers(1, 2**63), "leader": words, "cause": words}),
+    "serving": st.fixed_dictionaries({"view": st.integers(1, 2**63), "outage_ms": numbers}),
+    "mode": st.fixed_dictionaries({"mode": words, "before": st.none() | words, "before_s": numbers}),
+    "start": st.just({}),
+}
 one_note = st.sampled_from(sorted(facts)).flatmap(lambda kind: st.tuples(st.just(kind), words, facts[kind]))
 
 
@@ -125,10 +146,10 @@ def test_any_byte_may_be_another_and_costs_its_own_line_only(tmp_path):
     lines = whole.splitlines(keepends=True)
     good = read(tmp_path)[0]
     for at in range(len(whole)):
-        log.path.write_bytes(whole[:at] + bytes([whole[at] ^ (0x01, 0x81)[at % 2]]) + whole[at + 1:])
+        log.path.write_bytes(whole[:at] + bytes([whole[at] ^ (0x01, 0x81)[at % 2]]) + whole[at + 1 :])
         entries, damaged = read(tmp_path)
-        hit = sum(at >= sum(map(len, lines[:n + 1])) for n in range(len(lines)))
-        lost = {hit, hit + 1} if whole[at:at + 1] == b"\n" else {hit}  # without the end between them two lines run together
+        hit = sum(at >= sum(map(len, lines[: n + 1])) for n in range(len(lines)))
+        lost = {hit, hit + 1} if whole[at : at + 1] == b"\n" else {hit}  # without the end between them two lines run together
         assert [e for n, e in enumerate(good) if n not in lost] == [e for e in entries if e in good] and damaged <= 1
         assert table(with_durations(entries, NOON))
 
@@ -153,7 +174,7 @@ def test_a_full_disk_keeps_a_bounded_number_in_memory_and_is_made_up_for(tmp_pat
     def full(fd, data):
         if not room:
             return real(fd, data)
-        return real(fd, data[:room[0]]) if room[0] else (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        return real(fd, data[: room[0]]) if room[0] else (_ for _ in ()).throw(OSError(28, "No space left on device"))
 
     monkeypatch.setattr(history.os, "write", full)
     for n in range(PENDING_MAX + 5):
@@ -181,8 +202,7 @@ def test_times_come_back(seconds):
     assert abs(seconds_of(stamp(seconds)) - seconds) < 0.0011
 
 
-@pytest.mark.parametrize("seconds, text", [(0.0871, "87 ms"), (4.04, "4.0 s"), (61, "1 min 1 s"), (7322, "2 h 2 min"),
-                                           (90_000, "1 d 1 h")])
+@pytest.mark.parametrize("seconds, text", [(0.0871, "87 ms"), (4.04, "4.0 s"), (61, "1 min 1 s"), (7322, "2 h 2 min"), (90_000, "1 d 1 h")])
 def test_durations_for_people(seconds, text):
     assert history.duration(seconds) == text
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The durable state: whatever happens to its file, the member starts with what it saved last, or says why it does not."""
+
 from __future__ import annotations
 
 import json
@@ -130,7 +131,7 @@ def test_the_folder_is_for_root_only(tmp_path):
 
 
 @given(states)
-@example(Durable(1, "caf\u00e9\n\"\\", Record(1, 1, frozenset({"\n", "\u20ac", ""}))))
+@example(Durable(1, 'caf\u00e9\n"\\', Record(1, 1, frozenset({"\n", "\u20ac", ""}))))
 def test_what_is_saved_is_loaded(scratch, state):
     Store(scratch).save(state)
     loaded = Store(scratch).load()
@@ -247,10 +248,14 @@ def test_endless_nesting_is_refused(store):
         store.load()
 
 
-@pytest.mark.parametrize("state, stranger", [
-    (Durable(7, "host-a", Record(5, 2, frozenset({"primary"}))), "host-a"),
-    (Durable(7, None, Record(5, 2, frozenset({"primary", "host-b"}))), "host-b"),
-], ids=["vote", "record"])
+@pytest.mark.parametrize(
+    "state, stranger",
+    [
+        (Durable(7, "host-a", Record(5, 2, frozenset({"primary"}))), "host-a"),
+        (Durable(7, None, Record(5, 2, frozenset({"primary", "host-b"}))), "host-b"),
+    ],
+    ids=["vote", "record"],
+)
 def test_the_state_of_another_clusters_member_is_refused(state, stranger):
     kinds = {name: member["kind"] for name, member in MEMBERS.items()}
     with pytest.raises(DurableStateError, match=f"names .'{stranger}'.*another cluster's"):
@@ -259,6 +264,7 @@ def test_the_state_of_another_clusters_member_is_refused(state, stranger):
 
 
 # --- writing ---
+
 
 def test_a_leftover_temporary_file_does_not_count_and_does_not_harm(store):
     leftover = path_of(store).with_suffix(".new")
@@ -328,8 +334,9 @@ while True:
 
 def test_a_member_killed_at_any_moment_keeps_what_it_had_saved(tmp_path):
     for lines in (1, 2, 7, 23, 60, 100):
-        child = subprocess.Popen([sys.executable, "-c", SAVER, str(ROOT / "plugins/module_utils"), str(tmp_path)],
-                                 stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(ROOT / "plugins/module_utils"), str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
         said = [child.stdout.readline() for _ in range(lines)]
         child.send_signal(signal.SIGKILL)
         told = int((said + child.stdout.readlines())[-1])

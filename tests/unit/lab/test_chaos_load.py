@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fault runner's clients against a server on loopback that forgets, closes and talks nonsense."""
+
 from __future__ import annotations
 
 import asyncio
@@ -44,6 +45,7 @@ class Server:
 
 def run(monkeypatch, server: Server, operations: int = 60, clients: int = 3) -> tuple[load.Recorder, list[str]]:
     """``operations`` of each client, then everything read back."""
+
     async def scenario():
         listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
         monkeypatch.setattr(load, "SERVICE_IP", "127.0.0.1")
@@ -84,7 +86,7 @@ def test_a_connection_that_breaks_leaves_one_unknown_and_is_made_anew(monkeypatc
 @pytest.mark.parametrize("nonsense", [b"-ERR out of memory\r\n", b"+QUEUED\r\n", b":7\r\n", b"$3\r\nab", b"\r\n"])
 def test_what_is_no_answer_is_never_an_acknowledgement(monkeypatch, nonsense):
     server = Server()
-    server.misbehave = lambda words: (nonsense if server.asked % 20 == 0 else None)
+    server.misbehave = lambda words: nonsense if server.asked % 20 == 0 else None
     monkeypatch.setattr(load, "OP_TIMEOUT_S", 0.05)
     recorder, lost = run(monkeypatch, server)
     seen = recorder.history(lost)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The judges of the fault runner: who may speak, what is lost, how long it took; on good and on bad traces."""
+
 from __future__ import annotations
 
 import pytest
@@ -57,8 +58,7 @@ def test_a_leader_that_was_deposed_unheard_and_comes_back_in_a_later_view():
 
 
 def test_two_leaders_in_one_view_and_a_voice_nobody_elected_are_found():
-    assert violations([], [Term(2, A, 1.0), Term(2, B, 2.0)]) == [
-        "two leaders in view 2: primary at 1.000000 and secondary at 2.000000"]
+    assert violations([], [Term(2, A, 1.0), Term(2, B, 2.0)]) == ["two leaders in view 2: primary at 1.000000 and secondary at 2.000000"]
     assert violations(frames((1, "witness")), TERMS) == ["a frame from witness at 1.000000, which led no view by then"]
 
 
@@ -74,7 +74,8 @@ def test_many_violations_are_counted_and_not_all_told():
 def test_a_thawed_leader_must_not_send_one_frame_even_if_the_new_one_was_silent_so_far():
     assert spoke_between(frames((9, A), (14.1, B)), TERMS, A, 14.0, 30.0) == []
     assert spoke_between(frames((9, A), (14.001, A)), TERMS, A, 14.0, 30.0) == [
-        "primary, deposed in view 2, came back at 14.000000 and sent a frame at 14.001000"]
+        "primary, deposed in view 2, came back at 14.000000 and sent a frame at 14.001000"
+    ]
 
 
 def test_a_host_that_thaws_as_leader_or_is_elected_again_may_speak():
@@ -97,20 +98,27 @@ def test_the_filter_holds_the_address():
 
 
 # ---- clients ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("times", "begin", "end", "gap"), [
-    ([1.0, 1.1, 1.2, 2.0, 2.1], 1.15, 2.1, 800),
-    ([1.0, 1.1, 1.2, 2.0, 2.1], 1.3, 1.4, 800),  # the silence was there already, and went on
-    ([1.0, 5.0, 5.1, 5.2], 5.05, 5.2, 100),  # what was before the fault is not its doing
-    ([1.0, 1.1], 1.0, 4.1, 3000),  # nobody was answered until the end
-    ([], 1.0, 4.0, 3000),
-])
+@pytest.mark.parametrize(
+    ("times", "begin", "end", "gap"),
+    [
+        ([1.0, 1.1, 1.2, 2.0, 2.1], 1.15, 2.1, 800),
+        ([1.0, 1.1, 1.2, 2.0, 2.1], 1.3, 1.4, 800),  # the silence was there already, and went on
+        ([1.0, 5.0, 5.1, 5.2], 5.05, 5.2, 100),  # what was before the fault is not its doing
+        ([1.0, 1.1], 1.0, 4.1, 3000),  # nobody was answered until the end
+        ([], 1.0, 4.0, 3000),
+    ],
+)
 def test_the_outage_is_the_longest_silence_that_touches_the_fault(times, begin, end, gap):
     assert gap_ms(times, begin, end) == gap
 
 
 def test_a_good_history_has_no_losses_and_survives_its_file(tmp_path):
-    ops = [Op(0, "k", WRITE, 0.0, 1.0, "a"), Op(1, "k", CAS, 2.0, 3.0, "b", "a", True), Op(1, "k", WRITE, 3.5, UNKNOWN, "c"),
-           Op(0, "k", READ, 4.0, 5.0, result="b")]
+    ops = [
+        Op(0, "k", WRITE, 0.0, 1.0, "a"),
+        Op(1, "k", CAS, 2.0, 3.0, "b", "a", True),
+        Op(1, "k", WRITE, 3.5, UNKNOWN, "c"),
+        Op(0, "k", READ, 4.0, 5.0, result="b"),
+    ]
     seen = History(ops, [1.0, 3.0, 5.0], [2.0], 4, 1, 1, [], 1000)
     history.dump(seen, tmp_path / "history.json")
     assert history.load(tmp_path / "history.json") == seen
@@ -136,12 +144,23 @@ def test_percentiles_are_values_that_occurred():
 
 
 def test_the_result_has_the_promised_keys_and_counts():
-    rounds = [a_round(1, 200), a_round(2, 400, lost=["x", "y"]), a_round(3, 300, violations=["z"]),
-              a_round(4, 10, role="witness", protected=False)]
+    rounds = [
+        a_round(1, 200),
+        a_round(2, 400, lost=["x", "y"]),
+        a_round(3, 300, violations=["z"]),
+        a_round(4, 10, role="witness", protected=False),
+    ]
     out = result.summary(rounds)
-    assert out == {"rounds": 4, "lost": 2, "violations": 1, "unprotected_at_end": 1, "faults": {
-        "freeze/leader": {"rounds": 3, "outage_ms_p50": 300, "outage_ms_p99": 400},
-        "freeze/witness": {"rounds": 1, "outage_ms_p50": 10, "outage_ms_p99": 10}}}
+    assert out == {
+        "rounds": 4,
+        "lost": 2,
+        "violations": 1,
+        "unprotected_at_end": 1,
+        "faults": {
+            "freeze/leader": {"rounds": 3, "outage_ms_p50": 300, "outage_ms_p99": 400},
+            "freeze/witness": {"rounds": 1, "outage_ms_p50": 10, "outage_ms_p99": 10},
+        },
+    }
     lines = result.table(rounds).splitlines()
     assert lines[1].split() == ["freeze/leader", "3", "300", "400", "2", "1", "0"]
     assert lines[-1].split() == ["all", "4", "200", "400", "2", "1", "1"]
@@ -161,7 +180,7 @@ def test_no_round_at_all_is_not_a_good_result():
 # ---- the plan ---------------------------------------------------------------------------------------------------
 def test_every_cell_comes_once_before_any_comes_again_and_a_seed_fixes_the_order():
     order = plan(2 * len(CELLS), 7, CELLS)
-    assert sorted(order[:len(CELLS)]) == sorted(CELLS) == sorted(order[len(CELLS):])
+    assert sorted(order[: len(CELLS)]) == sorted(CELLS) == sorted(order[len(CELLS) :])
     assert plan(100, 7, CELLS) == plan(100, 7, CELLS) != plan(100, 8, CELLS)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The checker of histories, on histories known to be good and known to be bad."""
+
 from __future__ import annotations
 
 import random

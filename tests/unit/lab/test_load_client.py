@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The load client's accounting, and its reading back, against a server that loses and changes keys."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The database clients' accounting and judgement, on histories known to be good and bad."""
+
 from __future__ import annotations
 
 import random
@@ -37,8 +38,15 @@ def test_a_commit_is_acknowledged_only_when_it_was_answered():
 def test_good(unknown_is_there):
     _, names = recorded()
     there = [names["a"], names["b"], "other-run.0.1"] + [names["unknown"]] * unknown_is_there
-    assert verdict(there) == {"acked_commits": 2, "lost": 0, "unknown": 1, "connections_broken": 0, "outage_ms": 500,
-                              "database_checks_ok": True, "problems": []}
+    assert verdict(there) == {
+        "acked_commits": 2,
+        "lost": 0,
+        "unknown": 1,
+        "connections_broken": 0,
+        "outage_ms": 500,
+        "database_checks_ok": True,
+        "problems": [],
+    }
 
 
 def test_a_lost_commit():

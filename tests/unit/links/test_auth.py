@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Members prove to each other that they know the VM's secret: over real TCP, with the daemons' own links."""
+
 from __future__ import annotations
 
 import asyncio
@@ -29,9 +30,13 @@ class Member:
     def __init__(self, name, port, secret_file):
         self.heard, self.up, self.down = [], [], []
         config = Config(settings(name, port=port, secret_file=str(secret_file)))
-        self.links = PeerLinks(config, lambda *m: self.heard.append(m),
-                               lambda member, channel, timing: self.up.append((member, channel)),
-                               lambda *key: self.down.append(key), lambda: None)
+        self.links = PeerLinks(
+            config,
+            lambda *m: self.heard.append(m),
+            lambda member, channel, timing: self.up.append((member, channel)),
+            lambda *key: self.down.append(key),
+            lambda: None,
+        )
 
 
 async def linked(tmp_path, ours, theirs):
@@ -59,8 +64,7 @@ async def end(*members):
         await member.links.stop()
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [
-    ([A], [A]), ([A, B], [B, A]), ([B, A], [A, B]), ([A, B], [A]), ([A], [C, A, B])])
+@pytest.mark.parametrize(("ours", "theirs"), [([A], [A]), ([A, B], [B, A]), ([B, A], [A, B]), ([A, B], [A]), ([A], [C, A, B])])
 def test_who_knows_one_anothers_secret_is_linked_and_heard(tmp_path, caplog, ours, theirs):
     async def run():
         primary, witness = await linked(tmp_path, ours, theirs)
@@ -75,6 +79,7 @@ def test_who_knows_one_anothers_secret_is_linked_and_heard(tmp_path, caplog, our
             await refused(caplog)
             assert witness.links.authenticated() == {} or primary.links.authenticated() == {}
         await end(primary, witness)
+
     asyncio.run(run())
 
 
@@ -85,6 +90,7 @@ def test_who_does_not_is_refused_for_good_and_told_why(tmp_path, caplog, ours, t
         await refused(caplog)
         assert (primary.up, witness.up) == ([], [])
         await end(primary, witness)
+
     asyncio.run(run())
     assert "does not know this host's secret; run the deploy play" in caplog.text
     assert A not in caplog.text and B not in caplog.text
@@ -104,6 +110,7 @@ def test_a_secret_is_rotated_in_three_rounds_and_every_new_link_succeeds(tmp_pat
                 await until(lambda: len(primary.up) == ups + 1)  # noqa: B023 (awaited in this very turn)
         assert primary.links.authenticated() == {"witness": True}
         await end(primary, witness)
+
     asyncio.run(run())
 
 
@@ -121,6 +128,7 @@ def test_a_member_without_a_secret_is_let_in_only_while_it_is_open(tmp_path, cap
         assert witness.links.authenticated() == {"primary": False}
         await primary.stop()
         await end(witness)
+
     asyncio.run(run())
 
 
@@ -145,10 +153,22 @@ async def answer(tmp_path, *messages, proof_of=None):
 NONCE = "0" * 32
 
 
-@pytest.mark.parametrize("messages", [
-    [hello()], [hello(nonce=NONCE)], [hello(nonce=NONCE), wire.TransferLeadership(9)], [hello(nonce=NONCE), wire.Proof(b"")],
-    [hello(nonce=NONCE), wire.Proof(bytes(32))], [hello(nonce=7)], [hello(nonce="x" * 32)], [hello(nonce=[])],
-    [hello(nonce=NONCE), wire.Proof(bytes(100_000))], [hello(nonce=NONCE), wire.PipeReady()]], ids=lambda m: str(len(m)))
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [hello()],
+        [hello(nonce=NONCE)],
+        [hello(nonce=NONCE), wire.TransferLeadership(9)],
+        [hello(nonce=NONCE), wire.Proof(b"")],
+        [hello(nonce=NONCE), wire.Proof(bytes(32))],
+        [hello(nonce=7)],
+        [hello(nonce="x" * 32)],
+        [hello(nonce=[])],
+        [hello(nonce=NONCE), wire.Proof(bytes(100_000))],
+        [hello(nonce=NONCE), wire.PipeReady()],
+    ],
+    ids=lambda m: str(len(m)),
+)
 def test_without_a_good_proof_nothing_is_heard(tmp_path, monkeypatch, messages):
     monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.2)  # who never gives a proof is closed then
     witness = asyncio.run(answer(tmp_path, *messages))
@@ -159,6 +179,7 @@ def prove(secret, prover="primary"):
     def of(dialler, acceptor):
         session = auth.Session(auth.Secrets((secret.encode(),), False), prover)
         return session.greeted("witness", NONCE, dialler, acceptor)
+
     return of
 
 
@@ -186,9 +207,16 @@ def test_a_proof_is_worth_nothing_on_another_link():
         first.verify(proof)
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("", "has 0 secrets"), ("open\n", "has 0 secrets"), ("short\n", "secret 1 must be 32 to 256"),
-    (f"{A}\n{B} \u00e9\n", "secret 2 must be"), ("\n".join(c * 40 for c in "abcdefghi"), "has 9 secrets")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has 0 secrets"),
+        ("open\n", "has 0 secrets"),
+        ("short\n", "secret 1 must be 32 to 256"),
+        (f"{A}\n{B} \u00e9\n", "secret 2 must be"),
+        ("\n".join(c * 40 for c in "abcdefghi"), "has 9 secrets"),
+    ],
+)
 def test_a_file_that_is_no_such_is_refused_without_quoting_it(tmp_path, text, says):
     path = write(tmp_path / "secret", text)
     with pytest.raises(ConfigError, match=says) as error:
@@ -213,5 +241,3 @@ def test_any_text_is_secrets_or_refused(text):
     except ConfigError:
         return
     assert 1 <= len(found.known) <= auth.SECRETS_MAX and all(len(secret) >= 32 for secret in found.known)
-
-

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The handshake: who is let in, over real TCP; and what strangers and nonsense on the port do to the others: nothing."""
+
 from __future__ import annotations
 
 import asyncio
@@ -23,8 +24,10 @@ CLUSTER = settings("witness")["cluster_id"]
 TAG = codec.cluster_tag(CLUSTER)
 SOON = 5.0
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+)
 
 
 def free_port():
@@ -38,8 +41,13 @@ class Member:
 
     def __init__(self, name, port, **more):
         self.heard, self.up, self.down = [], [], []
-        self.links = PeerLinks(Config(settings(name, port=port, **more)), lambda *m: self.heard.append(m),
-                               lambda *key: self.up.append(key), lambda *key: self.down.append(key), lambda: None)
+        self.links = PeerLinks(
+            Config(settings(name, port=port, **more)),
+            lambda *m: self.heard.append(m),
+            lambda *key: self.up.append(key),
+            lambda *key: self.down.append(key),
+            lambda: None,
+        )
 
 
 @asynccontextmanager
@@ -65,6 +73,7 @@ async def until(condition):
     async def wait():
         while not condition():
             await asyncio.sleep(0.005)
+
     await asyncio.wait_for(wait(), SOON)
 
 
@@ -97,6 +106,7 @@ def check(message, dialled=None, member="witness"):
 
 # --- the Hello itself ---
 
+
 @pytest.mark.parametrize("channel", [wire.CONTROL, wire.DATA])
 @pytest.mark.parametrize("member", ["primary", "secondary"])
 def test_a_hello_of_another_member_is_accepted(member, channel):
@@ -111,36 +121,40 @@ def test_our_own_hello_is_accepted_by_every_other_member():
         assert found == ("primary", wire.DATA, Timing.of(primary), "ab")
 
 
-@pytest.mark.parametrize("message, words", [
-    (hello(cluster_id="6f9619ff-0000-4d01-b42d-00cf4fc964ff"), "check 'cluster_id'"),
-    (hello(cluster_id=None), "check 'cluster_id'"),
-    (hello(cluster_id=...), "malformed Hello"),
-    (hello(member="stranger"), "'stranger', who is no other member; check 'members'"),
-    (hello(member="witness"), "'witness', who is no other member"),
-    (hello(member=...), "malformed Hello"),
-    (hello(member=["primary"]), "malformed Hello: 'member' must be a string"),
-    (hello(member={"primary": 1}), "malformed Hello: 'member' must be a string"),
-    (hello(channel=2), "for channel 2"),
-    (hello(channel=-1), "for channel -1"),
-    (hello(channel="0"), "'channel' a number"),
-    (hello(channel=[0]), "'channel' a number"),
-    (hello(channel=...), "malformed Hello"),
-    (hello(**{**TIMING, "heartbeat_ms": 0}), "'heartbeat_ms' must be a whole number from 2 to 10000"),
-    (hello(**{**TIMING, "heartbeat_ms": 10**400}), "'heartbeat_ms' must be a whole number"),
-    (hello(**{**TIMING, "detection_ms": 60_001}), "'detection_ms' must be a whole number from 20 to 60000"),
-    (hello(**{**TIMING, "detection_ms": 1e3}), "'detection_ms' must be a whole number"),
-    (hello(**{**TIMING, "election_ms": True}), "'election_ms' must be a whole number"),
-    (hello(**{**TIMING, "election_ms": ...}), "'election_ms' must be a whole number"),
-    (wire.Hello(b""), "malformed Hello"),
-    (wire.Hello(b"{"), "malformed Hello"),
-    (wire.Hello(b"[]"), "malformed Hello"),
-    (wire.Hello(b"null"), "malformed Hello"),
-    (wire.Hello(b"7"), "malformed Hello"),
-    (wire.Hello(b"\xff\xfe\xff"), "malformed Hello"),
-    (wire.Hello(b"[" * 100_000), "malformed Hello"),
-    (wire.Hello(b'{"member":' * 50_000), "malformed Hello"),
-    (wire.Hello(b'{"channel": ' + b"9" * 5000 + b"}"), "malformed Hello"),
-], ids=lambda value: value.payload[:60].decode("latin-1") if isinstance(value, wire.Hello) else "")
+@pytest.mark.parametrize(
+    "message, words",
+    [
+        (hello(cluster_id="6f9619ff-0000-4d01-b42d-00cf4fc964ff"), "check 'cluster_id'"),
+        (hello(cluster_id=None), "check 'cluster_id'"),
+        (hello(cluster_id=...), "malformed Hello"),
+        (hello(member="stranger"), "'stranger', who is no other member; check 'members'"),
+        (hello(member="witness"), "'witness', who is no other member"),
+        (hello(member=...), "malformed Hello"),
+        (hello(member=["primary"]), "malformed Hello: 'member' must be a string"),
+        (hello(member={"primary": 1}), "malformed Hello: 'member' must be a string"),
+        (hello(channel=2), "for channel 2"),
+        (hello(channel=-1), "for channel -1"),
+        (hello(channel="0"), "'channel' a number"),
+        (hello(channel=[0]), "'channel' a number"),
+        (hello(channel=...), "malformed Hello"),
+        (hello(**{**TIMING, "heartbeat_ms": 0}), "'heartbeat_ms' must be a whole number from 2 to 10000"),
+        (hello(**{**TIMING, "heartbeat_ms": 10**400}), "'heartbeat_ms' must be a whole number"),
+        (hello(**{**TIMING, "detection_ms": 60_001}), "'detection_ms' must be a whole number from 20 to 60000"),
+        (hello(**{**TIMING, "detection_ms": 1e3}), "'detection_ms' must be a whole number"),
+        (hello(**{**TIMING, "election_ms": True}), "'election_ms' must be a whole number"),
+        (hello(**{**TIMING, "election_ms": ...}), "'election_ms' must be a whole number"),
+        (wire.Hello(b""), "malformed Hello"),
+        (wire.Hello(b"{"), "malformed Hello"),
+        (wire.Hello(b"[]"), "malformed Hello"),
+        (wire.Hello(b"null"), "malformed Hello"),
+        (wire.Hello(b"7"), "malformed Hello"),
+        (wire.Hello(b"\xff\xfe\xff"), "malformed Hello"),
+        (wire.Hello(b"[" * 100_000), "malformed Hello"),
+        (wire.Hello(b'{"member":' * 50_000), "malformed Hello"),
+        (wire.Hello(b'{"channel": ' + b"9" * 5000 + b"}"), "malformed Hello"),
+    ],
+    ids=lambda value: value.payload[:60].decode("latin-1") if isinstance(value, wire.Hello) else "",
+)
 def test_another_hello_is_refused_with_what_to_check(message, words):
     with pytest.raises(WireError, match=words):
         check(message)
@@ -152,10 +166,17 @@ def test_the_answer_to_our_dial_must_come_from_whom_we_dialled(message):
         check(message, ("primary", wire.CONTROL))
 
 
-@given(json_values | st.fixed_dictionaries({"cluster_id": st.just(CLUSTER) | json_values,
-                                            "member": st.sampled_from(["primary", "witness"]) | json_values,
-                                            "channel": st.sampled_from([0, 1]) | json_values},
-                                           optional={key: st.just(value) | json_values for key, value in TIMING.items()}))
+@given(
+    json_values
+    | st.fixed_dictionaries(
+        {
+            "cluster_id": st.just(CLUSTER) | json_values,
+            "member": st.sampled_from(["primary", "witness"]) | json_values,
+            "channel": st.sampled_from([0, 1]) | json_values,
+        },
+        optional={key: st.just(value) | json_values for key, value in TIMING.items()},
+    )
+)
 @example({"cluster_id": CLUSTER, "member": "primary", "channel": True})
 @example({"cluster_id": CLUSTER, "member": "primary", "channel": 1.0})
 def test_any_json_as_hello_is_a_member_and_a_channel_or_refused(data):
@@ -168,6 +189,7 @@ def test_any_json_as_hello_is_a_member_and_a_channel_or_refused(data):
 
 
 # --- over TCP ---
+
 
 @pytest.mark.parametrize("channel", [wire.CONTROL, wire.DATA])
 def test_a_member_that_greets_is_greeted_back_and_heard(channel):
@@ -182,6 +204,7 @@ def test_a_member_that_greets_is_greeted_back_and_heard(channel):
             assert json.loads(back.payload)["member"] == "witness"
             writer.close()
             await until(lambda: member.down == [("primary", channel)])
+
     asyncio.run(run())
 
 
@@ -216,6 +239,7 @@ def test_nonsense_is_closed_and_harms_nobody(nonsense):
             assert (len(member.up), member.down) == (1, [])
             good.close()
             writer.close()
+
     asyncio.run(run())
 
 
@@ -230,6 +254,7 @@ def test_nonsense_of_a_member_closes_its_connection_and_it_may_come_back():
                 writer.close()
             assert [m.view for _, _, m in member.heard] == [1, 2]
             assert member.links.links == {}
+
     asyncio.run(run())
 
 
@@ -243,6 +268,7 @@ def test_a_second_hello_closes_the_connection_and_goes_no_further(channel):
             await until(lambda: member.down == [("primary", channel)])
             assert member.heard == []
             writer.close()
+
     asyncio.run(run())
 
 
@@ -256,6 +282,7 @@ def test_who_connects_and_says_nothing_is_closed(monkeypatch):
             writer.write(sent(hello())[:20])
             assert await closed(silent) == await closed(half) == b""
             assert member.up == []
+
     asyncio.run(run())
 
 
@@ -267,11 +294,13 @@ def test_members_tell_each_other_their_timing_and_say_so_if_it_differs(caplog):
             await until(lambda: primary.up and witness.up)
             await primary.links.stop()
         return primary.up, witness.up
+
     told = asyncio.run(run())
-    assert told == ([("witness", wire.CONTROL, Timing(0.1, 0.02, 0.15))],
-                    [("primary", wire.CONTROL, Timing(0.5, 0.1, 0.75))])
-    assert ("primary goes by other time-outs (detection_ms 500, heartbeat_ms 100, election_ms 750; here detection_ms 100, "
-            "heartbeat_ms 20, election_ms 150)") in caplog.text
+    assert told == ([("witness", wire.CONTROL, Timing(0.1, 0.02, 0.15))], [("primary", wire.CONTROL, Timing(0.5, 0.1, 0.75))])
+    assert (
+        "primary goes by other time-outs (detection_ms 500, heartbeat_ms 100, election_ms 750; here detection_ms 100, "
+        "heartbeat_ms 20, election_ms 150)"
+    ) in caplog.text
 
 
 def test_a_new_connection_of_a_member_replaces_its_old_one():
@@ -287,6 +316,7 @@ def test_a_new_connection_of_a_member_replaces_its_old_one():
             await until(lambda: member.heard)
             assert (len(member.up), len(member.down), len(member.links.links)) == (2, 1, 1)
             new.close()
+
     asyncio.run(run())
 
 
@@ -303,4 +333,5 @@ def test_a_connection_that_the_other_end_forgot_is_noticed_though_nobody_sends()
             writer.transport.abort()
             await until(lambda: member.down)
             assert member.down == [("primary", wire.DATA)]
+
     asyncio.run(run())

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Guest memory that may get huge pages is refused with soft-dirty, and only then."""
+
 from __future__ import annotations
 
 import asyncio
@@ -26,24 +27,26 @@ ROOT = mount("/", "ext4", "rw,errors=remount-ro")
 SHM = "/dev/shm/plover/demo.ram"
 
 
-@pytest.mark.parametrize("path, mounts, rule, words", [
-    (SHM, ROOT + mount("/dev/shm"), NEVER, ""),
-    (SHM, ROOT + mount("/dev/shm"), ALWAYS, ""),  # that is for memory without a mount of its own
-    (SHM, ROOT + mount("/dev/shm", options="rw,size=1024k,huge=never"), NEVER, ""),
-    (SHM, ROOT + mount("/dev/shm", options="rw,size=1024k,huge=always"), NEVER, "/dev/shm is mounted with huge=always"),
-    (SHM, ROOT + mount("/dev/shm", options="rw,huge=within_size,inode64"), NEVER, "huge=within_size; remount it"),
-    (SHM, ROOT + mount("/dev/shm", options="rw,huge=advise"), NEVER, "huge=advise"),  # QEMU does advise it
-    (SHM, ROOT + mount("/dev/shm", options="rw,huge=always"), DENY, ""),
-    (SHM, ROOT + mount("/dev/shm"), FORCE, "shmem_enabled is 'force'; write 'never'"),
-    (SHM, ROOT + mount("/dev/shm") + mount("/dev/shm/plover", options="rw,huge=always"), NEVER,
-     "/dev/shm/plover is mounted"),
-    (SHM, ROOT + mount("/dev/shm", options="rw,huge=always") + mount("/dev/shm"), NEVER, ""),  # mounted over it
-    (SHM, ROOT + mount("/dev/shm") + mount("/dev/shm/plo", options="rw,huge=always"), NEVER, ""),
-    (SHM, ROOT + mount("/dev/shm", "hugetlbfs", "rw,pagesize=2M"), DENY, "a hugetlbfs; set shm_dir"),
-    (SHM, ROOT, FORCE, ""),
-    ("/my files/ram", ROOT + mount("/my\\040files", options="rw,huge=always"), NEVER, "/my files is mounted"),
-    (SHM, "nonsense\n\n" + ROOT, NEVER, ""),
-])
+@pytest.mark.parametrize(
+    "path, mounts, rule, words",
+    [
+        (SHM, ROOT + mount("/dev/shm"), NEVER, ""),
+        (SHM, ROOT + mount("/dev/shm"), ALWAYS, ""),  # that is for memory without a mount of its own
+        (SHM, ROOT + mount("/dev/shm", options="rw,size=1024k,huge=never"), NEVER, ""),
+        (SHM, ROOT + mount("/dev/shm", options="rw,size=1024k,huge=always"), NEVER, "/dev/shm is mounted with huge=always"),
+        (SHM, ROOT + mount("/dev/shm", options="rw,huge=within_size,inode64"), NEVER, "huge=within_size; remount it"),
+        (SHM, ROOT + mount("/dev/shm", options="rw,huge=advise"), NEVER, "huge=advise"),  # QEMU does advise it
+        (SHM, ROOT + mount("/dev/shm", options="rw,huge=always"), DENY, ""),
+        (SHM, ROOT + mount("/dev/shm"), FORCE, "shmem_enabled is 'force'; write 'never'"),
+        (SHM, ROOT + mount("/dev/shm") + mount("/dev/shm/plover", options="rw,huge=always"), NEVER, "/dev/shm/plover is mounted"),
+        (SHM, ROOT + mount("/dev/shm", options="rw,huge=always") + mount("/dev/shm"), NEVER, ""),  # mounted over it
+        (SHM, ROOT + mount("/dev/shm") + mount("/dev/shm/plo", options="rw,huge=always"), NEVER, ""),
+        (SHM, ROOT + mount("/dev/shm", "hugetlbfs", "rw,pagesize=2M"), DENY, "a hugetlbfs; set shm_dir"),
+        (SHM, ROOT, FORCE, ""),
+        ("/my files/ram", ROOT + mount("/my\\040files", options="rw,huge=always"), NEVER, "/my files is mounted"),
+        (SHM, "nonsense\n\n" + ROOT, NEVER, ""),
+    ],
+)
 def test_it_is_found_out_whether_a_file_may_get_huge_pages(path, mounts, rule, words):
     why = judge(path, mounts, rule)
     assert words in why and bool(why) == bool(words)
@@ -52,11 +55,16 @@ def test_it_is_found_out_whether_a_file_may_get_huge_pages(path, mounts, rule, w
 
 @pytest.mark.skipif(not SHMEM_ENABLED.exists(), reason="this kernel has no huge pages")
 def test_a_real_mount_is_understood(tmp_path):
-    program = ("from pathlib import Path; from plover.native.huge_pages import why_possible; "
-               f"print(why_possible(Path('{tmp_path}/ram')))")
-    script = f"mount -t tmpfs -o size=8m,huge=always x {tmp_path} && exec {sys.executable} -c \"{program}\""
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=30, check=True,
-                          env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "plugins" / "module_utils")})
+    program = f"from pathlib import Path; from plover.native.huge_pages import why_possible; print(why_possible(Path('{tmp_path}/ram')))"
+    script = f'mount -t tmpfs -o size=8m,huge=always x {tmp_path} && exec {sys.executable} -c "{program}"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "plugins" / "module_utils")},
+    )
     assert f"{tmp_path} is mounted with huge=always" in done.stdout
 
 
@@ -88,5 +96,3 @@ def test_memory_is_locked_early_for_soft_dirty_alone(monkeypatch, tmp_path):
     memory.unmap()
     asyncio.run(memory.prepare("soft-dirty"))  # QEMU has ended meanwhile
     assert locked_kib() == before
-
-

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Idleness, seen on real processes; and what systemd is told, on a real socket."""
+
 from __future__ import annotations
 
 import asyncio
@@ -31,9 +32,11 @@ def library(monkeypatch):
 @pytest.fixture
 def child():
     """A process that does what its standard input says: work, or rest; it answers once it does."""
-    code = ("import os, select\nbusy, line = False, b'-'\nprint(flush=True)\nwhile line:\n"
-            "  if not busy or select.select([0], [], [], 0)[0]:\n"
-            "    line = os.read(0, 100)\n    busy = line == b'work\\n'\n    print(flush=True)")
+    code = (
+        "import os, select\nbusy, line = False, b'-'\nprint(flush=True)\nwhile line:\n"
+        "  if not busy or select.select([0], [], [], 0)[0]:\n"
+        "    line = os.read(0, 100)\n    busy = line == b'work\\n'\n    print(flush=True)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     process.stdout.readline()
     yield process
@@ -77,6 +80,7 @@ def test_another_process_is_looked_at_and_not_ours(child):
     def work():
         while not seen.is_set():
             pass
+
     worker = threading.Thread(target=work)
     worker.start()
     try:
@@ -95,6 +99,7 @@ def test_input_starts_the_count_anew(child):
 
     def wait():
         return load().wait_idle(child.pid, -1, disturbed, LOOKS, every_ns, 0.2, 300_000_000)
+
     rests = threading.Event()
     thread = threading.Thread(target=disturb)
     thread.start()
@@ -136,6 +141,7 @@ def test_two_may_wait_at_once_and_the_loop_goes_on(child):
         assert not await short and not long.done() and ticks >= 3
         tell(child, "rest")
         return await long
+
     assert asyncio.run(both())
 
 
@@ -155,6 +161,7 @@ def test_what_cannot_be_waited_for_is_refused(pid, every_ns, looks):
 
 
 # --- sd_notify ---
+
 
 @pytest.fixture
 def systemd(monkeypatch):

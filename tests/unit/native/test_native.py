@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The native library through its binding: Google's hash, page sets beside plain Python, bad arguments, plover-hash."""
+
 from __future__ import annotations
 
 import os
@@ -21,8 +22,12 @@ from lab.paths import ROOT
 BUILD = ROOT / "native" / "build"
 PAGES = 300  # above what the pool does alone, and no multiple of 64
 ALL = array("I", range(PAGES))
-KNOWN = [(bytes(4096), 0x06c5df0488653d58), (bytes(range(256)) * 16, 0x9adde01425f78614),
-         (b"\xff" * 4096, 0x2b5e63a363df7394), (b"", 0x9ae16a3b2f90404f)]
+KNOWN = [
+    (bytes(4096), 0x06C5DF0488653D58),
+    (bytes(range(256)) * 16, 0x9ADDE01425F78614),
+    (b"\xff" * 4096, 0x2B5E63A363DF7394),
+    (b"", 0x9AE16A3B2F90404F),
+]
 page_sets = st.lists(st.integers(0, PAGES - 1), max_size=40)
 
 
@@ -51,7 +56,7 @@ def new_ram(path, pages=PAGES):
 def ram(tmp_path_factory):
     """Guest memory that tests only read, or write back."""
     out = new_ram(tmp_path_factory.mktemp("native") / "ram")
-    out.map[7 * PAGE_BYTES:9 * PAGE_BYTES] = bytes(2 * PAGE_BYTES)
+    out.map[7 * PAGE_BYTES : 9 * PAGE_BYTES] = bytes(2 * PAGE_BYTES)
     yield out
     out.close()
 
@@ -65,7 +70,7 @@ def few(tmp_path_factory):
 
 
 def page(ram, number):
-    return ram.map[number * PAGE_BYTES:(number + 1) * PAGE_BYTES]
+    return ram.map[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
 
 
 def bitmap_of(numbers, pages=PAGES):
@@ -76,6 +81,7 @@ def bitmap_of(numbers, pages=PAGES):
 
 
 # --- CityHash64 ---
+
 
 @pytest.mark.parametrize("data, digest", KNOWN, ids=["zeros", "0..255", "ones", "empty"])
 def test_known_answers(lib, data, digest):
@@ -101,12 +107,20 @@ def test_any_page_hashes_like_googles(lib, seed):
 
 def test_every_kind_of_buffer_hashes_alike(lib):
     data = b"x" + bytes(range(256)) * 16
-    views = [data[1:], bytearray(data[1:]), memoryview(data)[1:], memoryview(bytearray(data))[1:], array("B", data[1:]),
-             array("Q", data[1:]), memoryview(data[1:]).cast("I")]
+    views = [
+        data[1:],
+        bytearray(data[1:]),
+        memoryview(data)[1:],
+        memoryview(bytearray(data))[1:],
+        array("B", data[1:]),
+        array("Q", data[1:]),
+        memoryview(data[1:]).cast("I"),
+    ]
     assert {lib.cityhash64(view) for view in views} == {KNOWN[1][1]}
 
 
 # --- pages ---
+
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
 def test_any_number_of_threads_gives_the_same_hashes(lib, ram, threads):
@@ -139,7 +153,7 @@ def test_every_kernel_gives_googles_hashes(lib, pool, ram):
 @settings(max_examples=50)
 def test_every_kernel_hashes_any_group_of_pages_like_googles(lib, pool, few, numbers, seed, bit):
     few.map[:PAGE_BYTES] = random.Random(seed).randbytes(PAGE_BYTES)
-    few.map[PAGE_BYTES:4 * PAGE_BYTES] = bytes(2 * PAGE_BYTES) + b"\xff" * PAGE_BYTES
+    few.map[PAGE_BYTES : 4 * PAGE_BYTES] = bytes(2 * PAGE_BYTES) + b"\xff" * PAGE_BYTES
     few.map[PAGE_BYTES + bit // 8] = few.map[3 * PAGE_BYTES + bit // 8] = 1 << bit % 8
     index = array("I", (number % few.pages for number in numbers))
     wanted = [CityHash64(page(few, n)) for n in index]
@@ -171,7 +185,7 @@ def test_apply_overwrites_these_pages_and_no_other_byte(lib, ram, numbers, seed)
     data = random.Random(seed).randbytes(len(numbers) * PAGE_BYTES)
     model = bytearray(before)
     for at, number in enumerate(numbers):
-        model[number * PAGE_BYTES:(number + 1) * PAGE_BYTES] = data[at * PAGE_BYTES:(at + 1) * PAGE_BYTES]
+        model[number * PAGE_BYTES : (number + 1) * PAGE_BYTES] = data[at * PAGE_BYTES : (at + 1) * PAGE_BYTES]
     for kind in (bytes, bytearray, memoryview):
         lib.apply(ram, array("I", numbers), kind(data))
         assert ram.map[:] == model
@@ -187,29 +201,45 @@ def test_compare_gives_the_pages_whose_hashes_differ(lib, rows):
 
 # --- blocks ---
 
+
 def block_hash(block):
     """As native/src/pages/blocks.c does it: NH over pairs of words, folded."""
-    keys = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
-            0xcbbb9d5d, 0x629a292a, 0x9159015a, 0x152fecd8, 0x67332667, 0x8eb44a87, 0xdb0c2e0d, 0x47b5481d]
-    word = [w + key & 0xffffffff for w, key in zip(array("I", block), keys)]
-    return sum(word[n] * word[n + 1] for n in range(0, 16, 2)) * 0x9e3779b97f4a7c15 >> 48 & 0xffff
+    keys = [
+        0x6A09E667,
+        0xBB67AE85,
+        0x3C6EF372,
+        0xA54FF53A,
+        0x510E527F,
+        0x9B05688C,
+        0x1F83D9AB,
+        0x5BE0CD19,
+        0xCBBB9D5D,
+        0x629A292A,
+        0x9159015A,
+        0x152FECD8,
+        0x67332667,
+        0x8EB44A87,
+        0xDB0C2E0D,
+        0x47B5481D,
+    ]
+    word = [w + key & 0xFFFFFFFF for w, key in zip(array("I", block), keys)]
+    return sum(word[n] * word[n + 1] for n in range(0, 16, 2)) * 0x9E3779B97F4A7C15 >> 48 & 0xFFFF
 
 
 @given(page_sets)
 @settings(max_examples=20)
 def test_block_hashes_are_those_of_the_blocks_in_order(lib, pool, ram, numbers):
-    blocks = [page(ram, n)[at:at + 64] for n in numbers for at in range(0, PAGE_BYTES, 64)]
+    blocks = [page(ram, n)[at : at + 64] for n in numbers for at in range(0, PAGE_BYTES, 64)]
     assert list(lib.block_hashes(pool, ram, array("I", numbers))) == list(map(block_hash, blocks))
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, PAGE_BYTES - 1), st.integers(1, 255)), max_size=60),
-       st.permutations(range(4)))
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, PAGE_BYTES - 1), st.integers(1, 255)), max_size=60), st.permutations(range(4)))
 @settings(max_examples=50)
-def test_patched_pages_are_the_leaders_and_only_blocks_that_differ_are_taken(lib, pool, few, tmp_path_factory, changes,
-                                                                             order):
+def test_patched_pages_are_the_leaders_and_only_blocks_that_differ_are_taken(lib, pool, few, tmp_path_factory, changes, order):
     """``few`` is the leader's memory; the secondary's is the same but for some bytes."""
+
     def block(ram, n, k):
-        return page(ram, n)[64 * k:64 * k + 64]
+        return page(ram, n)[64 * k : 64 * k + 64]
 
     theirs = new_ram(tmp_path_factory.getbasetemp() / "theirs", 4)
     theirs.map[:] = few.map[:]
@@ -233,24 +263,31 @@ def test_blocks_that_do_not_fit_are_refused(lib, pool, few):
     for data in (b"", bytes(64), bytes(191), bytes(256)):
         with pytest.raises(NativeError):
             lib.patch_pages(few, index, masks, data)
-    for work in (lambda: lib.patch_pages(few, index, masks[:1], bytes(64)),
-                 lambda: lib.gather_blocks(few, index, masks[:1]),
-                 lambda: lib.block_masks(pool, few, index, array("H", bytes(2 * 127))),
-                 lambda: lib.hash_data(pool, bytes(4097)),
-                 lambda: lib.block_masks(pool, few, index, array("I", bytes(4 * 128))), lambda: lib.count_blocks(index),
-                 lambda: lib.gather_blocks(few, index, array("I", [1, 2])), lambda: lib.block_hashes(pool, few, masks)):
+    for work in (
+        lambda: lib.patch_pages(few, index, masks[:1], bytes(64)),
+        lambda: lib.gather_blocks(few, index, masks[:1]),
+        lambda: lib.block_masks(pool, few, index, array("H", bytes(2 * 127))),
+        lambda: lib.hash_data(pool, bytes(4097)),
+        lambda: lib.block_masks(pool, few, index, array("I", bytes(4 * 128))),
+        lambda: lib.count_blocks(index),
+        lambda: lib.gather_blocks(few, index, array("I", [1, 2])),
+        lambda: lib.block_hashes(pool, few, masks),
+    ):
         with pytest.raises(NativeError):
             work()
-    for work in (lambda: lib.patch_pages(few, array("I", [9, 1]), masks, bytes(192)),
-                 lambda: lib.gather_blocks(few, array("I", [1, 4]), masks),
-                 lambda: lib.block_hashes(pool, few, array("I", [4])),
-                 lambda: lib.block_masks(pool, few, array("I", [4]), array("H", bytes(128))),
-                 lambda: lib.bitmap_of(array("I", [4]), 4)):
+    for work in (
+        lambda: lib.patch_pages(few, array("I", [9, 1]), masks, bytes(192)),
+        lambda: lib.gather_blocks(few, array("I", [1, 4]), masks),
+        lambda: lib.block_hashes(pool, few, array("I", [4])),
+        lambda: lib.block_masks(pool, few, array("I", [4]), array("H", bytes(128))),
+        lambda: lib.bitmap_of(array("I", [4]), 4),
+    ):
         with pytest.raises(NativeError, match="out of range"):
             work()
 
 
 # --- bitmaps ---
+
 
 @given(st.integers(1, 400).flatmap(lambda bits: st.tuples(st.just(bits), st.sets(st.integers(0, bits - 1)))))
 def test_the_bitmap_of_numbers_has_them_set_and_no_other(lib, case):
@@ -270,11 +307,16 @@ def test_union_and_its_pages_are_those_of_the_sets(lib, case):
 
 # --- bad arguments ---
 
+
 @pytest.mark.parametrize("number", [PAGES, PAGES + 1, 2**31, 2**32 - 1])
 def test_a_page_outside_the_guest_is_refused_before_a_byte_is_touched(lib, pool, ram, number):
     before, index = ram.map[:], array("I", [0, number, 1])
-    for work in (lambda: lib.hash_pages(pool, ram, index), lambda: lib.gather(ram, index), lambda: lib.nonzero(ram, index),
-                 lambda: lib.apply(ram, index, b"x" * 3 * PAGE_BYTES)):
+    for work in (
+        lambda: lib.hash_pages(pool, ram, index),
+        lambda: lib.gather(ram, index),
+        lambda: lib.nonzero(ram, index),
+        lambda: lib.apply(ram, index, b"x" * 3 * PAGE_BYTES),
+    ):
         with pytest.raises(NativeError, match="out of range"):
             work()
     assert ram.map[:] == before
@@ -282,18 +324,27 @@ def test_a_page_outside_the_guest_is_refused_before_a_byte_is_touched(lib, pool,
 
 @pytest.mark.parametrize("index", [array("H", [1, 2]), array("Q", [1]), array("B"), [1, 2], b"1234", None], ids=repr)
 def test_page_numbers_of_another_type_are_refused(lib, pool, ram, index):
-    for work in (lambda: lib.hash_pages(pool, ram, index), lambda: lib.gather(ram, index), lambda: lib.nonzero(ram, index),
-                 lambda: lib.apply(ram, index, bytes(PAGE_BYTES * len(index))),
-                 lambda: lib.compare(array("Q", len(index) * [1]), array("Q", len(index) * [1]), index)):
+    for work in (
+        lambda: lib.hash_pages(pool, ram, index),
+        lambda: lib.gather(ram, index),
+        lambda: lib.nonzero(ram, index),
+        lambda: lib.apply(ram, index, bytes(PAGE_BYTES * len(index))),
+        lambda: lib.compare(array("Q", len(index) * [1]), array("Q", len(index) * [1]), index),
+    ):
         with pytest.raises((NativeError, TypeError)):
             work()
 
 
-@pytest.mark.parametrize("a, b, words", [
-    (array("Q", [1]), array("Q", [1, 2]), "1 and 2 hashes for 2 pages"),
-    (array("Q"), array("Q"), "0 and 0 hashes for 2 pages"),
-    (array("I", [1, 2]), array("Q", [1, 2]), "no array of type 'Q'"), (array("Q", [1, 2]), b"12", "no array of type 'Q'"),
-], ids=["unequal", "none", "narrow", "bytes"])
+@pytest.mark.parametrize(
+    "a, b, words",
+    [
+        (array("Q", [1]), array("Q", [1, 2]), "1 and 2 hashes for 2 pages"),
+        (array("Q"), array("Q"), "0 and 0 hashes for 2 pages"),
+        (array("I", [1, 2]), array("Q", [1, 2]), "no array of type 'Q'"),
+        (array("Q", [1, 2]), b"12", "no array of type 'Q'"),
+    ],
+    ids=["unequal", "none", "narrow", "bytes"],
+)
 def test_hashes_that_do_not_fit_are_refused(lib, a, b, words):
     with pytest.raises(NativeError, match=words):
         lib.compare(a, b, array("I", [1, 2]))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Dirty tracking of a real process's guest memory (ours), guest memory as the core sees it, and the tool plover-hash."""
+
 from __future__ import annotations
 
 import asyncio
@@ -41,6 +42,7 @@ def fetched(tracker):
 
 
 # --- tracking ---
+
 
 def test_all_is_clean_at_first(tracker):
     assert fetched(tracker) == (0, bitmap_of([]))
@@ -110,15 +112,23 @@ def test_a_refused_process_costs_no_descriptor(lib, ram, pool, tmp_path):  # noq
         child.wait()
 
 
-@pytest.mark.parametrize("told, words", [
-    (None, "QEMU told no userfaultfd .*is libplover_preload.so installed"), (b"", "QEMU told no userfaultfd"),
-    (b"7", "QEMU told no userfaultfd"), (b"\xff\xfe 3\n", "QEMU told no userfaultfd"),
-    (b"qemu 3\n", "QEMU told no userfaultfd"),
-    (b"PID three\n", "QEMU told no userfaultfd"), (b"PID 3 4\n", "QEMU told no userfaultfd"),
-    (b"PID error Not permitted\n", "could open no userfaultfd: error Not permitted; needs /dev/userfaultfd and Linux"),
-    (b"1 3\n", "QEMU could open no userfaultfd"), (b"PID 99999\n", "pidfd_getfd from QEMU: Bad file descriptor"),
-    (b"PID -1\n", "pidfd_getfd from QEMU"),
-], ids=["none", "empty", "half", "no-ascii", "no-pid", "no-number", "more", "error", "another", "closed", "negative"])
+@pytest.mark.parametrize(
+    "told, words",
+    [
+        (None, "QEMU told no userfaultfd .*is libplover_preload.so installed"),
+        (b"", "QEMU told no userfaultfd"),
+        (b"7", "QEMU told no userfaultfd"),
+        (b"\xff\xfe 3\n", "QEMU told no userfaultfd"),
+        (b"qemu 3\n", "QEMU told no userfaultfd"),
+        (b"PID three\n", "QEMU told no userfaultfd"),
+        (b"PID 3 4\n", "QEMU told no userfaultfd"),
+        (b"PID error Not permitted\n", "could open no userfaultfd: error Not permitted; needs /dev/userfaultfd and Linux"),
+        (b"1 3\n", "QEMU could open no userfaultfd"),
+        (b"PID 99999\n", "pidfd_getfd from QEMU: Bad file descriptor"),
+        (b"PID -1\n", "pidfd_getfd from QEMU"),
+    ],
+    ids=["none", "empty", "half", "no-ascii", "no-pid", "no-number", "more", "error", "another", "closed", "negative"],
+)
 def test_a_bad_word_of_qemus_userfaultfd_is_refused(lib, ram, pool, tmp_path, told, words):  # noqa: F811
     if told is not None:
         (tmp_path / "uffd").write_bytes(told.replace(b"PID", b"%d" % os.getpid()))
@@ -128,11 +138,11 @@ def test_a_bad_word_of_qemus_userfaultfd_is_refused(lib, ram, pool, tmp_path, to
 
 def test_a_page_that_a_syncvm_overwrote_and_the_vm_wrote_back_is_told(lib, tracker, ram):  # noqa: F811
     """The VM did on its own what the leader did not: the same content as before the syncvm, but no longer the leader's."""
-    ram.map[PAGE_BYTES:2 * PAGE_BYTES] = b"1" * PAGE_BYTES
+    ram.map[PAGE_BYTES : 2 * PAGE_BYTES] = b"1" * PAGE_BYTES
     assert fetched(tracker) == (1, bitmap_of([1]))
     lib.apply(ram, array("I", [1, 7]), b"2" * 2 * PAGE_BYTES)
     tracker.synced(array("I", [1, 7]), b"2" * 2 * PAGE_BYTES)
-    ram.map[PAGE_BYTES:2 * PAGE_BYTES] = b"1" * PAGE_BYTES
+    ram.map[PAGE_BYTES : 2 * PAGE_BYTES] = b"1" * PAGE_BYTES
     assert fetched(tracker) == (1, bitmap_of([1]))
     with pytest.raises(NativeError):
         tracker.synced(array("I", [PAGES]), bytes(PAGE_BYTES))
@@ -141,11 +151,11 @@ def test_a_page_that_a_syncvm_overwrote_and_the_vm_wrote_back_is_told(lib, track
 
 
 def test_pages_that_both_hosts_hold_as_zeros_are_clean_as_long_as_they_are_zero(tracker, ram):
-    assert any(ram.map[PAGE_BYTES:2 * PAGE_BYTES])
+    assert any(ram.map[PAGE_BYTES : 2 * PAGE_BYTES])
     tracker.synced(array("I", [1, 2]), None)
     assert fetched(tracker) == (2, bitmap_of([1, 2]))
     tracker.synced(array("I", [1, 2]), None)
-    ram.map[PAGE_BYTES:2 * PAGE_BYTES] = bytes(PAGE_BYTES)
+    ram.map[PAGE_BYTES : 2 * PAGE_BYTES] = bytes(PAGE_BYTES)
     assert fetched(tracker) == (1, bitmap_of([2]))
     with pytest.raises(NativeError):
         tracker.synced(array("I", [PAGES]), None)
@@ -156,13 +166,13 @@ def test_a_page_that_changed_while_it_was_sent_and_went_back_is_told(monkeypatch
     new_ram(tmp_path / "ram").close()
     memory = GuestMemory(PAGES, 2)
     memory.map(tmp_path / "ram")
-    memory.ram.map[:2 * PAGE_BYTES] = b"1" * 2 * PAGE_BYTES
+    memory.ram.map[: 2 * PAGE_BYTES] = b"1" * 2 * PAGE_BYTES
     asyncio.run(memory.track("scan", os.getpid(), tmp_path / "uffd"))
     memory.ram.map[:PAGE_BYTES] = b"2" * PAGE_BYTES
-    memory.ram.map[PAGE_BYTES:2 * PAGE_BYTES] = bytes(PAGE_BYTES)
+    memory.ram.map[PAGE_BYTES : 2 * PAGE_BYTES] = bytes(PAGE_BYTES)
     assert memory.nonzero(array("I", [0, 1])) == array("I", [0])
     assert memory.gather(array("I", [0])) == b"2" * PAGE_BYTES
-    memory.ram.map[:2 * PAGE_BYTES] = b"1" * 2 * PAGE_BYTES
+    memory.ram.map[: 2 * PAGE_BYTES] = b"1" * 2 * PAGE_BYTES
     assert memory.pages_of(memory.fetch_dirty()) == array("I", [0, 1])
     memory.unmap()
 
@@ -211,6 +221,7 @@ def test_a_tracker_is_told_when_the_vm_stands_still_and_what_was_sent_while_it_r
 
 # --- guest memory, as the core sees it ---
 
+
 def test_guest_memory_does_what_the_core_asks(monkeypatch, tmp_path):
     monkeypatch.setenv("PLOVER_NATIVE_DIR", str(BUILD))
     new_ram(tmp_path / "ram").close()
@@ -223,8 +234,8 @@ def test_guest_memory_does_what_the_core_asks(monkeypatch, tmp_path):
     pages = array("I", [3, 299])
     memory.apply(pages, b"b" * 2 * PAGE_BYTES)
     assert memory.pages_of(memory.fetch_dirty()) == array("I"), "what a syncvm brought is not what this VM wrote"
-    memory.ram.map[3 * PAGE_BYTES:4 * PAGE_BYTES] = b"a" * PAGE_BYTES
-    memory.ram.map[299 * PAGE_BYTES:] = bytes(PAGE_BYTES)
+    memory.ram.map[3 * PAGE_BYTES : 4 * PAGE_BYTES] = b"a" * PAGE_BYTES
+    memory.ram.map[299 * PAGE_BYTES :] = bytes(PAGE_BYTES)
     dirty = memory.fetch_dirty()
     assert memory.pages_of(dirty) == pages and memory.nonzero(pages) == array("I", [3])
     assert memory.union(dirty, bytes(bitmap_of([0]))) == array("I", [0, 3, 299])
@@ -244,7 +255,7 @@ def test_a_scan_is_made_before_it_is_asked_for_and_lost_by_nobody(monkeypatch, t
     memory = GuestMemory(PAGES, 2)
 
     def write(page: int) -> None:
-        memory.ram.map[page * PAGE_BYTES:(page + 1) * PAGE_BYTES] = os.urandom(PAGE_BYTES)
+        memory.ram.map[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = os.urandom(PAGE_BYTES)
 
     async def run() -> None:
         async with memory.fetched():
@@ -278,6 +289,7 @@ def test_what_reads_all_of_memory_holds_nobody_up(monkeypatch, tmp_path):
         def held_work(*arguments, **options):
             assert hold.wait(5.0), "the loop stands still"
             return work(*arguments, **options)
+
         return held_work
 
     async def run() -> None:
@@ -296,9 +308,11 @@ def test_what_reads_all_of_memory_holds_nobody_up(monkeypatch, tmp_path):
 
 # --- plover-hash ---
 
+
 def plover_hash(*arguments, stdout=subprocess.PIPE):
-    return subprocess.run([BUILD / "plover-hash", *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE, text=True,
-                          check=False, timeout=20)
+    return subprocess.run(
+        [BUILD / "plover-hash", *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=20
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--threads", 1), ("--threads", 2), ("--threads", 7), ("--threads", 1024)])
@@ -307,7 +321,7 @@ def test_the_tool_prints_one_hash_of_16_digits_for_each_page(tmp_path, options):
     (tmp_path / "ram").write_bytes(data)
     done = plover_hash(*options, tmp_path / "ram")
     assert (done.returncode, done.stderr) == (0, "")
-    pages = [data[at:at + PAGE_BYTES] for at in range(0, len(data), PAGE_BYTES)]
+    pages = [data[at : at + PAGE_BYTES] for at in range(0, len(data), PAGE_BYTES)]
     assert done.stdout.splitlines() == [f"{CityHash64(page):016x}" for page in pages]
     assert done.stdout.endswith("06c5df0488653d58\n")
 
@@ -326,8 +340,15 @@ def test_a_file_of_odd_size_is_refused(tmp_path, size):
     assert done.stderr == f"plover-hash: {tmp_path}/odd: its size is not a multiple of 4096 bytes\n"
 
 
-@pytest.mark.parametrize("path, words", [("missing", "No such file or directory"), (".", "is not a regular file"),
-                                         ("/dev/null", "is not a regular file"), ("file/x", "Not a directory")])
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("missing", "No such file or directory"),
+        (".", "is not a regular file"),
+        ("/dev/null", "is not a regular file"),
+        ("file/x", "Not a directory"),
+    ],
+)
 def test_what_is_no_file_is_refused_by_its_name(tmp_path, path, words):
     (tmp_path / "file").touch()
     done = plover_hash(tmp_path / path)
@@ -342,8 +363,9 @@ def test_a_bad_number_of_threads_is_refused(tmp_path, threads):
     assert done.stderr == "plover-hash: --threads: must be a number from 1 to 1024\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("--threads",), ("--thread",), ("--threads", 2), ("--threads", 2, "-h"),
-                                       ("a", "b"), ("--threads", 2, "a", "b")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("--threads",), ("--thread",), ("--threads", 2), ("--threads", 2, "-h"), ("a", "b"), ("--threads", 2, "a", "b")]
+)
 def test_wrong_arguments_get_the_usage(arguments):
     done = plover_hash(*arguments)
     assert done.returncode == 2 and done.stdout == "" and USAGE in done.stderr

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ethernet frames in QEMU's framing, and batches of guest pages: there and back, and what is refused."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -18,6 +19,7 @@ some_frames = st.lists(st.binary(min_size=1, max_size=60), max_size=8)
 
 # --- frames ---
 
+
 @given(some_frames)
 def test_frames_come_back_as_they_were_sent(sent):
     assert [bytes(frame) for frame in split(b"".join(map(wrap, sent)))] == sent
@@ -31,7 +33,7 @@ def test_the_cuts_of_the_socket_do_not_matter(sent, data):
     for start, end in zip([0, *cuts], [*cuts, len(stream)]):
         run = buffer.feed(stream[start:end])
         got += [bytes(frame) for frame in split(run)]
-        assert b"".join(map(wrap, got)) == stream[:len(b"".join(map(wrap, got)))]
+        assert b"".join(map(wrap, got)) == stream[: len(b"".join(map(wrap, got)))]
     assert got == sent
 
 
@@ -41,7 +43,7 @@ def test_a_frame_is_handed_out_with_its_last_byte_and_not_before(sent):
     buffer, stream = FrameBuffer(), b"".join(map(wrap, sent))
     ends = {sum(len(wrap(f)) for f in sent[:n]): wrap(sent[n - 1]) for n in range(1, len(sent) + 1)}
     for at in range(len(stream)):
-        assert buffer.feed(stream[at:at + 1]) == ends.get(at + 1, b"")
+        assert buffer.feed(stream[at : at + 1]) == ends.get(at + 1, b"")
 
 
 def test_the_longest_frame_passes_and_a_longer_one_is_refused():
@@ -79,7 +81,7 @@ def test_what_is_kept_is_less_than_a_frame():
     stream = wrap(bytes(1500)) * 3000
     handed_out = 0
     for at in range(0, len(stream), 65_536):
-        handed_out += len(buffer.feed(stream[at:at + 65_536]))
+        handed_out += len(buffer.feed(stream[at : at + 65_536]))
         assert len(buffer._rest) < 1504
     assert handed_out == len(stream)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The data channel over two rings: all bytes, in order, however slowly the other side reads; bounded; no other frame."""
+
 from __future__ import annotations
 
 import random
@@ -40,6 +41,7 @@ def pair(**limits):
 
     def freed_again(n):
         freed[n] += 1
+
     limits = {"high_water": 1 << 18, "limit": 64 << 20, **limits}
     pipes = [Pipe(rings[n], got[n].extend, lambda n=n: freed_again(n), **limits) for n in range(2)]
     return pipes, rings, got, freed
@@ -87,9 +89,10 @@ def test_what_is_unsent_is_bounded():
         pipes[0].send([bytes(4 << 20)])
 
 
-@pytest.mark.parametrize("frame, words", [
-    (b"", "kind b''"), (b"x", "kind b'x'"), (b"r" + bytes(7), "kind b'r'"),
-    (b"r" + (RING - 64).to_bytes(8, "little"), "has read up to")])
+@pytest.mark.parametrize(
+    "frame, words",
+    [(b"", "kind b''"), (b"x", "kind b'x'"), (b"r" + bytes(7), "kind b'r'"), (b"r" + (RING - 64).to_bytes(8, "little"), "has read up to")],
+)
 def test_what_is_no_pipes_frame_is_refused(frame, words):
     pipes, *_ = pair()
     with pytest.raises(WireError, match=words):

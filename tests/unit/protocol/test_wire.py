@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The codec between members: every message comes back as it was sent, and nothing else comes through."""
+
 from __future__ import annotations
 
 import struct
@@ -13,8 +14,13 @@ from plover.errors import WireError
 from plover.protocol import codec, wire
 
 TAG = codec.cluster_tag("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
-FIELD = {"Q": st.integers(0, 2**64 - 1), "I": st.integers(0, 2**32 - 1), "H": st.integers(0, 2**16 - 1),
-         "B": st.integers(0, 255), "?": st.booleans()}
+FIELD = {
+    "Q": st.integers(0, 2**64 - 1),
+    "I": st.integers(0, 2**32 - 1),
+    "H": st.integers(0, 2**16 - 1),
+    "B": st.integers(0, 255),
+    "?": st.booleans(),
+}
 TYPES = sorted(wire.Message.__subclasses__(), key=lambda cls: cls.TYPE)
 each_type = pytest.mark.parametrize("cls", TYPES, ids=lambda cls: cls.__name__)
 
@@ -102,17 +108,21 @@ def test_a_body_of_another_length_than_the_fields_need_is_refused(cls):
             decode(header(kind=cls.TYPE, length=length) + bytes(length))
 
 
-@pytest.mark.parametrize("wrong, words", [
-    ({"magic": b"HTTP"}, "not a Plover message.*'port' used by something else"),
-    ({"magic": b"PLVS"}, "not a Plover message"),
-    ({"version": codec.VERSION + 1}, f"protocol version {codec.VERSION + 1}, this host speaks {codec.VERSION}; install one"),
-    ({"version": 0}, "protocol version 0"),
-    ({"tag": TAG ^ 1}, "another cluster; 'cluster_id' and 'port'"),
-    ({"tag": codec.cluster_tag("another")}, "another cluster"),
-    ({"zero": 1}, "unknown message type"),
-    ({"length": codec.BODY_BYTES_MAX + 1}, f"over the limit of {codec.BODY_BYTES_MAX}"),
-    ({"length": 2**32 - 1}, "over the limit"),
-], ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"magic": b"HTTP"}, "not a Plover message.*'port' used by something else"),
+        ({"magic": b"PLVS"}, "not a Plover message"),
+        ({"version": codec.VERSION + 1}, f"protocol version {codec.VERSION + 1}, this host speaks {codec.VERSION}; install one"),
+        ({"version": 0}, "protocol version 0"),
+        ({"tag": TAG ^ 1}, "another cluster; 'cluster_id' and 'port'"),
+        ({"tag": codec.cluster_tag("another")}, "another cluster"),
+        ({"zero": 1}, "unknown message type"),
+        ({"length": codec.BODY_BYTES_MAX + 1}, f"over the limit of {codec.BODY_BYTES_MAX}"),
+        ({"length": 2**32 - 1}, "over the limit"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
 def test_a_wrong_header_is_refused_before_its_body_is_waited_for(wrong, words):
     with pytest.raises(WireError, match=words):
         list(codec.Decoder(TAG).feed(header(**wrong)))
@@ -196,7 +206,7 @@ def test_any_byte_of_a_stream_may_be_another_wherever_the_network_cuts_it(cls, d
 def test_bytes_that_are_missing_or_too_many_are_refused_or_understood(message, data):
     whole = sent(message)
     at, count = data.draw(st.integers(0, len(whole))), data.draw(st.integers(1, 40))
-    refused_or_understood(whole[:at] + whole[at + count:])
+    refused_or_understood(whole[:at] + whole[at + count :])
     refused_or_understood(whole[:at] + data.draw(st.binary(min_size=count, max_size=count)) + whole[at:])
 
 
@@ -221,7 +231,7 @@ def test_a_peer_that_sends_without_end_fills_no_more_than_one_message(monkeypatc
         decoder, bodies = codec.Decoder(TAG), 0
         for _ in range(10):
             for at in range(0, len(chunk), 50_000):
-                bodies += sum(len(m.payload) for m in decoder.feed(chunk[at:at + 50_000]))
+                bodies += sum(len(m.payload) for m in decoder.feed(chunk[at : at + 50_000]))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

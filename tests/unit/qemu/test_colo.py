@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What QEMU says in its COLO loop and over QMP: a stand-in speaks well, badly, or not at all, on real sockets."""
+
 from __future__ import annotations
 
 import asyncio
@@ -31,6 +32,7 @@ def folder():
 
 # --- migration streams and device states ---
 
+
 @given(st.binary(max_size=60), st.binary(max_size=60))
 @example(b"", b"")
 def test_the_command_comes_right_before_the_ram_section(before, after):
@@ -42,8 +44,11 @@ def test_the_command_comes_before_the_first_of_two_ram_sections():
     assert enable_colo(STREAM + RAM) == STREAM[:21] + ENABLE_COLO + RAM + b"devices" + RAM
 
 
-@pytest.mark.parametrize("stream", [b"", STATE_MAGIC, STREAM[1:], b"x" + STREAM, STREAM.replace(b"ram", b"RAM"), STREAM[:29],
-                                    RAM, b"QEVN" + STREAM[4:]], ids=lambda value: repr(value[:20]))
+@pytest.mark.parametrize(
+    "stream",
+    [b"", STATE_MAGIC, STREAM[1:], b"x" + STREAM, STREAM.replace(b"ram", b"RAM"), STREAM[:29], RAM, b"QEVN" + STREAM[4:]],
+    ids=lambda value: repr(value[:20]),
+)
 def test_a_stream_that_is_not_qemus_is_refused(stream):
     with pytest.raises(QemuError, match="no RAM section; this QEMU's format is not known"):
         enable_colo(stream)
@@ -63,8 +68,10 @@ def test_a_device_state_is_taken_without_its_header_or_refused(saved):
 
 # --- the COLO loop ---
 
+
 def talk(folder, script, work):
     """Run ``work(ColoPeer)`` against ``script(reader, writer)`` as QEMU's migration socket; what came out of both."""
+
     async def run():
         heard, errors = [], []
 
@@ -83,16 +90,19 @@ def talk(folder, script, work):
         finally:
             peer.close()
             server.close()
+
     return asyncio.run(run())
 
 
 def says(*words, after=0):
     """A QEMU that reads ``after`` bytes and then says ``words``."""
+
     async def script(reader, writer):
         got = await reader.readexactly(after)
         writer.write(b"".join(word if isinstance(word, bytes) else WORD.pack(word) for word in words))
         await writer.drain()
         return got
+
     return script
 
 
@@ -100,8 +110,11 @@ STATE = b"device state"
 STEPS = {
     "feed": (lambda peer: peer.feed(STREAM), [colo.READY], enable_colo(STREAM)),
     "stop": (lambda peer: peer.stop(), [colo.REPLY], WORD.pack(colo.REQUEST)),
-    "load": (lambda peer: peer.load(STATE), [colo.RECEIVED, colo.LOADED],
-             WORD.pack(colo.SEND) + b"\0" + WORD.pack(colo.SIZE) + struct.pack("!Q", len(STATE)) + STATE),
+    "load": (
+        lambda peer: peer.load(STATE),
+        [colo.RECEIVED, colo.LOADED],
+        WORD.pack(colo.SEND) + b"\0" + WORD.pack(colo.SIZE) + struct.pack("!Q", len(STATE)) + STATE,
+    ),
 }
 each_step = pytest.mark.parametrize("work, answers, request_bytes", STEPS.values(), ids=STEPS)
 
@@ -161,13 +174,15 @@ def test_a_spoilt_stream_is_refused_before_a_byte_is_sent(folder):
 
 # --- QMP ---
 
-GREETING = json.dumps({"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""},
-                               "capabilities": []}}).encode() + b"\r\n"
+GREETING = (
+    json.dumps({"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""}, "capabilities": []}}).encode() + b"\r\n"
+)
 GONE = object()
 
 
 def with_qmp(folder, work, greeting=GREETING, answer=lambda command: {"return": {}}, timeout_s=3.0):
     """``work(Qmp)`` against a QMP server that answers each command with ``answer(command)``."""
+
     async def qemu(reader, writer):
         with contextlib.suppress(ConnectionError):
             writer.write(greeting)
@@ -192,6 +207,7 @@ def with_qmp(folder, work, greeting=GREETING, answer=lambda command: {"return": 
                 await client.close()
         finally:
             server.close()
+
     return asyncio.run(run())
 
 
@@ -199,9 +215,21 @@ def test_a_command_returns_what_qemu_returns(folder):
     assert with_qmp(folder, lambda q: q.execute("query-x"), answer=lambda c: {"return": {"i": c}}) == {"i": "query-x"}
 
 
-@pytest.mark.parametrize("answer", [
-    {"error": {"class": "GenericError", "desc": "no such thing"}}, GONE, b"nonsense\r\n", b"\xff\xfe\r\n", b"[]\r\n",
-    b"7\r\n", b"null\r\n", {"neither": 1}, b'{"return": \r\n'], ids=lambda a: "gone" if a is GONE else str(a)[:20])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": {"class": "GenericError", "desc": "no such thing"}},
+        GONE,
+        b"nonsense\r\n",
+        b"\xff\xfe\r\n",
+        b"[]\r\n",
+        b"7\r\n",
+        b"null\r\n",
+        {"neither": 1},
+        b'{"return": \r\n',
+    ],
+    ids=lambda a: "gone" if a is GONE else str(a)[:20],
+)
 def test_a_command_that_is_refused_or_answered_with_nonsense_is_a_qemu_error(folder, answer):
     with pytest.raises(QemuError, match="QMP cont: "):
         with_qmp(folder, lambda q: q.execute("cont"), answer=lambda c: answer)

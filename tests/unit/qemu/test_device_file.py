@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The device state that a QEMU wrote, or what it put there in its place."""
+
 from __future__ import annotations
 
 import os

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A reset in front of a load must leave guest memory alone: which kernels are refused, and what an audit sees."""
+
 from __future__ import annotations
 
 import pytest
 from plover.config.settings import Config
 from plover.errors import QemuError
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.qemu import kernel_image
 from plover.qemu import process as qemu
 from settings import settings
@@ -20,25 +21,36 @@ ELF = b"\x7fELF\x02\x01\x01" + bytes(600)
 
 # --- kernels ---
 
+
 def test_a_bzimage_is_taken(tmp_path):
     (tmp_path / "vmlinuz").write_bytes(BZIMAGE)
     kernel_image.check(str(tmp_path / "vmlinuz"))
 
 
-@pytest.mark.parametrize("image, what", [(ELF, "an ELF file"), (b"", "no bzImage"), (BZIMAGE[:0x205], "no bzImage"),
-                                         (BZIMAGE[1:], "no bzImage"), (bytes(5000), "no bzImage")])
+@pytest.mark.parametrize(
+    "image, what",
+    [(ELF, "an ELF file"), (b"", "no bzImage"), (BZIMAGE[:0x205], "no bzImage"), (BZIMAGE[1:], "no bzImage"), (bytes(5000), "no bzImage")],
+)
 @pytest.mark.parametrize("incoming", [False, True])
 def test_any_other_kernel_is_refused_on_both_replicas_before_anything_is_started(tmp_path, image, what, incoming):
     (tmp_path / "vmlinux").write_bytes(image)
     (tmp_path / "qemu").write_bytes(b"")
-    config = Config(settings("primary", guest_kernel=str(tmp_path / "vmlinux"), qemu_binary=str(tmp_path / "qemu"),
-                             run_dir=str(tmp_path / "run"), shm_dir=str(tmp_path / "shm")))
+    config = Config(
+        settings(
+            "primary",
+            guest_kernel=str(tmp_path / "vmlinux"),
+            qemu_binary=str(tmp_path / "qemu"),
+            run_dir=str(tmp_path / "run"),
+            shm_dir=str(tmp_path / "shm"),
+        )
+    )
     with pytest.raises(QemuError, match=f"guest_kernel: .*vmlinux is {what}.* Give the compressed kernel"):
         qemu.prepare(config, incoming)
     assert not (tmp_path / "run").exists()
 
 
 # --- audits ---
+
 
 @pytest.mark.parametrize("rewrites, differ", [(False, 0), (True, 1)])
 def test_an_audit_looks_after_the_reset_too(rewrites, differ):
@@ -51,6 +63,7 @@ def test_an_audit_looks_after_the_reset_too(rewrites, differ):
         if rewrites:
             secondary.guest_writes(WRITE_PAGE, 4711)  # the kernel's data, as it was at boot
         return [tag]
+
     secondary.tells["vm_reset"] = reset
     secondary.done.clear()
     answers = group["primary"].audit()
@@ -64,13 +77,13 @@ def test_an_audit_looks_after_the_reset_too(rewrites, differ):
 def test_who_is_elected_in_an_audit_loads_what_was_reset_before_it_runs():
     group = protected()
     secondary = group["secondary"]
-    held = secondary.hold(act.ResetVm)
+    held = secondary.hold(effects.ResetVm)
     group.serving().audit()
     group.until(lambda: held)
     group.kill("primary")
     group.until(lambda: secondary.core.leading is not None)
     group.run(0.05)
     assert "Promote" not in secondary.done
-    secondary.let_go(act.ResetVm)
+    secondary.let_go(effects.ResetVm)
     group.until(lambda: group.serving() is secondary and secondary.core.leading.serving)
     assert [step for step in secondary.done if step in ("ResetVm", "ColoLoad", "Promote")] == ["ResetVm", "ColoLoad", "Promote"]

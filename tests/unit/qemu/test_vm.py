@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real Vm against a QEMU that has more to send than its socket takes, resets on its own, or was left half done."""
+
 from __future__ import annotations
 
 import asyncio
@@ -58,6 +59,7 @@ def with_vm(fake, work, adopt=False):
 
 # --- a stop that is not over ---
 
+
 @pytest.mark.parametrize("queued_bytes", [0, 500_000, 2_200_000])
 def test_a_stop_is_over_when_qemu_has_nothing_left_to_send(fake, queued_bytes):
     """Seen: 99 of 100 stops with 2.2 MB queued went on writing used rings while memory was fetched, 6 of 100 with 0.5 MB."""
@@ -97,6 +99,7 @@ def test_a_stop_that_never_ends_is_given_up(fake, monkeypatch):
 
 # --- a network socket out of step ---
 
+
 def test_a_frame_that_qemu_threw_away_in_the_middle_is_an_error_of_the_stop(fake):
     async def work(machine):
         fake.do(lambda: (fake.send_part(FRAME, 700), fake.purge()))
@@ -109,6 +112,7 @@ def test_a_frame_that_qemu_threw_away_in_the_middle_is_an_error_of_the_stop(fake
 @pytest.mark.parametrize("nonsense, why", [(b"\xff" * 10, "frame of 4294967295 bytes"), (None, "closed its network socket")])
 def test_a_broken_network_is_told_and_nothing_is_believed_any_more(fake, nonsense, why):
     """Before, the error ended the daemon, or its VM was cut off in silence."""
+
     async def work(machine):
         fake.do(lambda: fake._net.send(nonsense) if nonsense else fake._disconnect())
         await asyncio.sleep(0.05)
@@ -140,6 +144,7 @@ def test_the_only_copy_goes_on_with_a_network_in_step(fake):
 
 
 # --- what a daemon left half done ---
+
 
 @pytest.mark.parametrize("state", ["running", "paused", "postmigrate", "finish-migrate"])
 def test_an_adopted_vm_stands_still_until_it_is_let_go_on(fake, state):
@@ -180,6 +185,7 @@ def test_the_migration_of_a_daemon_that_died_is_ended(fake):
 
 def test_a_capture_that_fails_is_noticed_at_once(fake):
     """The VM stood still for all of CAPTURE_TIMEOUT_S, 15 s."""
+
     async def work(machine):
         with pytest.raises(QemuError, match="QEMU's migrate: failed"):
             await asyncio.wait_for(machine.capture_stream(), vm.CAPTURE_TIMEOUT_S / 2)
@@ -188,6 +194,7 @@ def test_a_capture_that_fails_is_noticed_at_once(fake):
 
 
 # --- resets and resumes that are not ours ---
+
 
 def test_a_reset_of_the_guest_is_not_taken_for_ours(fake):
     """A load before our reset is undone by it."""

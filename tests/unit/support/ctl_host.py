@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host with a daemon's control socket, and ploverctl on it."""
+
 from __future__ import annotations
 
 import asyncio
@@ -60,6 +61,7 @@ def lead(witness, in_sync):
 
 def run_ctl(host, *arguments, in_sync=None, operator=None):
     """The exit status of ploverctl while a daemon runs."""
+
     async def run():
         async with daemon(host, operator) as (witness, unexpected):
             if in_sync is not None:
@@ -67,6 +69,7 @@ def run_ctl(host, *arguments, in_sync=None, operator=None):
             code = await asyncio.to_thread(ctl.main, [*arguments])
             assert unexpected == []
             return code
+
     return asyncio.run(run())
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A control socket with ready answers, good or bad; a real control server: ctl/test_watch.py."""
+
 from __future__ import annotations
 
 import json

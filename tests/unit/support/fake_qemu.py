@@ -5,6 +5,7 @@ As in QEMU (net/stream.c, net/queue.c) frames that the socket does not take wait
 not; each that is gone changes the queue in guest memory. What of a frame was sent is remembered over connections, until
 a write fails.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -98,7 +99,7 @@ class FakeQemu:
         while self.waiting and self._net is not None:
             frame = self.waiting[0]
             try:
-                self.sent_of_first += self._net.send(frame[self.sent_of_first:])
+                self.sent_of_first += self._net.send(frame[self.sent_of_first :])
             except BlockingIOError:
                 self._loop.add_writer(self._net.fileno(), self.flush)
                 return

@@ -1,12 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Settings of a group of three, as few as there must be."""
+
 from __future__ import annotations
 
-MEMBERS = {"primary": {"address": "127.0.0.1", "kind": "replica"},
-           "secondary": {"address": "127.0.0.2", "kind": "replica"},
-           "witness": {"address": "127.0.0.3", "kind": "witness"}}
+MEMBERS = {
+    "primary": {"address": "127.0.0.1", "kind": "replica"},
+    "secondary": {"address": "127.0.0.2", "kind": "replica"},
+    "witness": {"address": "127.0.0.3", "kind": "witness"},
+}
 
 
 def settings(member: str, **more) -> dict:
-    return {"name": "demo", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "member": member, "members": MEMBERS,
-            "preferred_leader": "primary", "guest_kernel": "/k", "guest_mac": "52:54:00:70:6c:01", **more}
+    return {
+        "name": "demo",
+        "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        "member": member,
+        "members": MEMBERS,
+        "preferred_leader": "primary",
+        "guest_kernel": "/k",
+        "guest_mac": "52:54:00:70:6c:01",
+        **more,
+    }

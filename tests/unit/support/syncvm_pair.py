@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Both sides of syncvms over real memory and the native library; what is said goes through the wire's bytes."""
+
 from __future__ import annotations
 
 import random
@@ -8,7 +9,7 @@ from collections import deque
 
 from plover.native import guest_memory as memory
 from plover.native import zstd
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import codec, wire
 from plover.protocol import pages as pg
 from plover.syncvm.leader import LeaderSyncvm
@@ -32,7 +33,7 @@ class Memory(memory.GuestMemory):
     def write(self, page: int, at: int, data: bytes) -> None:
         self.written.add(page)
         begin = page * pg.PAGE_BYTES + at
-        self.ram.map[begin:begin + len(data)] = data
+        self.ram.map[begin : begin + len(data)] = data
 
     def fetch_dirty(self) -> bytearray:
         out, self.written = self.bitmap_of(array("I", sorted(self.written)), PAGES), set()
@@ -70,8 +71,10 @@ class Pair:
         self.number += 1
         self.heard: list[wire.Message] = []
         self.loaded = None
-        self.sides = (LeaderSyncvm(1, self.number, audit, self.memories[0], self.bases[0]),
-                      SecondarySyncvm(1, self.number, self.memories[1], self.bases[1]))
+        self.sides = (
+            LeaderSyncvm(1, self.number, audit, self.memories[0], self.bases[0]),
+            SecondarySyncvm(1, self.number, self.memories[1], self.bases[1]),
+        )
         self.work: deque = deque()
         for n, side in enumerate(self.sides):
             side.start(0.0), side.drained(0.0)
@@ -86,28 +89,34 @@ class Pair:
     def _do(self, n: int, actions: list) -> None:
         side, mem = self.sides[n], self.memories[n]
         for action in actions:
-            if isinstance(action, act.SendData):
+            if isinstance(action, effects.SendData):
                 sent = self.spoil(action.message)
                 self.heard.append(sent)
                 came = next(codec.Decoder(1).feed(b"".join(codec.encode(sent, 1))))
                 self.work.append((1 - n, lambda m=came: self._hear(1 - n, m)))
-            elif isinstance(action, act.Hash):
+            elif isinstance(action, effects.Hash):
                 self.work.append((n, lambda index=action.index: side.hashed(mem.hash(index))))
-            elif isinstance(action, act.HashBlocks):
+            elif isinstance(action, effects.HashBlocks):
                 self.work.append((n, lambda index=action.index: side.blocks_hashed(mem.hash_blocks(index))))
-            elif isinstance(action, act.Pack):
+            elif isinstance(action, effects.Pack):
                 self.work.append((n, lambda payloads=action.payloads: side.packed(list(map(zstd.compress, payloads)))))
-            elif isinstance(action, act.Yield):
+            elif isinstance(action, effects.Yield):
                 self.work.append((n, side.writable))
-            elif isinstance(action, act.ColoLoad):
+            elif isinstance(action, effects.ColoLoad):
                 self.loaded = action.state
 
     def _hear(self, n: int, m: wire.Message) -> list:
         side = self.sides[n]
         handlers = {wire.Bitmap: side.on_bitmap}
         if n == 0:
-            handlers.update({wire.Hashes: side.on_hashes, wire.BlockHashes: side.on_block_hashes,
-                             wire.Resend: side.on_resend, wire.Staged: lambda m: side.on_staged()})
+            handlers.update(
+                {
+                    wire.Hashes: side.on_hashes,
+                    wire.BlockHashes: side.on_block_hashes,
+                    wire.Resend: side.on_resend,
+                    wire.Staged: lambda m: side.on_staged(),
+                }
+            )
         else:
             handlers.update({wire.StageEnd: side.on_stage_end})
         return handlers.get(type(m), getattr(side, "on_staging", None))(m)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Two memories between which syncvms are made."""
+
 from __future__ import annotations
 
 import os

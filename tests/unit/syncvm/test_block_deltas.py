@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A syncvm below the page: of divergent pages only the blocks that differ are sent."""
+
 from __future__ import annotations
 
 import random
@@ -29,7 +30,7 @@ def test_the_native_library_and_the_wire_mean_the_same_block_and_page():
 
 def test_of_many_divergent_pages_only_the_blocks_that_differ_are_sent(pair):
     diverge(pair, range(100, 200))
-    pair.memories[0].write(7, 0, CONTENT[7 * 4096:7 * 4096 + 9])  # written, but the same
+    pair.memories[0].write(7, 0, CONTENT[7 * 4096 : 7 * 4096 + 9])  # written, but the same
     figures = pair.syncvm().figures()
     assert pair.kinds() == BLOCKWISE and pair.equal and pair.loaded == b"device"
     assert (figures.dirty_pages, figures.divergent_pages) == (101, 100)
@@ -71,6 +72,7 @@ def test_the_leaders_vm_may_run_on_while_blocks_are_packed(pair, monkeypatch):
     def look(self, payloads):
         captured.append(self.captured)
         return packed(self, payloads)
+
     monkeypatch.setattr(LeaderSyncvm, "packed", look)
     pair.syncvm()
     assert captured == [True] and pair.equal
@@ -86,8 +88,7 @@ def test_an_audit_sends_blocks_too(pair):
 WRITES = st.tuples(st.integers(0, 1), st.integers(0, 119), st.integers(0, 4000), st.binary(min_size=1, max_size=96))
 
 
-@given(writes=st.lists(WRITES, max_size=150), bits=st.sampled_from([0, 1, 4, 16]), many=st.booleans(),
-       device=st.binary(max_size=300))
+@given(writes=st.lists(WRITES, max_size=150), bits=st.sampled_from([0, 1, 4, 16]), many=st.booleans(), device=st.binary(max_size=300))
 @settings(max_examples=40, deadline=None)
 def test_whatever_both_sides_wrote_the_secondary_is_the_leader_afterwards(made, writes, bits, many, device):
     """Also with narrow hashes of blocks, of which many are equal though the blocks are not."""
@@ -116,10 +117,21 @@ def test_pages_whose_blocks_hashes_told_too_little_come_whole_and_nothing_is_app
         if isinstance(message, wire.StageEnd):
             pair.memories[0].ram.map[:] = bytes(PAGES * pg.PAGE_BYTES)  # what it writes now is of the next syncvm
         return message
+
     pair.spoil = look
     figures = pair.syncvm().figures()
-    assert pair.kinds() == ["Divergent", "BlockHashes", "StageBlocks", "StageBlocks", "StageEnd", "Resend",
-                            "StagePages", "StagePages", "StageEnd", "Staged"]
+    assert pair.kinds() == [
+        "Divergent",
+        "BlockHashes",
+        "StageBlocks",
+        "StageBlocks",
+        "StageEnd",
+        "Resend",
+        "StagePages",
+        "StagePages",
+        "StageEnd",
+        "Staged",
+    ]
     assert all(seen) and pair.memories[1].ram.map[:] == CONTENT and figures.sent["pages"] == 300 * 4100
     assert list(array("I", pair.heard[-5].payload)) == list(range(1, 301))
 
@@ -127,8 +139,9 @@ def test_pages_whose_blocks_hashes_told_too_little_come_whole_and_nothing_is_app
 def test_one_page_that_came_out_wrong_is_sent_again_alone(pair):
     diverge(pair, range(100))
     good = pair.memories[0].block_masks
-    pair.memories[0].block_masks = lambda index, theirs: array("Q", (0 if page == 33 else mask for page, mask in
-                                                                     zip(index, good(index, theirs))))
+    pair.memories[0].block_masks = lambda index, theirs: array(
+        "Q", (0 if page == 33 else mask for page, mask in zip(index, good(index, theirs)))
+    )
     try:
         figures = pair.syncvm().figures()
     finally:
@@ -156,6 +169,7 @@ def test_a_bit_that_flips_on_the_way_is_found_before_anything_is_applied(pair, a
         payload = bytearray(unpack_blocks(zstd, message.payload, 1 << 20))
         payload[at] ^= 0x04
         return replace(message, payload=zstd.compress(payload))
+
     pair.spoil = flip
     with pytest.raises(WireError):
         pair.syncvm()
@@ -164,10 +178,12 @@ def test_a_bit_that_flips_on_the_way_is_found_before_anything_is_applied(pair, a
 
 def spoilt(kind, **changes):
     """The first message of ``kind`` with other fields; a change may be a function of the payload."""
+
     def spoil(message):
         if not isinstance(message, kind):
             return message
         return replace(message, **{k: v(message.payload) if callable(v) else v for k, v in changes.items()})
+
     return spoil
 
 
@@ -176,25 +192,43 @@ def blocks_spoilt(change):
     return spoilt(wire.StageBlocks, payload=lambda p: zstd.compress(change(unpack_blocks(zstd, p, 1 << 20))))
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (spoilt(wire.Divergent, payload=bytes(16)), "blocks of 0 pages asked for"),
-    (spoilt(wire.Divergent, payload=lambda p: p[:-1]), "bitmap of 15 bytes for 100 pages"),
-    (spoilt(wire.Divergent, payload=lambda p: p[:-1] + b"\x80"), "bits behind the last one"),
-    (spoilt(wire.BlockHashes, payload=lambda p: p[:-1]), "12799 bytes of block hashes for 100 pages"),
-    (spoilt(wire.StageBlocks, count=101), "blocks of 101 pages that were not asked for"),
-    (blocks_spoilt(lambda p: p[:1599]), "blocks of 100 pages announced, 1599 bytes"),
-    (blocks_spoilt(lambda p: p + bytes(64)), "100 blocks announced, 6464 bytes came"),
-    (blocks_spoilt(lambda p: p[:-1]), "100 blocks announced, 6399 bytes came"),
-    (blocks_spoilt(lambda p: bytes(100 * (16 + 4096) + 1)), "do not unpack to 411200"),
-    (spoilt(wire.StageBlocks, payload=lambda p: p[:-1]), "blocks of pages: .* do not unpack"),
-    (spoilt(wire.StageBlocks, payload=lambda p: p + b"x"), "blocks of pages: .* do not unpack"),
-    (spoilt(wire.StageBlocks, payload=b"none"), "blocks of pages: .* no frame"),
-    (spoilt(wire.StageEnd, pages=99), "99 pages announced, 100 staged"),
-    (spoilt(wire.StageEnd, digest=1), "do not fit the leader's digest"),
-    (spoilt(wire.StageEnd, base=1), "what was asked for whole did not come"),
-], ids=["none", "short-bitmap", "behind", "short-hashes", "too-many", "short", "more-blocks", "cut", "too-long",
-        "packed-cut", "packed-and-more", "not-packed", "pages", "digest",
-        "base"])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (spoilt(wire.Divergent, payload=bytes(16)), "blocks of 0 pages asked for"),
+        (spoilt(wire.Divergent, payload=lambda p: p[:-1]), "bitmap of 15 bytes for 100 pages"),
+        (spoilt(wire.Divergent, payload=lambda p: p[:-1] + b"\x80"), "bits behind the last one"),
+        (spoilt(wire.BlockHashes, payload=lambda p: p[:-1]), "12799 bytes of block hashes for 100 pages"),
+        (spoilt(wire.StageBlocks, count=101), "blocks of 101 pages that were not asked for"),
+        (blocks_spoilt(lambda p: p[:1599]), "blocks of 100 pages announced, 1599 bytes"),
+        (blocks_spoilt(lambda p: p + bytes(64)), "100 blocks announced, 6464 bytes came"),
+        (blocks_spoilt(lambda p: p[:-1]), "100 blocks announced, 6399 bytes came"),
+        (blocks_spoilt(lambda p: bytes(100 * (16 + 4096) + 1)), "do not unpack to 411200"),
+        (spoilt(wire.StageBlocks, payload=lambda p: p[:-1]), "blocks of pages: .* do not unpack"),
+        (spoilt(wire.StageBlocks, payload=lambda p: p + b"x"), "blocks of pages: .* do not unpack"),
+        (spoilt(wire.StageBlocks, payload=b"none"), "blocks of pages: .* no frame"),
+        (spoilt(wire.StageEnd, pages=99), "99 pages announced, 100 staged"),
+        (spoilt(wire.StageEnd, digest=1), "do not fit the leader's digest"),
+        (spoilt(wire.StageEnd, base=1), "what was asked for whole did not come"),
+    ],
+    ids=[
+        "none",
+        "short-bitmap",
+        "behind",
+        "short-hashes",
+        "too-many",
+        "short",
+        "more-blocks",
+        "cut",
+        "too-long",
+        "packed-cut",
+        "packed-and-more",
+        "not-packed",
+        "pages",
+        "digest",
+        "base",
+    ],
+)
 def test_malformed_messages_are_refused_and_nothing_is_applied(pair, spoil, words):
     diverge(pair)
     before = pair.memories[1].ram.map[:]
@@ -204,9 +238,16 @@ def test_malformed_messages_are_refused_and_nothing_is_applied(pair, spoil, word
     assert pair.memories[1].ram.map[:] == before and pair.loaded is None
 
 
-@pytest.mark.parametrize("payload, words", [
-    (b"123", "3 bytes of page numbers"), (array("I", [150]).tobytes(), "not sent"), (array("I", [1, 1]).tobytes(), "twice"),
-    (array("I", range(101)).tobytes(), "only 100 pages were sent as blocks")], ids=["odd", "foreign", "twice", "many"])
+@pytest.mark.parametrize(
+    "payload, words",
+    [
+        (b"123", "3 bytes of page numbers"),
+        (array("I", [150]).tobytes(), "not sent"),
+        (array("I", [1, 1]).tobytes(), "twice"),
+        (array("I", range(101)).tobytes(), "only 100 pages were sent as blocks"),
+    ],
+    ids=["odd", "foreign", "twice", "many"],
+)
 def test_what_was_not_sent_is_not_sent_again(pair, payload, words):
     diverge(pair)
     pair.memories[0].block_bits = pair.memories[1].block_bits = 0

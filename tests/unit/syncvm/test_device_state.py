@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The device state of a syncvm travels as what differs from the one before, and dirty bitmaps travel packed."""
+
 from __future__ import annotations
 
 import pytest
@@ -35,7 +36,7 @@ def test_a_device_state_that_the_secondary_cannot_make_comes_whole(pair, held):
 
 @given(st.binary(max_size=400), st.binary(max_size=400))
 def test_a_state_is_unpacked_as_it_was_packed(state, other):
-    base = (other + bytes(len(state)))[:len(state)]
+    base = (other + bytes(len(state)))[: len(state)]
     for known in (b"", base):
         payload = packing.pack_state(zstd, state, known)
         assert packing.unpack_state(zstd, payload, len(state), known) == state
@@ -49,6 +50,7 @@ def test_a_state_is_unpacked_as_it_was_packed(state, other):
 
 # --- bitmaps ---
 
+
 @given(st.integers(1, 5000).flatmap(lambda bits: st.tuples(st.just(bits), st.sets(st.integers(0, bits - 1), max_size=300))))
 def test_a_bitmap_is_unpacked_as_it_was_packed_and_never_longer_than_it_is(case):
     bits, numbers = case
@@ -57,10 +59,20 @@ def test_a_bitmap_is_unpacked_as_it_was_packed_and_never_longer_than_it_is(case)
     assert packing.unpack_bitmap(zstd, payload, bits) == bitmap and len(payload) <= len(bitmap)
 
 
-@pytest.mark.parametrize("payload", [b"", bytes(7), bytes(9), zstd.compress(bytes(1016)), zstd.compress(bytes(1032)),
-                                     zstd.compress(bytes(1024))[:-1], zstd.compress(bytes(1024)) + b"x",
-                                     zstd.compress(bytes(1 << 26))],
-                         ids=["none", "short", "odd", "word-less", "word-more", "cut", "more", "bomb"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        bytes(7),
+        bytes(9),
+        zstd.compress(bytes(1016)),
+        zstd.compress(bytes(1032)),
+        zstd.compress(bytes(1024))[:-1],
+        zstd.compress(bytes(1024)) + b"x",
+        zstd.compress(bytes(1 << 26)),
+    ],
+    ids=["none", "short", "odd", "word-less", "word-more", "cut", "more", "bomb"],
+)
 def test_a_bitmap_that_does_not_unpack_to_its_length_is_refused(payload):
     with pytest.raises(WireError, match="dirty bitmap"):
         packing.unpack_bitmap(zstd, payload, 8192)

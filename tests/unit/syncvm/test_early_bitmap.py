@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A leader that is elected anew beside its secondary goes on at once: its bitmap may come before the secondary is ready."""
+
 from __future__ import annotations
 
 import pytest
 from plover.native import zstd
-from plover.ports import effects as act
+from plover.ports import effects
 from plover.protocol import wire
 from plover.protocol.packing import pack_bitmap
 
@@ -33,7 +34,7 @@ def still_protected(group: Rig) -> None:
 
 def test_a_bitmap_that_comes_while_the_load_of_the_view_before_runs_is_kept(group):
     secondary = group["secondary"]
-    held = secondary.hold(act.ColoLoad)  # the load takes as long as it likes
+    held = secondary.hold(effects.ColoLoad)  # the load takes as long as it likes
     group.send(7)
     group.until(lambda: held)
     group["primary"].elect_anew()
@@ -43,7 +44,7 @@ def test_a_bitmap_that_comes_while_the_load_of_the_view_before_runs_is_kept(grou
     group.until(lambda: getattr(group["primary"].core.role.syncvm, "phase", "") == "exchange")
     group.run(0.02)
     assert secondary.core.role.syncvm.must_load
-    secondary.let_go(act.ColoLoad)
+    secondary.let_go(effects.ColoLoad)
     still_protected(group)
 
 

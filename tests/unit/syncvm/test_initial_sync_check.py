@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The end of an initial sync: all of memory is equal on both hosts, whatever the tracker and the way there did to it."""
+
 from __future__ import annotations
 
 import json
@@ -22,9 +23,11 @@ WRITTEN = range(20, 56)  # what no test's clients use
 
 def filling(group, until=lambda fill: True):
     """Run until the leader fills its secondary and ``until``; its fill."""
+
     def reached():
         leading = group["primary"].core.leading
         return leading is not None and leading.fill is not None and until(leading.fill)
+
     group.until(reached)
     return group["primary"].core.leading.fill
 
@@ -96,6 +99,7 @@ def test_memory_that_never_becomes_equal_is_not_recorded():
         apply(index, data)
         if 33 in index:
             group["secondary"].memory.ram[33] ^= 1
+
     group["secondary"].memory.apply = damaged
     filling(group)
     primary.guest_writes(33, 1000)
@@ -113,6 +117,7 @@ def test_pages_are_never_lent_in_an_initial_sync():
 
     def lend(index):
         raise AssertionError(f"pages {list(index)[:3]} lent while the VM runs")
+
     group["primary"].memory.lend = lend
     filling(group)
     write_all(group, 1)
@@ -129,6 +134,7 @@ def test_a_joiner_of_an_older_version_is_not_asked():
         facts = json.loads(m.payload)
         del facts["checks"]
         return src, wire.JoinRequest(m.view, json.dumps(facts).encode())
+
     group["primary"].tells["control"] = older
     group.until(group.protected)
     assert group.got(wire.FillCheck) == [] and same(group)
@@ -156,8 +162,11 @@ def test_what_comes_out_of_turn_is_refused():
     with pytest.raises(WireError, match="3 pages announced, 0 came"):
         joiner.on_check(wire.FillCheck(1, 1, 3))
     assert joiner.on_check(wire.FillCheck(1, 1, 0))
-    for message, handler in ((wire.FillPages(1, 1, 1, bytes(4 + BYTES)), joiner.on_pages),
-                             (wire.FillCheck(1, 1, 0), joiner.on_check), (wire.FillState(1, 1, 0, 0), joiner.on_state)):
+    for message, handler in (
+        (wire.FillPages(1, 1, 1, bytes(4 + BYTES)), joiner.on_pages),
+        (wire.FillCheck(1, 1, 0), joiner.on_check),
+        (wire.FillState(1, 1, 0, 0), joiner.on_state),
+    ):
         with pytest.raises(WireError):
             handler(message)
     joiner.hashed(array("Q", bytes(8 * PAGES)))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When held output makes a syncvm due."""
+
 from __future__ import annotations
 
 import pytest
@@ -21,10 +22,14 @@ def test_without_output_nothing_is_due():
     assert not pace(0.02, 0.005).due(None, idle=True) and not pace(0.02, 0.005).due(None, idle=False)
 
 
-@pytest.mark.parametrize("target_s, cost_s, hold_s", [
-    (0.020, 0.005, 0.015),  # the output leaves just in time
-    (0.020, 0.012, 0.012),  # the VM runs for as long as a syncvm costs
-    (0.020, 0.500, 0.020)])  # but output does not wait longer than that
+@pytest.mark.parametrize(
+    "target_s, cost_s, hold_s",
+    [
+        (0.020, 0.005, 0.015),  # the output leaves just in time
+        (0.020, 0.012, 0.012),  # the VM runs for as long as a syncvm costs
+        (0.020, 0.500, 0.020),
+    ],
+)  # but output does not wait longer than that
 def test_a_busy_vm_is_stopped_for_the_target(target_s, cost_s, hold_s):
     found = pace(target_s, cost_s)
     assert found.hold_s == pytest.approx(hold_s)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tables of phases: whole, drawn in docs/syncvm.md, and enforced while they are gone through."""
+
 from __future__ import annotations
 
 import sys
@@ -20,10 +21,12 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import draw_phases
 
-TABLES = {"syncvm-leader": (phases.LEADER, phases.LeaderPhase, phases.LeaderEvent),
-          "syncvm-secondary": (phases.SECONDARY, phases.SecondaryPhase, phases.SecondaryEvent),
-          "initial-sync-leader": (phases.LEADER_SYNC, phases.LeaderSyncPhase, phases.LeaderSyncEvent),
-          "initial-sync-secondary": (phases.SECONDARY_SYNC, phases.SecondarySyncPhase, phases.SecondarySyncEvent)}
+TABLES = {
+    "syncvm-leader": (phases.LEADER, phases.LeaderPhase, phases.LeaderEvent),
+    "syncvm-secondary": (phases.SECONDARY, phases.SecondaryPhase, phases.SecondaryEvent),
+    "initial-sync-leader": (phases.LEADER_SYNC, phases.LeaderSyncPhase, phases.LeaderSyncEvent),
+    "initial-sync-secondary": (phases.SECONDARY_SYNC, phases.SecondarySyncPhase, phases.SecondarySyncEvent),
+}
 each_table = pytest.mark.parametrize("table, all_phases, events", TABLES.values(), ids=TABLES)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A secondary waits for idleness as long as that pays."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -23,11 +24,15 @@ def idle_after(idle_s: float, transfer_busy_s: float, transfer_idle_s: float):
     return lambda limit_s: min(limit_s, idle_s) + (transfer_idle_s if limit_s >= idle_s else transfer_busy_s)
 
 
-@pytest.mark.parametrize("cost, best", [
-    (idle_after(0.050, 0.010, 0.010), 0.0),  # never idle in time: the wait brings nothing
-    (idle_after(0.001, 0.010, 0.002), 0.002),
-    (idle_after(0.015, 0.040, 0.002), 0.020),
-    (idle_after(0.015, 0.010, 0.002), 0.0)])
+@pytest.mark.parametrize(
+    "cost, best",
+    [
+        (idle_after(0.050, 0.010, 0.010), 0.0),  # never idle in time: the wait brings nothing
+        (idle_after(0.001, 0.010, 0.002), 0.002),
+        (idle_after(0.015, 0.040, 0.002), 0.020),
+        (idle_after(0.015, 0.010, 0.002), 0.0),
+    ],
+)
 def test_the_cheapest_limit_is_found_and_mostly_taken(cost, best):
     taken = play(QuiesceLimit(0.020), cost, 400)
     assert cost(taken.most_common(1)[0][0]) == cost(best)

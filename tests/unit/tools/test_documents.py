@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the documents name is there: tests, mutants, faults of the simulator, modules of the runtime."""
+
 from __future__ import annotations
 
 import re
@@ -11,8 +12,9 @@ from lab.paths import ROOT
 RUNTIME = ROOT / "plugins" / "module_utils" / "plover"
 TRACK_RECORD = (ROOT / "docs" / "track_record.md").read_text(encoding="utf-8")
 TESTS = sorted(set(re.findall(r"`((?:unit/\w+|integration|sim|lab|rdma|hostile)/test_\w+\.py)::(\w+)`", TRACK_RECORD)))
-MUTANTS = sorted({name for names in re.findall(r"mutants? ((?:`[a-z-]+`(?:, )?)+)", TRACK_RECORD)
-                  for name in re.findall(r"`([a-z-]+)`", names)})
+MUTANTS = sorted(
+    {name for names in re.findall(r"mutants? ((?:`[a-z-]+`(?:, )?)+)", TRACK_RECORD) for name in re.findall(r"`([a-z-]+)`", names)}
+)
 
 
 @pytest.mark.parametrize(("file", "name"), TESTS)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The runtime's rooms (docs/ARCHITECTURE.md, "Where things live"): imports only go down, never in a circle, and what is pure
 imports nothing that could touch the world. An import that only serves type hints counts as well."""
+
 from __future__ import annotations
 
 import ast
@@ -24,8 +25,27 @@ ROWS = [
     {""},  # the package itself: errors, the version
 ]
 PURE = {"core", "syncvm", "consensus", "ports", "protocol", "config"}
-TOUCHES_THE_WORLD = {"asyncio", "ctypes", "fcntl", "logging", "mmap", "multiprocessing", "os", "random", "select", "selectors",
-                     "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time"}
+TOUCHES_THE_WORLD = {
+    "asyncio",
+    "ctypes",
+    "fcntl",
+    "logging",
+    "mmap",
+    "multiprocessing",
+    "os",
+    "random",
+    "select",
+    "selectors",
+    "shutil",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "threading",
+    "time",
+}
 LINES_MAX = 400
 
 
@@ -55,7 +75,7 @@ def imported(module: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
-        base = (*package[:len(package) - node.level + 1], *(node.module or "").split("."))
+        base = (*package[: len(package) - node.level + 1], *(node.module or "").split("."))
         for alias in node.names:
             whole = ".".join(filter(None, (*base, alias.name)))
             yield whole if whole in FILES else ".".join(filter(None, base))
@@ -78,8 +98,7 @@ def test_there_is_no_circle():
 
 
 def test_no_two_rooms_need_each_other():
-    rooms = {(room_of(module), room_of(other)) for module, others in ARROWS.items() if not module.endswith("__main__")
-             for other in others}
+    rooms = {(room_of(module), room_of(other)) for module, others in ARROWS.items() if not module.endswith("__main__") for other in others}
     assert [(one, other) for one, other in rooms if one < other and (other, one) in rooms] == []
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The test run itself: nothing is left out, the half hour is kept, and a series of commits comes round to everything."""
+
 from __future__ import annotations
 
 import json
@@ -98,8 +99,7 @@ def test_a_piece_that_hangs_is_ended(out, monkeypatch):
 
 def test_a_slice_takes_what_fits_and_says_what(out):
     runner = run_tests.Runner(run_tests.time.time() - BUDGET_S + SPARE_S + 60)
-    ring = [python("pass", "long", seconds=61), python("pass", "short", seconds=5),
-            python("pass", "wide", seconds=5, lanes=LANES)]
+    ring = [python("pass", "long", seconds=61), python("pass", "short", seconds=5), python("pass", "wide", seconds=5, lanes=LANES)]
     assert runner.as_time_allows(ring) == ["unit short", "unit wide"]
     assert all(not d.error for d in runner.done)
 
@@ -123,6 +123,10 @@ def test_a_piece_is_found_by_its_name_and_by_a_file_of_it():
 
 
 def test_what_does_not_exist_is_refused_with_what_does():
-    done = subprocess.run([sys.executable, ROOT / "tools" / "run_tests.py", "--stage", "rdma", "--only", "nosuch"],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "run_tests.py", "--stage", "rdma", "--only", "nosuch"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2 and "no piece is called 'nosuch'; there are verbs" in done.stderr

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tools of the quality gates."""
+
 from __future__ import annotations
 
 import stat
@@ -14,10 +15,19 @@ import licence
 import pythons
 
 
-@pytest.mark.parametrize(("name", "header"), [
-    ("a/b.py", "# SPDX"), ("Makefile", "# SPDX"), ("roles/x/files/tool", "# SPDX"), ("x.yml", "# SPDX"),
-    ("native/src/a.c", "/* SPDX"), ("README.md", "<!-- SPDX"), ("roles/x/templates/y.json.j2", "{# SPDX"),
-    ("lab/guest/shop.lua", "-- SPDX")])
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a/b.py", "# SPDX"),
+        ("Makefile", "# SPDX"),
+        ("roles/x/files/tool", "# SPDX"),
+        ("x.yml", "# SPDX"),
+        ("native/src/a.c", "/* SPDX"),
+        ("README.md", "<!-- SPDX"),
+        ("roles/x/templates/y.json.j2", "{# SPDX"),
+        ("lab/guest/shop.lua", "-- SPDX"),
+    ],
+)
 def test_each_kind_of_file_gets_its_comment(name, header):
     text = licence.with_header("first\n", licence.style(name))
     assert text.startswith(header) and text.endswith("\nfirst\n") and licence.has_header(text)

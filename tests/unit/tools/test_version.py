@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One version: what galaxy.yml says, the runtime says of itself, and the roles name their folder by."""
+
 from __future__ import annotations
 
 import re

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A real witness daemon with an empty state folder. The two replicas are played here, over the daemons' own links."""
+
 from __future__ import annotations
 
 import asyncio
@@ -16,8 +17,7 @@ from test_peers import free_port
 
 from lab.paths import ROOT
 
-STALE = wire.VoteRequest(view=6, pre=False, transfer=False, record_view=1, record_version=1, record_in_sync=3, last_view=0,
-                         last_index=0)
+STALE = wire.VoteRequest(view=6, pre=False, transfer=False, record_view=1, record_version=1, record_in_sync=3, last_view=0, last_index=0)
 QUIET_S = 0.6  # several detection times: a witness that remembers nothing worth it would have voted long ago
 
 
@@ -26,8 +26,13 @@ class Played:
 
     def __init__(self, name: str, port: int) -> None:
         self.heard: list[wire.Message] = []
-        self.links = PeerLinks(Config(settings(name, port=port)), lambda member, channel, m: self.heard.append(m),
-                               lambda *up: None, lambda *down: None, lambda: None)
+        self.links = PeerLinks(
+            Config(settings(name, port=port)),
+            lambda member, channel, m: self.heard.append(m),
+            lambda *up: None,
+            lambda *down: None,
+            lambda: None,
+        )
 
     def say(self, message: wire.Message) -> None:
         self.links.send("witness", wire.CONTROL, message)
@@ -54,8 +59,12 @@ async def group(tmp_path, mark: bool):
     if mark:
         (tmp_path / "state" / "demo" / "first-boot").touch()
     daemon = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "plover.witness", str(tmp_path / "witness.json"),
-        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins" / "module_utils")})
+        sys.executable,
+        "-m",
+        "plover.witness",
+        str(tmp_path / "witness.json"),
+        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins" / "module_utils")},
+    )
     primary, secondary = Played("primary", port), Played("secondary", port)
     try:
         for one in (primary, secondary):
@@ -89,6 +98,7 @@ def test_an_empty_state_folder_gives_no_vote_until_both_others_and_the_leader_ha
             secondary.say(STALE)
             await until(lambda: secondary.all(wire.VoteReply))
             assert [(m.granted, m.view) for m in secondary.all(wire.VoteReply)] == [(False, 7)]
+
     asyncio.run(run())
 
 
@@ -101,4 +111,5 @@ def test_a_new_one_that_the_play_marked_votes_at_once_and_is_new_only_once(tmp_p
             await until(lambda: secondary.all(wire.VoteReply))
             assert [(m.granted, m.view) for m in secondary.all(wire.VoteReply)] == [(True, 1)]
             assert primary.all(wire.VoteRequest) == []
+
     asyncio.run(run())

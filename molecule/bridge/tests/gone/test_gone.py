@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """After an uninstall: the network is as it was, and no file of the role is left."""
+
 from __future__ import annotations
 
 import sys

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What role bridge leaves on a host, by its network manager; the same after a reboot."""
+
 from __future__ import annotations
 
 import json
@@ -9,8 +10,11 @@ import pytest
 ADDRESS = {"primary": "192.168.77.11", "secondary": "192.168.77.12", "witness": "192.168.77.13"}
 MANAGERS = {"primary": ("ifupdown", "plover"), "secondary": ("networkmanager",) * 2, "witness": ("netplan", "networkd")}
 # The card of br1, the address of a host behind it, and one that is free there.
-BEHIND = {"primary": ("svc0", "192.168.79.1", "192.168.79.31"), "secondary": ("svc0", "192.168.79.1", "192.168.79.32"),
-          "witness": ("ft0", "192.168.78.11", "192.168.78.33")}
+BEHIND = {
+    "primary": ("svc0", "192.168.79.1", "192.168.79.31"),
+    "secondary": ("svc0", "192.168.79.1", "192.168.79.32"),
+    "witness": ("ft0", "192.168.78.11", "192.168.78.33"),
+}
 
 
 @pytest.fixture

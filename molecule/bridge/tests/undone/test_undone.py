@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host on which a change was undone, or that was never changed: its cards are its network manager's alone."""
+
 from __future__ import annotations
 
 import json
@@ -36,7 +37,10 @@ def test_nothing_is_armed_and_nothing_noted_as_made(host):
 
 
 def test_the_network_manager_itself_says_that_the_card_is_up(host, name):
-    said = {"primary": "ifquery --state mgmt0", "secondary": "nmcli -g GENERAL.CONNECTION device show mgmt0",
-            "witness": "networkctl --no-legend --no-pager list mgmt0"}[name]
+    said = {
+        "primary": "ifquery --state mgmt0",
+        "secondary": "nmcli -g GENERAL.CONNECTION device show mgmt0",
+        "witness": "networkctl --no-legend --no-pager list mgmt0",
+    }[name]
     want = {"primary": "mgmt0=mgmt0", "secondary": "in", "witness": "routable"}[name]
     assert want in host.check_output(said)

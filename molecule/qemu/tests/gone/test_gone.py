@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """After an uninstall nothing of the roles is left; the packages that apt installed stay."""
+
 from __future__ import annotations
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What roles packages, bridge, qemu, disks, native and ofed leave on hosts without a package source, in use."""
+
 from __future__ import annotations
 
 import json

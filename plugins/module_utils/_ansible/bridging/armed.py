@@ -6,6 +6,7 @@ connection that asked for it may not live through it. ``confirm`` removes the no
 undo; a lock makes them take turns. After a reboot the note is still there and plover-bridge-undo.service undoes it before
 the network starts.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -61,19 +62,35 @@ def begin(facts, plan, joined, undo_after_s):
     if not os.access(SCRIPT, os.X_OK):
         raise Refusal(f"{SCRIPT} is missing on the host; role bridge installs it")
     if noted(bridge, "undo"):
-        raise Refusal(f"plover_bridge_name: a change of {bridge} is under way and not confirmed; the host undoes it by "
-                      "itself, try again then (plover_bridge_rollback_s)")
+        raise Refusal(
+            f"plover_bridge_name: a change of {bridge} is under way and not confirmed; the host undoes it by "
+            "itself, try again then (plover_bridge_rollback_s)"
+        )
     source = facts.member if joined else bridge
-    made = {"member": facts.member, "manager": plan.manager,
-            "files": sorted(path for path, text in plan.files.items() if text is not None),
-            "profile": networkmanager.lasting(facts.profile) or facts.made.get("profile", ""),
-            "network": (facts.networkd or {}).get("path", "") or facts.made.get("network", "")}
+    made = {
+        "member": facts.member,
+        "manager": plan.manager,
+        "files": sorted(path for path, text in plan.files.items() if text is not None),
+        "profile": networkmanager.lasting(facts.profile) or facts.made.get("profile", ""),
+        "network": (facts.networkd or {}).get("path", "") or facts.made.get("network", ""),
+    }
     _note(bridge, "result", None)
-    _note(bridge, "undo", {
-        "bridge": bridge, "member": facts.member, "joined": joined, "plan": plan.as_dict(), "made": made if joined else None,
-        "before": {path: [host.read(path), host.mode_of(path)] for path in plan.files},
-        "bridge_existed": bridge in facts.links, "stood": stands(facts),
-        "addresses": facts.addresses.get(source, []), "routes": facts.routes.get(source, [])})
+    _note(
+        bridge,
+        "undo",
+        {
+            "bridge": bridge,
+            "member": facts.member,
+            "joined": joined,
+            "plan": plan.as_dict(),
+            "made": made if joined else None,
+            "before": {path: [host.read(path), host.mode_of(path)] for path in plan.files},
+            "bridge_existed": bridge in facts.links,
+            "stood": stands(facts),
+            "addresses": facts.addresses.get(source, []),
+            "routes": facts.routes.get(source, []),
+        },
+    )
     try:
         _unit(bridge, "undo", undo_after_s)
         _unit(bridge, "run", 1)
@@ -87,8 +104,20 @@ def _unit(bridge, verb, after_s):
     name = f"plover-bridge-{verb}-{bridge}"
     for words in (["stop", name + ".timer"], ["reset-failed", name + ".service"]):  # of an earlier change
         host.command(["systemctl", *words])
-    host.must(["systemd-run", "--quiet", "--collect", "--unit=" + name, f"--on-active={after_s}",
-               "--timer-property=AccuracySec=100ms", "--property=RuntimeMaxSec=120", SCRIPT, verb, bridge])
+    host.must(
+        [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            "--unit=" + name,
+            f"--on-active={after_s}",
+            "--timer-property=AccuracySec=100ms",
+            "--property=RuntimeMaxSec=120",
+            SCRIPT,
+            verb,
+            bridge,
+        ]
+    )
 
 
 def run(bridge):
@@ -160,7 +189,7 @@ def undo(bridge):
 
 def undo_at_boot():
     for path in glob.glob(STATE + "/*.undo.json"):
-        bridge = os.path.basename(path)[:-len(".undo.json")]
+        bridge = os.path.basename(path)[: -len(".undo.json")]
         note = noted(bridge, "undo")
         said = _undo(note, commands=False)
         if any("/netplan/" in file for file in note["before"]):

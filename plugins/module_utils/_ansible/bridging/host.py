@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host itself: what it has, its files, its links and addresses. Every command is bounded."""
+
 from __future__ import annotations
 
 import glob
@@ -13,8 +14,15 @@ from . import netplan, networkd, networkmanager, own, plans
 from .model import Facts, Refusal
 
 COMMAND_TIMEOUT_S, STAND_TIMEOUT_S, GONE_LOOKS, FILE_BYTES_MAX = 30, 15, 3, 1 << 20
-READ = ("/etc/network/interfaces", "/etc/network/interfaces.d/*", "/etc/netplan/*.yaml", "/run/netplan/*.yaml",
-        "/lib/netplan/*.yaml", own.FOLDER + "*.json", own.CONF)
+READ = (
+    "/etc/network/interfaces",
+    "/etc/network/interfaces.d/*",
+    "/etc/netplan/*.yaml",
+    "/run/netplan/*.yaml",
+    "/lib/netplan/*.yaml",
+    own.FOLDER + "*.json",
+    own.CONF,
+)
 FOREVER_S = 4294967295
 
 
@@ -25,8 +33,15 @@ class HostError(Exception):
 def command(words, timeout_s=COMMAND_TIMEOUT_S):
     """(status, output) of a command."""
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=timeout_s, env={**os.environ, "LC_ALL": "C"}, check=False)
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s,
+            env={**os.environ, "LC_ALL": "C"},
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return 124, f"no end after {timeout_s} s"
     except OSError as error:
@@ -91,10 +106,12 @@ def look(bridge, member, made=None):
 
 
 def _tools():
-    there = {"netplan": shutil.which("netplan"),
-             "networkmanager": shutil.which("nmcli") and _active("NetworkManager.service"),
-             "networkd": _active("systemd-networkd.service"),
-             "ifupdown": shutil.which("ifup") and shutil.which("ifdown")}
+    there = {
+        "netplan": shutil.which("netplan"),
+        "networkmanager": shutil.which("nmcli") and _active("NetworkManager.service"),
+        "networkd": _active("systemd-networkd.service"),
+        "ifupdown": shutil.which("ifup") and shutil.which("ifdown"),
+    }
     return [name for name, found in there.items() if found]
 
 
@@ -110,9 +127,16 @@ def _json(words):
 
 
 def _links():
-    return {link["ifname"]: {"mac": link.get("address", ""), "master": link.get("master", ""), "index": link["ifindex"],
-                             "bridge": link.get("linkinfo", {}).get("info_kind") == "bridge"}
-            for link in _json(["ip", "-j", "-d", "link", "show"]) if "ifname" in link}
+    return {
+        link["ifname"]: {
+            "mac": link.get("address", ""),
+            "master": link.get("master", ""),
+            "index": link["ifindex"],
+            "bridge": link.get("linkinfo", {}).get("info_kind") == "bridge",
+        }
+        for link in _json(["ip", "-j", "-d", "link", "show"])
+        if "ifname" in link
+    }
 
 
 def _addresses():
@@ -142,8 +166,7 @@ def _networkd(index, facts):
     """The .network file that networkd uses for the member, which is noted where ours is in place."""
     path = facts.made.get("network", "")
     if not path:
-        link = dict(line.split("=", 1) for line in (read(f"/run/systemd/netif/links/{index}") or "").split("\n")
-                    if "=" in line)
+        link = dict(line.split("=", 1) for line in (read(f"/run/systemd/netif/links/{index}") or "").split("\n") if "=" in line)
         path = link.get("NETWORK_FILE", "")
     text = read(path) if path else None
     if text is None or path in networkd.own_files(facts.bridge):
@@ -232,8 +255,7 @@ def carry(source, target, addresses, routes):
 def _give_address(a, device):
     """A manager that works on after its command has ended may have given it since we looked."""
     words = _address_words("add", a, device)
-    if command(words)[0] and (a["local"], a["prefixlen"]) not in [
-            (b["local"], b["prefixlen"]) for b in _addresses().get(device, [])]:
+    if command(words)[0] and (a["local"], a["prefixlen"]) not in [(b["local"], b["prefixlen"]) for b in _addresses().get(device, [])]:
         must(words)
 
 
@@ -277,5 +299,19 @@ def up(text, wait_s=10.0):
     carry(member, bridge, addresses, noted["routes"] + facts.routes.get(member, []))
 
 
-__all__ = ["HostError", "carry", "command", "detach", "look", "make_bridge", "mode_of", "must", "plans", "read", "up",
-           "wait_gone", "wait_standing", "write"]
+__all__ = [
+    "HostError",
+    "carry",
+    "command",
+    "detach",
+    "look",
+    "make_bridge",
+    "mode_of",
+    "must",
+    "plans",
+    "read",
+    "up",
+    "wait_gone",
+    "wait_standing",
+    "write",
+]

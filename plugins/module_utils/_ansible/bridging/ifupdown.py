@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ifupdown: the member's stanzas become the bridge's. The bridge is made by iproute2: no bridge-utils. Pure."""
+
 from __future__ import annotations
 
 from .model import Plan, Refusal, header, hide, shown
@@ -20,8 +21,7 @@ def manages(facts):
 
 def join(facts):
     if not _sourced(facts.files.get(MAIN, "")):
-        raise Refusal(f"plover_bridge_manager: {MAIN} does not read interfaces.d; add the line "
-                      "'source /etc/network/interfaces.d/*'")
+        raise Refusal(f"plover_bridge_manager: {MAIN} does not read interfaces.d; add the line 'source /etc/network/interfaces.d/*'")
     files, found, auto = {}, [], False
     for path, text in _others(facts).items():
         plain = shown(text, facts.bridge)
@@ -31,18 +31,28 @@ def join(facts):
         if hidden != text:
             files[path] = hidden
     files[own_file(facts.bridge)], kept = _text(facts, found)
-    return Plan(NAME, files, stop=[["ifdown", "--force", facts.member]],
-                start=[["ifup", facts.member]] * kept + [["ifup", facts.bridge]],
-                back_stop=_leave_stop(facts), back_start=[["ifup", facts.member]] if auto else [])
+    return Plan(
+        NAME,
+        files,
+        stop=[["ifdown", "--force", facts.member]],
+        start=[["ifup", facts.member]] * kept + [["ifup", facts.bridge]],
+        back_stop=_leave_stop(facts),
+        back_start=[["ifup", facts.member]] if auto else [],
+    )
 
 
 def leave(facts):
-    files = {path: shown(text, facts.bridge) for path, text in _others(facts).items()
-             if shown(text, facts.bridge) != text}
+    files = {path: shown(text, facts.bridge) for path, text in _others(facts).items() if shown(text, facts.bridge) != text}
     auto = any(facts.member in _named(shown(text, facts.bridge)) for text in _others(facts).values())
     files[own_file(facts.bridge)] = None
-    return Plan(NAME, files, stop=_leave_stop(facts), start=[["ifup", facts.member]] if auto else [],
-                back_stop=[["ifdown", "--force", facts.member]], back_start=[["ifup", facts.bridge]])
+    return Plan(
+        NAME,
+        files,
+        stop=_leave_stop(facts),
+        start=[["ifup", facts.member]] if auto else [],
+        back_stop=[["ifdown", "--force", facts.member]],
+        back_start=[["ifup", facts.bridge]],
+    )
 
 
 def _leave_stop(facts):
@@ -50,8 +60,9 @@ def _leave_stop(facts):
 
 
 def _others(facts):
-    return {path: text for path, text in facts.files.items()
-            if path.startswith("/etc/network/interfaces") and path != own_file(facts.bridge)}
+    return {
+        path: text for path, text in facts.files.items() if path.startswith("/etc/network/interfaces") and path != own_file(facts.bridge)
+    }
 
 
 def _sourced(main):
@@ -76,8 +87,7 @@ def _stanzas(text, card):
 
 def _named(text):
     """The cards of auto and allow-… lines."""
-    return {card for words, _lines in _parts(text) if words and (words[0] == "auto" or words[0].startswith("allow-"))
-            for card in words[1:]}
+    return {card for words, _lines in _parts(text) if words and (words[0] == "auto" or words[0].startswith("allow-")) for card in words[1:]}
 
 
 def _hidden(text, bridge, card):
@@ -98,13 +108,14 @@ def _hidden(text, bridge, card):
 def _text(facts, found):
     """(text of the bridge's own file, whether the card keeps settings that need it brought up itself)."""
     bridge, card = facts.bridge, facts.member
-    bodies = [(words, [line.strip() for line in body if line.strip() and not line.strip().startswith("#")])
-              for words, body in found]
+    bodies = [(words, [line.strip() for line in body if line.strip() and not line.strip().startswith("#")]) for words, body in found]
     kept = sorted({line for _words, body in bodies for line in body if line.startswith(OF_THE_CARD)})
     out = ["auto " + card] if kept else []
     out += [f"iface {card} inet manual"] + ["    " + line for line in kept] + ["", "auto " + bridge]
-    first = [f"pre-up [ -e /sys/class/net/{bridge} ] || ip link add dev {bridge} address {facts.mac} type bridge",
-             f"pre-up ip link set dev {card} up master {bridge}"]
+    first = [
+        f"pre-up [ -e /sys/class/net/{bridge} ] || ip link add dev {bridge} address {facts.mac} type bridge",
+        f"pre-up ip link set dev {card} up master {bridge}",
+    ]
     if not bodies:
         bodies = [(["iface", card, "inet", "manual"], [])]
     for words, body in bodies:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a host looks like, what is to be done to it, and why it is refused. Pure."""
+
 from __future__ import annotations
 
 import re
@@ -17,8 +18,20 @@ class Facts:
     ``profile``: what that manager says of the member, or None. ``tools``: the managers that are there.
     """
 
-    def __init__(self, bridge, member, links=None, addresses=None, routes=None, files=None, networkd=None, profile=None,
-                 nm_state="", tools=(), made=None):
+    def __init__(
+        self,
+        bridge,
+        member,
+        links=None,
+        addresses=None,
+        routes=None,
+        files=None,
+        networkd=None,
+        profile=None,
+        nm_state="",
+        tools=(),
+        made=None,
+    ):
         self.bridge, self.member = bridge, member
         self.links, self.addresses, self.routes = links or {}, addresses or {}, routes or {}
         self.files, self.networkd, self.profile, self.nm_state = files or {}, networkd, profile, nm_state

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """netplan, with either renderer: the member's IP settings are commented out where they are and given to the bridge in a
 file of its own. Works on the text, so that comments stay; what it made is compared with what it should mean. Pure."""
+
 from __future__ import annotations
 
 import fnmatch
@@ -11,9 +12,26 @@ from .networkmanager import WAIT_S
 
 NAME, FOLDER = "netplan", "/etc/netplan/"
 KINDS = ("ethernets", "bonds", "vlans")
-MOVED = ("addresses", "dhcp4", "dhcp6", "dhcp4-overrides", "dhcp6-overrides", "dhcp-identifier", "gateway4", "gateway6",
-         "nameservers", "routes", "routing-policy", "accept-ra", "ipv6-privacy", "ipv6-address-generation",
-         "ipv6-address-token", "link-local", "critical", "optional-addresses")
+MOVED = (
+    "addresses",
+    "dhcp4",
+    "dhcp6",
+    "dhcp4-overrides",
+    "dhcp6-overrides",
+    "dhcp-identifier",
+    "gateway4",
+    "gateway6",
+    "nameservers",
+    "routes",
+    "routing-policy",
+    "accept-ra",
+    "ipv6-privacy",
+    "ipv6-address-generation",
+    "ipv6-address-token",
+    "link-local",
+    "critical",
+    "optional-addresses",
+)
 
 
 def own_file(bridge):
@@ -38,8 +56,15 @@ def join(facts):
                 raise Refusal(f"plover_bridge_member: {path} is not to be edited; define {name} in {FOLDER}")
             moved, files[path] = lines, hidden
         renderer = content.get("renderer", renderer)
-    own = ["network:", "  version: 2", "  bridges:", f"    {facts.bridge}:", f"      interfaces: [{name}]",
-           f"      macaddress: \"{facts.mac}\"", "      parameters: {stp: false, forward-delay: 0}"]
+    own = [
+        "network:",
+        "  version: 2",
+        "  bridges:",
+        f"    {facts.bridge}:",
+        f"      interfaces: [{name}]",
+        f'      macaddress: "{facts.mac}"',
+        "      parameters: {stp: false, forward-delay: 0}",
+    ]
     own += ["      renderer: " + renderer] if renderer else []
     if not _definitions(facts):
         own[2:2] = ["  ethernets:", f"    {name}: {{dhcp4: false}}"]
@@ -49,8 +74,9 @@ def join(facts):
 
 
 def leave(facts):
-    files = {path: shown(text, facts.bridge) for path, text in facts.files.items()
-             if "/netplan/" in path and shown(text, facts.bridge) != text}
+    files = {
+        path: shown(text, facts.bridge) for path, text in facts.files.items() if "/netplan/" in path and shown(text, facts.bridge) != text
+    }
     files[own_file(facts.bridge)] = None
     mine = _definitions(facts)
     name, renderer = (mine[-1][2], mine[-1][3].get("renderer", "")) if mine else (facts.member, "")
@@ -103,8 +129,11 @@ def _means(facts, name, content):
         return name == facts.member
     if content.get("set-name") == facts.member:
         return True
-    return (fnmatch.fnmatch(facts.member, str(match.get("name", "*"))) and "driver" not in match
-            and str(match.get("macaddress", facts.mac)).lower() == facts.mac)
+    return (
+        fnmatch.fnmatch(facts.member, str(match.get("name", "*")))
+        and "driver" not in match
+        and str(match.get("macaddress", facts.mac)).lower() == facts.mac
+    )
 
 
 def _block(lines, keys):
@@ -115,8 +144,17 @@ def _block(lines, keys):
             if re.match(rf"^\s*[\"']?{re.escape(key)}[\"']?:\s*(#.*)?$", lines[at]):
                 depth = _depth(lines[at])
                 first = at + 1
-                end = next((n for n in range(first, end) if lines[n].strip() and not lines[n].lstrip().startswith("#")
-                            and _depth(lines[n]) <= depth and not _item(lines[n], depth)), end)
+                end = next(
+                    (
+                        n
+                        for n in range(first, end)
+                        if lines[n].strip()
+                        and not lines[n].lstrip().startswith("#")
+                        and _depth(lines[n]) <= depth
+                        and not _item(lines[n], depth)
+                    ),
+                    end,
+                )
                 break
         else:
             return 0, 0
@@ -158,5 +196,7 @@ def _agree(path, plain, hidden, kind, name, keys):
     want = _load(plain)
     want[kind][name] = {**{k: v for k, v in want[kind][name].items() if k not in keys}, "dhcp4": False}
     if _load(hidden) != want:
-        raise Refusal(f"plover_bridge_member: {path} is not written in block style, one setting of {name} per line; "
-                      f"write it so, or put {name} into a bridge there yourself")
+        raise Refusal(
+            f"plover_bridge_member: {path} is not written in block style, one setting of {name} per line; "
+            f"write it so, or put {name} into a bridge there yourself"
+        )

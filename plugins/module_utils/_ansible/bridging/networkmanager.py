@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """NetworkManager: two keyfiles, the bridge's with the IP settings of the member's profile, which stays as it is. Pure."""
+
 from __future__ import annotations
 
 import uuid
@@ -33,39 +34,72 @@ def join(facts):
     bridge_file, port_file = own_files(facts.bridge)
     profile = facts.profile or {"uuid": "", "path": "", "text": ""}
     if profile["uuid"] and not profile["text"]:
-        raise Refusal("plover_bridge_member: NetworkManager's profile of {} is no keyfile ({}); run "
-                      "'nmcli connection migrate' there".format(facts.member, profile["path"] or "it is in memory only"))
+        raise Refusal(
+            "plover_bridge_member: NetworkManager's profile of {} is no keyfile ({}); run 'nmcli connection migrate' there".format(
+                facts.member, profile["path"] or "it is in memory only"
+            )
+        )
     sections = dict(_sections(profile["text"]))
     own = dict(line.split("=", 1) for line in sections.get("connection", []) if "=" in line)
     if own.get("type", "ethernet") not in ("ethernet", "802-3-ethernet"):
-        raise Refusal("plover_bridge_member: {} is a {} to NetworkManager; make the bridge yourself and name it as "
-                      "plover_bridge_name, or name a card".format(facts.member, own["type"]))
+        raise Refusal(
+            "plover_bridge_member: {} is a {} to NetworkManager; make the bridge yourself and name it as "
+            "plover_bridge_name, or name a card".format(facts.member, own["type"])
+        )
     priority = "autoconnect-priority={}".format(min(999, 100 + max(0, int(own.get("autoconnect-priority", "0")))))
     zone = ["zone=" + own["zone"]] if own.get("zone") else []
     ip = _ip(facts, sections) if "ipv4" in sections or "ipv6" in sections else _from_kernel(facts)
     files = {
-        bridge_file: header(facts) + _text([
-            ("connection", ["id=plover-" + facts.bridge, "uuid=" + identity(facts.bridge), "type=bridge",
-                            "interface-name=" + facts.bridge, priority, "autoconnect-retries=0", *zone]),
-            ("ethernet", ["cloned-mac-address=" + facts.mac]), ("bridge", ["stp=false"]), *ip]),
-        port_file: header(facts) + _text([
-            ("connection", [f"id=plover-{facts.bridge}-port", "uuid=" + identity(facts.bridge + "-port"),
-                            "type=ethernet", "interface-name=" + facts.member, "master=" + facts.bridge, "slave-type=bridge",
-                            priority, "autoconnect-retries=0"]),
-            *([("ethernet", sections["ethernet"])] if sections.get("ethernet") else [])]),
+        bridge_file: header(facts)
+        + _text(
+            [
+                (
+                    "connection",
+                    [
+                        "id=plover-" + facts.bridge,
+                        "uuid=" + identity(facts.bridge),
+                        "type=bridge",
+                        "interface-name=" + facts.bridge,
+                        priority,
+                        "autoconnect-retries=0",
+                        *zone,
+                    ],
+                ),
+                ("ethernet", ["cloned-mac-address=" + facts.mac]),
+                ("bridge", ["stp=false"]),
+                *ip,
+            ]
+        ),
+        port_file: header(facts)
+        + _text(
+            [
+                (
+                    "connection",
+                    [
+                        f"id=plover-{facts.bridge}-port",
+                        "uuid=" + identity(facts.bridge + "-port"),
+                        "type=ethernet",
+                        "interface-name=" + facts.member,
+                        "master=" + facts.bridge,
+                        "slave-type=bridge",
+                        priority,
+                        "autoconnect-retries=0",
+                    ],
+                ),
+                *([("ethernet", sections["ethernet"])] if sections.get("ethernet") else []),
+            ]
+        ),
     }
     return Plan(NAME, files, start=_up(facts), back_start=_down(lasting(profile), facts.member))
 
 
 def leave(facts):
     original = facts.made.get("profile", "")
-    return Plan(NAME, {path: None for path in own_files(facts.bridge)}, start=_down(original, facts.member),
-                back_start=_up(facts))
+    return Plan(NAME, {path: None for path in own_files(facts.bridge)}, start=_down(original, facts.member), back_start=_up(facts))
 
 
 def _up(facts):
-    return [["nmcli", "connection", "reload"],
-            ["nmcli", "--wait", WAIT_S, "connection", "up", "uuid", identity(facts.bridge + "-port")]]
+    return [["nmcli", "connection", "reload"], ["nmcli", "--wait", WAIT_S, "connection", "up", "uuid", identity(facts.bridge + "-port")]]
 
 
 def _down(original, member):
@@ -93,8 +127,12 @@ def _from_kernel(facts):
     for key, family in (("ipv4", "inet"), ("ipv6", "inet6")):
         have = [a for a in facts.addresses.get(facts.member, []) if a["family"] == family and not a.get("dynamic")]
         lines = ["address{}={}/{}".format(i, a["local"], a["prefixlen"]) for i, a in enumerate(have, 1)]
-        gateways = [r["gateway"] for r in facts.routes.get(facts.member, [])
-                    if r.get("dst") == "default" and "gateway" in r and (":" in r["gateway"]) == (family == "inet6")]
-        out.append((key, ["method=manual" if have else "method=disabled", *lines,
-                          *(["gateway=" + gateways[0]] if have and gateways else [])]))
+        gateways = [
+            r["gateway"]
+            for r in facts.routes.get(facts.member, [])
+            if r.get("dst") == "default" and "gateway" in r and (":" in r["gateway"]) == (family == "inet6")
+        ]
+        out.append(
+            (key, ["method=manual" if have else "method=disabled", *lines, *(["gateway=" + gateways[0]] if have and gateways else [])])
+        )
     return out

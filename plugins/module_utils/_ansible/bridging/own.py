@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where no network manager has the card: plover-bridge.service makes the bridge at each boot. Pure."""
+
 from __future__ import annotations
 
 import json
@@ -27,11 +28,12 @@ def before_0_2(facts):
 
 def join(facts):
     """What is not given by some server is noted: it is then there also if whatever gives it to the card comes later."""
-    kept = {"addresses": [a for a in _of(facts, facts.addresses) if not a.get("dynamic")],
-            "routes": [r for r in _of(facts, facts.routes) if r.get("protocol") not in ("dhcp", "ra")]}
+    kept = {
+        "addresses": [a for a in _of(facts, facts.addresses) if not a.get("dynamic")],
+        "routes": [r for r in _of(facts, facts.routes) if r.get("protocol") not in ("dhcp", "ra")],
+    }
     text = json.dumps({"bridge": facts.bridge, "member": facts.member, **kept}, indent=1, sort_keys=True) + "\n"
-    return Plan(NAME, {own_file(facts.bridge): text}, start=ENABLE,
-                back_start=_disable(facts))
+    return Plan(NAME, {own_file(facts.bridge): text}, start=ENABLE, back_start=_disable(facts))
 
 
 def leave(facts):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which manager has the card, and what it has to be told. Pure: from Facts to a Plan, or a Refusal."""
+
 from __future__ import annotations
 
 from . import ifupdown, netplan, networkd, networkmanager, own
@@ -16,12 +17,17 @@ def choose(facts, named="auto"):
         return next(manager for manager in MANAGERS if manager.manages(facts))
     manager = next(m for m in MANAGERS if m.NAME == named)
     if manager is not own and named not in facts.tools:
-        raise Refusal("plover_bridge_manager: {} does not run on this host; it has {}; name one of them, or auto".format(
-            named, ", ".join(facts.tools) or "none"))
+        raise Refusal(
+            "plover_bridge_manager: {} does not run on this host; it has {}; name one of them, or auto".format(
+                named, ", ".join(facts.tools) or "none"
+            )
+        )
     busy = next((m for m in (networkmanager, networkd) if manager is own and m.manages(facts)), None)
     if busy:
-        raise Refusal(f"plover_bridge_manager: {busy.NAME} has {facts.member} and would take it out of the bridge again; "
-                      f"name {busy.NAME}, or auto, or tell it to leave the card alone")
+        raise Refusal(
+            f"plover_bridge_manager: {busy.NAME} has {facts.member} and would take it out of the bridge again; "
+            f"name {busy.NAME}, or auto, or tell it to leave the card alone"
+        )
     return manager
 
 
@@ -36,18 +42,25 @@ def join(facts, named="auto"):
     if not facts.member and facts.links.get(facts.bridge, {}).get("bridge"):
         return None
     if not facts.member:
-        raise Refusal(f"plover_bridge_member: is missing, and there is no bridge {facts.bridge} on this host; name the card "
-                      "that the VMs' clients are behind")
+        raise Refusal(
+            f"plover_bridge_member: is missing, and there is no bridge {facts.bridge} on this host; name the card "
+            "that the VMs' clients are behind"
+        )
     if facts.member not in facts.links:
-        raise Refusal("plover_bridge_member: there is no card {} on this host; it has {}".format(
-            facts.member, ", ".join(sorted(n for n in facts.links if n != "lo" and not facts.links[n].get("bridge")))))
+        raise Refusal(
+            "plover_bridge_member: there is no card {} on this host; it has {}".format(
+                facts.member, ", ".join(sorted(n for n in facts.links if n != "lo" and not facts.links[n].get("bridge")))
+            )
+        )
     if facts.member == facts.bridge or facts.links[facts.member].get("bridge"):
         raise Refusal(f"plover_bridge_member: {facts.member} is itself a bridge; name the card in it")
     if facts.bridge in facts.links and not facts.links[facts.bridge].get("bridge"):
         raise Refusal(f"plover_bridge_name: {facts.bridge} is there and no bridge; choose another name")
     if facts.master not in ("", facts.bridge):
-        raise Refusal(f"plover_bridge_member: {facts.member} is in {facts.master} already; take it out of it, or set "
-                      f"plover_bridge_name: {facts.master}")
+        raise Refusal(
+            f"plover_bridge_member: {facts.member} is in {facts.master} already; take it out of it, or set "
+            f"plover_bridge_name: {facts.master}"
+        )
     made = facts.made
     ours = made.get("member") == facts.member and named in ("auto", made.get("manager"))
     if not made and own.before_0_2(facts):
@@ -55,8 +68,11 @@ def join(facts, named="auto"):
     if stands(facts) and (not made or (ours and all(path in facts.files for path in made.get("files", [])))):
         return None  # without a note of ours it is somebody else's, and good
     if made and not ours:
-        raise Refusal("plover_bridge_member: {} was made with {} by {}; remove it first (role bridge, tasks_from: uninstall)"
-                      .format(facts.bridge, made.get("member"), made.get("manager")))
+        raise Refusal(
+            "plover_bridge_member: {} was made with {} by {}; remove it first (role bridge, tasks_from: uninstall)".format(
+                facts.bridge, made.get("member"), made.get("manager")
+            )
+        )
     manager = next(m for m in MANAGERS if m.NAME == made["manager"]) if made else choose(facts, named)
     return manager.join(facts)
 

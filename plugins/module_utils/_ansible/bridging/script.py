@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """plover-bridge VERB: run, undo, confirm or wait for a change of a BRIDGE; up: make the bridges of bridges.d."""
+
 from __future__ import annotations
 
 import argparse

@@ -3,6 +3,7 @@
 
 Linux Documentation/virt/kvm/api.rst; sizes and numbers are those of its 64-bit interface.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -80,7 +81,7 @@ def _run(kvm):
     memory = mmap.mmap(-1, MEMORY_BYTES)
     for at, value in ((PML4, PDPT | 3), (PDPT, PD | 3), (PD, 0x83)):
         struct.pack_into("Q", memory, at, value)
-    memory[CODE:CODE + len(PROGRAM)] = PROGRAM
+    memory[CODE : CODE + len(PROGRAM)] = PROGRAM
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     fcntl.ioctl(machine, SET_USER_MEMORY_REGION, struct.pack("IIQQQ", 0, 0, 0, MEMORY_BYTES, address))
     cpu = fcntl.ioctl(machine, CREATE_VCPU, 0)
@@ -88,7 +89,7 @@ def _run(kvm):
     special = bytearray(SREGS_BYTES)
     fcntl.ioctl(cpu, GET_SREGS, special)
     for n in range(SEGMENTS):
-        special[SEGMENT_BYTES * n:SEGMENT_BYTES * (n + 1)] = _segment(code=n == 0)
+        special[SEGMENT_BYTES * n : SEGMENT_BYTES * (n + 1)] = _segment(code=n == 0)
     for at, value in LONG_MODE:
         struct.pack_into("Q", special, at, value)
     fcntl.ioctl(cpu, SET_SREGS, bytes(special))
@@ -100,5 +101,4 @@ def _run(kvm):
 
 def _segment(code):
     """struct kvm_segment: flat; 64-bit code, or data."""
-    return struct.pack("QIH10B", 0, 0xFFFFFFFF, 8 if code else 16, 11 if code else 3, 1, 0, int(not code), 1, int(code), 1,
-                       0, 0, 0)
+    return struct.pack("QIH10B", 0, 0xFFFFFFFF, 8 if code else 16, 11 if code else 3, 1, 0, int(not code), 1, int(code), 1, 0, 0, 0)

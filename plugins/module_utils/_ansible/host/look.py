@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A read-only look at a host before anything is installed on it: what the checks need. Standard library only."""
+
 from __future__ import annotations
 
 import ctypes
@@ -22,16 +23,26 @@ HELP = {"accelerators": ("-accel",), "machines": ("-machine",), "netdevs": ("-ne
 
 def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64"):
     return {
-        "hostname": socket.gethostname(), "uid": os.geteuid(), "python": platform.python_version(),
-        "interpreter": sys.executable, "machine": platform.machine(), "kernel": platform.release(),
+        "hostname": socket.gethostname(),
+        "uid": os.geteuid(),
+        "python": platform.python_version(),
+        "interpreter": sys.executable,
+        "machine": platform.machine(),
+        "kernel": platform.release(),
         "systemd": os.path.isdir("/run/systemd/system"),
-        "uffd_wp_problem": tracking.uffd_wp(), "soft_dirty_problem": tracking.soft_dirty(), "kvm_problem": kvm.why_not(),
-        "cpu": cpu(), "memory_mib": memory_mib(), "shm_mib": space(SHM)["size_mib"],
+        "uffd_wp_problem": tracking.uffd_wp(),
+        "soft_dirty_problem": tracking.soft_dirty(),
+        "kvm_problem": kvm.why_not(),
+        "cpu": cpu(),
+        "memory_mib": memory_mib(),
+        "shm_mib": space(SHM)["size_mib"],
         "qemu": qemu(qemu_binary),
-        "interfaces": network.interfaces(), "listening": network.listening(),
+        "interfaces": network.interfaces(),
+        "listening": network.listening(),
         "rdma_devices": sorted(os.listdir(RDMA)) if os.path.isdir(RDMA) else [],
         "paths": {path: space(path) for path in paths},
-        "clock_s": time.time(), "clock_synchronised": synchronised(),
+        "clock_s": time.time(),
+        "clock_synchronised": synchronised(),
     }
 
 
@@ -41,8 +52,7 @@ def cpu():
     for line in read("/proc/cpuinfo").split("\n\n")[0].splitlines():
         key, _colon, value = line.partition(":")
         found[key.strip()] = value.strip()
-    return {"vendor": found.get("vendor_id", ""), "model": found.get("model name", ""),
-            "flags": sorted(found.get("flags", "").split())}
+    return {"vendor": found.get("vendor_id", ""), "model": found.get("model name", ""), "flags": sorted(found.get("flags", "").split())}
 
 
 def memory_mib():
@@ -60,9 +70,14 @@ def space(path):
     except OSError:
         return {"exists": False, "free_mib": 0, "size_mib": 0, "free_inodes": 0, "read_only": True, "device": 0}
     unit = found.f_frsize
-    return {"exists": place == path, "free_mib": found.f_bavail * unit >> 20, "size_mib": found.f_blocks * unit >> 20,
-            "free_inodes": found.f_favail if found.f_files else 1 << 20,  # some file systems have no count
-            "read_only": bool(found.f_flag & os.ST_RDONLY), "device": device}
+    return {
+        "exists": place == path,
+        "free_mib": found.f_bavail * unit >> 20,
+        "size_mib": found.f_blocks * unit >> 20,
+        "free_inodes": found.f_favail if found.f_files else 1 << 20,  # some file systems have no count
+        "read_only": bool(found.f_flag & os.ST_RDONLY),
+        "device": device,
+    }
 
 
 def qemu(binary):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cards, bridges and listening ports of a host, read only."""
+
 from __future__ import annotations
 
 import glob
@@ -15,8 +16,9 @@ COMMAND_CHARS = 200
 def tool(*words):
     """What a command prints, empty if it is missing, fails or hangs."""
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_S,
-                              stdin=subprocess.DEVNULL, errors="replace").stdout
+        return subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_S, stdin=subprocess.DEVNULL, errors="replace"
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
 
@@ -44,10 +46,15 @@ def interfaces():
     for entry in _listed("addr", "show"):
         name, place = entry.get("ifname", ""), f"/sys/class/net/{entry.get('ifname')}"
         own = [a.get("local") for a in entry.get("addr_info", []) if a.get("family") == "inet"]
-        kind = "bridge" if os.path.isdir(f"{place}/bridge") else "other" if name == "lo" or os.path.exists(
-            f"{place}/tun_flags") else "card"
-        out[name] = {"addresses": own, "mtu": entry.get("mtu", 0), "up": "UP" in entry.get("flags", []), "kind": kind,
-                     "master": entry.get("master", ""), "default_route": name in default}
+        kind = "bridge" if os.path.isdir(f"{place}/bridge") else "other" if name == "lo" or os.path.exists(f"{place}/tun_flags") else "card"
+        out[name] = {
+            "addresses": own,
+            "mtu": entry.get("mtu", 0),
+            "up": "UP" in entry.get("flags", []),
+            "kind": kind,
+            "master": entry.get("master", ""),
+            "default_route": name in default,
+        }
     return out
 
 

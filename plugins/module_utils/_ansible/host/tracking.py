@@ -3,6 +3,7 @@
 
 Linux Documentation/admin-guide/mm/userfaultfd.rst, pagemap.rst, soft-dirty.rst.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -60,8 +61,7 @@ def _open():
 def _scan(pagemap, start):
     """How many pages at ``start`` were written since the last call."""
     regions = ctypes.create_string_buffer(24 * 4)
-    fields = [96, WP_MATCHING | CHECK_WPASYNC, start, start + PAGE_BYTES, 0, ctypes.addressof(regions), 4, 0, 0, WRITTEN, 0,
-              WRITTEN]
+    fields = [96, WP_MATCHING | CHECK_WPASYNC, start, start + PAGE_BYTES, 0, ctypes.addressof(regions), 4, 0, 0, WRITTEN, 0, WRITTEN]
     return fcntl.ioctl(pagemap, PAGEMAP_SCAN, bytearray(struct.pack("12Q", *fields)))
 
 

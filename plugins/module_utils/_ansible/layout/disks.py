@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The disks of one VM, as far as the inventory alone tells; what hosts must tell is refused by role disks. Pure."""
+
 from __future__ import annotations
 
 import re
@@ -23,16 +24,21 @@ def problems(at, vm, head):
 
 
 def _one(disk, head):
-    out = [f"{key}: is not known; {close_to(key, DISK_KEYS) or 'remove it, known are ' + ', '.join(DISK_KEYS)}"
-           for key in disk if key not in DISK_KEYS]
+    out = [
+        f"{key}: is not known; {close_to(key, DISK_KEYS) or 'remove it, known are ' + ', '.join(DISK_KEYS)}"
+        for key in disk
+        if key not in DISK_KEYS
+    ]
     path = disk.get("path") or ""
     if not path:
         out.append("path: is missing; give the image's place on the replicas")
     elif not isinstance(path, str) or not _PATH.match(path):
-        out.append(f"path: {path} must be a whole path of letters, digits and ./ +:@-_, like "
-                   "/var/lib/plover-images/demo.img")
-    out += [f"{key}: {disk[key]} is not one of {', '.join(choices)}" for key, choices in DISK_CHOICES.items()
-            if disk.get(key, choices[0]) not in choices]
+        out.append(f"path: {path} must be a whole path of letters, digits and ./ +:@-_, like /var/lib/plover-images/demo.img")
+    out += [
+        f"{key}: {disk[key]} is not one of {', '.join(choices)}"
+        for key, choices in DISK_CHOICES.items()
+        if disk.get(key, choices[0]) not in choices
+    ]
     serial = disk.get("serial", "")
     if not isinstance(serial, str) or not _SERIAL.match(serial):
         out.append(f"serial: {serial} must be a text of at most 20 letters, digits and .-_; put a number in quotes")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Why a host could not be looked at, from what ssh, sudo or a shell said. Pure."""
+
 from __future__ import annotations
 
 import re

@@ -3,6 +3,7 @@
 
 Every problem at once, one line each: the hosts, the variable, what is wrong, the remedy.
 """
+
 from __future__ import annotations
 
 from . import pairs
@@ -68,8 +69,10 @@ def _system(look):
     if look["machine"] != "x86_64":
         out.append(f"ansible_host: this host is {look['machine']}, and Plover's are x86_64; name another host")
     if tuple(int(part) for part in look["python"].split(".")[:2]) < PYTHON_MIN:
-        out.append(f"ansible_python_interpreter: Python {look['python']} is too old for the runtime; name one of "
-                   f"{'.'.join(map(str, PYTHON_MIN))} or newer")
+        out.append(
+            f"ansible_python_interpreter: Python {look['python']} is too old for the runtime; name one of "
+            f"{'.'.join(map(str, PYTHON_MIN))} or newer"
+        )
     if not look["systemd"]:
         out.append("ansible_host: this host does not run systemd, which supervises Plover's daemons; name another host")
     return out
@@ -80,8 +83,10 @@ def _link(look, values):
     card = next((name for name, card in cards.items() if address in card["addresses"]), None)
     if card is None:
         have = ", ".join(f"{a} ({name})" for name, found in cards.items() if name != "lo" for a in found["addresses"])
-        return [f"plover_replication_address: {address} is on no card of this host; it has {have or 'none at all'}: name "
-                "one of them, or give the card this address"]
+        return [
+            f"plover_replication_address: {address} is on no card of this host; it has {have or 'none at all'}: name "
+            "one of them, or give the card this address"
+        ]
     if not cards[card]["up"]:
         return [f"plover_replication_address: the card of {address}, {card}, is down; bring it up"]
     return []
@@ -108,15 +113,18 @@ def _rdma(look, values, vms):
     # With a stack, role ofed makes the device.
     if not wanting or look["rdma_devices"] or (values.get("plover_rdma_stack") or "none") != "none":
         return []
-    return [f"plover_rdma_stack: none, but the transport of {wanting} is rdma and this host has no RDMA device; set it to "
-            f"distro, mlnx or soft-roce (role ofed), or settings.transport of {wanting} to tcp"]
+    return [
+        f"plover_rdma_stack: none, but the transport of {wanting} is rdma and this host has no RDMA device; set it to "
+        f"distro, mlnx or soft-roce (role ofed), or settings.transport of {wanting} to tcp"
+    ]
 
 
 def _bridges(look, values, vms):
     members = {values.get("plover_bridge_name") or "br0": values.get("plover_bridge_member")}
     more = values.get("plover_bridges")
-    members.update({entry.get("name"): entry.get("member") for entry in (more if isinstance(more, list) else [])
-                    if isinstance(entry, dict)})
+    members.update(
+        {entry.get("name"): entry.get("member") for entry in (more if isinstance(more, list) else []) if isinstance(entry, dict)}
+    )
     default = values.get("plover_bridge_name") or "br0"
     out = []
     for bridge in dict.fromkeys(vm.get("bridge") or default for vm in vms):
@@ -148,8 +156,9 @@ def _memory(look, vms):
     if have < need + MEMORY_SPARE_MIB:
         return [f"memory_mib: the VMs need {need} MiB, this host has {have} MiB; make them smaller"]
     if shm < need:
-        return [f"memory_mib: the VMs need {need} MiB in /dev/shm, which holds {shm} MiB; remount it with a larger size, or "
-                "make them smaller"]
+        return [
+            f"memory_mib: the VMs need {need} MiB in /dev/shm, which holds {shm} MiB; remount it with a larger size, or make them smaller"
+        ]
     return []
 
 
@@ -161,14 +170,16 @@ def setting(vm, key, default):
 def _kernel(look, vms):
     ways, out = {setting(vm, "syncvm_dirty_tracking", "uffd-wp") for vm in vms}, []
     for way, why, remedy in (
-            ("uffd-wp", look["uffd_wp_problem"], "run Linux 6.7 or newer with CONFIG_USERFAULTFD, or set it to scan"),
-            ("soft-dirty", look["soft_dirty_problem"], "set it to uffd-wp or scan")):
+        ("uffd-wp", look["uffd_wp_problem"], "run Linux 6.7 or newer with CONFIG_USERFAULTFD, or set it to scan"),
+        ("soft-dirty", look["soft_dirty_problem"], "set it to uffd-wp or scan"),
+    ):
         if way in ways and why:
-            out.append(f"settings.syncvm_dirty_tracking: {way} does not work on this host, Linux {look['kernel']}: {why}; "
-                       f"{remedy}")
+            out.append(f"settings.syncvm_dirty_tracking: {way} does not work on this host, Linux {look['kernel']}: {why}; {remedy}")
     if look["kvm_problem"] and any(vm.get("accel") == "kvm" for vm in vms):
-        out.append(f"accel: kvm does not work on this host: {look['kvm_problem']}; enable virtualization in its firmware "
-                   "(or nested virtualization below it), or set accel: tcg")
+        out.append(
+            f"accel: kvm does not work on this host: {look['kvm_problem']}; enable virtualization in its firmware "
+            "(or nested virtualization below it), or set accel: tcg"
+        )
     return out
 
 
@@ -180,11 +191,16 @@ def _qemu(look, vms):
     lacks = []
     if any(vm.get("accel") == "kvm" for vm in vms) and "kvm" not in found["accelerators"]:
         lacks.append("-accel kvm")
-    lacks += [f"-machine {machine}" for machine in dict.fromkeys(setting(vm, "guest_machine", "pc") for vm in vms)
-              if machine not in found["machines"]]
+    lacks += [
+        f"-machine {machine}"
+        for machine in dict.fromkeys(setting(vm, "guest_machine", "pc") for vm in vms)
+        if machine not in found["machines"]
+    ]
     lacks += [] if NETDEV in found["netdevs"] else [f"-netdev {NETDEV}"]
     lacks += [] if OBJECT in found["objects"] else [f"-object {OBJECT}"]
     if not lacks:
         return []
-    return [f"qemu_packages: {found['path']} ({found['version']}) was built without {', '.join(lacks)}; install the "
-            "distribution's QEMU, 7.2 or newer"]
+    return [
+        f"qemu_packages: {found['path']} ({found['version']}) was built without {', '.join(lacks)}; install the "
+        "distribution's QEMU, 7.2 or newer"
+    ]

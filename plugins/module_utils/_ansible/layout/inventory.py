@@ -3,6 +3,7 @@
 
 Every problem at once, one line each: the variable, what is wrong, the remedy.
 """
+
 from __future__ import annotations
 
 from . import shared, variables, vms
@@ -35,5 +36,7 @@ def _entries(given):
     if len(given) > VMS_MAX:
         return [], [f"plover_vms: {len(given)} VMs are too many; at most {VMS_MAX} in one inventory"]
     entries = [(f"plover_vms[{n}]", vm) for n, vm in enumerate(given)]
-    return ([(at, vm) for at, vm in entries if isinstance(vm, dict)],
-            [f"{at}: must be a mapping, {example}" for at, vm in entries if not isinstance(vm, dict)])
+    return (
+        [(at, vm) for at, vm in entries if isinstance(vm, dict)],
+        [f"{at}: must be a mapping, {example}" for at, vm in entries if not isinstance(vm, dict)],
+    )

@@ -3,6 +3,7 @@
 
 This is the one place for it: a new shared variable or key of a VM is a new line here.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -14,17 +15,48 @@ VMS_MAX, DISKS_MAX = 64, 16
 GROUP, REPLICAS, WITNESSES = "plover", "plover_replicas", "plover_witnesses"
 
 VM_REQUIRED = ("name", *SEATS, "cluster_id", "mac", "kernel")
-VM_KEYS = (*VM_REQUIRED, "initrd", "cmdline", "addresses", "memory_mib", "vcpus", "accel", "port", "bridge", "tap",
-           "settings", "disks", "disk_overlay_mib", "secret")
+VM_KEYS = (
+    *VM_REQUIRED,
+    "initrd",
+    "cmdline",
+    "addresses",
+    "memory_mib",
+    "vcpus",
+    "accel",
+    "port",
+    "bridge",
+    "tap",
+    "settings",
+    "disks",
+    "disk_overlay_mib",
+    "secret",
+)
 # A VM's key and the runtime's setting that is made of it. The collision checks look at the key, so the setting must not be
 # given past it.
-SETTING_OF = {"name": "name", "cluster_id": "cluster_id", "port": "port", "memory_mib": "guest_memory_mib",
-              "vcpus": "guest_vcpus", "accel": "guest_accel", "mac": "guest_mac", "kernel": "guest_kernel",
-              "initrd": "guest_initrd", "cmdline": "guest_cmdline", "addresses": "guest_addresses",
-              "bridge": "network_bridge", "tap": "network_tap", "disks": "disks", "disk_overlay_mib": "disk_overlay_mib"}
+SETTING_OF = {
+    "name": "name",
+    "cluster_id": "cluster_id",
+    "port": "port",
+    "memory_mib": "guest_memory_mib",
+    "vcpus": "guest_vcpus",
+    "accel": "guest_accel",
+    "mac": "guest_mac",
+    "kernel": "guest_kernel",
+    "initrd": "guest_initrd",
+    "cmdline": "guest_cmdline",
+    "addresses": "guest_addresses",
+    "bridge": "network_bridge",
+    "tap": "network_tap",
+    "disks": "disks",
+    "disk_overlay_mib": "disk_overlay_mib",
+}
 # Settings that the roles make of something else than a key of the VM.
-SETTING_FROM = {"member": "primary, secondary and witness of the VM", "members": "plover_replication_address of each host",
-                "preferred_leader": "primary of the VM", "disk_overlay_dir": "the variable plover_disk_overlay_dir"}
+SETTING_FROM = {
+    "member": "primary, secondary and witness of the VM",
+    "members": "plover_replication_address of each host",
+    "preferred_leader": "primary of the VM",
+    "disk_overlay_dir": "the variable plover_disk_overlay_dir",
+}
 
 DISK_KEYS = ("path", "format", "cache", "serial", "bus", "source", "size_mib")
 DISK_CHOICES = {"format": ("raw", "qcow2"), "cache": ("writeback", "none"), "bus": ("virtio-blk", "ide")}
@@ -71,10 +103,30 @@ VARIABLES = {
 }
 # What the plays for later days take with -e, or note on the way.
 PLAY_VARIABLES = (
-    "plover_vm_name", "plover_host", "plover_away_from", "plover_back_to", "plover_backup_file", "plover_inventory_file",
-    "plover_prefer_primaries", "plover_rollback_to", "plover_status_strict", "plover_timeout_s", "plover_only",
-    "plover_seen", "plover_infos", "plover_versions", "plover_price", "plover_restored", "plover_secret_files",
-    "plover_secret_texts", "plover_disks", "plover_lines", "plover_rows", "plover_role", "plover_member")
+    "plover_vm_name",
+    "plover_host",
+    "plover_away_from",
+    "plover_back_to",
+    "plover_backup_file",
+    "plover_inventory_file",
+    "plover_prefer_primaries",
+    "plover_rollback_to",
+    "plover_status_strict",
+    "plover_timeout_s",
+    "plover_only",
+    "plover_seen",
+    "plover_infos",
+    "plover_versions",
+    "plover_price",
+    "plover_restored",
+    "plover_secret_files",
+    "plover_secret_texts",
+    "plover_disks",
+    "plover_lines",
+    "plover_rows",
+    "plover_role",
+    "plover_member",
+)
 # Variables and keys that there were once, or that are often tried: what to write instead.
 REMOVED = {
     "plover_bridge": "plover_bridge_name",
@@ -89,8 +141,8 @@ _TRUTH = ("yes", "no", "true", "false", "on", "off", "1", "0", "y", "n", "t", "f
 def close_to(word, known):
     """The sentence's end that names what was probably meant; empty if nothing is close."""
     prefix = "plover_" if str(word).startswith("plover_") else ""  # it makes all of them alike
-    names = {str(name)[len(prefix):]: name for name in known if str(name).startswith(prefix)}
-    found = difflib.get_close_matches(str(word)[len(prefix):], names, n=1, cutoff=0.65)
+    names = {str(name)[len(prefix) :]: name for name in known if str(name).startswith(prefix)}
+    found = difflib.get_close_matches(str(word)[len(prefix) :], names, n=1, cutoff=0.65)
     return f"did you mean {names[found[0]]}?" if found else ""
 
 
@@ -98,8 +150,7 @@ def unplaced(path):
     """What is wrong with the path of an image on this machine, if it is relative: plays look for it beside themselves."""
     if path.startswith(("/", "~")):
         return ""
-    return (f"{path} is relative, and nobody knows to what; write it as "
-            f'"{{{{ inventory_dir }}}}/{path}", if it lies beside the inventory')
+    return f'{path} is relative, and nobody knows to what; write it as "{{{{ inventory_dir }}}}/{path}", if it lies beside the inventory'
 
 
 def unfit(kind, value):
@@ -114,7 +165,11 @@ def unfit(kind, value):
         "list": lambda v: isinstance(v, list),
         "bool": lambda v: isinstance(v, bool) or str(v).lower() in _TRUTH,
     }
-    wanted = {"str": "must be a text; put it in quotes", "path": "must be a whole path, beginning with /",
-              "interface": "must be a network interface's name: at most 15 letters, digits and _.-",
-              "list": "must be a list, like [a, b]", "bool": "must be true or false"}
+    wanted = {
+        "str": "must be a text; put it in quotes",
+        "path": "must be a whole path, beginning with /",
+        "interface": "must be a network interface's name: at most 15 letters, digits and _.-",
+        "list": "must be a list, like [a, b]",
+        "bool": "must be true or false",
+    }
     return "" if checks[kind](value) else f"{value} {wanted[kind]}"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the hosts of one VM must have in common: QEMU, CPU, the link's MTU, the time. Pure."""
+
 from __future__ import annotations
 
 from .known import REPLICA_SEATS
@@ -53,8 +54,10 @@ def _cpu(vm, looks, one, two):
     differing = sorted(set(first["flags"]) ^ set(second["flags"]))
     if model in ("host", "max") and differing:
         shown = ", ".join(differing[:FLAGS_SHOWN]) + (", ..." if len(differing) > FLAGS_SHOWN else "")
-        return (f"settings.guest_cpu: {model} shows the guest the CPU of {one} or {two}, and only one of them has {shown}; "
-                "name a model that both have, like qemu64")
+        return (
+            f"settings.guest_cpu: {model} shows the guest the CPU of {one} or {two}, and only one of them has {shown}; "
+            "name a model that both have, like qemu64"
+        )
     return ""
 
 
@@ -85,5 +88,7 @@ def _clock(looks, members, limits):
     allowed = limits["clock_difference_s"]
     if apart - looks[last]["clock_error_s"] - looks[first]["clock_error_s"] <= allowed:
         return ""
-    return (f"prechecks_clock_difference_s: the clock of {last} is {apart:.0f} s ahead of that of {first}, {allowed} s are "
-            "allowed; let both follow one time server (chrony or systemd-timesyncd)")
+    return (
+        f"prechecks_clock_difference_s: the clock of {last} is {apart:.0f} s ahead of that of {first}, {allowed} s are "
+        "allowed; let both follow one time server (chrony or systemd-timesyncd)"
+    )

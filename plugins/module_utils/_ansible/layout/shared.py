@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What two VMs must not have in common: names, MACs, addresses; on one host also ports, TAPs and images. Pure."""
+
 from __future__ import annotations
 
 import posixpath
@@ -30,8 +31,16 @@ def _addresses(at, vm, hosts, taken):
         first = taken.setdefault(("address", address), at)
         if first != at:
             out.append(f"{at}.addresses: {address} is used by two VMs, by {first} too; each needs its own")
-        owner = next(((host, name) for host, values in hosts.items() if isinstance(values, dict)
-                      for name in ("plover_replication_address", "ansible_host") if values.get(name) == address), None)
+        owner = next(
+            (
+                (host, name)
+                for host, values in hosts.items()
+                if isinstance(values, dict)
+                for name in ("plover_replication_address", "ansible_host")
+                if values.get(name) == address
+            ),
+            None,
+        )
         if owner:
             out.append(f"{at}.addresses: {address} is the {owner[1]} of {owner[0]}; give the VM an address of its own")
     return out
@@ -39,8 +48,7 @@ def _addresses(at, vm, hosts, taken):
 
 def _on_one_host(entries):
     """A line for each key of a VM whose value another one has on the same host, or another key of its own."""
-    claims = [(at, key, what, value, host) for at, vm in entries for key, what, value, where in _claims(at, vm)
-              for host in where]
+    claims = [(at, key, what, value, host) for at, vm in entries for key, what, value, where in _claims(at, vm) for host in where]
     ports = {value for _at, _key, what, value, _host in claims if what == "port"}
     first, lost = {}, {}
     for at, key, what, value, host in claims:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether what the roles write has a place: the folders, and the images that are copied. Pure."""
+
 from __future__ import annotations
 
 import posixpath
@@ -40,8 +41,10 @@ def _system(needs):
     if found["read_only"]:
         return f"{name}: {where} cannot be written to, its file system is read-only; remount it, or repair its disk"
     if found["free_mib"] < total:
-        return (f"{name}: the disk is full: {found['free_mib']} MiB are free for {where}, {total} MiB are needed; free some "
-                "space there, or put it on a larger disk")
+        return (
+            f"{name}: the disk is full: {found['free_mib']} MiB are free for {where}, {total} MiB are needed; free some "
+            "space there, or put it on a larger disk"
+        )
     if not found["free_inodes"]:
         return f"{name}: the disk is full: no inode is free for {where}; remove files there, or put it on another disk"
     return ""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The variables of hosts and groups: what they hold, and that each name is a machine of its own. Pure."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -55,17 +56,18 @@ def _of_host(values, given, somewhere):
             continue
         elif name not in VARIABLES:
             meant = close_to(name, VARIABLES)
-            misspelt.add(REMOVED.get(name) or meant[len("did you mean "):-1])
-            yield name, (f"is not known; write {REMOVED[name]}" if name in REMOVED
-                         else f"no role knows it; {meant or 'remove it'}")
+            misspelt.add(REMOVED.get(name) or meant[len("did you mean ") : -1])
+            yield name, (f"is not known; write {REMOVED[name]}" if name in REMOVED else f"no role knows it; {meant or 'remove it'}")
         elif value is None and name != "plover_vms":
             yield name, "is empty; give it a value, or remove it"
         elif unfit(VARIABLES[name], value):
             yield name, unfit(VARIABLES[name], value)
     address = values.get("plover_replication_address")
     if not (_is_link_address(address) or isinstance(address, Unresolved) or "plover_replication_address" in misspelt):
-        yield "plover_replication_address", (f"is missing; it {_ADDRESS}" if address in (None, "") else
-                                             f"{address} {_ADDRESS}, without prefix")
+        yield (
+            "plover_replication_address",
+            (f"is missing; it {_ADDRESS}" if address in (None, "") else f"{address} {_ADDRESS}, without prefix"),
+        )
     if somewhere and values.get("plover_vms") != given and not isinstance(values.get("plover_vms"), Unresolved):
         yield "plover_vms", f"is not the same as on the other hosts; set it once, in the vars of group {GROUP}"
 
@@ -89,8 +91,9 @@ def _twins(ours, hosts, used):
         twin = machines.setdefault(machine, host) if remote else host
         other = addresses.setdefault(address, host) if _is_link_address(address) else host
         if twin != host:
-            out.append(f"ansible_host of {host}: {machine[0]} is that of {twin} too; each name must be a machine of its "
-                       "own, correct one of them")
+            out.append(
+                f"ansible_host of {host}: {machine[0]} is that of {twin} too; each name must be a machine of its own, correct one of them"
+            )
         elif other != host:
             out.append(f"plover_replication_address of {host}: {address} is that of {other} too; give each host its own")
     return out

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One VM of plover_vms by itself: its keys, its hosts, its settings, its disks. Pure."""
+
 from __future__ import annotations
 
 import re
@@ -26,16 +27,27 @@ KEY_OF = {setting: key for key, setting in SETTING_OF.items()}
 _UNICAST = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}\Z")
 _SECRET = re.compile(r"[A-Za-z0-9+/=_-]{32,256}\Z")
 # Where the runtime's own words would not name the remedy.
-_SAID = {"cluster_id": "must be a UUID in lower case; make one with uuidgen",
-         "mac": 'must be a unicast MAC address in lower case, in quotes, like "52:54:00:70:6c:01"',
-         "accel": "must be kvm or tcg",
-         "addresses": "must be a list of IPv4 addresses without prefix, like [192.168.79.50]",
-         "disk_overlay_mib": "{value} must be whole MiB, 8 to 1048576"}
+_SAID = {
+    "cluster_id": "must be a UUID in lower case; make one with uuidgen",
+    "mac": 'must be a unicast MAC address in lower case, in quotes, like "52:54:00:70:6c:01"',
+    "accel": "must be kvm or tcg",
+    "addresses": "must be a list of IPv4 addresses without prefix, like [192.168.79.50]",
+    "disk_overlay_mib": "{value} must be whole MiB, 8 to 1048576",
+}
 # Stand for what is checked here and not by the runtime, so that it judges the rest.
-_GOOD = {"name": "vm", "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "guest_mac": "52:54:00:00:00:01",
-         "guest_kernel": "/kernel", "member": "a", "preferred_leader": "a",
-         "members": {"a": {"address": "192.0.2.1", "kind": "replica"}, "b": {"address": "192.0.2.2", "kind": "replica"},
-                     "c": {"address": "192.0.2.3", "kind": "witness"}}}
+_GOOD = {
+    "name": "vm",
+    "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+    "guest_mac": "52:54:00:00:00:01",
+    "guest_kernel": "/kernel",
+    "member": "a",
+    "preferred_leader": "a",
+    "members": {
+        "a": {"address": "192.0.2.1", "kind": "replica"},
+        "b": {"address": "192.0.2.2", "kind": "replica"},
+        "c": {"address": "192.0.2.3", "kind": "witness"},
+    },
+}
 
 
 def of_host(vms, host, kinds=None):
@@ -52,8 +64,11 @@ def problems(at, vm, hosts, groups, head):
     """What is wrong with ``vm``, whose place in the inventory is ``at``."""
     unknown = {f"{at}.{key}": _unknown_key(at, key) for key in vm if key not in VM_KEYS}
     # A key that is missing because it was misspelt is one error.
-    out = [f"{at}.{key}: is missing; every VM needs it" for key in VM_REQUIRED
-           if vm.get(key) in (None, "") and not any(text.endswith(f"mean {key}?") for text in unknown.values())]
+    out = [
+        f"{at}.{key}: is missing; every VM needs it"
+        for key in VM_REQUIRED
+        if vm.get(key) in (None, "") and not any(text.endswith(f"mean {key}?") for text in unknown.values())
+    ]
     out += [f"{key}: {text}" for key, text in unknown.items()]
     out += _seats(at, vm, hosts, groups)
     out += _settings(at, vm)
@@ -65,8 +80,10 @@ def problems(at, vm, hosts, groups, head):
             elif head(vm[key]) is None:
                 out.append(f"{at}.{key}: {vm[key]} is not a file on this machine; give the path of the image")
             elif key == "kernel" and head(vm[key])[:4] == ELF:
-                out.append(f"{at}.{key}: {vm[key]} is an ELF file (vmlinux), parts of which QEMU would write over the VM's "
-                           "memory at each syncvm; give the compressed kernel (vmlinuz, bzImage)")
+                out.append(
+                    f"{at}.{key}: {vm[key]} is an ELF file (vmlinux), parts of which QEMU would write over the VM's "
+                    "memory at each syncvm; give the compressed kernel (vmlinuz, bzImage)"
+                )
     if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
         out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
     return out + disk_problems(at, vm, head)
@@ -74,8 +91,13 @@ def problems(at, vm, hosts, groups, head):
 
 def _unknown_key(at, key):
     if key in config.SETTINGS:
-        return ("is not known; " + (f"write {KEY_OF[key]}" if key in KEY_OF else f"give it as {SETTING_FROM[key]}"
-                                    if key in SETTING_FROM else f"it is a runtime setting, put it under {at}.settings"))
+        return "is not known; " + (
+            f"write {KEY_OF[key]}"
+            if key in KEY_OF
+            else f"give it as {SETTING_FROM[key]}"
+            if key in SETTING_FROM
+            else f"it is a runtime setting, put it under {at}.settings"
+        )
     meant = close_to(key, VM_KEYS)
     return f"is not known; {meant or f'remove it, or put a runtime setting under {at}.settings'}"
 
@@ -87,12 +109,18 @@ def seats(vm):
 
 
 def _seats(at, vm, hosts, groups):
-    out = [f"{at}.{seat}: must be the name of a host of the inventory" for seat in SEATS
-           if vm.get(seat) not in (None, "") and not isinstance(vm[seat], str)]
+    out = [
+        f"{at}.{seat}: must be the name of a host of the inventory"
+        for seat in SEATS
+        if vm.get(seat) not in (None, "") and not isinstance(vm[seat], str)
+    ]
     named = seats(vm)
     if len(set(named.values())) < len(named):
-        return [*out, f"{at}: primary, secondary and witness must be three different hosts, not "
-                      f"{', '.join(named.values())}; name another host for one of them"]
+        return [
+            *out,
+            f"{at}: primary, secondary and witness must be three different hosts, not "
+            f"{', '.join(named.values())}; name another host for one of them",
+        ]
     for seat, host in named.items():
         if host not in hosts:
             meant = close_to(host, hosts)
@@ -107,8 +135,10 @@ def _groups(at, named, groups):
     swapped = [seat for seat in REPLICA_SEATS if wrong.get(seat) in witnesses]
     if len(swapped) == 1 and wrong.get("witness") in replicas:
         seat = swapped[0]
-        return [f"{at}: {seat} and witness are swapped: {named[seat]} is in group {WITNESSES} and {named['witness']} in "
-                f"{REPLICAS}; write {seat}: {named['witness']}, witness: {named[seat]}"]
+        return [
+            f"{at}: {seat} and witness are swapped: {named[seat]} is in group {WITNESSES} and {named['witness']} in "
+            f"{REPLICAS}; write {seat}: {named['witness']}, witness: {named[seat]}"
+        ]
     out = []
     for seat, host in wrong.items():
         need, other, have = (REPLICAS, WITNESSES, witnesses) if seat in REPLICA_SEATS else (WITNESSES, REPLICAS, replicas)
@@ -188,5 +218,8 @@ def _together(at, values, bad):
         lines = [line.partition(": ") for line in str(error).splitlines()]
     else:
         return []
-    return [f"{at}.{KEY_OF[key]}: {text}" if key in KEY_OF else f"{at}.settings.{key}: {text}" for key, _colon, text in lines
-            if not any(re.search(rf"\b{name}\b", f"{key} {text}") for name in bad)]
+    return [
+        f"{at}.{KEY_OF[key]}: {text}" if key in KEY_OF else f"{at}.settings.{key}: {text}"
+        for key, _colon, text in lines
+        if not any(re.search(rf"\b{name}\b", f"{key} {text}") for name in bad)
+    ]

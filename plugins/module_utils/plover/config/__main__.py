@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``python3 -m plover.config FILE``: check a settings file; ``--help`` lists the settings."""
+
 from __future__ import annotations
 
 import sys

@@ -8,14 +8,21 @@ A setting that is not given is derived; one that is given is taken as it is, and
 Fencing has a part only where an external agent is used; views fence in any case and take no time (docs/fencing.md).
 The watchdog has no part: nobody waits for it. But it must not reset a host over a stall that a failover outlives.
 """
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 PROMOTION_MS_MIN = 200  # leave the COLO loop, run the TAP's script, announce: seen to take up to half of it
 HEARTBEATS_MIN = 3  # a heartbeat may be lost or late without the leader counting as dead
-MS_MAX = {"detection_ms": 60_000, "heartbeat_ms": 10_000, "peer_timeout_ms": 60_000, "election_ms": 90_000,
-          "syncvm_timeout_ms": 120_000, "fence_timeout_ms": 600_000}
+MS_MAX = {
+    "detection_ms": 60_000,
+    "heartbeat_ms": 10_000,
+    "peer_timeout_ms": 60_000,
+    "election_ms": 90_000,
+    "syncvm_timeout_ms": 120_000,
+    "fence_timeout_ms": 600_000,
+}
 DERIVED = {
     "detection_ms": "a tenth of failover_budget_ms",
     "heartbeat_ms": "a fifth of detection_ms",
@@ -36,8 +43,10 @@ class Budget(NamedTuple):
     failover_ms: int
 
     def __str__(self) -> str:
-        return (f"failover {self.failover_ms} ms = detection {self.detection_ms} + election {self.election_ms} "
-                f"+ fencing {self.fencing_ms} + promotion {self.promotion_ms}")
+        return (
+            f"failover {self.failover_ms} ms = detection {self.detection_ms} + election {self.election_ms} "
+            f"+ fencing {self.fencing_ms} + promotion {self.promotion_ms}"
+        )
 
 
 def derive(values: dict[str, Any]) -> dict[str, int]:
@@ -58,8 +67,7 @@ def derive(values: dict[str, Any]) -> dict[str, int]:
 
 def split(values: dict[str, Any]) -> Budget:
     """The parts, of complete ``values``. ``promotion_ms`` is what is left, so it may be too small or negative."""
-    parts = (values["detection_ms"], values["election_ms"],
-             values["fence_timeout_ms"] if values["fence_policy"] != "off" else 0)
+    parts = (values["detection_ms"], values["election_ms"], values["fence_timeout_ms"] if values["fence_policy"] != "off" else 0)
     return Budget(*parts, values["failover_budget_ms"] - sum(parts), values["failover_budget_ms"])
 
 
@@ -68,22 +76,31 @@ def problems(values: dict[str, Any]) -> list[str]:
     parts, out = split(values), []
     need = parts.failover_ms - parts.promotion_ms + PROMOTION_MS_MIN
     if parts.promotion_ms < PROMOTION_MS_MIN:
-        out.append(f"failover_budget_ms: {parts.failover_ms} is too short: detection_ms {parts.detection_ms} + election_ms "
-                   f"{parts.election_ms} + fence_timeout_ms {parts.fencing_ms} + promotion at least {PROMOTION_MS_MIN} = "
-                   f"{need}; raise failover_budget_ms to {need}, or shorten one of its parts")
+        out.append(
+            f"failover_budget_ms: {parts.failover_ms} is too short: detection_ms {parts.detection_ms} + election_ms "
+            f"{parts.election_ms} + fence_timeout_ms {parts.fencing_ms} + promotion at least {PROMOTION_MS_MIN} = "
+            f"{need}; raise failover_budget_ms to {need}, or shorten one of its parts"
+        )
     if values["fence_watchdog"] != "off" and 1000 * values["fence_watchdog_timeout_s"] < parts.failover_ms:
-        out.append(f"fence_watchdog_timeout_s: {values['fence_watchdog_timeout_s']} s must not be shorter than "
-                   f"failover_budget_ms ({parts.failover_ms}), or a host is reset over a stall that a failover outlives; "
-                   "raise it")
+        out.append(
+            f"fence_watchdog_timeout_s: {values['fence_watchdog_timeout_s']} s must not be shorter than "
+            f"failover_budget_ms ({parts.failover_ms}), or a host is reset over a stall that a failover outlives; "
+            "raise it"
+        )
     if values["detection_ms"] < HEARTBEATS_MIN * values["heartbeat_ms"]:
-        out.append(f"detection_ms: {values['detection_ms']} must be at least {HEARTBEATS_MIN} x heartbeat_ms "
-                   f"({values['heartbeat_ms']}); raise detection_ms or shorten heartbeat_ms")
+        out.append(
+            f"detection_ms: {values['detection_ms']} must be at least {HEARTBEATS_MIN} x heartbeat_ms "
+            f"({values['heartbeat_ms']}); raise detection_ms or shorten heartbeat_ms"
+        )
     for longer, shorter, why in (
-            ("peer_timeout_ms", "detection_ms", "or a short silence of the secondary ends the protection"),
-            ("syncvm_timeout_ms", "peer_timeout_ms", "or a syncvm is given up before its secondary counts as lost"),
-            ("syncvm_timeout_ms", "syncvm_drain_ms_max", "or it is given up while it waits for idleness"),
-            ("join_timeout_ms", "peer_timeout_ms", "or a fill is given up before its secondary counts as lost")):
+        ("peer_timeout_ms", "detection_ms", "or a short silence of the secondary ends the protection"),
+        ("syncvm_timeout_ms", "peer_timeout_ms", "or a syncvm is given up before its secondary counts as lost"),
+        ("syncvm_timeout_ms", "syncvm_drain_ms_max", "or it is given up while it waits for idleness"),
+        ("join_timeout_ms", "peer_timeout_ms", "or a fill is given up before its secondary counts as lost"),
+    ):
         if values[longer] < values[shorter]:
-            out.append(f"{longer}: {values[longer]} must not be shorter than {shorter} ({values[shorter]}), {why}; "
-                       f"raise {longer} or shorten {shorter}")
+            out.append(
+                f"{longer}: {values[longer]} must not be shorter than {shorter} ({values[shorter]}), {why}; "
+                f"raise {longer} or shorten {shorter}"
+            )
     return out

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The disks of one VM, as the settings name them."""
+
 from __future__ import annotations
 
 import re

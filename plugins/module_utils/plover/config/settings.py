@@ -3,6 +3,7 @@
 
 All problems are reported at once, each with the setting's name and a remedy.
 """
+
 from __future__ import annotations
 
 import ipaddress
@@ -47,10 +48,15 @@ SETTINGS: dict[str, Setting] = {
     "members": Setting(dict, REQUIRED, "two replicas and one witness: name -> {address, kind}"),
     "preferred_leader": Setting(str, REQUIRED, "the replica that boots the VM the first time"),
     "port": Setting(int, 7420, "TCP port of the replication links", 1024, 65535),
-    "transport": Setting(str, "tcp", "how the log travels: by messages over TCP, or written into the others' memory by RDMA",
-                         choices=("tcp", "rdma")),
-    "rdma_device": Setting(str, "", "RDMA device, as 'ploverctl rdma check' lists them; empty: the one that has our address",
-                           pattern=re.compile(r"[A-Za-z0-9_-]{0,63}\Z")),
+    "transport": Setting(
+        str, "tcp", "how the log travels: by messages over TCP, or written into the others' memory by RDMA", choices=("tcp", "rdma")
+    ),
+    "rdma_device": Setting(
+        str,
+        "",
+        "RDMA device, as 'ploverctl rdma check' lists them; empty: the one that has our address",
+        pattern=re.compile(r"[A-Za-z0-9_-]{0,63}\Z"),
+    ),
     "rdma_port": Setting(int, 0, "port of the RDMA device; 0: chosen with it", 0, 255),
     "rdma_gid_index": Setting(int, -1, "index of the GID (in RoCE an address); -1: that of our address", -1, 255),
     "rdma_mtu": Setting(int, 0, "largest RDMA packet in bytes (256 to 4096); 0: what the port has", 0, 4096),
@@ -59,8 +65,9 @@ SETTINGS: dict[str, Setting] = {
     "rdma_ring_mib": Setting(int, 8, "memory on each host that a leader writes its log into; equal everywhere", 8, 1024),
     "guest_memory_mib": Setting(int, 256, "guest RAM in MiB", 32, 1 << 20),
     "guest_vcpus": Setting(int, 1, "virtual CPUs", 1, 255),
-    "guest_machine": Setting(str, "pc", "machine type (QEMU's COLO loop supports 'pc' types only)",
-                             pattern=re.compile(r"pc(-i440fx-[0-9.]+)?\Z")),
+    "guest_machine": Setting(
+        str, "pc", "machine type (QEMU's COLO loop supports 'pc' types only)", pattern=re.compile(r"pc(-i440fx-[0-9.]+)?\Z")
+    ),
     "guest_cpu": Setting(str, "qemu64", "CPU model, equal on both replicas", pattern=re.compile(r"[\w.,=+-]{1,200}\Z")),
     "guest_accel": Setting(str, "tcg", "accelerator", choices=("tcg", "kvm")),
     "guest_mac": Setting(str, REQUIRED, "MAC of the VM's network card", pattern=_MAC),
@@ -69,50 +76,60 @@ SETTINGS: dict[str, Setting] = {
     "guest_initrd": Setting(str, "", "path of the guest's initramfs, or empty"),
     "guest_cmdline": Setting(str, "", "kernel command line"),
     "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
-    "disks": Setting(list, [], "the VM's disks, each {path, format, cache, serial, bus}; the images have one length on both "
-                     "replicas"),
+    "disks": Setting(list, [], "the VM's disks, each {path, format, cache, serial, bus}; the images have one length on both replicas"),
     "disk_port": Setting(int, 7421, "TCP port at which a secondary takes the leader's disk writes (NBD)", 1024, 65535),
     "disk_overlay_dir": Setting(str, "", "folder of the secondary's overlays, best on a tmpfs of its own; empty: shm_dir"),
-    "disk_overlay_mib": Setting(int, 256, "size of that folder: writes since a syncvm that fill half of it force one",
-                                8, 1 << 20),
+    "disk_overlay_mib": Setting(int, 256, "size of that folder: writes since a syncvm that fill half of it force one", 8, 1 << 20),
     "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = as fast as it goes", 0, 1 << 20),
-    "secret_file": Setting(str, "", "the members' secrets, one a line, the first proves; empty: /etc/plover/NAME.secret, if "
-                           "it is there"),
+    "secret_file": Setting(str, "", "the members' secrets, one a line, the first proves; empty: /etc/plover/NAME.secret, if it is there"),
     "network_bridge": Setting(str, "br0", "bridge the VM's TAP is put into", pattern=_TAP),
     "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
     "network_ifup": Setting(str, "/etc/qemu-ifup", "script that brings the TAP up"),
     "network_ifdown": Setting(str, "/etc/qemu-ifdown", "script that takes the TAP down"),
     "qemu_binary": Setting(str, "/usr/bin/qemu-system-x86_64", "the distribution's QEMU"),
-    "qemu_user": Setting(str, "plover-qemu", "user that QEMU becomes; root where nobody made the default one, or as you say",
-                         pattern=re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")),
-    "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)",
-                               choices=("systemd", "child")),
+    "qemu_user": Setting(
+        str,
+        "plover-qemu",
+        "user that QEMU becomes; root where nobody made the default one, or as you say",
+        pattern=re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z"),
+    ),
+    "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)", choices=("systemd", "child")),
     "run_dir": Setting(str, "/run/plover", "parent of the sockets' folder"),
     "state_dir": Setting(str, "/var/lib/plover", "parent of the durable state's folder"),
     "shm_dir": Setting(str, "/dev/shm/plover", "tmpfs folder of the guest RAM file"),
-    "failover_budget_ms": Setting(int, 1000, "time from the leader's death until the VM serves at the secondary; "
-                                  "the time-outs below follow from it", 300, 60_000),
+    "failover_budget_ms": Setting(
+        int, 1000, "time from the leader's death until the VM serves at the secondary; the time-outs below follow from it", 300, 60_000
+    ),
     "detection_ms": Setting(int, None, "silence after which the leader counts as lost", 20, 60_000),
     "heartbeat_ms": Setting(int, None, "interval of the leader's heartbeats", 2, 10_000),
     "election_ms": Setting(int, None, "one try at an election; the next begins after it", 20, 90_000),
     "peer_timeout_ms": Setting(int, None, "silence after which the leader drops the secondary", 40, 60_000),
-    "fence_watchdog": Setting(str, "off", "the host's watchdog resets it if it hangs while its VM may speak: required, "
-                              "automatic (used where there is one) or off", choices=("off", "automatic", "required")),
-    "fence_watchdog_device": Setting(str, "/dev/watchdog0", "the watchdog's device",
-                                     pattern=re.compile(r"/dev/[\w./-]{1,100}\Z")),
+    "fence_watchdog": Setting(
+        str,
+        "off",
+        "the host's watchdog resets it if it hangs while its VM may speak: required, automatic (used where there is one) or off",
+        choices=("off", "automatic", "required"),
+    ),
+    "fence_watchdog_device": Setting(str, "/dev/watchdog0", "the watchdog's device", pattern=re.compile(r"/dev/[\w./-]{1,100}\Z")),
     "fence_watchdog_timeout_s": Setting(int, 15, "the watchdog's time-out, whole seconds", 2, 600),
-    "fence_policy": Setting(str, "off", "the external agent after a failover: required (the VM serves only after its "
-                            "success), automatic (tried once, then on) or off", choices=("off", "automatic", "required")),
+    "fence_policy": Setting(
+        str,
+        "off",
+        "the external agent after a failover: required (the VM serves only after its success), automatic (tried once, then on) or off",
+        choices=("off", "automatic", "required"),
+    ),
     "fence_command": Setting(list, [], "the external agent's words; {host} and {address} of the old leader are filled in"),
     "fence_timeout_ms": Setting(int, None, "the agent may take so long", 0, 600_000),
-    "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found",
-                                     choices=("uffd-wp", "soft-dirty", "scan")),
-    "syncvm_mode": Setting(str, "hashed", "hashed: both VMs run, and what differs is sent; checkpoint (to compare): the "
-                           "secondary's VM stands still, all that was written is sent every syncvm_interval_ms_max",
-                           choices=("hashed", "checkpoint")),
+    "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found", choices=("uffd-wp", "soft-dirty", "scan")),
+    "syncvm_mode": Setting(
+        str,
+        "hashed",
+        "hashed: both VMs run, and what differs is sent; checkpoint (to compare): the "
+        "secondary's VM stands still, all that was written is sent every syncvm_interval_ms_max",
+        choices=("hashed", "checkpoint"),
+    ),
     "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
-    "latency_ms_target": Setting(int, 50, "a busy VM's output leaves about so late; lower: more syncvms",
-                                 1, 10_000),
+    "latency_ms_target": Setting(int, 50, "a busy VM's output leaves about so late; lower: more syncvms", 1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
     "syncvm_drain_ms_max": Setting(int, 20, "the secondary waits at most so long for idleness at a syncvm", 0, 10_000),
     "syncvm_timeout_ms": Setting(int, None, "a syncvm that takes longer drops the secondary", 100, 120_000),
@@ -210,8 +227,7 @@ class Config:
 
 
 def _problems(values: dict[str, Any]) -> list[str]:
-    out = [f"{key}: unknown setting; remove it (known: see 'python3 -m plover.config --help')"
-           for key in values if key not in SETTINGS]
+    out = [f"{key}: unknown setting; remove it (known: see 'python3 -m plover.config --help')" for key in values if key not in SETTINGS]
     for key, row in SETTINGS.items():
         if key in values:
             out += _check_value(key, row, values[key])

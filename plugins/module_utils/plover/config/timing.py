@@ -5,6 +5,7 @@ Settings differ while a changed failover_budget_ms goes from member to member. A
 to one that is less patient than its heartbeats are frequent, nor may one that was hung rely on more patience than others
 have. So each Hello tells its member's timing (links/hello.py); of a member that tells none, ours is assumed.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping

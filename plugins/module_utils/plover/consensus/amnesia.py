@@ -16,12 +16,12 @@ the refusal. Who has forgotten, too, does not answer.
 The exception is an operator's: a leader that was forced (``failover --force``) and that nobody has acknowledged yet says
 so in its refusal. Then its word is enough, as it stands in for that of the members that are gone.
 """
+
 from __future__ import annotations
 
 from ..protocol import wire
 
-QUESTION = wire.VoteRequest(view=0, pre=True, transfer=False, record_view=0, record_version=0, record_in_sync=0,
-                            last_view=0, last_index=0)
+QUESTION = wire.VoteRequest(view=0, pre=True, transfer=False, record_view=0, record_version=0, record_in_sync=0, last_view=0, last_index=0)
 LATELY_S = 5.0
 
 
@@ -66,12 +66,18 @@ class Amnesia:
         """``forgetful``: other members that have forgotten all as well."""
         text = "this host has forgotten what it promised (its state folder is empty), so it neither votes nor leads"
         if len(forgetful) == len(self._others):
-            return (f"{text}; so have {' and '.join(forgetful)}: nobody remembers this VM. If it is new, or all of its "
-                    "hosts are, run the deploy play")
+            return (
+                f"{text}; so have {' and '.join(forgetful)}: nobody remembers this VM. If it is new, or all of its "
+                "hosts are, run the deploy play"
+            )
         if forgetful:
-            return (f"{text}; {forgetful[0]} has forgotten too, so they cannot help each other: run 'ploverctl failover "
-                    "--force' on a replica that holds the VM's state")
+            return (
+                f"{text}; {forgetful[0]} has forgotten too, so they cannot help each other: run 'ploverctl failover "
+                "--force' on a replica that holds the VM's state"
+            )
         if self.missing:
-            return (f"{text}; waiting for {' and '.join(self.missing)} to answer. If that host is gone for good: 'ploverctl "
-                    "failover --force' on the replica that holds the VM's state")
+            return (
+                f"{text}; waiting for {' and '.join(self.missing)} to answer. If that host is gone for good: 'ploverctl "
+                "failover --force' on the replica that holds the VM's state"
+            )
         return f"{text}; waiting for a leader of view {self.newest} or later"

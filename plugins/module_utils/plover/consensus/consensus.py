@@ -12,6 +12,7 @@ Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in 
    never safety: safety is the view that every acknowledgement carries.
  * A follower counts an entry as committed when it holds it: leader + follower are a quorum of three.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -122,8 +123,9 @@ class Consensus:
         if (self.role == LEADER) != (self.leader == self.me):
             raise InvariantViolation(f"{self.me} is {self.role} in view {self.view}, which {self.leader} leads")
         if not self.log.base_index <= self.commit_index <= self.log.last_index:
-            raise InvariantViolation(f"committed up to {self.commit_index}, but the log goes from {self.log.base_index} to "
-                                     f"{self.log.last_index}")
+            raise InvariantViolation(
+                f"committed up to {self.commit_index}, but the log goes from {self.log.base_index} to {self.log.last_index}"
+            )
 
     def take_over(self, now: float) -> None:
         """The leader handed over: stand for election at once, whoever still hears it."""
@@ -282,8 +284,7 @@ class Consensus:
         if not self._on_answer(now, src, m.view):
             return
         self.followers.confirm(m.seq)
-        if (m.record_view, m.record_version) == self.record.order and not self.record_committed and \
-                self.record.in_sync <= {self.me, src}:
+        if (m.record_view, m.record_version) == self.record.order and not self.record_committed and self.record.in_sync <= {self.me, src}:
             # A replica that joins the set must itself know that it did, or it could not take over from us.
             self._record_stored()
         if self.followers.answered(src, m.seq, m.last_index, self.log):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a member must not forget: view, vote and the in-sync record (docs/ARCHITECTURE.md, invariant 3). Values only;
 host/store.py keeps them on disk."""
+
 from __future__ import annotations
 
 from typing import NamedTuple

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the consensus asks of its owner, in order, and the names of its roles. Values only."""
+
 from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
@@ -25,6 +26,7 @@ class Elected(NamedTuple):
 
 class Deposed(NamedTuple):
     """A leader lost its view, or a follower has a new leader (``leader`` may be unknown yet)."""
+
     view: int
     leader: str | None
     was_leader: bool

@@ -2,6 +2,7 @@
 """What a leader knows of the other members in its view: what each of them holds, what is on its way to it, and up to which
 heartbeat a quorum has acknowledged the view. Pure.
 """
+
 from __future__ import annotations
 
 from collections import deque

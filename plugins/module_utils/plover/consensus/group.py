@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The three members, as one of them sees them: who they are, what a quorum is, and how a set of them goes over the wire."""
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
@@ -34,8 +35,10 @@ class Group:
         """Raises DurableStateError if ``state`` is of another cluster."""
         strangers = (state.record.in_sync | {state.voted_for}) - {None, *self._order}
         if strangers:
-            raise DurableStateError(f"the durable state names {sorted(map(str, strangers))}, who are not among 'members' "
-                                    f"{self._order}; is it another cluster's? Give the members their old names back")
+            raise DurableStateError(
+                f"the durable state names {sorted(map(str, strangers))}, who are not among 'members' "
+                f"{self._order}; is it another cluster's? Give the members their old names back"
+            )
 
     def record_fields(self, record: Record) -> tuple[int, int, int]:
         """``record`` as messages carry it; the set is a bit mask."""

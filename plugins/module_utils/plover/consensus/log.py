@@ -4,6 +4,7 @@
 It orders the VM's input; it is kept in memory. What makes acknowledged output survive is the syncvm, not
 the log: an input that is lost with its leader was never answered, and the client's TCP sends it again.
 """
+
 from __future__ import annotations
 
 import struct
@@ -159,6 +160,6 @@ def unpack(data: bytes) -> list[Entry]:
             raise WireError(f"log entry {index} of unknown kind {kind} or wrong length {length}")
         if out and index != out[-1].index + 1:
             raise WireError(f"log entries out of order: {index} after {out[-1].index}")
-        out.append(Entry(index, view, kind, data[offset:offset + length]))
+        out.append(Entry(index, view, kind, data[offset : offset + length]))
         offset += length
     return out

@@ -14,6 +14,7 @@ the view too, as of the moment it was posted.
 How a ring comes to be: offer (follower), accept (leader; the last it says by message), ready (follower: it has read all
 that came by message before). A leader that is heard by message gets an offer, so a broken ring is replaced.
 """
+
 from __future__ import annotations
 
 import struct
@@ -55,8 +56,8 @@ class Counters(NamedTuple):
     @classmethod
     def unpacked(cls, data: bytes) -> Counters | None:
         """None: they were being written."""
-        words = data[:_WORDS.size]
-        return cls(*_WORDS.unpack(words)) if data[_WORDS.size:] == _CHECK.pack(zlib.crc32(words)) else None
+        words = data[: _WORDS.size]
+        return cls(*_WORDS.unpack(words)) if data[_WORDS.size :] == _CHECK.pack(zlib.crc32(words)) else None
 
 
 _WORDS, _CHECK = struct.Struct("<8Q"), struct.Struct("<Q")
@@ -120,8 +121,7 @@ class _Ring:
 
 
 class OneSided:
-    def __init__(self, consensus: Consensus, card: Card, tag: int, deliver: Callable[[str, wire.Message], None],
-                 boot: int) -> None:
+    def __init__(self, consensus: Consensus, card: Card, tag: int, deliver: Callable[[str, wire.Message], None], boot: int) -> None:
         """``deliver(member, message)``: to the owner of ``consensus``, one after the other. ``boot``: a number that no other
         life of this member has used, so that a ring of an earlier one is never taken for ours.
         """
@@ -180,11 +180,15 @@ class OneSided:
     def _publish(self, grant: _Grant, message: wire.HeartbeatAck | wire.AppendAck) -> None:
         if isinstance(message, wire.HeartbeatAck):
             grant.counters = grant.counters._replace(
-                seq=max(message.seq, grant.counters.seq), last_index=message.last_index, record_view=message.record_view,
-                record_version=message.record_version)
+                seq=max(message.seq, grant.counters.seq),
+                last_index=message.last_index,
+                record_view=message.record_view,
+                record_version=message.record_version,
+            )
         else:
-            grant.counters = grant.counters._replace(appended=message.last_index, append_ok=int(message.ok),
-                                                     appends=grant.counters.appends + 1)
+            grant.counters = grant.counters._replace(
+                appended=message.last_index, append_ok=int(message.ok), appends=grant.counters.appends + 1
+            )
         self.card.publish(grant.leader, grant.counters.packed())
 
     # ---- what comes by message ------------------------------------------------------------------------
@@ -311,8 +315,9 @@ class OneSided:
             return  # it did nothing since, or is just at it: we look again
         ring.seen = now_seen
         if now_seen[:5] != seen[:5]:
-            self.deliver(src, wire.HeartbeatAck(ring.view, now_seen.seq, now_seen.last_index, now_seen.record_view,
-                                                now_seen.record_version))
+            self.deliver(
+                src, wire.HeartbeatAck(ring.view, now_seen.seq, now_seen.last_index, now_seen.record_view, now_seen.record_version)
+            )
         if now_seen.appends != seen.appends:
             ok = bool(now_seen.append_ok)
             if not ok:

@@ -5,6 +5,7 @@ A promise only grows, and is on disk before anyone hears of it (docs/ARCHITECTUR
 change it. That way checks the rules and hands the new state to ``persist`` before it returns; every message that tells of
 the change is queued after that.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -3,6 +3,7 @@
 
 The rules are in consensus.py. What votes need of their member is declared in :class:`Seat`; they own all the rest.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -52,8 +53,7 @@ class Seat(Protocol):
 
 
 class Votes:
-    def __init__(self, group: Group, timing: Timing, promises: Promises, log: Log, seat: Seat, forgot_all: bool,
-                 now: float) -> None:
+    def __init__(self, group: Group, timing: Timing, promises: Promises, log: Log, seat: Seat, forgot_all: bool, now: float) -> None:
         self._group, self._timing, self._promises, self._log, self._seat = group, timing, promises, log, seat
         self.amnesia = Amnesia(group.others) if forgot_all else None
         self.transfer_granted = False  # the leader itself asked for the last vote that we gave
@@ -107,8 +107,12 @@ class Votes:
             promises.enter(view, self._group.me)
         # A leader that hands over has taken in frames that nobody else holds; they come with its vote: ask it alone.
         for other in (leader,) if transfer and leader in self._group.others else self._group.others:
-            seat.send(other, wire.VoteRequest(view, pre, transfer, *self._group.record_fields(promises.record),
-                                              self._log.last_view, self._log.last_index))
+            seat.send(
+                other,
+                wire.VoteRequest(
+                    view, pre, transfer, *self._group.record_fields(promises.record), self._log.last_view, self._log.last_index
+                ),
+            )
 
     def on_reply(self, now: float, src: str, m: wire.VoteReply) -> None:
         seat, view = self._seat, self._promises.view
@@ -179,8 +183,18 @@ class Votes:
         ahead = granted and not m.pre and (log.last_view, log.last_index) > (m.last_view, m.last_index)
         start = m.last_index if log.view_at(m.last_index) == m.last_view else log.base_index
         # A refusal tells the voter's own view, so that a candidate that fell behind catches up.
-        self._seat.send(src, wire.VoteReply(m.view if granted else self._promises.view, m.pre, granted, ahead, start,
-                                            log.view_at(start) or 0, pack(log.after(start)) if ahead else b""))
+        self._seat.send(
+            src,
+            wire.VoteReply(
+                m.view if granted else self._promises.view,
+                m.pre,
+                granted,
+                ahead,
+                start,
+                log.view_at(start) or 0,
+                pack(log.after(start)) if ahead else b"",
+            ),
+        )
 
     def _grant(self, now: float, src: str, m: wire.VoteRequest) -> None:
         if m.view > self._promises.view:

@@ -4,6 +4,7 @@
 It is refused where that would take a torn image, or one that is older than another host's, for the VM's. ``--force`` tells
 the price of doing it all the same.
 """
+
 from __future__ import annotations
 
 from .director_port import DirectorPort
@@ -20,8 +21,10 @@ def refusal(core: DirectorPort, forced: bool = False) -> str | None:
     if forced:
         return None
     if _older(core):
-        return (f"refused: the last state was on {sorted(cons.record.in_sync)}; run this there. If that host is gone for "
-                "good, or its disk is torn: 'ploverctl cold-start --force' says what it costs here")
+        return (
+            f"refused: the last state was on {sorted(cons.record.in_sync)}; run this there. If that host is gone for "
+            "good, or its disk is torn: 'ploverctl cold-start --force' says what it costs here"
+        )
     if torn:
         return f"refused: {torn}. {_instead(core)}"
     return None
@@ -39,9 +42,11 @@ def _older(core: DirectorPort) -> bool:
 
 def _instead(core: DirectorPort) -> str:
     other = next(m for m in core.config.replicas if m != core.config.member)
-    return (f"Boot the VM on {other}, unless its status says that its disk is torn too: 'ploverctl cold-start --yes' there; "
-            "if that is refused, 'ploverctl cold-start --force' there says the price. If no disk is whole, restore this one "
-            "from a backup; 'ploverctl cold-start --force' here says what it costs to boot it as it is")
+    return (
+        f"Boot the VM on {other}, unless its status says that its disk is torn too: 'ploverctl cold-start --yes' there; "
+        "if that is refused, 'ploverctl cold-start --force' there says the price. If no disk is whole, restore this one "
+        "from a backup; 'ploverctl cold-start --force' here says what it costs to boot it as it is"
+    )
 
 
 def price(core: DirectorPort) -> list[str]:
@@ -49,15 +54,21 @@ def price(core: DirectorPort) -> list[str]:
     torn, in_sync = why_torn(core.marks), sorted(core.consensus.record.in_sync)
     out = ["THE VM IS BOOTED AFRESH from this host's disks: what was in its memory is lost."]
     if torn:
-        out.append(f"THE DISK IS DAMAGED, unless you have restored it since: {torn}. The guest may find its file systems or "
-                   "its data broken, at once or later. The other replica's disk is overwritten with it as soon as it joins.")
+        out.append(
+            f"THE DISK IS DAMAGED, unless you have restored it since: {torn}. The guest may find its file systems or "
+            "its data broken, at once or later. The other replica's disk is overwritten with it as soon as it joins."
+        )
     if core.marks and not torn:
-        out += [f"disks[{n}] here is {mark}. A higher view in the other replica's status means a newer disk."
-                for n, mark in enumerate(core.marks)]
+        out += [
+            f"disks[{n}] here is {mark}. A higher view in the other replica's status means a newer disk."
+            for n, mark in enumerate(core.marks)
+        ]
     if _older(core):
-        out.append(f"TIME GOES BACK: the last state was on {', '.join(in_sync)}. What was written to disk there since this "
-                   "host was last in sync is lost: its disk is overwritten as soon as it joins. Run 'ploverctl failover "
-                   "--force --yes' here as well, after this: no quorum elects a host that was not in sync.")
+        out.append(
+            f"TIME GOES BACK: the last state was on {', '.join(in_sync)}. What was written to disk there since this "
+            "host was last in sync is lost: its disk is overwritten as soon as it joins. Run 'ploverctl failover "
+            "--force --yes' here as well, after this: no quorum elects a host that was not in sync."
+        )
     return out
 
 

@@ -9,6 +9,7 @@ order. Where to read on:
     operator_calls.py, cold_start.py, force.py   what the operator may ask for
     status.py                what all this looks like from outside
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -20,7 +21,7 @@ from ..config.timing import Timing
 from ..consensus.consensus import Consensus
 from ..consensus.durable import Durable
 from ..consensus.effects import Deposed, Elected, Persist, RecordCommitted, Send
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from ..syncvm.figures import Figures
 from . import cold_start, operator_calls
@@ -38,8 +39,9 @@ TOTALS = ("dirty_pages", "divergent_pages", "bytes")
 
 
 class Director:
-    def __init__(self, config: Config, state: Durable | None, memory: act.Memory, now: float, adopted: bool = False,
-                 marks: tuple[Mark, ...] = ()) -> None:
+    def __init__(
+        self, config: Config, state: Durable | None, memory: effects.Memory, now: float, adopted: bool = False, marks: tuple[Mark, ...] = ()
+    ) -> None:
         """``state``: None if this host has forgotten it. ``adopted``: our daemon restarted, the QEMU that led before is still
         there, and its VM has been stopped. ``marks``: of this host's images."""
         self.config, self.memory, self.now, self.began = config, memory, now, now
@@ -54,7 +56,7 @@ class Director:
         self.cold = False
         self.marks = marks
         self.copies_failed = 0
-        self.stopped_for: act.Tag | None = None
+        self.stopped_for: effects.Tag | None = None
         self._syncvms_begun = 0
         self._out: list[Any] = []
         self._transitions = Transitions(self, adopted)
@@ -76,9 +78,9 @@ class Director:
     def emit(self, *actions: object) -> None:
         self._flush()  # what consensus wants on disk or sent comes first
         for action in actions:
-            if isinstance(action, act.StopVm):
+            if isinstance(action, effects.StopVm):
                 self.stopped_for = action.tag
-            elif isinstance(action, (act.ContVm, act.StartQemu, act.KillQemu)):
+            elif isinstance(action, (effects.ContVm, effects.StartQemu, effects.KillQemu)):
                 self.stopped_for = None
         self._out += actions
 
@@ -86,7 +88,7 @@ class Director:
         self.emit(Send(to, message))
 
     def report(self, text: str) -> None:
-        self.emit(act.Report(text))
+        self.emit(effects.Report(text))
 
     def note_holder(self, holds: bool) -> None:
         self._transitions.note_holder(holds)

@@ -3,13 +3,14 @@
 
 They import this and never the director, so they can be read, and tested, without it.
 """
+
 from __future__ import annotations
 
 from typing import Any, Protocol
 
 from ..config.settings import Config
 from ..consensus.consensus import Consensus
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from ..syncvm.figures import Figures
 from .disk_marks import Mark
@@ -20,7 +21,7 @@ from .late_input import LateInput
 class DirectorPort(Protocol):
     config: Config
     consensus: Consensus
-    memory: act.Memory
+    memory: effects.Memory
     event_log: EventLog
     late: LateInput
     began: float  # when this daemon began
@@ -30,7 +31,7 @@ class DirectorPort(Protocol):
     cold: bool  # the operator has asked for a cold start here, and this host is not elected yet
     copies_failed: int  # to this host's images, one after the other
     fill_pages_mismatching: int  # found at the end of initial syncs, since this daemon began
-    stopped_for: act.Tag | None  # of the last StopVm that no ContVm followed
+    stopped_for: effects.Tag | None  # of the last StopVm that no ContVm followed
 
     @property
     def leading(self) -> object | None:

@@ -11,6 +11,7 @@
 Each tells since which view. Order is what matters: a mark that warns is durable *before* the first write that tears the
 image, one that clears *after* all that was written is on the disk.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -25,7 +26,8 @@ _TEXT = {
     MERGING: "torn: its VM's last writes were being merged into it after the failover to view {view}",
     INCOMPLETE: "incomplete: a copy of the leader's disk began in view {view} and is not complete",
     UNREADABLE: "marked in a way that this version cannot read",
-    MISSED: "torn: it missed a write in view {view}"}
+    MISSED: "torn: it missed a write in view {view}",
+}
 
 
 class Mark(NamedTuple):

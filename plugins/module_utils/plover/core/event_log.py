@@ -7,6 +7,7 @@ It watches and never decides. Each method returns ``Happened`` actions; the shel
     serving  view, outage_ms: silence heard (or the old leader's VM stopped) until our TAP is up; None if unknown
     mode     mode, before (the mode that ended; None at the start), before_s (how long that one lasted)
 """
+
 from __future__ import annotations
 
 from ..consensus.consensus import ERA

@@ -4,6 +4,7 @@
 It is asked for after a failover only: who hands over, or comes back, is known to be silent. Views fence in any case
 (invariant 3); the agent makes sure that the old host itself is off (docs/fencing.md).
 """
+
 from __future__ import annotations
 
 from ..ports.effects import Fence

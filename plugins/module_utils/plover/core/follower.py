@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A replica that does not lead: empty, being filled, or in sync and running beside the leader. Sans-I/O."""
+
 from __future__ import annotations
 
 import json
@@ -7,7 +8,7 @@ from typing import Any
 
 from ..consensus.log import INPUT, NUMBER, SYNCVM
 from ..errors import InvariantViolation
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from ..syncvm.initial_sync import SecondaryInitialSync
 from ..syncvm.phases import SecondaryPhase
@@ -46,7 +47,7 @@ class Follower:
         now = self.core.now
         if self._start_at is not None and now >= self._start_at and self.cons.leader not in (None, self.config.member):
             self._start_at = None
-            self.core.emit(act.StartQemu(incoming=True))
+            self.core.emit(effects.StartQemu(incoming=True))
         if self.ready and not self.fill and self.cons.leader and now >= self._ask_at:
             self._ask_at = now + JOIN_RETRY_S
             facts = json.dumps({**self.core.facts, "began": self._began, "checks": True}).encode()
@@ -73,8 +74,11 @@ class Follower:
     def _forgotten(self) -> bool:
         """Filled, and a leader that is well has had the time it allows itself for the last step of a fill."""
         waited_s = self.core.now - self.filled_at
-        return waited_s > 2 * self.config.syncvm_timeout_ms / 1000 and self.cons.leader in self.cons.others and \
-            self.cons.hears(self.cons.leader, self.core.now)
+        return (
+            waited_s > 2 * self.config.syncvm_timeout_ms / 1000
+            and self.cons.leader in self.cons.others
+            and self.cons.hears(self.cons.leader, self.core.now)
+        )
 
     def reset(self, why: str, tell: bool = False) -> None:
         """Throw our copy away and begin anew."""
@@ -85,7 +89,7 @@ class Follower:
         if tell and self.cons.leader in self.cons.others:
             self.core.send(self.cons.leader, wire.Leave(self.cons.view, why.encode()))
         self.core.note_holder(False)
-        self.core.emit(act.KillQemu(why))
+        self.core.emit(effects.KillQemu(why))
         self.core.become_follower(why, pause_s)
 
     def copy_lost(self, error: str) -> None:
@@ -130,15 +134,16 @@ class Follower:
     # ---- running beside the leader ----------------------------------------------------------------
     def advance(self) -> None:
         self._take_early()
-        while self.filled and self.applied < self.cons.commit_index and (
-                self.syncvm is None or self.syncvm.phase == SecondaryPhase.ORDERED):
+        while (
+            self.filled and self.applied < self.cons.commit_index and (self.syncvm is None or self.syncvm.phase == SecondaryPhase.ORDERED)
+        ):
             if self.applied < self.cons.log.base_index:
                 return self.reset("the log no longer holds what we lack", tell=True)
             entry = self.cons.log[self.applied + 1]
             self.applied += 1
             if entry.kind == INPUT:
                 if not self.config.checkpoints:
-                    self.core.emit(act.Inject(entry.payload))
+                    self.core.emit(effects.Inject(entry.payload))
             elif entry.view == self.cons.view:
                 number = NUMBER.unpack(entry.payload)[0]
                 if self.syncvm is None or self.syncvm.number != number:
@@ -188,8 +193,7 @@ class Follower:
             if sync.limit_s is not None:
                 self.drain.learn(self.core.now - sync.started)
 
-    def _syncvm_of(self, m: wire.Bitmap | wire.Divergent | wire.StageBlocks | wire.StagePages | wire.StageEnd
-                   ) -> SecondarySyncvm | None:
+    def _syncvm_of(self, m: wire.Bitmap | wire.Divergent | wire.StageBlocks | wire.StagePages | wire.StageEnd) -> SecondarySyncvm | None:
         """The one that is under way, if ``m`` belongs to it."""
         sync = self.syncvm
         return sync if sync is not None and (m.view, m.number) == (sync.view, sync.number) else None

@@ -3,6 +3,7 @@
 
 When it is refused, what it costs on this very host, and the deed. The mechanism is :meth:`Consensus.force_lead`.
 """
+
 from __future__ import annotations
 
 from ..consensus.effects import LEADER
@@ -24,26 +25,38 @@ def refusal(core: DirectorPort) -> str | None:
         if cons.leader and cons.hears_leader(core.now, config.peer_timeout_ms / 1000):
             return f"{cons.leader} leads and is heard; to move the VM here run 'ploverctl switchover' there"
         if silent_ms < config.failover_budget_ms:
-            return (f"no leader has been heard for {silent_ms:.0f} ms only: an ordinary failover may be under way; wait "
-                    f"{config.failover_budget_ms} ms (failover_budget_ms)")
+            return (
+                f"no leader has been heard for {silent_ms:.0f} ms only: an ordinary failover may be under way; wait "
+                f"{config.failover_budget_ms} ms (failover_budget_ms)"
+            )
     if not core.holds_state and not core.cold:
-        return ("this host does not hold the VM's state, there is nothing to go on from; run this on the other replica. If "
-                "no host holds it any more: 'ploverctl cold-start --yes' first, it boots the VM afresh")
+        return (
+            "this host does not hold the VM's state, there is nothing to go on from; run this on the other replica. If "
+            "no host holds it any more: 'ploverctl cold-start --yes' first, it boots the VM afresh"
+        )
     return None
 
 
 def price(core: DirectorPort) -> list[str]:
     """What forcing this host costs or may cost, one sentence each, from what this host knows."""
     heard = "; ".join(_heard(core, other) for other in core.consensus.others)
-    forgotten = ["This host has forgotten what it promised: its state folder was empty. It may have voted for a leader that "
-                 "it does not know any more."] if core.consensus.amnesia else []
-    return [*forgotten,
-            f"Two voices: {heard}. If one of them leads and is only cut off from here, the VM runs and answers twice, until "
-            "they hear each other. Then that copy is thrown away, with all that its clients were told since. Make sure "
-            "that both hosts are off.",
-            _what_is_lost(core),
-            "Until another member has acknowledged the new view (status: forced), no other knows what this host tells "
-            "clients. If the others come back without it, they go on from their own state, and this is lost."]
+    forgotten = (
+        [
+            "This host has forgotten what it promised: its state folder was empty. It may have voted for a leader that "
+            "it does not know any more."
+        ]
+        if core.consensus.amnesia
+        else []
+    )
+    return [
+        *forgotten,
+        f"Two voices: {heard}. If one of them leads and is only cut off from here, the VM runs and answers twice, until "
+        "they hear each other. Then that copy is thrown away, with all that its clients were told since. Make sure "
+        "that both hosts are off.",
+        _what_is_lost(core),
+        "Until another member has acknowledged the new view (status: forced), no other knows what this host tells "
+        "clients. If the others come back without it, they go on from their own state, and this is lost.",
+    ]
 
 
 def _what_is_lost(core: DirectorPort) -> str:
@@ -51,19 +64,22 @@ def _what_is_lost(core: DirectorPort) -> str:
     in_sync, lost = cons.record.in_sync, "All that clients were told after this host's last syncvm is lost"
     answers = any(cons.hears(other, core.now, core.config.peer_timeout_ms / 1000) for other in cons.others)
     if core.cold and not core.holds_state:
-        doubt = ("TIME MAY GO BACK: another member answers and yet does not elect this host, so another host's disk is most "
-                 "likely newer.")
+        doubt = "TIME MAY GO BACK: another member answers and yet does not elect this host, so another host's disk is most likely newer."
         return " ".join([*cold_start.price(core), *([doubt] if answers and me in in_sync else [])])
     if in_sync and me not in in_sync:
         return f"TIME GOES BACK: this host is not in the recorded in-sync set ({', '.join(sorted(in_sync))}). {lost}."
     if cons.role == LEADER or in_sync == {me}:
         return "Nothing that clients were told is lost, as far as this host knows: it led last, or was alone in sync."
     if answers:
-        return ("TIME MAY GO BACK: another member answers and yet does not elect this host, so it most likely knows that "
-                f"the last leader went on without it. {lost} then.")
+        return (
+            "TIME MAY GO BACK: another member answers and yet does not elect this host, so it most likely knows that "
+            f"the last leader went on without it. {lost} then."
+        )
     silent_s = core.now - cons.silent_since
-    return (f"Time may go back: this host was in sync when it last heard the leader, {silent_s:.0f} s ago. If "
-            "the leader went on without this host after that, what it told clients since is lost.")
+    return (
+        f"Time may go back: this host was in sync when it last heard the leader, {silent_s:.0f} s ago. If "
+        "the leader went on without this host after that, what it told clients since is lost."
+    )
 
 
 def _heard(core: DirectorPort, other: str) -> str:

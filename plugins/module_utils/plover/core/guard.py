@@ -5,6 +5,7 @@ Output is held in the order it came. A *mark* says: all that is held now rests o
 met in order; :meth:`release` hands out what a met condition covers, and refuses anything else.
 Bounded: beyond ``bytes_max`` new output is dropped and counted, as on a full wire; TCP sends it again.
 """
+
 from __future__ import annotations
 
 from collections import deque

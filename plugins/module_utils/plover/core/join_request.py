@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a replica says of itself when it asks a leader to fill it: may it become the secondary? Pure."""
+
 from __future__ import annotations
 
 import json
@@ -26,8 +27,11 @@ def differences(ours: dict[str, Any], theirs: object) -> str:
     """What must be equal on both replicas and is not, as one sentence; empty if nothing."""
     if not isinstance(theirs, dict):
         return "its join request is not a JSON object"
-    return "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here; make them equal"
-                     for key in ours if key not in (DISK_COPY, DISK_IDS) and ours[key] != theirs.get(key))
+    return "; ".join(
+        f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here; make them equal"
+        for key in ours
+        if key not in (DISK_COPY, DISK_IDS) and ours[key] != theirs.get(key)
+    )
 
 
 def one_for_both(ours: object, theirs: object, paths: list[str]) -> str:
@@ -37,8 +41,10 @@ def one_for_both(ours: object, theirs: object, paths: list[str]) -> str:
         return ""
     for path, name in zip(paths, ours):
         if name and name in theirs:
-            return (f"disks: {path} here is the same device as one of its own ({name}); each replica needs a device of its "
-                    "own, as the copy would overwrite the VM's disk with itself: set 'path' on one of them to another one")
+            return (
+                f"disks: {path} here is the same device as one of its own ({name}); each replica needs a device of its "
+                "own, as the copy would overwrite the VM's disk with itself: set 'path' on one of them to another one"
+            )
     return ""
 
 

@@ -3,6 +3,7 @@
 
 A lost frame costs its client a retransmission, 200 ms or more: far more than the switchover. Only input goes this way.
 """
+
 from __future__ import annotations
 
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 from ..config.settings import Config
 from ..consensus.consensus import Consensus
 from ..errors import QemuError, WireError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from ..protocol.frames import FrameBuffer, split, wrap
 
@@ -37,17 +38,17 @@ class LateInput:
         """True while what comes in has somebody to go to; before that it waits in the TAP."""
         return self._until is not None and core.consensus.leader in core.consensus.others
 
-    def tick(self, now: float) -> list[act.TapDown]:
+    def tick(self, now: float) -> list[effects.TapDown]:
         if self._until is None or now < self._until:
             return []
         self._until = None
-        return [act.TapDown()]
+        return [effects.TapDown()]
 
-    def forward(self, core: Group, payload: bytes) -> list[act.SendData]:
+    def forward(self, core: Group, payload: bytes) -> list[effects.SendData]:
         """Those frames that are for the VM alone; what is for everybody reaches the new leader by itself."""
         mac = bytes.fromhex(core.config.guest_mac.replace(":", ""))
         mine = b"".join(wrap(bytes(frame)) for frame in split(payload) if frame[:6] == mac)
-        return [act.SendData(wire.LateInput(core.consensus.view, mine))] if mine else []
+        return [effects.SendData(wire.LateInput(core.consensus.view, mine))] if mine else []
 
 
 def checked(payload: bytes) -> bytes:

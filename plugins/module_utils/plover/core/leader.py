@@ -4,13 +4,14 @@
 It has objects for the rest: when output may leave is in core/output_commit.py, the secondary's coming and going in
 core/reprotection.py, what the images of this host are fit for in core/own_disks.py.
 """
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ..consensus.log import AUDIT, INPUT, NUMBER, SYNCVM
 from ..errors import InvariantViolation
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from ..syncvm.leader import LeaderSyncvm
 from ..syncvm.pace import Pace
@@ -107,7 +108,7 @@ class Leader:
         """While the VM loads and is promoted, the TAP's script and the network get ready."""
         if not (self.fencing and self.fencing.blocks):
             self.tap_early = True
-            self.core.emit(act.TapEarly())
+            self.core.emit(effects.TapEarly())
 
     def vm_running(self) -> None:
         self.vm = RUNNING
@@ -124,7 +125,7 @@ class Leader:
     def _serve(self) -> None:
         if self.serving and not self.tap_up:
             self.tap_up = True
-            self.core.emit(act.TapUp(announce=True))
+            self.core.emit(effects.TapUp(announce=True))
             self.core.report(f"serving in view {self.cons.view}")
         self.advance()
         self.output_commit.release_confirmed()
@@ -146,11 +147,11 @@ class Leader:
         if self.tap_up and self.switchover.asked:
             self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
         elif self.tap_up or self.tap_early:
-            self.core.emit(act.TapDown())
+            self.core.emit(effects.TapDown())
         self.tap_up = self.tap_early = False
         if self.vm == RUNNING and not self.vm_stopped_by_us:
             self.vm_stopped_by_us = True
-            self.core.emit(act.StopVm(("suspend", self.cons.view)))
+            self.core.emit(effects.StopVm(("suspend", self.cons.view)))
         self.switchover.end(None)
 
     # ---- time ---------------------------------------------------------------------------------------
@@ -183,14 +184,15 @@ class Leader:
             self.reprotection.drop(late.why)
         if self.switchover.overdue(now, ms.failover_budget_ms / 1000):
             # It may still do so, asked as it was, unless the record no longer names it.
-            self.reprotection.drop(f"{self.secondary} did not take over within {ms.failover_budget_ms} ms "
-                                   "(failover_budget_ms); still leading here")
+            self.reprotection.drop(
+                f"{self.secondary} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still leading here"
+            )
 
     def _ask_qemu_again(self) -> None:
         if self.vm == PROMOTING:
-            self.core.emit(act.Promote(("promote", self.cons.view)))
+            self.core.emit(effects.Promote(("promote", self.cons.view)))
         elif not (self._input_paused or self.vm_stopped_by_us):  # else what has it stopped by now lets it run on itself
-            self.core.emit(act.ContVm())
+            self.core.emit(effects.ContVm())
 
     def qemu_refused(self, error: str) -> None:
         """Our QEMU does not do as asked. Beside a secondary it is given up; the only copy of the VM never is."""
@@ -223,7 +225,7 @@ class Leader:
             entry = self.cons.log[self.applied + 1]
             self.applied += 1
             if entry.kind == INPUT:
-                self.core.emit(act.Inject(entry.payload))
+                self.core.emit(effects.Inject(entry.payload))
             elif self.syncvm and entry.view == self.cons.view and NUMBER.unpack(entry.payload)[0] == self.syncvm.number:
                 self.core.emit(*self.syncvm.start(self.core.now))
             # A syncvm entry of a leader before us, or one that was given up, is passed over.
@@ -288,7 +290,7 @@ class Leader:
         """The secondary loads. Our VM runs meanwhile; but not with disks."""
         sync.loading_since = self.core.now
         if sync.audit == DISKS:
-            self.core.emit(act.HashDisks(sync.tag))
+            self.core.emit(effects.HashDisks(sync.tag))
         if not self.disks and not sync.vm_runs:
             self._resume_after(sync)
 
@@ -346,7 +348,7 @@ class Leader:
     def _cont(self) -> None:
         if not self.own.lost:
             self.vm_stopped_by_us = False
-            self.core.emit(act.ContVm())
+            self.core.emit(effects.ContVm())
 
     def abandon_syncvm(self, why: str) -> None:
         if self.syncvm:
@@ -390,7 +392,7 @@ class Leader:
         self.own.lost = error
         if not self.vm_stopped_by_us:
             self.vm_stopped_by_us = True
-            self.core.emit(act.StopVm(("lost write", self.cons.view)))
+            self.core.emit(effects.StopVm(("lost write", self.cons.view)))
 
     def vm_waits_for_disk(self, error: str) -> None:
         self.own.vm_waits(self.core.now, error)

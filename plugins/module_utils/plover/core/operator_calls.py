@@ -4,6 +4,7 @@
 Both need one more syncvm, and answer when it is over. What is asked of a host that does not lead is in cold_start.py and
 force.py.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lets the output of a leader's VM go, in two cases only (docs/ARCHITECTURE.md, invariant 2). Sans-I/O.
 
- * a syncvm that covers it is staged on the secondary and acknowledged in our view, or
- * the recorded in-sync set is {leader}, and a quorum acknowledged our view after the output was produced.
+* a syncvm that covers it is staged on the secondary and acknowledged in our view, or
+* the recorded in-sync set is {leader}, and a quorum acknowledged our view after the output was produced.
 """
+
 from __future__ import annotations
 
 from typing import Protocol
 
-from ..ports import effects as act
+from ..ports import effects
 from .director_port import DirectorPort
 from .guard import Guard
 
@@ -74,4 +75,4 @@ class OutputCommit:
         if tries and not self._cons.fresh(self._core.now):
             return self._ask_quorum(mark, tries - 1)
         self._confirm = None
-        self._core.emit(act.Emit(self._guard.release(mark)))
+        self._core.emit(effects.Emit(self._guard.release(mark)))

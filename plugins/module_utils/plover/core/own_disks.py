@@ -4,9 +4,10 @@
 They do not while the overlays of a failover are merged into them, and never again once a write failed that QEMU told the
 guest was done. No new secondary is filled from such an image.
 """
+
 from __future__ import annotations
 
-from ..ports import effects as act
+from ..ports import effects
 
 AGAIN_S, AGAIN_S_MAX = 1.0, 60.0
 CALM_S = 5.0  # without an error for so long, the VM no longer waits for its disk
@@ -23,20 +24,20 @@ class OwnDisks:
         self._again_at: float | None = None
         self._waited_at = 0.0
 
-    def tick(self, now: float) -> list[act.MergeDisks | act.Report]:
-        out: list[act.MergeDisks | act.Report] = [act.MergeDisks()] if self.merge_again(now) else []
-        return out + ([act.Report("the VM goes on: no more errors of its disk")] if self.calm(now) else [])
+    def tick(self, now: float) -> list[effects.MergeDisks | effects.Report]:
+        out: list[effects.MergeDisks | effects.Report] = [effects.MergeDisks()] if self.merge_again(now) else []
+        return out + ([effects.Report("the VM goes on: no more errors of its disk")] if self.calm(now) else [])
 
-    def merged(self) -> list[act.Report]:
+    def merged(self) -> list[effects.Report]:
         """What the VM wrote before a failover is in the images, or there was no failover."""
         merging, self.merging, self.merge_error, self._again_at = self.merging, False, "", None
-        return [act.Report("the disks are whole: what the VM wrote before the failover is in them")] if merging else []
+        return [effects.Report("the disks are whole: what the VM wrote before the failover is in them")] if merging else []
 
-    def merge_failed(self, now: float, error: str) -> list[act.Report]:
+    def merge_failed(self, now: float, error: str) -> list[effects.Report]:
         """It does not go on, until MergeDisks."""
         self.merging, self.merge_error = True, error
         self._again_at = now + min(AGAIN_S_MAX, AGAIN_S * 2 ** min(self.tries, 10))
-        return [act.Report(f"the disks are not merged after the failover, and no secondary can be filled: {error}")]
+        return [effects.Report(f"the disks are not merged after the failover, and no secondary can be filled: {error}")]
 
     def merge_again(self, now: float) -> bool:
         """Is it time to?"""

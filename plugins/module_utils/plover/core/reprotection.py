@@ -4,13 +4,14 @@
 The initial sync itself is in syncvm/initial_sync.py. Here is what decides that one begins, how long it may take, what becomes
 of its end, and what follows for the in-sync record.
 """
+
 from __future__ import annotations
 
 from enum import Enum
 from typing import Any, Protocol
 
 from ..errors import InvariantViolation
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from ..syncvm.initial_sync import CHECKS_MAX, LeaderInitialSync
 from . import join_request
@@ -25,6 +26,7 @@ OWN_ERROR_S = 2.0  # QEMU tells of errors of one image once a second at most: af
 
 class State(Enum):
     """Of the secondary."""
+
     ABSENT = "absent"
     FILLING = "filling"  # an initial sync is under way
     IN_SYNC = "in sync"  # recorded so, and the record is on disk on a quorum
@@ -139,11 +141,14 @@ class Reprotection:
         """Why this joiner cannot be filled from here, with the remedy; empty if it can."""
         ours = self._core.facts
         why = join_request.differences(ours, facts)
-        why = why or join_request.one_for_both(ours.get(join_request.DISK_IDS), facts.get(join_request.DISK_IDS),
-                                               [disk.path for disk in self._config.disk_list])
+        why = why or join_request.one_for_both(
+            ours.get(join_request.DISK_IDS), facts.get(join_request.DISK_IDS), [disk.path for disk in self._config.disk_list]
+        )
         if not why and (mark := why_no_source(self._core.marks)):
-            why = (f"{mark}. Such a disk is never copied to another host. Shut the guest down and boot the VM from "
-                   "another disk: see 'Cold start' in docs/operations.md")
+            why = (
+                f"{mark}. Such a disk is never copied to another host. Shut the guest down and boot the VM from "
+                "another disk: see 'Cold start' in docs/operations.md"
+            )
         return why
 
     def _start_fill(self, facts: dict[str, Any]) -> None:
@@ -174,8 +179,10 @@ class Reprotection:
         fill.progress_at = self._core.now
         self._core.emit(*actions)
         if fill.never_equal:
-            return self.fill_failed(f"guest memory still differs after {CHECKS_MAX} looks; set "
-                                    "syncvm_dirty_tracking to scan, and see whether the hosts' memory is sound")
+            return self.fill_failed(
+                f"guest memory still differs after {CHECKS_MAX} looks; set "
+                "syncvm_dirty_tracking to scan, and see whether the hosts' memory is sound"
+            )
         if fill.final_done:
             self._core.emit(*fill.end(self._stream))
             self._stream = b""
@@ -193,9 +200,11 @@ class Reprotection:
         found, self.pages_mended = fill.pages_mismatching - self.pages_mended, fill.pages_mismatching
         if found:
             self._core.fill_pages_mismatching += found
-            self._core.report(f"FAULT: the initial sync of {self.secondary} found {found} pages that differ though they were "
-                              "sent and no write was reported since; sending them again (dirty tracking: "
-                              f"{self._config.syncvm_dirty_tracking})")
+            self._core.report(
+                f"FAULT: the initial sync of {self.secondary} found {found} pages that differ though they were "
+                "sent and no write was reported since; sending them again (dirty tracking: "
+                f"{self._config.syncvm_dirty_tracking})"
+            )
         self.fill_progress(actions)
 
     def fill_done(self) -> None:
@@ -208,7 +217,7 @@ class Reprotection:
     def fill_failed(self, error: str) -> None:
         """Try again, but not at once: what went wrong is often still so, and a copy costs the VM its speed."""
         self._failed += 1
-        pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** self._failed)
+        pause_s = min(PAUSE_S_MAX, PAUSE_S * 2**self._failed)
         self._not_before = self._core.now + pause_s
         self.drop(f"the fill failed: {error}; trying again in {pause_s:.1f} s")
 
@@ -243,7 +252,7 @@ class Reprotection:
         self._end_fill()
         self._leader.abandon_syncvm(why)
         self._detach_disks()
-        self._core.emit(act.CloseData())
+        self._core.emit(effects.CloseData())
         if self.secondary in self._cons.record.in_sync:
             self._become(LEAVING)
             self._cons.propose_record(frozenset({self._config.member}))
@@ -258,4 +267,4 @@ class Reprotection:
 
     def _detach_disks(self) -> None:
         if self._config.disks:
-            self._core.emit(act.DetachDisks())
+            self._core.emit(effects.DetachDisks())

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the operator has asked a leader for, and who waits for the answer: audits, a switchover. Pure."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Takes answers and messages to the method that core/routes.py names. Sans-I/O."""
+
 from __future__ import annotations
 
 from typing import Any
 
 from ..errors import InvariantViolation, WireError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from . import routes
 from .follower import Follower
@@ -33,7 +34,7 @@ class Router:
         elif event not in ANSWERS:
             raise InvariantViolation(f"core/routes.py knows no answer {event!r}")
 
-    def _to_work(self, event: str, tag: act.Tag, *said: Any) -> None:
+    def _to_work(self, event: str, tag: effects.Tag, *said: Any) -> None:
         for work, table in self._under_way():
             if work is not None and work.tag == tag:
                 if event in table:
@@ -48,7 +49,7 @@ class Router:
             return (role.syncvm, routes.SECONDARY_SYNCVM), (role.fill, routes.SECONDARY_FILL)
         return (role.syncvm, routes.LEADER_SYNCVM), (role.fill, routes.LEADER_FILL), (role.finishing, routes.FINISHING)
 
-    def _stopped_for_nobody(self, tag: act.Tag) -> None:
+    def _stopped_for_nobody(self, tag: effects.Tag) -> None:
         """What asked for the stop was given up in the meantime.
 
         If it was asked for again since, the VM must stand still for that: a ContVm now would come after the second stop,
@@ -56,7 +57,7 @@ class Router:
         """
         leader = self._roles.leading
         if leader and leader.active and not leader.own.lost and self._core.stopped_for == tag:
-            self._core.emit(act.ContVm())
+            self._core.emit(effects.ContVm())
 
     # ---- messages --------------------------------------------------------------------------------------
     def control(self, src: str, m: wire.Message) -> None:

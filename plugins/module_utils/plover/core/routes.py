@@ -6,12 +6,13 @@ core/router.py looks them up.
 An answer comes from this host's QEMU or threads (ports/effects.py). Most have a tag and belong to the work that asked for
 them: a syncvm or an initial sync ("fill"). A message comes from another member.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from ..syncvm.initial_sync import LeaderInitialSync, SecondaryInitialSync
 from ..syncvm.leader import LeaderSyncvm
@@ -63,10 +64,12 @@ def _emits_timed(method: Method) -> WorkHandler:
 
 def _captures(method: Method) -> WorkHandler:
     """As ``_emits``; if the leader's syncvm has copied everything by then, its VM runs on."""
+
     def handle(roles: Transitions, leader: Leader, syncvm: LeaderSyncvm, *said: object) -> None:
         roles.core.emit(*_call(method, syncvm, *said))
         if roles.leading:
             roles.leading.syncvm_captured()
+
     return handle
 
 
@@ -144,13 +147,13 @@ def _merge_failed(roles: Transitions, leader: Leader, error: str) -> None:
     roles.core.emit(*leader.own.merge_failed(roles.core.now, error))
 
 
-def _fenced(roles: Transitions, leader: Leader, tag: act.Tag, error: str | None) -> None:
+def _fenced(roles: Transitions, leader: Leader, tag: effects.Tag, error: str | None) -> None:
     """The fence agent ended; ``error``: why it did not succeed."""
     if leader.fencing and leader.fencing.tag == tag:
         leader.fenced(leader.fencing, error)
 
 
-def _leader_failed(roles: Transitions, leader: Leader, tag: act.Tag, error: str) -> None:
+def _leader_failed(roles: Transitions, leader: Leader, tag: effects.Tag, error: str) -> None:
     """A leader's QEMU that refuses is as good as dead; an initial sync that does not succeed is tried again."""
     if leader.fill is not None and leader.fill.tag == tag:
         leader.reprotection.fill_failed(error)
@@ -158,7 +161,7 @@ def _leader_failed(roles: Transitions, leader: Leader, tag: act.Tag, error: str)
         leader.qemu_refused(error)
 
 
-def _secondary_failed(roles: Transitions, follower: Follower, tag: act.Tag, error: str) -> None:
+def _secondary_failed(roles: Transitions, follower: Follower, tag: effects.Tag, error: str) -> None:
     follower.reset(error, tell=True)
 
 
@@ -166,13 +169,13 @@ def _secondarys_disk_failed(roles: Transitions, follower: Follower, node: str, e
     follower.reset(f"{node}: {error}", tell=True)
 
 
-def _leaders_copy_lost(roles: Transitions, leader: Leader, tag: act.Tag, error: str) -> None:
+def _leaders_copy_lost(roles: Transitions, leader: Leader, tag: effects.Tag, error: str) -> None:
     """Something that was written to our images did not get to the disk: a VM that reads it gets what it did not write."""
     roles.core.copies_failed += 1
     roles.give_up_qemu(f"this host's disks lost what was written to them: {error}")
 
 
-def _secondarys_copy_lost(roles: Transitions, follower: Follower, tag: act.Tag, error: str) -> None:
+def _secondarys_copy_lost(roles: Transitions, follower: Follower, tag: effects.Tag, error: str) -> None:
     roles.core.copies_failed += 1
     follower.copy_lost(error)
 

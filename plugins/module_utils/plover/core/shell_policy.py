@@ -4,6 +4,7 @@
 The daemon (``replica/``, ``witness/``, ``dataplane/tap.py``) and the simulator (``tests/sim``) both ask here. So the simulator
 tests the rules that the daemon follows, and a mutant of a rule (``tests/sim/mutants.py``) is a mutant of the daemon's.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -11,7 +12,7 @@ from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import LostWritesError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from .director import Director
 from .leader import RUNNING, Leader
@@ -69,15 +70,16 @@ def notes_holder(core: Director) -> bool:
 
 class Failure(NamedTuple):
     """The event by which the core learns that an operation failed."""
+
     event: str
-    tag: act.Tag
+    tag: effects.Tag
     error: str
 
 
 def failure(action: object, error: Exception, ours: bool) -> Failure | None:
     """None: the QEMU was given up meanwhile (not ``ours`` any more), so nobody waits. A QEMU that ended while it started is
     not ours either, but the core waits for it."""
-    if not ours and not isinstance(action, act.StartQemu):
+    if not ours and not isinstance(action, effects.StartQemu):
         return None
     lost = isinstance(error, LostWritesError)
     return Failure("copy_lost" if lost else "failed", getattr(action, "tag", None), str(error))
@@ -97,27 +99,27 @@ class Operations(Generic[Vm]):
     def ask(self, vm: Vm | None, action: object) -> None:
         self._waiting.append((vm, action))
 
-    def kill(self, vm: Vm | None, action: act.KillQemu) -> bool:
+    def kill(self, vm: Vm | None, action: effects.KillQemu) -> bool:
         """The core gives ``vm`` up, and with it whatever it wanted of ``vm``. True: cancel the running operation too.
 
         Only other kills survive: the QEMU before this one must end all the same.
         """
-        self._waiting = deque(item for item in self._waiting if isinstance(item[1], act.KillQemu))
+        self._waiting = deque(item for item in self._waiting if isinstance(item[1], effects.KillQemu))
         if vm is not None:
             self.unreaped.add(vm)
             self._waiting.append((vm, action))
-        return self.running is not None and not isinstance(self.running, act.KillQemu)
+        return self.running is not None and not isinstance(self.running, effects.KillQemu)
 
     def exited(self, vm: Vm) -> None:
         """``vm`` ended by itself: what was wanted of it is void."""
-        kept = (act.KillQemu, act.StartQemu)
+        kept = (effects.KillQemu, effects.StartQemu)
         self._waiting = deque(item for item in self._waiting if item[0] is not vm or isinstance(item[1], kept))
 
     def begin(self) -> tuple[Vm | None, object] | None:
         """The next operation, which runs until :meth:`ended`. Without a QEMU there is nothing to do but start one."""
         while self.running is None and self._waiting:
             vm, action = self._waiting.popleft()
-            if vm is not None or isinstance(action, act.StartQemu):
+            if vm is not None or isinstance(action, effects.StartQemu):
                 self.running = action
                 return vm, action
         return None

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a replica says about itself: a dictionary, with one sentence a person understands."""
+
 from __future__ import annotations
 
 from typing import Any, Protocol
@@ -35,8 +36,14 @@ class Reported(DirectorPort, Protocol):
 
 
 def consensus_status(cons: Consensus) -> dict[str, Any]:
-    return {"member": cons.me, "view": cons.view, "leader": cons.leader, "in_sync": sorted(cons.record.in_sync),
-            "log_index": cons.commit_index, "forced": cons.alone}
+    return {
+        "member": cons.me,
+        "view": cons.view,
+        "leader": cons.leader,
+        "in_sync": sorted(cons.record.in_sync),
+        "log_index": cons.commit_index,
+        "forced": cons.alone,
+    }
 
 
 def service_of(cons: Consensus, hears_leader: bool) -> str:
@@ -81,23 +88,33 @@ def as_heard(cons: Consensus, service: str, sentence: str) -> str:
 
 def mode(event_log: EventLog, now: float) -> dict[str, Any]:
     """Since when (in seconds) the service is what it is; and why, unless it is well."""
-    return {"since": round(now - event_log.mode_since, 3),
-            "reason": "" if event_log.mode == PROTECTED else event_log.reason}
+    return {"since": round(now - event_log.mode_since, 3), "reason": "" if event_log.mode == PROTECTED else event_log.reason}
 
 
 def describe(core: Reported) -> dict[str, Any]:
     out = consensus_status(core.consensus)
     role, sentence = _leader(core, core.leading) if core.leading else _follower(core)
     state = service(core)
-    out.update(name=core.config.name, role=role, service=state, sentence=sentence,
-               **mode(core.event_log, core.now), syncvms=core.totals["syncvms"],
-               totals=dict(core.totals), last_syncvm=core.figures and status_of_syncvm(core.figures),
-               dirty_tracking=core.config.syncvm_dirty_tracking, fill_pages_mismatching=core.fill_pages_mismatching,
-               budget=core.config.budget._asdict(), fencing={"views": "always", "agent": _agent(core)},
-               versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")})
+    out.update(
+        name=core.config.name,
+        role=role,
+        service=state,
+        sentence=sentence,
+        **mode(core.event_log, core.now),
+        syncvms=core.totals["syncvms"],
+        totals=dict(core.totals),
+        last_syncvm=core.figures and status_of_syncvm(core.figures),
+        dirty_tracking=core.config.syncvm_dirty_tracking,
+        fill_pages_mismatching=core.fill_pages_mismatching,
+        budget=core.config.budget._asdict(),
+        fencing={"views": "always", "agent": _agent(core)},
+        versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")},
+    )
     if core.marks:
-        out["disks"] = [{"path": disk.path, "state": mark.state, "view": mark.view, "torn": mark.torn, "mark": str(mark)}
-                        for disk, mark in zip(core.config.disk_list, core.marks)]
+        out["disks"] = [
+            {"path": disk.path, "state": mark.state, "view": mark.view, "torn": mark.torn, "mark": str(mark)}
+            for disk, mark in zip(core.config.disk_list, core.marks)
+        ]
     if core.leading and core.config.disks:
         out["disk_state"] = core.leading.own.describe()
     if state != PROTECTED:
@@ -111,8 +128,15 @@ def _agent(core: Reported) -> str:
 
 
 def status_of_syncvm(f: Figures) -> dict[str, Any]:
-    return {"number": f.number, "pause_ms": f.pause_ms, "dirty_pages": f.dirty_pages, "divergent_pages": f.divergent_pages,
-            "same_page_percent": round(f.same_page_percent, 1), "bytes": f.bytes, "sent_bytes": dict(f.sent)}
+    return {
+        "number": f.number,
+        "pause_ms": f.pause_ms,
+        "dirty_pages": f.dirty_pages,
+        "divergent_pages": f.divergent_pages,
+        "same_page_percent": round(f.same_page_percent, 1),
+        "bytes": f.bytes,
+        "sent_bytes": dict(f.sent),
+    }
 
 
 def _leader(core: Reported, leader: Leader) -> tuple[str, str]:
@@ -122,16 +146,20 @@ def _leader(core: Reported, leader: Leader) -> tuple[str, str]:
     if leader.fencing and leader.fencing.blocks:
         return "leader", f"elected, but not serving: {leader.fencing.describe()}"
     if core.consensus.alone:
-        return "leader", (f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
-                          "back, with its own state or none")
+        return "leader", (
+            f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
+            "back, with its own state or none"
+        )
     if leader.own.waits or leader.own.lost:
         error = leader.own.waits or leader.own.lost
         return "leader", f"leading, but the VM stands still: its disk has an error on this host: {error}"
     if service(core) == DOWN:
         forgetful = core.consensus.forgot(core.now)
         if len(forgetful) == len(core.consensus.others):
-            return "leader", (f"leading, but {' and '.join(forgetful)} have forgotten what they promised, so output is held; "
-                              "'ploverctl failover --force' here lets them follow")
+            return "leader", (
+                f"leading, but {' and '.join(forgetful)} have forgotten what they promised, so output is held; "
+                "'ploverctl failover --force' here lets them follow"
+            )
         return "leader", "leading, but no other member answers: output is held until one does"
     if leader.protected:
         pages = leader.reprotection.pages_mended
@@ -157,23 +185,27 @@ def _follower(core: Reported) -> tuple[str, str]:
     if role.filled and heard:
         return "secondary", f"following {cons.leader}, log index {role.applied}; ready to take over"
     if role.filled:
-        return "candidate", ("the leader is silent; standing for election (are the others gone for good? see "
-                             "'ploverctl failover')")
+        return "candidate", ("the leader is silent; standing for election (are the others gone for good? see 'ploverctl failover')")
     if role.fill:
         return "joining", f"being filled by {cons.leader}"
     if not heard and core.now - core.began < core.config.peer_timeout_ms / 1000:
         return "idle", "just started; listening for a leader"
     torn = why_torn(core.marks)
     if not heard and core.cold:
-        return "idle", ("asked to boot the VM afresh, and not elected yet: another member must be up and agree. If one is "
-                        "up, another host was in sync last: boot it there; if you cannot, see 'ploverctl failover --force'")
+        return "idle", (
+            "asked to boot the VM afresh, and not elected yet: another member must be up and agree. If one is "
+            "up, another host was in sync last: boot it there; if you cannot, see 'ploverctl failover --force'"
+        )
     if not heard and torn and (core.config.member in cons.record.in_sync or not cons.record.version):
-        return "idle", (f"no leader is alive, and the VM must not be booted from here: {torn}. If no host holds its state, "
-                        "boot it from another disk, or restore this one; 'ploverctl cold-start --force' says the price")
+        return "idle", (
+            f"no leader is alive, and the VM must not be booted from here: {torn}. If no host holds its state, "
+            "boot it from another disk, or restore this one; 'ploverctl cold-start --force' says the price"
+        )
     if not heard and cons.record.version and core.config.member in cons.record.in_sync:
-        return "idle", ("the VM's state is lost here and no leader is alive; if no other host holds it, "
-                        "'ploverctl cold-start --yes' boots the VM afresh")
+        return "idle", (
+            "the VM's state is lost here and no leader is alive; if no other host holds it, "
+            "'ploverctl cold-start --yes' boots the VM afresh"
+        )
     if not heard:
         return "idle", "no leader is heard"
-    return "idle", (f"refused by {cons.leader}: {role.refused}" if role.refused else
-                    f"asking {cons.leader} to be filled ({role.why})")
+    return "idle", (f"refused by {cons.leader}: {role.refused}" if role.refused else f"asking {cons.leader} to be filled ({role.why})")

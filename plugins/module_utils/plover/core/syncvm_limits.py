@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long a leader waits for a syncvm that is under way, and whom it gives up after that. Pure."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -32,6 +33,5 @@ def overdue(sync: LeaderSyncvm, config: Config, secondary: str, now: float) -> O
     elif sync.waits_for_peer_qemu(now) > budget_s:
         return Overdue(False, f"{secondary}'s QEMU has not answered in phase {sync.phase} of {over}")
     elif running_s > config.syncvm_timeout_ms / 1000:
-        return Overdue(False, f"syncvm {sync.number} hung in phase {sync.phase} "
-                              f"for {config.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
+        return Overdue(False, f"syncvm {sync.number} hung in phase {sync.phase} for {config.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
     return None

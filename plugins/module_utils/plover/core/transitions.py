@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """This replica's role, leader or follower, and every way from one role to the next. Sans-I/O.
 
-    elected      follower -> leader: take over the VM, or boot it; leader -> leader: go on after a view that ended
-    deposed      the leader keeps its VM stopped, and its output held, until it knows who holds the VM's state
-    superseded   ... another one does: leader -> follower
-    QEMU gone    leader or follower -> follower; a leader asks its secondary to take over
-    reset        follower -> follower with an empty QEMU (core/follower.py says when)
+elected      follower -> leader: take over the VM, or boot it; leader -> leader: go on after a view that ended
+deposed      the leader keeps its VM stopped, and its output held, until it knows who holds the VM's state
+superseded   ... another one does: leader -> follower
+QEMU gone    leader or follower -> follower; a leader asks its secondary to take over
+reset        follower -> follower with an empty QEMU (core/follower.py says when)
 """
+
 from __future__ import annotations
 
 from ..consensus.effects import LEADER, Deposed
 from ..errors import InvariantViolation
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from .director_port import DirectorPort
 from .disk_marks import why_torn
@@ -42,8 +43,9 @@ class Transitions:
 
     def set_eligible(self) -> None:
         """May this replica be elected? (invariant 5)"""
-        first_boot = (self._cons.record.version == 0 and self._config.member == self._config.preferred_leader
-                      and not why_torn(self.core.marks))
+        first_boot = (
+            self._cons.record.version == 0 and self._config.member == self._config.preferred_leader and not why_torn(self.core.marks)
+        )
         self._cons.eligible = self.holds_state or first_boot or self.core.cold
 
     def note_holder(self, holds: bool) -> None:
@@ -65,14 +67,15 @@ class Transitions:
         elif role.filled:
             self._take_over(role)
         elif not core.cold and (cons.record.version or why_torn(core.marks)):
-            raise InvariantViolation(f"elected in view {cons.view} without the VM's state, and nobody asked for a "
-                                     f"cold start. {why_torn(core.marks)}")
+            raise InvariantViolation(
+                f"elected in view {cons.view} without the VM's state, and nobody asked for a cold start. {why_torn(core.marks)}"
+            )
         else:
             core.report(f"elected in view {cons.view} without a VM: booting it")
             core.cold = False
             self.role = Leader(core, BOOTING, Guard(self._config.guard_bytes_max), cons.log.last_index)
             # Nothing is recorded until the guest runs.
-            core.emit(act.KillQemu("booting the VM afresh"), act.StartQemu(incoming=False))
+            core.emit(effects.KillQemu("booting the VM afresh"), effects.StartQemu(incoming=False))
 
     def _take_over(self, follower: Follower) -> None:
         core, view = self.core, self._cons.view
@@ -85,7 +88,7 @@ class Transitions:
         leader.finishing = follower.syncvm if follower.must_finish_load else None
         leader.bring_tap_up_early()
         if leader.finishing is None:  # else nothing is recorded until it is loaded: who handed over keeps its copy that long
-            core.emit(act.Promote(("promote", view)))
+            core.emit(effects.Promote(("promote", view)))
             leader.begin()
 
     def _fencing(self, member: str) -> Fencing | None:
@@ -98,7 +101,7 @@ class Transitions:
     def load_finished(self, leader: Leader) -> None:
         """What was staged here before the election is loaded: promote that."""
         leader.finishing = None
-        self.core.emit(act.Promote(("promote", self._cons.view)))
+        self.core.emit(effects.Promote(("promote", self._cons.view)))
         if self.leading:
             leader.begin()
 
@@ -118,8 +121,10 @@ class Transitions:
             cause, why = handed
         else:
             silent_ms = 1000 * (core.now - cons.silent_since)
-            cause, why = FAILOVER, (f"{log.leader or 'the leader'} was silent for {silent_ms:.0f} ms "
-                                    f"(detection_ms is {self._config.detection_ms})")
+            cause, why = (
+                FAILOVER,
+                (f"{log.leader or 'the leader'} was silent for {silent_ms:.0f} ms (detection_ms is {self._config.detection_ms})"),
+            )
         core.emit(*log.led_by(cons.view, cons.me, cause, why))
 
     def asked_to_lead(self, src: str, m: wire.TransferLeadership) -> None:
@@ -147,7 +152,7 @@ class Transitions:
             core.report(f"deposed: view {event.view} began, led by {event.leader or 'nobody yet'}")
             role.suspend()
             if role.vm == BOOTING:  # it holds nothing, and nothing rests on it
-                core.emit(act.KillQemu("deposed while the VM booted"))
+                core.emit(effects.KillQemu("deposed while the VM booted"))
                 self.become_follower("deposed while the VM booted")
             elif role.own.lost:
                 self.give_up_qemu(f"this host's image lacks a write ({role.own.lost})")
@@ -165,7 +170,7 @@ class Transitions:
             core.report(f"{cons.leader} holds the VM's state now; dropping ours")
             self.note_holder(False)
             core.send(cons.leader, wire.Leave(cons.view, b"it has led in between"))
-            core.emit(act.KillQemu("superseded"))
+            core.emit(effects.KillQemu("superseded"))
             self.become_follower("superseded")
 
     # ---- QEMU -----------------------------------------------------------------------------------------
@@ -177,7 +182,7 @@ class Transitions:
             self.role.vm_running()
 
     def give_up_qemu(self, why: str) -> None:
-        self.core.emit(act.KillQemu(why))
+        self.core.emit(effects.KillQemu(why))
         self.qemu_exited(why)
 
     def qemu_exited(self, why: str) -> None:
@@ -191,7 +196,7 @@ class Transitions:
             core.event_log.handover(core.now, HANDED_OVER, why)
         core.report(f"this host's copy of the VM is gone: {why}")
         self._cons.resign()
-        core.emit(act.TapDown(), act.CloseData())
+        core.emit(effects.TapDown(), effects.CloseData())
         if isinstance(self.role, Leader):
             self.role.active = False
             self.become_follower(why)

@@ -4,6 +4,7 @@
 The only client: ploverctl, the Ansible modules, the lab and the tests use it. Ansible copies this file and what it imports
 to the hosts with each module, so it imports next to nothing.
 """
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ploverctl: what an operator types. Exit status: 0 protected (or done), 1 degraded (or refused), 2 down."""
+
 from __future__ import annotations
 
 import argparse
@@ -47,8 +48,11 @@ def watch(path: Path) -> Iterator[Reply]:
 
 
 def no_answer(path: Path, error: ControlError) -> Reply:
-    return {"ok": False, "error": f"the daemon does not answer on {path} ({error}); see 'systemctl status "
-                                  f"plover-replica@{path.parent.name} plover-witness@{path.parent.name}'"}
+    return {
+        "ok": False,
+        "error": f"the daemon does not answer on {path} ({error}); see 'systemctl status "
+        f"plover-replica@{path.parent.name} plover-witness@{path.parent.name}'",
+    }
 
 
 def pick_config(name: str | None) -> Config:
@@ -56,8 +60,7 @@ def pick_config(name: str | None) -> Config:
     if name:
         return load(CONFIG_DIR / f"{name}.json")
     if len(found) != 1:
-        raise ConfigError(f"{len(found)} VMs in {CONFIG_DIR}; choose one with --vm NAME "
-                          f"({', '.join(p.stem for p in found)})")
+        raise ConfigError(f"{len(found)} VMs in {CONFIG_DIR}; choose one with --vm NAME ({', '.join(p.stem for p in found)})")
     return load(found[0])
 
 
@@ -116,7 +119,7 @@ def show_history(options: argparse.Namespace) -> int:
     except OSError as error:
         complain(f"ploverctl: {error.filename}: {error.strerror}")
         return 1
-    rows = history.with_durations(entries, time.time())[-max(1, options.count):]
+    rows = history.with_durations(entries, time.time())[-max(1, options.count) :]
     if options.format == "json":
         say(json.dumps({"ok": True, "entries": rows, "damaged": damaged}))
         return 0
@@ -151,8 +154,9 @@ def failover(options: argparse.Namespace) -> int:
 def cold_start(options: argparse.Namespace) -> int:
     path = control_socket(options)
     if not options.yes and not options.force:
-        complain("ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host "
-                 "holds its state any more.")
+        complain(
+            "ploverctl: cold-start boots the VM afresh: what was in its memory is lost. Add --yes if no host holds its state any more."
+        )
         return 1
     reply = ask(path, "cold-start-price" if not options.yes else "cold-start-force" if options.force else "cold-start")
     if not reply["ok"]:
@@ -170,6 +174,7 @@ def rdma_check(options: argparse.Namespace) -> int:
     from ..rdma.check import check
     from ..rdma.check import show as text  # hosts without RDMA lack what it imports
     from ..rdma.verbs import ports
+
     values = {**{key: row.default for key, row in SETTINGS.items()}, **options.settings}
     if not options.address:
         values = pick_config(options.vm).values
@@ -180,5 +185,11 @@ def rdma_check(options: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "status": status, "switchover": switchover, "audit": audit, "history": show_history, "failover": failover,
-    "cold-start": cold_start, "rdma": rdma_check}
+    "status": status,
+    "switchover": switchover,
+    "audit": audit,
+    "history": show_history,
+    "failover": failover,
+    "cold-start": cold_start,
+    "rdma": rdma_check,
+}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A daemon's replies as text for the operator's terminal."""
+
 from __future__ import annotations
 
 import time
@@ -12,11 +13,13 @@ Reply = dict[str, Any]
 
 def status_text(reply: Reply) -> str:
     because = f": {reply['reason']}" if reply["reason"] else ""
-    lines = [f"{reply['name']}: {reply['service']}",
-             f"  {reply['member']} is {reply['role']}: {reply['sentence']}",
-             f"  view {reply['view']}, leader {reply['leader'] or 'none'}, in sync: {', '.join(reply['in_sync']) or 'nobody'}, "
-             f"log index {reply['log_index']}",
-             f"  {reply['service']} for {history.duration(reply['since'])}{because}"]
+    lines = [
+        f"{reply['name']}: {reply['service']}",
+        f"  {reply['member']} is {reply['role']}: {reply['sentence']}",
+        f"  view {reply['view']}, leader {reply['leader'] or 'none'}, in sync: {', '.join(reply['in_sync']) or 'nobody'}, "
+        f"log index {reply['log_index']}",
+        f"  {reply['service']} for {history.duration(reply['since'])}{because}",
+    ]
     if set(reply.get("fencing", {}).values()) - {"always", "off"}:
         lines.append("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
     dropped = [f"{count} {what.split('_')[1]} of {what.split('_')[0]}" for what, count in reply.get("dropped", {}).items() if count]
@@ -27,29 +30,33 @@ def status_text(reply: Reply) -> str:
         lines.append(_rdma_line(reply["rdma"]))
     last = reply.get("last_syncvm")
     if last:
-        lines.append(f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
-                     f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes")
+        lines.append(
+            f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
+            f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes"
+        )
     return "\n".join(lines)
 
 
 def _rdma_line(rdma: Reply) -> str:
-    whom = [f"{what} {', '.join(rdma[key])}" for what, key in (("writes to", "writes_to"), ("written by", "written_by"))
-            if rdma[key]]
+    whom = [f"{what} {', '.join(rdma[key])}" for what, key in (("writes to", "writes_to"), ("written by", "written_by")) if rdma[key]]
     return f"  RDMA: {rdma['device']} port {rdma['port']}, " + ("; ".join(whom) or "no ring yet: messages by TCP")
 
 
 def news_text(reply: Reply) -> str:
     """One line of ``status --watch``."""
-    return (f"{time.strftime('%H:%M:%S')} {reply['name']}: {reply['service']}; {reply['member']} is {reply['role']}: "
-            f"{reply['sentence']}")
+    return f"{time.strftime('%H:%M:%S')} {reply['name']}: {reply['service']}; {reply['member']} is {reply['role']}: {reply['sentence']}"
 
 
 def audit_text(reply: Reply) -> str:
-    lines = [f"{reply['pages']} pages compared on both hosts after syncvm {reply['number']}: "
-             f"{reply['mismatching']} differ; {reply['untracked']} had differed without a reported write"]
+    lines = [
+        f"{reply['pages']} pages compared on both hosts after syncvm {reply['number']}: "
+        f"{reply['mismatching']} differ; {reply['untracked']} had differed without a reported write"
+    ]
     if "disk_blocks" in reply:
-        lines.append(f"{reply['disk_blocks']} disk blocks compared: {reply['disk_blocks_mismatching']} differ; clients waited "
-                     f"{reply['pause_ms']:.0f} ms")
+        lines.append(
+            f"{reply['disk_blocks']} disk blocks compared: {reply['disk_blocks_mismatching']} differ; clients waited "
+            f"{reply['pause_ms']:.0f} ms"
+        )
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@
 One request, one reply; but `watch` is answered by a stream: the status at once and whenever it says something new, and
 `{"alive": true}` in between, so that a daemon that hangs is noticed. Nothing is done while nobody watches.
 """
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What both daemons share: start, systemd's watchdog, background tasks, a loud end."""
+
 from __future__ import annotations
 
 import asyncio
@@ -86,8 +87,11 @@ class Daemon:
         late_ms = 1000 * (now - self._progress_at)
         self._progress_at = now
         if late_ms > self.config.detection_ms / 2:
-            log.warning("this daemon could not run for %.0f ms (detection_ms is %d): its host is overloaded or its disk "
-                        "slow", late_ms, self.config.detection_ms)
+            log.warning(
+                "this daemon could not run for %.0f ms (detection_ms is %d): its host is overloaded or its disk slow",
+                late_ms,
+                self.config.detection_ms,
+            )
         if now - self._alive_at >= ALIVE_EVERY_S:
             self._alive_at = now
             notify(f"WATCHDOG=1\nSTATUS={self.sentence()}")
@@ -115,8 +119,9 @@ class Daemon:
 
 def run_daemon(kind: type[Daemon], seat: str) -> None:
     """``main`` of a daemon: NAME (or a settings file) as the only argument."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr,
-                        format="%(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(message)s"
+    )
     if len(sys.argv) != 2:
         raise SystemExit(f"usage: plover-{seat} NAME | SETTINGS-FILE")
     path = sys.argv[1] if "/" in sys.argv[1] else CONFIG_DIR / f"{sys.argv[1]}.json"

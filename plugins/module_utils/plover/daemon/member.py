@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A daemon that takes part in the consensus: how what its consensus says travels, by messages or by RDMA."""
+
 from __future__ import annotations
 
 import logging
@@ -33,8 +34,11 @@ class MemberDaemon(Daemon):
         """What this member must not forget; None, with a word in the log, if it has."""
         state = self.store.begin()
         if state is None:
-            log.warning("%s: there is no state.json, so this member has forgotten what it promised; it takes no part until "
-                        "both others have told it what it missed", self.config.state_path)
+            log.warning(
+                "%s: there is no state.json, so this member has forgotten what it promised; it takes no part until "
+                "both others have told it what it missed",
+                self.config.state_path,
+            )
         return state
 
     def receive(self, member: str, message: wire.Message) -> None:
@@ -52,6 +56,7 @@ class MemberDaemon(Daemon):
         """If the settings say so. Raises NetworkError or RdmaError if this host cannot."""
         if self.config.transport == "rdma":
             from ..rdma.rings import Rings  # hosts without RDMA lack what it imports
+
             self.rings = Rings(self.config, self.links, consensus, self)
 
     def say(self, to: str, message: wire.Message) -> None:
@@ -87,8 +92,12 @@ class MemberDaemon(Daemon):
     def transport(self) -> dict[str, object]:
         """For the status."""
         linked = sorted(member for member, channel in self.links.links if channel == wire.CONTROL)
-        return {"transport": self.config.transport, "rdma": self.rings.describe() if self.rings else None,
-                "linked": linked, "authenticated": self.links.authenticated()}
+        return {
+            "transport": self.config.transport,
+            "rdma": self.rings.describe() if self.rings else None,
+            "linked": linked,
+            "authenticated": self.links.authenticated(),
+        }
 
     def settings(self) -> dict[str, object]:
         """What of the settings file this daemon would only use after a restart."""

@@ -10,6 +10,7 @@ A round is a command that QEMU's main loop answers, then a read. One answer may 
 before our last read made room; the next one may come in the turn that sends, just before it does. So two rounds without
 a byte are enough if none came since the stop (QEMU tries to send all at the stop itself); three, once some did.
 """
+
 from __future__ import annotations
 
 QUIET_ROUNDS, QUIET_ROUNDS_AFTER_OUTPUT = 2, 3

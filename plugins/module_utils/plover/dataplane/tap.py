@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The TAP of one VM, owned by the replica daemon: when the daemon is gone, so is the way in and out."""
+
 from __future__ import annotations
 
 import asyncio
@@ -19,14 +20,12 @@ BATCH_FRAMES_MAX = 64
 
 
 class Tap:
-    def __init__(self, name: str, bridge: str, ifup: str, ifdown: str,
-                 now: Callable[[], float]) -> None:
+    def __init__(self, name: str, bridge: str, ifup: str, ifdown: str, now: Callable[[], float]) -> None:
         """Create the TAP, down. ``now``: the clock of :meth:`write`. Raises NetworkError if that or the bridge is not possible."""
         self.name, self._bridge, self._ifup, self._ifdown, self._now = name, bridge, ifup, ifdown, now
         self.dropped = 0
         if not Path(f"/sys/class/net/{bridge}/bridge").exists():
-            raise NetworkError(f"network_bridge: {bridge} is no bridge of this host; create it (role 'bridge') or "
-                               "name another one")
+            raise NetworkError(f"network_bridge: {bridge} is no bridge of this host; create it (role 'bridge') or name another one")
         for key, script in (("network_ifup", ifup), ("network_ifdown", ifdown)):
             if not os.access(script, os.X_OK):
                 raise NetworkError(f"{key}: {script} is missing or not executable; role 'qemu' installs it")
@@ -48,8 +47,12 @@ class Tap:
 
     async def _script(self, script: str, key: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            script, self.name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "PLOVER_BRIDGE": self._bridge})  # a host may have several
+            script,
+            self.name,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PLOVER_BRIDGE": self._bridge},
+        )  # a host may have several
         try:
             out, _err = await asyncio.wait_for(process.communicate(), SCRIPT_TIMEOUT_S)
         except asyncio.TimeoutError:

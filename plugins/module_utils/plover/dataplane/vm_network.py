@@ -4,6 +4,7 @@
 A stream has no second chance: a frame of which a part was sent or read must be completed. Where that cannot be, the
 connection is broken, and said to be; nothing is sent or believed on it any more.
 """
+
 from __future__ import annotations
 
 import asyncio

@@ -8,6 +8,7 @@ the secondary, and fail with it; so it costs the round at most. What the guest o
 A bitmap on the disk's top node, named as the secondary names its copy, has every block that may differ there. Where a round
 ends early its rest goes back into that bitmap, so a copy that broke off is resumed by name.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -68,9 +69,13 @@ class BlockCopy:
             warn_at = warn_at or 3 * left
             if sent > warn_at:
                 warn_at = 2 * sent
-                log.warning("disks: %d MiB were sent, and %d MiB are left: the guest writes about as fast; raise "
-                            "disk_copy_mib_per_s (now %d, 0 = no limit) or the link's speed, or let it write less",
-                            sent >> 20, left >> 20, self._config.disk_copy_mib_per_s)
+                log.warning(
+                    "disks: %d MiB were sent, and %d MiB are left: the guest writes about as fast; raise "
+                    "disk_copy_mib_per_s (now %d, 0 = no limit) or the link's speed, or let it write less",
+                    sent >> 20,
+                    left >> 20,
+                    self._config.disk_copy_mib_per_s,
+                )
             most = max(dirty, key=dirty.get)
             sent += await self._one_round(most, lambda done, of=sent + left, before=sent: progress(before + done, of))
 
@@ -108,8 +113,9 @@ class BlockCopy:
         async with self._round:
             await self._take_snapshot(disk)
             whole = WHOLE in await self._graph.bitmaps(disk.node("top"))
-            await self._backup(disk, disk.node("snap"), "full" if whole else "bitmap", LEFT, "always",
-                               speed=self._config.disk_copy_mib_per_s << 20)
+            await self._backup(
+                disk, disk.node("snap"), "full" if whole else "bitmap", LEFT, "always", speed=self._config.disk_copy_mib_per_s << 20
+            )
             self._running.add(disk.number)
 
             def enough(job: Job) -> bool:
@@ -134,15 +140,25 @@ class BlockCopy:
             # Before the snapshot: what is written in between is in the bitmap for the next round.
             await self._transaction(_add(top, LEFT, disabled=True), _merge(top, LEFT, top, name), _clear(top, name))
         cache = {"direct": False, "no-flush": True}
-        await self._qmp.execute("blockdev-add", driver="qcow2", cache=cache, backing=None,
-                                file={"driver": "file", "filename": str(path), "cache": cache},
-                                **{"node-name": disk.node("fleece")})
+        await self._qmp.execute(
+            "blockdev-add",
+            driver="qcow2",
+            cache=cache,
+            backing=None,
+            file={"driver": "file", "filename": str(path), "cache": cache},
+            **{"node-name": disk.node("fleece")},
+        )
         only = {} if whole else {"bitmap": {"node": top, "name": LEFT}}
-        await self._qmp.execute("blockdev-add", driver="copy-before-write", file=below, target=disk.node("fleece"), **only,
-                                **{"node-name": disk.node("cbw"), "on-cbw-error": "break-snapshot"})
+        await self._qmp.execute(
+            "blockdev-add",
+            driver="copy-before-write",
+            file=below,
+            target=disk.node("fleece"),
+            **only,
+            **{"node-name": disk.node("cbw"), "on-cbw-error": "break-snapshot"},
+        )
         await self._reopen(image, disk.node("cbw"))
-        await self._qmp.execute("blockdev-add", driver="snapshot-access", file=disk.node("cbw"),
-                                **{"node-name": disk.node("snap")})
+        await self._qmp.execute("blockdev-add", driver="snapshot-access", file=disk.node("cbw"), **{"node-name": disk.node("snap")})
         await self._transaction(_add(disk.node("snap"), LEFT))
         if not whole:
             await self._transaction(_merge(disk.node("snap"), LEFT, top, LEFT))
@@ -182,8 +198,15 @@ class BlockCopy:
 
     # ---- jobs ---------------------------------------------------------------------------------------------------
     async def _backup(self, disk: Disk, source: str, sync: str, bitmap: str, mode: str, speed: int = 0) -> None:
-        await self._qmp.execute("blockdev-backup", device=source, target=disk.node("nbd"), sync=sync, bitmap=bitmap,
-                                **{"job-id": disk.node("copy"), "bitmap-mode": mode, "auto-dismiss": False}, speed=speed)
+        await self._qmp.execute(
+            "blockdev-backup",
+            device=source,
+            target=disk.node("nbd"),
+            sync=sync,
+            bitmap=bitmap,
+            **{"job-id": disk.node("copy"), "bitmap-mode": mode, "auto-dismiss": False},
+            speed=speed,
+        )
 
     async def _job_ended(self, disk: Disk, enough: Callable[[Job], bool], seconds_max: float = 0.0) -> Job:
         """The job's last state. It is given up once ``enough(job)``, or after ``seconds_max``."""
@@ -225,13 +248,11 @@ class BlockCopy:
 
 
 def _add(node: str, name: str, disabled: bool = False) -> dict[str, Any]:
-    return {"type": "block-dirty-bitmap-add",
-            "data": {"node": node, "name": name, "granularity": GRANULARITY_BYTES, "disabled": disabled}}
+    return {"type": "block-dirty-bitmap-add", "data": {"node": node, "name": name, "granularity": GRANULARITY_BYTES, "disabled": disabled}}
 
 
 def _merge(node: str, target: str, other: str, name: str) -> dict[str, Any]:
-    return {"type": "block-dirty-bitmap-merge",
-            "data": {"node": node, "target": target, "bitmaps": [{"node": other, "name": name}]}}
+    return {"type": "block-dirty-bitmap-merge", "data": {"node": node, "target": target, "bitmaps": [{"node": other, "name": name}]}}
 
 
 def _clear(node: str, name: str) -> dict[str, Any]:

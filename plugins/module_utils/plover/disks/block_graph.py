@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What QEMU's block graph is like at this moment, over QMP. Names of nodes: see disks/images.py."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -46,8 +47,13 @@ class BlockGraph:
 
     async def bitmaps(self, node: str) -> dict[str, int]:
         """Name of each bitmap of ``node`` -> bytes that are dirty in it."""
-        return {bitmap["name"]: bitmap["count"] for found in await self._nodes() if found["node-name"] == node
-                for bitmap in found.get("dirty-bitmaps", []) if bitmap.get("name")}
+        return {
+            bitmap["name"]: bitmap["count"]
+            for found in await self._nodes()
+            if found["node-name"] == node
+            for bitmap in found.get("dirty-bitmaps", [])
+            if bitmap.get("name")
+        }
 
     async def copy_name(self, disk: Disk) -> str | None:
         """Name of the copy that the disk's bitmap is about."""

@@ -4,6 +4,7 @@
 Names of nodes: see disks/images.py. The bitmap of a copy (disks/block_copy.py) notes every write of the guest from then on: a secondary
 that comes back with that copy differs in those blocks at most, however it ended, and gets only them.
 """
+
 from __future__ import annotations
 
 from ..config.disks import Disk
@@ -41,11 +42,18 @@ class BlockLayer:
     async def export(self) -> None:
         """Take the leader's writes to the images."""
         address = self._config.members[self._config.member]["address"]
-        await self._qmp.execute("nbd-server-start", **{"max-connections": 0},
-                                addr={"type": "inet", "data": _endpoint(address, self._config.disk_port)})
+        await self._qmp.execute(
+            "nbd-server-start", **{"max-connections": 0}, addr={"type": "inet", "data": _endpoint(address, self._config.disk_port)}
+        )
         for disk in self._disks:
-            await self._qmp.execute("block-export-add", type="nbd", id=disk.node("export"), name=disk.node("disk"),
-                                    writable=True, **{"node-name": disk.node("disk")})
+            await self._qmp.execute(
+                "block-export-add",
+                type="nbd",
+                id=disk.node("export"),
+                name=disk.node("disk"),
+                writable=True,
+                **{"node-name": disk.node("disk")},
+            )
 
     async def end_export(self) -> None:
         """Nobody writes to the images from outside any more; then the VM's own writes may go to them. Does nothing if so."""
@@ -73,9 +81,13 @@ class BlockLayer:
         await self.detach()
         await knock(address, self._config.disk_port, name)
         for disk in self._disks:
-            await self._qmp.execute("blockdev-add", driver="nbd", export=disk.node("disk"),
-                                    server={"type": "inet", **_endpoint(address, self._config.disk_port)},
-                                    **{"node-name": disk.node("nbd")})
+            await self._qmp.execute(
+                "blockdev-add",
+                driver="nbd",
+                export=disk.node("disk"),
+                server={"type": "inet", **_endpoint(address, self._config.disk_port)},
+                **{"node-name": disk.node("nbd")},
+            )
         await self._copy.begin(held, name)
         await self._copy.run(progress)
 
@@ -88,8 +100,9 @@ class BlockLayer:
         await self._copy.finish()
         self.hides_errors = True
         for disk in self._disks:
-            await self._qmp.execute("blockdev-add", driver="replication", mode="primary", file=disk.node("nbd"),
-                                    **{"node-name": disk.node("peer")})
+            await self._qmp.execute(
+                "blockdev-add", driver="replication", mode="primary", file=disk.node("nbd"), **{"node-name": disk.node("peer")}
+            )
             await self._qmp.execute("x-blockdev-change", parent=disk.node("top"), node=disk.node("peer"))
         await self._qmp.execute("xen-set-replication", enable=True, primary=True)
 

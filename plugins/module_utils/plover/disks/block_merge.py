@@ -11,6 +11,7 @@ A commit takes no node that others use. So the VM stands still for some millisec
 is lost in silence. Each step looks first whether it is done already, so what was broken off goes on from there.
 (To reopen ``imageN`` over another node would be simpler. QEMU 7.2 aborts in that: it loses count of drained parents here.)
 """
+
 from __future__ import annotations
 
 import errno
@@ -104,8 +105,9 @@ class BlockMerge:
     async def limit_writes(self, bytes_per_s: int) -> None:
         """Of the guest; 0 = no limit."""
         for disk in self._disks:
-            await self._qmp.execute("block_set_io_throttle", id=disk.device, bps=0, bps_rd=0, bps_wr=bytes_per_s,
-                                    iops=0, iops_rd=0, iops_wr=0)
+            await self._qmp.execute(
+                "block_set_io_throttle", id=disk.device, bps=0, bps_rd=0, bps_wr=bytes_per_s, iops=0, iops_rd=0, iops_wr=0
+            )
 
     # ---- the job ----------------------------------------------------------------------------------------------
     async def _jobs(self) -> dict[str, dict[str, Any]]:
@@ -167,15 +169,19 @@ class BlockMerge:
         if spare not in await self._graph.names():
             size = (await self._graph.sizes())[disk.number]
             fails = [{"event": "none", "errno": errno.EIO, "once": False}]
-            await self._qmp.execute("blockdev-add", driver="blkdebug", image={"driver": "null-co", "size": size},
-                                    **{"node-name": spare, "inject-error": fails})
+            await self._qmp.execute(
+                "blockdev-add", driver="blkdebug", image={"driver": "null-co", "size": size}, **{"node-name": spare, "inject-error": fails}
+            )
         await self._child(disk.node("top"), spare)
 
     async def _commit(self, disk: Disk, job: str, above: str) -> None:
         if above in await self._graph.names():
             return
-        await self._qmp.execute("block-commit", device=disk.node("active"), **{
-            "base-node": disk.node("disk"), "job-id": job, "filter-node-name": above, "on-error": "stop"})
+        await self._qmp.execute(
+            "block-commit",
+            device=disk.node("active"),
+            **{"base-node": disk.node("disk"), "job-id": job, "filter-node-name": above, "on-error": "stop"},
+        )
 
     async def _child(self, top: str, node: str, gone: bool = False) -> None:
         """``node`` is a child of the quorum ``top``, or is none any more."""

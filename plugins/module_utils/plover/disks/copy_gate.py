@@ -8,6 +8,7 @@ sooner than the leader begins: it says the copy's name, which it has from the se
 A secondary of an earlier version exports at once: its QEMU answers the knock as NBD servers greet. A leader of an earlier
 version does not knock: its QEMU finds no NBD server at first and says nothing, and finds one when it tries again.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -37,8 +38,10 @@ class CopyGate:
         try:
             self._server = await asyncio.start_server(self._client, address, port, limit=LINE_BYTES_MAX)
         except OSError as error:
-            raise QemuError(f"disk_port: cannot listen at {address}, port {port}: {error.strerror or error}; it must be an "
-                            "address of this host and a port that is free") from error
+            raise QemuError(
+                f"disk_port: cannot listen at {address}, port {port}: {error.strerror or error}; it must be an "
+                "address of this host and a port that is free"
+            ) from error
 
     def close(self) -> None:
         if self._server:

@@ -5,6 +5,7 @@ A copy's name is made by the secondary's side, one for each QEMU. While the copy
 this boot's id behind it: a write that QEMU has confirmed outlives QEMU, but not a power loss. Once all is on the disk, the
 name stands alone. What the images are fit for at each of these steps is marked by core/disk_marks.py.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -28,8 +29,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class DiskCopy:
     """One for each QEMU. ``name``: of the copy that its fill makes; no other has it."""
 
-    def __init__(self, config: Config, boot: str = "", marks: DiskMarks | None = None,
-                 images: ImageFiles | None = None) -> None:
+    def __init__(self, config: Config, boot: str = "", marks: DiskMarks | None = None, images: ImageFiles | None = None) -> None:
         self._disks = config.disk_list
         self._boot = boot or BOOT_ID.read_text().strip()
         self._marks, self._images = marks or DiskMarks(config), images or ImageFiles()
@@ -49,8 +49,10 @@ class DiskCopy:
 
     def read(self) -> list[str]:
         """Names of the copies that all images are."""
-        names = [[name for name, _at, boot in (word.partition("@") for word in self._words(disk.path))
-                  if boot in ("", self._boot)] for disk in self._disks]
+        names = [
+            [name for name, _at, boot in (word.partition("@") for word in self._words(disk.path)) if boot in ("", self._boot)]
+            for disk in self._disks
+        ]
         return [name for name in names[0] if all(name in others for others in names)] if names else []
 
     def _words(self, path: str) -> list[str]:

@@ -5,6 +5,7 @@ Only names that are unique by their standard count (NAA, EUI-64, UUID): serial n
 that were cloned from one image have the same volume groups. A file has none: two QEMUs that open one file on a shared file
 system are kept apart by QEMU's own lock on it.
 """
+
 from __future__ import annotations
 
 import os

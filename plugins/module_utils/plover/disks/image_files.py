@@ -5,6 +5,7 @@ Linux tells of a lost write once: to each descriptor that was open then, and to 
 own flush may take that one. So :meth:`ImageFiles.hold` opens the images before anybody writes to them, and
 :meth:`ImageFiles.sync` asks those descriptors.
 """
+
 from __future__ import annotations
 
 import errno

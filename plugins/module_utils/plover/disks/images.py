@@ -7,6 +7,7 @@ Names in the graph, for disk N: ``diskN`` the image, ``topN`` the quorum the gue
 docs/block-replication.txt; after a failover see disks/block_merge.py). On a leader beside one, ``nbdN`` is the secondary's
 image and ``peerN`` the filter over it.
 """
+
 from __future__ import annotations
 
 import json
@@ -38,13 +39,28 @@ def arguments(config: Config, incoming: bool) -> list[str]:
     for disk in config.disk_list:
         nodes = [_image(disk)]
         if incoming:
-            nodes += [_overlay(config, disk, "hidden", "disk"), _overlay(config, disk, "active", "hidden"),
-                      {"driver": "replication", "node-name": disk.node("repl"), "mode": "secondary",
-                       "top-id": disk.node("top"), "file": disk.node("active")}]
+            nodes += [
+                _overlay(config, disk, "hidden", "disk"),
+                _overlay(config, disk, "active", "hidden"),
+                {
+                    "driver": "replication",
+                    "node-name": disk.node("repl"),
+                    "mode": "secondary",
+                    "top-id": disk.node("top"),
+                    "file": disk.node("active"),
+                },
+            ]
         nodes.append({"driver": "raw", "node-name": disk.node("image"), "file": nodes[-1]["node-name"]})
         # A quorum of one vote: reads come from the first child, a write is good once one child has it.
-        nodes.append({"driver": "quorum", "node-name": disk.node("top"), "vote-threshold": 1, "read-pattern": "fifo",
-                      "children": [nodes[-1]["node-name"]]})
+        nodes.append(
+            {
+                "driver": "quorum",
+                "node-name": disk.node("top"),
+                "vote-threshold": 1,
+                "read-pattern": "fifo",
+                "children": [nodes[-1]["node-name"]],
+            }
+        )
         for node in nodes:
             out += ["-blockdev", json.dumps(node)]
         serial = f",serial={disk.serial}" if disk.serial else ""
@@ -55,15 +71,24 @@ def arguments(config: Config, incoming: bool) -> list[str]:
 def _image(disk: Disk) -> dict[str, Any]:
     driver = "host_device" if _is_block_device(disk.path) else "file"
     cache = {"direct": disk.cache == "none", "no-flush": False}
-    return {"driver": disk.format, "node-name": disk.node("disk"), "cache": cache,
-            "file": {"driver": driver, "filename": disk.path, "cache": cache}}
+    return {
+        "driver": disk.format,
+        "node-name": disk.node("disk"),
+        "cache": cache,
+        "file": {"driver": driver, "filename": disk.path, "cache": cache},
+    }
 
 
 def _overlay(config: Config, disk: Disk, kind: str, below: str) -> dict[str, Any]:
     """An overlay lives as long as its QEMU, so nothing of it needs to reach a disk."""
     cache = {"direct": False, "no-flush": True}
-    return {"driver": "qcow2", "node-name": disk.node(kind), "cache": cache, "backing": disk.node(below),
-            "file": {"driver": "file", "filename": str(overlay_path(config, disk, kind)), "cache": cache}}
+    return {
+        "driver": "qcow2",
+        "node-name": disk.node(kind),
+        "cache": cache,
+        "backing": disk.node(below),
+        "file": {"driver": "file", "filename": str(overlay_path(config, disk, kind)), "cache": cache},
+    }
 
 
 def overlay_path(config: Config, disk: Disk, kind: str) -> Path:
@@ -82,8 +107,7 @@ def prepare(config: Config, incoming: bool) -> None:
     """Look at the images; for a secondary make its overlays, empty. Raises QemuError with the remedy."""
     for disk in config.disk_list:
         if not os.access(disk.path, os.R_OK | os.W_OK):
-            raise QemuError(f"disks[{disk.number}].path: {disk.path} is missing or not writable on this host; role 'disks' "
-                            "places it")
+            raise QemuError(f"disks[{disk.number}].path: {disk.path} is missing or not writable on this host; role 'disks' places it")
         size = virtual_size(disk)
         for kind in OVERLAYS:
             overlay_path(config, disk, kind).unlink(missing_ok=True)
@@ -113,8 +137,10 @@ def virtual_size(disk: Disk) -> int:
     except (ValueError, KeyError, TypeError) as error:
         raise QemuError(f"disks[{disk.number}].path: qemu-img does not understand {disk.path}: {error}") from error
     if not size or size % SECTOR_BYTES:
-        raise QemuError(f"disks[{disk.number}].path: {disk.path} has {size} bytes, which is no whole number of "
-                        f"{SECTOR_BYTES}-byte sectors; make it longer with 'truncate'")
+        raise QemuError(
+            f"disks[{disk.number}].path: {disk.path} has {size} bytes, which is no whole number of "
+            f"{SECTOR_BYTES}-byte sectors; make it longer with 'truncate'"
+        )
     return size
 
 
@@ -129,7 +155,7 @@ def hash_blocks(config: Config, hash64: Callable[[memoryview], int]) -> bytes:
                 with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as image, memoryview(image) as view:
                     step = image_block_bytes(size)
                     for start in range(0, size, step):
-                        with view[start:start + step] as block:
+                        with view[start : start + step] as block:
                             out.append(hash64(block))
         except (OSError, ValueError) as error:
             raise QemuError(f"disks[{disk.number}].path: {disk.path} cannot be read: {error}") from error

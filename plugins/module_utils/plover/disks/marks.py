@@ -4,6 +4,7 @@
 Each mark is kept twice, in the state folder and on the image itself (files only), and the worse one counts: the state folder
 may be lost, an image may be moved.
 """
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the block layer asks of QEMU's monitor; qemu/qmp.py is it."""
+
 from __future__ import annotations
 
 from typing import Any, Protocol

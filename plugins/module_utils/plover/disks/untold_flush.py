@@ -8,6 +8,7 @@ made. What a flush was to save has left QEMU long ago, and may be gone: the next
 QEMU tells in two events, in either order, as it sends the one at most once a second: an image's flush failed; the VM was
 stopped at an error. Both name the error in the same words.
 """
+
 from __future__ import annotations
 
 TOGETHER_S = 2.0  # the two events of one flush are no further apart

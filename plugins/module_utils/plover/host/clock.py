@@ -4,6 +4,7 @@
 CLOCK_MONOTONIC stands still meanwhile. By it a leader that was suspended for an hour would take the last acknowledgement for
 fresh, and speak before it asks whether it still leads. By this one, a suspended host is one that was hung.
 """
+
 from __future__ import annotations
 
 import time

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a command says. Not ``print``: ansible-test takes all of module_utils for parts of modules, whose standard output is
 their result."""
+
 from __future__ import annotations
 
 import sys

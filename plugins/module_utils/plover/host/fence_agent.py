@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The adapter of the external fence agent: a command of the operator's. Exit status 0 means: that host is off."""
+
 from __future__ import annotations
 
 import asyncio
@@ -43,8 +44,9 @@ async def fence(argv: list[str], timeout_s: float) -> str | None:
     """Run it; None if it succeeded, else why not. Not longer than ``timeout_s``; what it started ends with it."""
     tail = _Tail()
     try:
-        process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.DEVNULL, stdout=tail.writer,
-                                                       stderr=tail.writer, start_new_session=True)
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=tail.writer, stderr=tail.writer, start_new_session=True
+        )
     except OSError as error:
         os.close(tail.writer)
         tail.close()

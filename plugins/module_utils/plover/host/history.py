@@ -4,6 +4,7 @@
 Nothing rests on it, so nothing may suffer from it: notes wait in memory (bounded) and are written by a thread; what cannot
 be written stays there and is tried again. Two files of at most BYTES_MAX; damaged lines are passed over and counted.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,8 +20,7 @@ BYTES_MAX = 256 << 10
 PENDING_MAX = 1000
 LINE_BYTES_MAX = 4096
 WHY_CHARACTERS_MAX = 500
-FACTS = {"view": ("view", "leader", "cause"), "serving": ("view", "outage_ms"), "mode": ("mode", "before", "before_s"),
-         "start": ()}
+FACTS = {"view": ("view", "leader", "cause"), "serving": ("view", "outage_ms"), "mode": ("mode", "before", "before_s"), "start": ()}
 
 
 def stamp(seconds: float) -> str:
@@ -113,7 +113,7 @@ def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, 
     """
     out: list[dict[str, Any]] = []
     for n, entry in enumerate(entries):
-        rest = entries[n + 1:]
+        rest = entries[n + 1 :]
         if entry["kind"] == "view":
             ends = next((e for e in rest if e["kind"] == "view" and e["view"] != entry["view"]), None)
             served = next((e for e in rest if e["kind"] == "serving" and e["view"] == entry["view"]), None)

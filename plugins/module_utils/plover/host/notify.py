@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """sd_notify(3) without a library: one datagram."""
+
 from __future__ import annotations
 
 import os

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which QEMU leads, for a restart of the daemon: forgotten at a reboot. A secondary's QEMU cannot be taken up again."""
+
 from __future__ import annotations
 
 import json

@@ -5,6 +5,7 @@ QEMU changes by itself (``-run-with user=`` from 9.0 on, ``-runas`` before). Wha
 sockets, its device state, a disk's overlay – lies in folders that belong to root and that the user's group may write to;
 they are sticky, so it can take nothing away that is not its own.
 """
+
 from __future__ import annotations
 
 import grp
@@ -53,8 +54,7 @@ def find(config: Config) -> QemuUser | None:
     except KeyError:
         if config.qemu_user == DEFAULT:
             return None
-        raise QemuError(f"qemu_user: there is no user {config.qemu_user} on this host; role 'qemu' makes "
-                        f"{DEFAULT}") from None
+        raise QemuError(f"qemu_user: there is no user {config.qemu_user} on this host; role 'qemu' makes {DEFAULT}") from None
     return QemuUser(entry.pw_name, entry.pw_gid) if entry.pw_uid else None
 
 
@@ -71,5 +71,4 @@ def major_version(binary: str) -> int:
             raise ValueError(f"it says {done.stdout[:80]!r}")
         return int(found[1])
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise QemuError(f"qemu_binary: '{binary} --version' does not tell a version ({error}); install the distribution's "
-                        "QEMU") from error
+        raise QemuError(f"qemu_binary: '{binary} --version' does not tell a version ({error}); install the distribution's QEMU") from error

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The settings file of one VM, ``/etc/plover/NAME.json``."""
+
 from __future__ import annotations
 
 from pathlib import Path

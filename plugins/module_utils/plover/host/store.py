@@ -7,6 +7,7 @@ returns, and refuses a damaged file instead of starting from nothing.
 Without a file a member has forgotten what it promised, and takes part in nothing until it has recovered (consensus/amnesia.py). Only
 the play that makes a VM anew says otherwise, by an empty file ``first-boot`` beside it.
 """
+
 from __future__ import annotations
 
 import json
@@ -21,9 +22,13 @@ FIRST_BOOT, MEMBER = "first-boot", "member"
 
 
 def _body(state: Durable) -> str:
-    return json.dumps({"view": state.view, "voted_for": state.voted_for,
-                       "record": {"view": state.record.view, "version": state.record.version,
-                                  "in_sync": sorted(state.record.in_sync)}})
+    return json.dumps(
+        {
+            "view": state.view,
+            "voted_for": state.voted_for,
+            "record": {"view": state.record.view, "version": state.record.version, "in_sync": sorted(state.record.in_sync)},
+        }
+    )
 
 
 class Files:
@@ -86,8 +91,7 @@ class Store:
                 self._files.remove(self._mark)
                 self._files.sync(self._mark.parent)
         except OSError as error:
-            raise DurableStateError(f"state_dir: {self._path.parent}: {error.strerror}; see to it, the member stops until "
-                                    "then") from error
+            raise DurableStateError(f"state_dir: {self._path.parent}: {error.strerror}; see to it, the member stops until then") from error
         return state
 
     def _noted_member(self) -> str:
@@ -99,9 +103,11 @@ class Store:
         except UnicodeDecodeError:
             noted = "nobody"
         if noted != self._member:
-            raise DurableStateError(f"{self._whose.parent}: this state folder is of member {noted!r}, and this is "
-                                    f"{self._member!r}: it was copied. Empty it; the member then asks the others what it "
-                                    "missed")
+            raise DurableStateError(
+                f"{self._whose.parent}: this state folder is of member {noted!r}, and this is "
+                f"{self._member!r}: it was copied. Empty it; the member then asks the others what it "
+                "missed"
+            )
         return noted
 
     def load(self) -> Durable | None:
@@ -118,8 +124,9 @@ class Store:
                 raise ValueError("checksum does not fit")
             data = json.loads(body)
             record = data["record"]
-            state = Durable(int(data["view"]), data["voted_for"],
-                            Record(int(record["view"]), int(record["version"]), frozenset(record["in_sync"])))
+            state = Durable(
+                int(data["view"]), data["voted_for"], Record(int(record["view"]), int(record["version"]), frozenset(record["in_sync"]))
+            )
             named = state.record.in_sync | ({state.voted_for} - {None})
             sane = min(state.view, *state.record.order) >= 0 and all(isinstance(name, str) for name in named)
             if not sane or _body(state) != body:
@@ -129,15 +136,17 @@ class Store:
             raise DurableStateError(
                 f"{self._path}: is damaged ({error}). A member that forgets its vote could let two leaders live, "
                 "so it stays out. Move the file away, never restore an older one: without it the member takes part again "
-                "once both others have told it what it missed") from error
+                "once both others have told it what it missed"
+            ) from error
 
     def save(self, state: Durable) -> None:
         body = _body(state)
         try:
             self._write(self._path, f"{body}\n{zlib.crc32(body.encode()):08x}\n")
         except OSError as error:
-            raise DurableStateError(f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, "
-                                    "the member stops until then") from error
+            raise DurableStateError(
+                f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, the member stops until then"
+            ) from error
 
     def _write(self, path: Path, text: str) -> None:
         temporary = path.with_suffix(".new")

@@ -5,6 +5,7 @@ Armed while this host's VM may speak, fed as the daemon's main loop makes progre
 device arms it, closing it does not disarm it unless 'V' was written before (magic close): a daemon that dies leaves it
 armed, and the next one takes it up or disarms it. It is disarmed only after QEMU is gone.
 """
+
 from __future__ import annotations
 
 import errno
@@ -20,8 +21,10 @@ WDIOC_GETSUPPORT, WDIOC_KEEPALIVE, WDIOC_SETTIMEOUT = 0x80285700, 0x80045705, 0x
 SETTIMEOUT, MAGICCLOSE = 0x0080, 0x0100  # bits of watchdog_info.options
 SUPPORT = struct.Struct("II32s")  # watchdog_info: options, firmware version, identity
 FEEDS_PER_TIMEOUT = 5
-REMEDY = ("load a driver (hardware, or 'modprobe softdog'), or name another device in fence_watchdog_device, or set "
-          "fence_watchdog to 'automatic' or 'off'")
+REMEDY = (
+    "load a driver (hardware, or 'modprobe softdog'), or name another device in fence_watchdog_device, or set "
+    "fence_watchdog to 'automatic' or 'off'"
+)
 
 
 class Watchdog:
@@ -55,12 +58,14 @@ class Watchdog:
             options, _firmware, identity = SUPPORT.unpack(fcntl.ioctl(self._fd, WDIOC_GETSUPPORT, bytes(SUPPORT.size)))
             self.identity = identity.rstrip(b"\0").decode(errors="replace")
             if not options & MAGICCLOSE or not options & SETTIMEOUT:
-                raise FencingError(f"fence_watchdog_device: {self.path} ({self.identity}) cannot be disarmed or has a fixed "
-                                   f"time-out; {REMEDY}")
+                raise FencingError(
+                    f"fence_watchdog_device: {self.path} ({self.identity}) cannot be disarmed or has a fixed time-out; {REMEDY}"
+                )
             (got,) = struct.unpack("i", fcntl.ioctl(self._fd, WDIOC_SETTIMEOUT, struct.pack("i", self.timeout_s)))
             if got < self.timeout_s:
-                raise FencingError(f"fence_watchdog_timeout_s: {self.path} ({self.identity}) does {got} s at most, not "
-                                   f"{self.timeout_s}; shorten it")
+                raise FencingError(
+                    f"fence_watchdog_timeout_s: {self.path} ({self.identity}) does {got} s at most, not {self.timeout_s}; shorten it"
+                )
             self.feed()
         except OSError as error:
             self.disarm()
@@ -85,8 +90,10 @@ class Watchdog:
         except OSError as error:
             raise self._error(error) from error
         if nowayout == "1":
-            raise FencingError(f"fence_watchdog_device: {self.path} is set to 'nowayout': it would reset this host after "
-                               f"the VM has left it; load its driver with nowayout=0, or {REMEDY}")
+            raise FencingError(
+                f"fence_watchdog_device: {self.path} is set to 'nowayout': it would reset this host after "
+                f"the VM has left it; load its driver with nowayout=0, or {REMEDY}"
+            )
 
     def _error(self, error: OSError, more: str = "") -> FencingError:
         return FencingError(f"fence_watchdog_device: {self.path}: {error.strerror}{more}; {REMEDY}")

@@ -9,6 +9,7 @@ The file has a secret a line: the first proves, each is accepted, so a secret is
 (add the new one, put it first, remove the old one) and no link ever fails. The line ``open`` lets in who proves nothing, for
 the time in which not all members have a secret. It is read anew for each link. All but :func:`read` is pure.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -47,8 +48,7 @@ def parse(text: str, where: str) -> Secrets:
         raise ConfigError(f"{where}: has {len(found)} secrets, 1 to {SECRETS_MAX} are possible; run the deploy play")
     for number, line in enumerate(found, 1):
         if not _SECRET.match(line):
-            raise ConfigError(f"{where}: secret {number} must be 32 to 256 letters, digits and +/=_-; make one with "
-                              "'openssl rand -hex 32'")
+            raise ConfigError(f"{where}: secret {number} must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
     return Secrets(tuple(line.encode() for line in found), OPEN in lines)
 
 
@@ -97,8 +97,9 @@ class Session:
         if nonce is None:
             if self._secrets.is_open:
                 return b""
-            raise WireError(f"{other} proves no secret, but this host demands one; run the deploy play, which gives all "
-                            "three members the same")
+            raise WireError(
+                f"{other} proves no secret, but this host demands one; run the deploy play, which gives all three members the same"
+            )
         return self._proof(self._secrets.known[0], self._me)
 
     def verify(self, proof: bytes) -> None:
@@ -106,8 +107,7 @@ class Session:
         if not self._nonce or not self._other or self.proven:
             raise WireError("a proof that was not asked for")
         if not any(hmac.compare_digest(self._proof(secret, self._other), bytes(proof)) for secret in self._secrets.known):
-            raise WireError(f"{self._other} does not know this host's secret; run the deploy play, which gives all three "
-                            "members the same")
+            raise WireError(f"{self._other} does not know this host's secret; run the deploy play, which gives all three members the same")
         self.proven = True
 
     def _proof(self, secret: bytes, prover: str) -> bytes:

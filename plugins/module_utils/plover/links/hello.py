@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Hello with which each side of a connection begins: what ours says, and whether another's is of this cluster. Pure."""
+
 from __future__ import annotations
 
 import json
@@ -24,8 +25,18 @@ class Told(NamedTuple):
 def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
     """Ours. An older member takes no notice of ``nonce`` and of our timing."""
     timing = {key: config.values[key] for key in TOLD}
-    return wire.Hello(json.dumps({"cluster_id": config.cluster_id, "member": config.member, "channel": channel,
-                                  "version": __version__, **timing, **({"nonce": nonce} if nonce else {})}).encode())
+    return wire.Hello(
+        json.dumps(
+            {
+                "cluster_id": config.cluster_id,
+                "member": config.member,
+                "channel": channel,
+                "version": __version__,
+                **timing,
+                **({"nonce": nonce} if nonce else {}),
+            }
+        ).encode()
+    )
 
 
 def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) -> Told:

@@ -4,6 +4,7 @@
 It opens with a Hello on both sides, then both prove that they know the VM's secret, if they have one; anything that is not of
 this cluster, or not a message, is logged once and closed, and harms nobody.
 """
+
 from __future__ import annotations
 
 import asyncio

@@ -3,6 +3,7 @@
 
 The member whose name sorts first dials, and dials again. How a connection begins is in link.py.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -22,9 +23,14 @@ SILENCE_S = 2.0
 
 
 class PeerLinks:
-    def __init__(self, config: Config, on_message: Callable[[str, int, wire.Message], None],
-                 on_up: Callable[[str, int, Timing | None], None], on_down: Callable[[str, int], None],
-                 on_writable: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        on_message: Callable[[str, int, wire.Message], None],
+        on_up: Callable[[str, int, Timing | None], None],
+        on_down: Callable[[str, int], None],
+        on_writable: Callable[[], None],
+    ) -> None:
         """Callbacks: on_message(member, channel, message), on_up(member, channel, timing), on_down(member, channel),
         on_writable()."""
         self.config, self.loop = config, asyncio.get_running_loop()
@@ -40,8 +46,7 @@ class PeerLinks:
     async def start(self) -> None:
         """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file is no such."""
         if not self.secrets().known:
-            log.warning("no secret in %s: members are known by the cluster_id alone; run the deploy play",
-                        self.config.secret_path)
+            log.warning("no secret in %s: members are known by the cluster_id alone; run the deploy play", self.config.secret_path)
         address = self.config.members[self.config.member]["address"]
         self._server = await self.loop.create_server(lambda: Link(self, None), address, self.config.port)
         for other in self.config.members:
@@ -58,8 +63,9 @@ class PeerLinks:
             link = self.links.get((other, channel))
             if link is None:
                 try:
-                    await asyncio.wait_for(self.loop.create_connection(
-                        lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S)
+                    await asyncio.wait_for(
+                        self.loop.create_connection(lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S
+                    )
                 except (OSError, asyncio.TimeoutError):
                     pass  # it is down; we ask again
             elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
@@ -81,8 +87,13 @@ class PeerLinks:
             old.transport.abort()
         self.links[link.member, link.channel] = link
         if link.channel == wire.CONTROL and link.timing not in (None, self._timing):
-            log.warning("%s goes by other time-outs (%s; here %s): 'failover_budget_ms' and what follows from it must be "
-                        "equal everywhere; run the rolling_restart play", link.member, link.timing, self._timing)
+            log.warning(
+                "%s goes by other time-outs (%s; here %s): 'failover_budget_ms' and what follows from it must be "
+                "equal everywhere; run the rolling_restart play",
+                link.member,
+                link.timing,
+                self._timing,
+            )
         self.on_up(link.member, link.channel, link.timing)
 
     def link_down(self, link: Link) -> None:

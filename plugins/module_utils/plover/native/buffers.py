@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Addresses of Python's buffers for the native library. Sizes and types are checked here, before it sees a pointer."""
+
 from __future__ import annotations
 
 import ctypes as c
@@ -59,9 +60,19 @@ def checked(result: int, what: str) -> int:
 
 
 class _PyBuffer(c.Structure):
-    _fields_ = [("buf", c.c_void_p), ("obj", c.py_object), ("len", c.c_ssize_t), ("itemsize", c.c_ssize_t),
-                ("readonly", c.c_int), ("ndim", c.c_int), ("format", c.c_char_p), ("shape", c.c_void_p),
-                ("strides", c.c_void_p), ("suboffsets", c.c_void_p), ("internal", c.c_void_p)]
+    _fields_ = [
+        ("buf", c.c_void_p),
+        ("obj", c.py_object),
+        ("len", c.c_ssize_t),
+        ("itemsize", c.c_ssize_t),
+        ("readonly", c.c_int),
+        ("ndim", c.c_int),
+        ("format", c.c_char_p),
+        ("shape", c.c_void_p),
+        ("strides", c.c_void_p),
+        ("suboffsets", c.c_void_p),
+        ("internal", c.c_void_p),
+    ]
 
 
 def _readonly_address(view: memoryview) -> int:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Guest memory of this host: the core's Memory port on top of the native library."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Guest memory as a file that QEMU and the daemon both map."""
+
 from __future__ import annotations
 
 import ctypes as c
@@ -18,8 +19,10 @@ class GuestRam:
             with open(path, "r+b") as file:
                 found = os.fstat(file.fileno()).st_size
                 if found != size:
-                    raise NativeError(f"{path}: guest RAM of {found} bytes, the settings say {size}; "
-                                      "make guest_memory_mib equal on both replicas and restart the VM")
+                    raise NativeError(
+                        f"{path}: guest RAM of {found} bytes, the settings say {size}; "
+                        "make guest_memory_mib equal on both replicas and restart the VM"
+                    )
                 self.map = mmap.mmap(file.fileno(), size)
         except OSError as error:
             raise NativeError(f"{path}: {error.strerror}; is QEMU running?") from error

@@ -5,6 +5,7 @@ To gather pages of a tmpfs into a huge one, and to split it, the kernel drops wh
 it is touched next, and its soft-dirty bit is gone (mm/khugepaged.c, mm/huge_memory.c). When it does so: Linux
 Documentation/filesystems/tmpfs.rst and admin-guide/mm/transhuge.rst.
 """
+
 from __future__ import annotations
 
 from pathlib import Path

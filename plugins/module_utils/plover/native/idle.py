@@ -2,6 +2,7 @@
 """Is the VM idle? The paper's rule (§5.1): QEMU's process CPU clock grows no faster than that of a vacant VM, and all input
 is read, some looks in a row; and no thread of it waits for a CPU. (Block I/O is not looked at: a VM that only waits for its
 disk counts as idle.)"""
+
 from __future__ import annotations
 
 import asyncio
@@ -32,8 +33,16 @@ class IdleMonitor:
     async def wait(self, limit_s: float) -> bool:
         """Until the VM is idle (True), or for ``limit_s``. A QEMU that has ended is idle."""
         idle = await asyncio.get_running_loop().run_in_executor(
-            self._waiters, self._native.wait_idle, self._pid, self._net, self._disturbed, LOOKS, LOOK_NS,
-            VACANT_CPU_SHARE, int(limit_s * 1e9))
+            self._waiters,
+            self._native.wait_idle,
+            self._pid,
+            self._net,
+            self._disturbed,
+            LOOKS,
+            LOOK_NS,
+            VACANT_CPU_SHARE,
+            int(limit_s * 1e9),
+        )
         self._rested = self._disturbed[0] if idle else None
         return idle
 

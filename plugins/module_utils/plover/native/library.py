@@ -3,6 +3,7 @@
 
 Sizes are checked here before the library sees a pointer, and again there.
 """
+
 from __future__ import annotations
 
 import ctypes as c
@@ -52,26 +53,32 @@ class Native:
             raise NativeError(f"{path}: ABI {lib.plover_abi_version()}, this runtime needs {ABI}; deploy both together")
         void, size, big = c.c_void_p, c.c_size_t, c.c_int64
         for name, result, arguments in (
-                ("cityhash64", c.c_uint64, [void, size]),
-                ("keep_freed_memory", c.c_int, [size, size]),
-                ("pool_new", void, [c.c_uint]), ("pool_threads", c.c_uint, [void]), ("pool_free", None, [void]),
-                ("bitmap_union", big, [void, void, size]), ("bitmap_pages", big, [void, size, void, size]),
-                ("bitmap_of", c.c_int, [void, size, void, size]),
-                ("hash_pages", c.c_int, [void, void, size, void, size, void, c.c_char_p]),
-                ("hash_kernel", c.c_char_p, [c.c_uint]),
-                ("compare", big, [void, void, void, size, void]), ("nonzero", big, [void, size, void, size, void]),
-                ("gather", c.c_int, [void, size, void, size, void]), ("apply", c.c_int, [void, size, void, size, void]),
-                ("block_hashes", c.c_int, [void, void, size, void, size, void]),
-                ("block_masks", c.c_int, [void, void, size, void, size, void, void]),
-                ("count_blocks", big, [void, size]),
-                ("gather_blocks", c.c_int, [void, size, void, size, void, void, size]),
-                ("patch_pages", c.c_int, [void, size, void, size, void, void, size, void]),
-                ("wait_idle", c.c_int, [c.c_int, c.c_int, void, c.c_uint, big, c.c_double, big]),
-                ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void,
-                                           c.POINTER(void), c.c_char_p, size]),
-                ("tracker_fetch", big, [void, void, size]), ("tracker_fetch_stopped", big, [void, void, size]),
-                ("tracker_synced", c.c_int, [void, void, size, void]),
-                ("tracker_close", None, [void])):
+            ("cityhash64", c.c_uint64, [void, size]),
+            ("keep_freed_memory", c.c_int, [size, size]),
+            ("pool_new", void, [c.c_uint]),
+            ("pool_threads", c.c_uint, [void]),
+            ("pool_free", None, [void]),
+            ("bitmap_union", big, [void, void, size]),
+            ("bitmap_pages", big, [void, size, void, size]),
+            ("bitmap_of", c.c_int, [void, size, void, size]),
+            ("hash_pages", c.c_int, [void, void, size, void, size, void, c.c_char_p]),
+            ("hash_kernel", c.c_char_p, [c.c_uint]),
+            ("compare", big, [void, void, void, size, void]),
+            ("nonzero", big, [void, size, void, size, void]),
+            ("gather", c.c_int, [void, size, void, size, void]),
+            ("apply", c.c_int, [void, size, void, size, void]),
+            ("block_hashes", c.c_int, [void, void, size, void, size, void]),
+            ("block_masks", c.c_int, [void, void, size, void, size, void, void]),
+            ("count_blocks", big, [void, size]),
+            ("gather_blocks", c.c_int, [void, size, void, size, void, void, size]),
+            ("patch_pages", c.c_int, [void, size, void, size, void, void, size, void]),
+            ("wait_idle", c.c_int, [c.c_int, c.c_int, void, c.c_uint, big, c.c_double, big]),
+            ("tracker_open", c.c_int, [c.c_char_p, c.c_int, c.c_uint64, void, size, c.c_int, void, c.POINTER(void), c.c_char_p, size]),
+            ("tracker_fetch", big, [void, void, size]),
+            ("tracker_fetch_stopped", big, [void, void, size]),
+            ("tracker_synced", c.c_int, [void, void, size, void]),
+            ("tracker_close", None, [void]),
+        ):
             function = getattr(lib, "plover_" + name)
             function.restype, function.argtypes = result, arguments
 
@@ -116,9 +123,12 @@ class Native:
         """The pages' hashes, in the order of ``index``. ``kernel``: not the best one, but this."""
         out = array("Q", (0,)) * len(index)
         name = None if kernel is None else kernel.encode()
-        checked(self._lib.plover_hash_pages(pool.handle, ram.address, ram.pages, array_address(index, "I"), len(index),
-                                            address_of(out, True), name),
-                "hashing pages" if kernel is None else f"hashing pages with kernel {kernel!r}")
+        checked(
+            self._lib.plover_hash_pages(
+                pool.handle, ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True), name
+            ),
+            "hashing pages" if kernel is None else f"hashing pages with kernel {kernel!r}",
+        )
         return out
 
     def hash_data(self, pool: Pool, data: Buffer) -> array[int]:
@@ -128,8 +138,12 @@ class Native:
             raise NativeError(f"{bytes_of(data)} bytes are no whole pages")
         out = array("Q", (0,)) * pages
         index = array("I", range(pages))
-        checked(self._lib.plover_hash_pages(pool.handle, address_of(data, False), pages, array_address(index, "I"), pages,
-                                            address_of(out, True), None), "hashing pages")
+        checked(
+            self._lib.plover_hash_pages(
+                pool.handle, address_of(data, False), pages, array_address(index, "I"), pages, address_of(out, True), None
+            ),
+            "hashing pages",
+        )
         return out
 
     def compare(self, a: array[int], b: array[int], index: array[int] | None = None) -> array[int]:
@@ -138,35 +152,50 @@ class Native:
         if not len(a) == len(b) == pages:
             raise NativeError(f"{len(a)} and {len(b)} hashes for {pages} pages")
         out = array("I", bytes(4 * pages))
-        n = checked(self._lib.plover_compare(array_address(a, "Q"), array_address(b, "Q"),
-                                             None if index is None else array_address(index, "I"), pages, address_of(out, True)),
-                    "comparing hashes")
+        n = checked(
+            self._lib.plover_compare(
+                array_address(a, "Q"),
+                array_address(b, "Q"),
+                None if index is None else array_address(index, "I"),
+                pages,
+                address_of(out, True),
+            ),
+            "comparing hashes",
+        )
         return out[:n]
 
     def nonzero(self, ram: GuestRam, index: array[int]) -> array[int]:
         """Those pages of ``index`` that are not all zero."""
         out = array("I", bytes(4 * len(index)))
-        n = checked(self._lib.plover_nonzero(ram.address, ram.pages, array_address(index, "I"), len(index),
-                                             address_of(out, True)), "looking for zero pages")
+        n = checked(
+            self._lib.plover_nonzero(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)),
+            "looking for zero pages",
+        )
         return out[:n]
 
     def gather(self, ram: GuestRam, index: array[int]) -> bytearray:
         out = bytearray(PAGE_BYTES * len(index))
-        checked(self._lib.plover_gather(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)),
-                "gathering pages")
+        checked(
+            self._lib.plover_gather(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)), "gathering pages"
+        )
         return out
 
     def apply(self, ram: GuestRam, index: array[int], data: Buffer) -> None:
         if bytes_of(data) != PAGE_BYTES * len(index):
             raise NativeError(f"{bytes_of(data)} bytes for {len(index)} pages")
-        checked(self._lib.plover_apply(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(data, False)),
-                "applying pages")
+        checked(
+            self._lib.plover_apply(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(data, False)), "applying pages"
+        )
 
     def block_hashes(self, pool: Pool, ram: GuestRam, index: array[int]) -> array[int]:
         """16-bit hashes of the blocks of these pages, in order."""
         out = array("H", (0,)) * (_PAGE_BLOCKS * len(index))
-        checked(self._lib.plover_block_hashes(pool.handle, ram.address, ram.pages, array_address(index, "I"), len(index),
-                                              address_of(out, True)), "hashing blocks")
+        checked(
+            self._lib.plover_block_hashes(
+                pool.handle, ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)
+            ),
+            "hashing blocks",
+        )
         return out
 
     def block_masks(self, pool: Pool, ram: GuestRam, index: array[int], theirs: array[int]) -> array[int]:
@@ -174,8 +203,18 @@ class Native:
         if len(theirs) != _PAGE_BLOCKS * len(index):
             raise NativeError(f"{len(theirs)} hashes of blocks for {len(index)} pages")
         out = array("Q", (0,)) * len(index)
-        checked(self._lib.plover_block_masks(pool.handle, ram.address, ram.pages, array_address(index, "I"), len(index),
-                                             array_address(theirs, "H"), address_of(out, True)), "comparing blocks")
+        checked(
+            self._lib.plover_block_masks(
+                pool.handle,
+                ram.address,
+                ram.pages,
+                array_address(index, "I"),
+                len(index),
+                array_address(theirs, "H"),
+                address_of(out, True),
+            ),
+            "comparing blocks",
+        )
         return out
 
     def count_blocks(self, masks: array[int]) -> int:
@@ -188,8 +227,12 @@ class Native:
             raise NativeError(f"{len(masks)} masks for {len(index)} pages")
         blocks = self.count_blocks(masks)
         out = bytearray(BLOCK_BYTES * blocks)
-        checked(self._lib.plover_gather_blocks(ram.address, ram.pages, array_address(index, "I"), len(index),
-                                               array_address(masks, "Q"), address_of(out, True), blocks), "gathering blocks")
+        checked(
+            self._lib.plover_gather_blocks(
+                ram.address, ram.pages, array_address(index, "I"), len(index), array_address(masks, "Q"), address_of(out, True), blocks
+            ),
+            "gathering blocks",
+        )
         return out
 
     def patch_pages(self, ram: GuestRam, index: array[int], masks: array[int], data: Buffer) -> bytearray:
@@ -198,23 +241,38 @@ class Native:
         if len(masks) != len(index) or rest:
             raise NativeError(f"{len(masks)} masks and {bytes_of(data)} bytes of blocks for {len(index)} pages")
         out = bytearray(PAGE_BYTES * len(index))
-        checked(self._lib.plover_patch_pages(ram.address, ram.pages, array_address(index, "I"), len(index), array_address(masks, "Q"),
-                                             address_of(data, False), blocks, address_of(out, True)), "patching pages")
+        checked(
+            self._lib.plover_patch_pages(
+                ram.address,
+                ram.pages,
+                array_address(index, "I"),
+                len(index),
+                array_address(masks, "Q"),
+                address_of(data, False),
+                blocks,
+                address_of(out, True),
+            ),
+            "patching pages",
+        )
         return out
 
-    def wait_idle(self, pid: int, socket: int, disturbed: array[int], looks: int, every_ns: int, share_max: float,
-                  limit_ns: int) -> bool:
+    def wait_idle(self, pid: int, socket: int, disturbed: array[int], looks: int, every_ns: int, share_max: float, limit_ns: int) -> bool:
         """Blocks its thread: see the header. ``disturbed``: one number (array "I")."""
-        return bool(checked(self._lib.plover_wait_idle(pid, socket, array_address(disturbed, "I"), looks, every_ns, share_max,
-                                                       limit_ns), "waiting for an idle VM"))
+        return bool(
+            checked(
+                self._lib.plover_wait_idle(pid, socket, array_address(disturbed, "I"), looks, every_ns, share_max, limit_ns),
+                "waiting for an idle VM",
+            )
+        )
 
     def tracker(self, backend: str, pid: int, ram_path: str, ram: GuestRam, pool: Pool, uffd_file: str) -> Tracker:
         """Start tracking process ``pid``'s mapping of ``ram_path``; all pages count as clean."""
         mapped_at = mapping_address(pid, ram_path, ram.pages)
         uffd = fetch_uffd(pid, uffd_file) if backend == "uffd-wp" else -1
         handle, error = c.c_void_p(), c.create_string_buffer(300)
-        rc = self._lib.plover_tracker_open(backend.encode(), pid, mapped_at, ram.address,
-                                           ram.pages, uffd, pool.handle, c.byref(handle), error, len(error))
+        rc = self._lib.plover_tracker_open(
+            backend.encode(), pid, mapped_at, ram.address, ram.pages, uffd, pool.handle, c.byref(handle), error, len(error)
+        )
         if rc:
             if uffd >= 0:
                 os.close(uffd)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which pages a QEMU has written: the native library's tracker, and what it needs of that QEMU."""
+
 from __future__ import annotations
 
 import ctypes as c
@@ -33,8 +34,12 @@ class Tracker:
         content."""
         if data is not None and bytes_of(data) != PAGE_BYTES * len(index):
             raise NativeError(f"{bytes_of(data)} bytes for {len(index)} pages")
-        checked(self._lib.plover_tracker_synced(self._handle, array_address(index, "I"), len(index),
-                                                None if data is None else address_of(data, False)), "dirty tracking")
+        checked(
+            self._lib.plover_tracker_synced(
+                self._handle, array_address(index, "I"), len(index), None if data is None else address_of(data, False)
+            ),
+            "dirty tracking",
+        )
 
     def close(self) -> None:
         if self._handle:
@@ -67,8 +72,10 @@ def fetch_uffd(pid: int, uffd_file: str) -> int:
     except (OSError, ValueError, IndexError) as error:
         raise NativeError(f"{uffd_file}: QEMU told no userfaultfd ({error}); is libplover_preload.so installed?") from error
     if told != pid or failed:
-        raise NativeError(f"uffd-wp: QEMU could open no userfaultfd: {words[1].strip()}; needs /dev/userfaultfd and "
-                          "Linux >= 6.7 (or set syncvm_dirty_tracking: scan)")
+        raise NativeError(
+            f"uffd-wp: QEMU could open no userfaultfd: {words[1].strip()}; needs /dev/userfaultfd and "
+            "Linux >= 6.7 (or set syncvm_dirty_tracking: scan)"
+        )
     libc = c.CDLL(None, use_errno=True)
     try:
         pidfd = os.pidfd_open(pid)

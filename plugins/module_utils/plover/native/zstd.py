@@ -2,6 +2,7 @@
 """The adapter to libzstd, by ctypes: dpkg, rpm and the distributions' QEMU all need that library themselves, so it is on
 every host, whatever its Python. Calls release the GIL.
 """
+
 from __future__ import annotations
 
 import ctypes as c
@@ -21,13 +22,14 @@ def _library() -> c.CDLL:
     except OSError as error:
         raise CompressionError(f"libzstd cannot be loaded ({error}); install it (Debian: libzstd1; RHEL: libzstd)") from error
     for function, result, arguments in (
-            ("ZSTD_compressBound", c.c_size_t, [c.c_size_t]),
-            ("ZSTD_compress", c.c_size_t, [c.c_void_p, c.c_size_t, c.c_char_p, c.c_size_t, c.c_int]),
-            ("ZSTD_getFrameContentSize", c.c_ulonglong, [c.c_char_p, c.c_size_t]),
-            ("ZSTD_findFrameCompressedSize", c.c_size_t, [c.c_char_p, c.c_size_t]),
-            ("ZSTD_decompress", c.c_size_t, [c.c_void_p, c.c_size_t, c.c_char_p, c.c_size_t]),
-            ("ZSTD_isError", c.c_uint, [c.c_size_t]),
-            ("ZSTD_getErrorName", c.c_char_p, [c.c_size_t])):
+        ("ZSTD_compressBound", c.c_size_t, [c.c_size_t]),
+        ("ZSTD_compress", c.c_size_t, [c.c_void_p, c.c_size_t, c.c_char_p, c.c_size_t, c.c_int]),
+        ("ZSTD_getFrameContentSize", c.c_ulonglong, [c.c_char_p, c.c_size_t]),
+        ("ZSTD_findFrameCompressedSize", c.c_size_t, [c.c_char_p, c.c_size_t]),
+        ("ZSTD_decompress", c.c_size_t, [c.c_void_p, c.c_size_t, c.c_char_p, c.c_size_t]),
+        ("ZSTD_isError", c.c_uint, [c.c_size_t]),
+        ("ZSTD_getErrorName", c.c_char_p, [c.c_size_t]),
+    ):
         f = getattr(lib, function)
         f.restype, f.argtypes = result, arguments
     return lib

@@ -5,6 +5,7 @@ The shell carries actions out in order and answers those that have a ``tag`` wit
 them, carrying the same tag, or with ``failed(tag, error)``. An answer to a tag nobody waits for is ignored;
 one out of place, as a second one, is an InvariantViolation.
 """
+
 from __future__ import annotations
 
 from array import array
@@ -21,21 +22,25 @@ Buffer = bytes | bytearray | memoryview
 
 class SendData(NamedTuple):
     """On the data channel to the other replica."""
+
     message: wire.Message
 
 
 class Inject(NamedTuple):
     """Frames into QEMU, in its own framing."""
+
     payload: bytes
 
 
 class Emit(NamedTuple):
     """Frames out of the TAP: the only way out of the host."""
+
     chunks: list[bytes]
 
 
 class StartQemu(NamedTuple):
     """-> qemu_ready(). ``incoming``: as an empty shell for a fill, else boot the guest."""
+
     incoming: bool
 
 
@@ -45,12 +50,14 @@ class KillQemu(NamedTuple):
 
 class Drain(NamedTuple):
     """Wait until QEMU has read its input and is idle, so long at most (None: syncvm_drain_ms_max) -> drained(tag)."""
+
     tag: Tag
     limit_s: float | None = None
 
 
 class StopVm(NamedTuple):
     """QMP stop; then take all output it sent -> vm_stopped(tag). ``dirty``: in which fetch_dirty() takes no time."""
+
     tag: Tag
     dirty: bool = False
 
@@ -61,27 +68,32 @@ class ContVm(NamedTuple):
 
 class SaveDevice(NamedTuple):
     """-> device_saved(tag, state)."""
+
     tag: Tag
 
 
 class CaptureStream(NamedTuple):
     """Migrate the stopped VM's devices to us, no RAM -> stream_captured(tag, stream); fetch_dirty() takes no time in it."""
+
     tag: Tag
 
 
 class FeedStream(NamedTuple):
     """Load a captured stream and enter the COLO loop -> colo_ready(tag)."""
+
     tag: Tag
     stream: bytes
 
 
 class ColoStop(NamedTuple):
     """-> vm_stopped(tag), in which fetch_dirty() takes no time."""
+
     tag: Tag
 
 
 class ResetVm(NamedTuple):
     """Reset the devices of a secondary's VM that stands still; a ColoLoad follows -> vm_reset(tag)."""
+
     tag: Tag
 
 
@@ -90,6 +102,7 @@ class ColoLoad(NamedTuple):
 
     ``reset``: its devices first, unless ResetVm has done so.
     """
+
     tag: Tag
     state: bytes
     runs: bool = True
@@ -101,6 +114,7 @@ class Promote(NamedTuple):
 
     It may be asked for again after an error, wherever that was.
     """
+
     tag: Tag
 
 
@@ -110,6 +124,7 @@ class CopyDisks(NamedTuple):
     ``held``: the copies that it has already, by their names; if we know what differs from one, only that is sent.
     ``name``: of the copy that it gets. The copy goes on until AttachDisks.
     """
+
     tag: Tag
     held: tuple[str, ...]
     name: str
@@ -117,6 +132,7 @@ class CopyDisks(NamedTuple):
 
 class AttachDisks(NamedTuple):
     """The VM stands still: copy the rest; from here on each write goes to both -> disks_attached(tag)."""
+
     tag: Tag
 
 
@@ -130,6 +146,7 @@ class MergeDisks(NamedTuple):
 
 class HashDisks(NamedTuple):
     """CityHash64 of each block of this host's images -> disks_hashed(tag, hashes as bytes)."""
+
     tag: Tag
 
 
@@ -139,6 +156,7 @@ class TapEarly(NamedTuple):
 
 class TapUp(NamedTuple):
     """Bring the TAP up; ``announce``: tell the network that the VM is here now."""
+
     announce: bool
 
 
@@ -148,35 +166,41 @@ class TapDown(NamedTuple):
 
 class Fence(NamedTuple):
     """Run the external fence agent against ``member``, bounded -> fenced(tag, error or None)."""
+
     tag: Tag
     member: str
 
 
 class Hash(NamedTuple):
     """CityHash64 of pages -> hashed(tag, hashes)."""
+
     tag: Tag
     index: array[int]  # type: ignore[assignment]  # tuple has a method of that name; nobody calls it
 
 
 class HashBlocks(NamedTuple):
     """16-bit hashes of the blocks of pages -> blocks_hashed(tag, hashes)."""
+
     tag: Tag
     index: array[int]  # type: ignore[assignment]  # tuple has a method of that name; nobody calls it
 
 
 class Pack(NamedTuple):
     """Compress each of these (:class:`Compressor`) -> packed(tag, payloads). It takes long enough to be done beside."""
+
     tag: Tag
     payloads: list[bytes]
 
 
 class OpenTracker(NamedTuple):
     """Map guest RAM and start dirty tracking, all clean -> tracker_open(tag)."""
+
     tag: Tag
 
 
 class FetchDirty(NamedTuple):
     """Get ready to tell the dirty pages of a VM that runs -> dirty_fetched(tag), in which fetch_dirty() takes no time."""
+
     tag: Tag
 
 
@@ -190,20 +214,53 @@ class Yield(NamedTuple):
 
 class Report(NamedTuple):
     """One sentence for the operator's log."""
+
     text: str
 
 
 class Happened(NamedTuple):
     """For the history; the shell adds the time of day. ``kind`` and ``facts``: see core/event_log.py."""
+
     kind: str
     why: str
     facts: dict[str, object]
 
 
-Effect = (SendData | Inject | Emit | StartQemu | KillQemu | Drain | StopVm | ContVm | SaveDevice | CaptureStream |
-          FeedStream | ColoStop | ResetVm | ColoLoad | Promote | CopyDisks | AttachDisks | DetachDisks | MergeDisks |
-          HashDisks | TapEarly | TapUp | TapDown | Fence | Hash | HashBlocks | Pack | OpenTracker | FetchDirty |
-          CloseData | Yield | Report | Happened)
+Effect = (
+    SendData
+    | Inject
+    | Emit
+    | StartQemu
+    | KillQemu
+    | Drain
+    | StopVm
+    | ContVm
+    | SaveDevice
+    | CaptureStream
+    | FeedStream
+    | ColoStop
+    | ResetVm
+    | ColoLoad
+    | Promote
+    | CopyDisks
+    | AttachDisks
+    | DetachDisks
+    | MergeDisks
+    | HashDisks
+    | TapEarly
+    | TapUp
+    | TapDown
+    | Fence
+    | Hash
+    | HashBlocks
+    | Pack
+    | OpenTracker
+    | FetchDirty
+    | CloseData
+    | Yield
+    | Report
+    | Happened
+)
 
 
 class Memory(Compressor, Protocol):

@@ -4,6 +4,7 @@
 Frame (big-endian): magic "PLVR", version u8, type u8, zero u16, cluster tag u32, body length u32, body.
 A body is the message's fixed fields (``FMT``), then its payload, if any.
 """
+
 from __future__ import annotations
 
 import struct

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ethernet frames in QEMU's stream framing: u32 big-endian length, then the frame (QEMU net/stream.c). Pure."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -47,7 +48,7 @@ def split(run: bytes) -> Iterator[memoryview]:
     view, at = memoryview(run), 0
     while at < len(view):
         length = LENGTH.unpack_from(view, at)[0]
-        yield view[at + 4:at + 4 + length]
+        yield view[at + 4 : at + 4 + length]
         at += 4 + length
 
 
@@ -55,7 +56,9 @@ def announcements(mac: str, addresses: list[str]) -> list[bytes]:
     """Frames that tell switches and neighbours where the VM is now: gratuitous ARP per address, and a RARP."""
     hardware = bytes.fromhex(mac.replace(":", ""))
     head = b"\xff" * 6 + hardware
-    out = [head + struct.pack("!HHHBBH6s4s6s4s", 0x0806, 1, 0x0800, 6, 4, 1, hardware, ip, b"\0" * 6, ip)
-           for ip in (ipaddress.IPv4Address(a).packed for a in addresses)]
+    out = [
+        head + struct.pack("!HHHBBH6s4s6s4s", 0x0806, 1, 0x0800, 6, 4, 1, hardware, ip, b"\0" * 6, ip)
+        for ip in (ipaddress.IPv4Address(a).packed for a in addresses)
+    ]
     out.append(head + struct.pack("!HHHBBH6s4s6s4s", 0x8035, 1, 0x0800, 6, 4, 3, hardware, b"\0" * 4, hardware, b"\0" * 4))
     return [frame.ljust(60, b"\0") for frame in out]

@@ -4,6 +4,7 @@
 zstd's first level leaves a sixth of the blocks of a syncvm (142 kB, Redis and a web server), in 0.2 ms; zlib's left a bit
 more and took 0.6. What comes in is never unpacked beyond the length it must have.
 """
+
 from __future__ import annotations
 
 from typing import Protocol
@@ -65,9 +66,9 @@ def _unpacked(zstd: Compressor, payload: bytes, sizes: range, what: str) -> byte
     try:
         out = zstd.decompress(payload, sizes.stop - 1)
     except CompressionError as error:
-        raise WireError(f"{what}: {len(payload)} bytes do not unpack to {sizes.stop - 1}: {error}; guest_memory_mib must "
-                        "be equal") from error
+        raise WireError(
+            f"{what}: {len(payload)} bytes do not unpack to {sizes.stop - 1}: {error}; guest_memory_mib must be equal"
+        ) from error
     if len(out) not in sizes:
-        raise WireError(f"{what}: {len(payload)} bytes unpack to {len(out)}, not to {sizes.start}; guest_memory_mib must be "
-                        "equal")
+        raise WireError(f"{what}: {len(payload)} bytes unpack to {len(out)}, not to {sizes.start}; guest_memory_mib must be equal")
     return out

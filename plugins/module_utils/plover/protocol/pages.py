@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pages on the wire: page numbers (u32, native order; both ends are x86-64), then the pages themselves."""
+
 from __future__ import annotations
 
 from array import array
@@ -30,7 +31,7 @@ class PageRun:
 
     def split(self, pages: int) -> list[PageRun]:
         """The same in runs of at most so many."""
-        return [PageRun(self.index[at:at + pages], self._gather) for at in range(0, len(self.index), pages)]
+        return [PageRun(self.index[at : at + pages], self._gather) for at in range(0, len(self.index), pages)]
 
 
 class Parts:
@@ -67,10 +68,10 @@ def unpack(count: int, payload: bytes, pages: int) -> tuple[array[int], memoryvi
     if len(payload) != count * (4 + PAGE_BYTES):
         raise WireError(f"{count} pages announced, {len(payload)} bytes came")
     index = array("I")
-    index.frombytes(payload[:count * 4])
+    index.frombytes(payload[: count * 4])
     if count and max(index) >= pages:
         raise WireError(f"page {max(index)} is outside the guest's {pages} pages; guest_memory_mib must be equal")
-    return index, memoryview(payload)[count * 4:]
+    return index, memoryview(payload)[count * 4 :]
 
 
 def all_pages(pages: int) -> array[int]:

@@ -6,6 +6,7 @@ TCP would carry. Sans-I/O.
 The first byte of a frame tells what it is: a part of the stream, or how far the other direction has been read, without which
 its writer would not know what it may overwrite. For those the last frames of a ring are kept free.
 """
+
 from __future__ import annotations
 
 import struct
@@ -38,8 +39,7 @@ class Wire(Protocol):
 
 
 class Pipe:
-    def __init__(self, wire: Wire, on_data: Callable[[bytes], None], on_writable: Callable[[], None], high_water: int,
-                 limit: int) -> None:
+    def __init__(self, wire: Wire, on_data: Callable[[bytes], None], on_writable: Callable[[], None], high_water: int, limit: int) -> None:
         """More than ``high_water`` unsent bytes: :attr:`writable` is False until they are gone. More than ``limit``:
         OverflowError.
         """
@@ -59,7 +59,7 @@ class Pipe:
                 continue
             view = memoryview(buffer)
             for at in range(0, len(view), PART_BYTES_MAX):
-                self._unsent.append(STREAM + view[at:at + PART_BYTES_MAX])
+                self._unsent.append(STREAM + view[at : at + PART_BYTES_MAX])
         self.unsent_bytes = sum(map(len, self._unsent))
         if self.unsent_bytes > self._limit:
             raise OverflowError(f"over {self._limit} bytes unsent")

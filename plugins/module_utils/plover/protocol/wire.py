@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What members say to each other: one frozen class per message. How they become bytes: :mod:`plover.protocol.codec`."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ class Message:
 @dataclass(frozen=True)
 class Hello(Message):
     """First on each connection. Payload: JSON {cluster_id, member, channel, version, nonce}; see :mod:`auth`."""
+
     TYPE = 1
     payload: bytes = b""
 
@@ -26,6 +28,7 @@ class Hello(Message):
 @dataclass(frozen=True)
 class Proof(Message):
     """After Hello, where both have a secret, both ways. Payload: see :mod:`auth`."""
+
     TYPE = 12
     payload: bytes = b""
 
@@ -33,6 +36,7 @@ class Proof(Message):
 @dataclass(frozen=True)
 class Heartbeat(Message):
     """Leader -> all. ``truncate``: the log up to here is no longer needed. The record rides along."""
+
     TYPE, FMT = 2, "!QQQQQB"
     view: int
     seq: int
@@ -45,6 +49,7 @@ class Heartbeat(Message):
 @dataclass(frozen=True)
 class HeartbeatAck(Message):
     """Follower -> leader: this view is still mine, I hold the log up to ``last_index`` and this record."""
+
     TYPE, FMT = 3, "!QQQQQ"
     view: int
     seq: int
@@ -56,6 +61,7 @@ class HeartbeatAck(Message):
 @dataclass(frozen=True)
 class Append(Message):
     """Leader -> all: entries after ``prev_index``. ``reset``: forget the log, start at ``prev_index``."""
+
     TYPE, FMT = 4, "!QQQ?"
     view: int
     prev_index: int
@@ -78,6 +84,7 @@ class VoteRequest(Message):
 
     ``transfer``: the leader itself asked for it.
     """
+
     TYPE, FMT = 6, "!Q??QQBQQ"
     view: int
     pre: bool
@@ -95,6 +102,7 @@ class VoteReply(Message):
 
     In the refusal of a question of view 0: it leads by force, and nobody has acknowledged that yet.
     """
+
     TYPE, FMT = 7, "!Q???QQ"
     view: int
     pre: bool
@@ -108,6 +116,7 @@ class VoteReply(Message):
 @dataclass(frozen=True)
 class TransferLeadership(Message):
     """Leader -> secondary: stand for election now, you have my vote. Payload: why; empty in a switchover."""
+
     TYPE, FMT = 8, "!Q"
     view: int
     payload: bytes = b""
@@ -116,6 +125,7 @@ class TransferLeadership(Message):
 @dataclass(frozen=True)
 class Leave(Message):
     """Secondary -> leader: my copy is gone; drop me from the in-sync set."""
+
     TYPE, FMT = 9, "!Q"
     view: int
     payload: bytes = b""
@@ -124,6 +134,7 @@ class Leave(Message):
 @dataclass(frozen=True)
 class JoinRequest(Message):
     """Idle replica -> leader: fill me. Payload: JSON of what must be equal on both sides."""
+
     TYPE, FMT = 20, "!Q"
     view: int
     payload: bytes = b""
@@ -139,6 +150,7 @@ class JoinRefused(Message):
 @dataclass(frozen=True)
 class FillPages(Message):
     """Live fill. Payload: ``count`` page numbers (u32, native order), then the pages."""
+
     TYPE, FMT = 22, "!QQI"
     view: int
     join: int
@@ -149,6 +161,7 @@ class FillPages(Message):
 @dataclass(frozen=True)
 class FillState(Message):
     """End of the fill: the device stream; the log is consumed up to ``index``."""
+
     TYPE, FMT = 23, "!QQQQ"
     view: int
     join: int
@@ -160,6 +173,7 @@ class FillState(Message):
 @dataclass(frozen=True)
 class FillDone(Message):
     """Joining -> leader: everything is loaded, the VM runs here."""
+
     TYPE, FMT = 24, "!QQ"
     view: int
     join: int
@@ -171,6 +185,7 @@ class FillCheck(Message):
 
     Only to a joiner whose JoinRequest says "checks".
     """
+
     TYPE, FMT = 27, "!QQQ"
     view: int
     join: int
@@ -180,6 +195,7 @@ class FillCheck(Message):
 @dataclass(frozen=True)
 class FillHashes(Message):
     """Joining -> leader: CityHash64 of each page, ascending, as many messages as it takes."""
+
     TYPE, FMT = 28, "!QQ"
     view: int
     join: int
@@ -192,6 +208,7 @@ class Bitmap(Message):
 
     ``audit``: 1 = hash every page, not just the union, 2 = disks too.
     """
+
     TYPE, FMT = 30, "!QQB"
     view: int
     number: int
@@ -202,6 +219,7 @@ class Bitmap(Message):
 @dataclass(frozen=True)
 class Hashes(Message):
     """Secondary -> leader: CityHash64 of each page, ascending. ``after``: of an audit, once applied."""
+
     TYPE, FMT = 31, "!QQ?"
     view: int
     number: int
@@ -212,6 +230,7 @@ class Hashes(Message):
 @dataclass(frozen=True)
 class StagePages(Message):
     """Leader -> secondary's staging buffer. Payload as in FillPages."""
+
     TYPE, FMT = 32, "!QQI"
     view: int
     number: int
@@ -222,6 +241,7 @@ class StagePages(Message):
 @dataclass(frozen=True)
 class Divergent(Message):
     """Leader -> secondary: tell me the hashes of these pages' blocks. Payload: a bitmap over the pages that were hashed."""
+
     TYPE, FMT = 38, "!QQ"
     view: int
     number: int
@@ -231,6 +251,7 @@ class Divergent(Message):
 @dataclass(frozen=True)
 class BlockHashes(Message):
     """Secondary -> leader: 16-bit hashes of all blocks of all divergent pages."""
+
     TYPE, FMT = 39, "!QQ"
     view: int
     number: int
@@ -243,6 +264,7 @@ class StageBlocks(Message):
 
     Payload, packed: ``count`` masks of blocks (u64, native order), as many hashes of the pages (u64), then the blocks.
     """
+
     TYPE, FMT = 40, "!QQI"
     view: int
     number: int
@@ -256,6 +278,7 @@ class StageEnd(Message):
 
     Payload: the device state of ``size`` bytes, packed; as what differs from the one whose digest is ``base``, unless 0.
     """
+
     TYPE, FMT = 33, "!QQIQQI"
     view: int
     number: int
@@ -272,6 +295,7 @@ class Resend(Message):
 
     ``device``: and the device state.
     """
+
     TYPE, FMT = 41, "!QQ?"
     view: int
     number: int
@@ -282,6 +306,7 @@ class Resend(Message):
 @dataclass(frozen=True)
 class Staged(Message):
     """Secondary -> leader: syncvm ``number`` is completely here and verified."""
+
     TYPE, FMT = 34, "!QQ"
     view: int
     number: int
@@ -290,6 +315,7 @@ class Staged(Message):
 @dataclass(frozen=True)
 class Applied(Message):
     """Secondary -> leader: loaded and running again."""
+
     TYPE, FMT = 35, "!QQ"
     view: int
     number: int
@@ -298,6 +324,7 @@ class Applied(Message):
 @dataclass(frozen=True)
 class DiskHashes(Message):
     """Secondary -> leader: CityHash64 of each block of its images, in an audit of disks, once applied."""
+
     TYPE, FMT = 37, "!QQ"
     view: int
     number: int
@@ -307,6 +334,7 @@ class DiskHashes(Message):
 @dataclass(frozen=True)
 class LateInput(Message):
     """Who handed over -> the new leader: frames for the VM that still came here."""
+
     TYPE, FMT = 36, "!Q"
     view: int
     payload: bytes = b""
@@ -315,6 +343,7 @@ class LateInput(Message):
 @dataclass(frozen=True)
 class ProposeRecord(Message):
     """Leader -> all: store this in-sync record durably, then answer with HeartbeatAck."""
+
     TYPE, FMT = 10, "!QQQB"
     view: int
     record_view: int
@@ -325,6 +354,7 @@ class ProposeRecord(Message):
 @dataclass(frozen=True)
 class RingOffer(Message):
     """Follower -> its leader: ring ``ring`` is yours in this view. Payload: where it is, as the network card needs it."""
+
     TYPE, FMT = 50, "!QQ"
     view: int
     ring: int
@@ -334,6 +364,7 @@ class RingOffer(Message):
 @dataclass(frozen=True)
 class RingAccept(Message):
     """Leader -> follower: I shall write there; nothing of the kind comes by message any more. Payload: who writes."""
+
     TYPE, FMT = 51, "!QQ"
     view: int
     ring: int
@@ -343,6 +374,7 @@ class RingAccept(Message):
 @dataclass(frozen=True)
 class RingReady(Message):
     """Follower -> leader: all that came by message is read; write."""
+
     TYPE, FMT = 52, "!QQ"
     view: int
     ring: int
@@ -351,6 +383,7 @@ class RingReady(Message):
 @dataclass(frozen=True)
 class PipeAddress(Message):
     """First on a data channel with RDMA, after Hello, both ways. Payload: where our ring is, as the card needs it."""
+
     TYPE = 53
     payload: bytes = b""
 
@@ -358,6 +391,7 @@ class PipeAddress(Message):
 @dataclass(frozen=True)
 class PipeReady(Message):
     """Connected; from here on this channel's messages are written into your ring."""
+
     TYPE = 54
 
 

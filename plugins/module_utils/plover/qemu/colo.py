@@ -4,6 +4,7 @@
 Messages are u32 big-endian: READY 0, REQUEST 1, REPLY 2, VMSTATE_SEND 3, VMSTATE_SIZE 4 (+ u64),
 VMSTATE_RECEIVED 5, VMSTATE_LOADED 6.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -25,7 +26,7 @@ def enable_colo(stream: bytes) -> bytes:
     match = _RAM_SECTION.search(stream)
     if not match or not stream.startswith(STATE_MAGIC):
         raise QemuError("the captured migration stream has no RAM section; this QEMU's format is not known")
-    return b"".join((stream[:match.start()], ENABLE_COLO, stream[match.start():]))
+    return b"".join((stream[: match.start()], ENABLE_COLO, stream[match.start() :]))
 
 
 def device_state(saved: bytes) -> bytes:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The file that QEMU writes its devices' state to, read with care: QEMU's user may put anything into that folder."""
+
 from __future__ import annotations
 
 import os

@@ -5,6 +5,7 @@ QEMU hands a bzImage to the firmware, which puts it into memory when the VM boot
 file with a PVH note, a multiboot image) QEMU writes into guest memory itself, at each reset (hw/core/loader.c, rom_reset).
 There is a reset in front of each load of a secondary: the kernel's data would go back to what it was at boot.
 """
+
 from __future__ import annotations
 
 from ..errors import QemuError
@@ -22,5 +23,7 @@ def check(path: str) -> None:
         raise QemuError(f"guest_kernel: {path}: {error.strerror}") from error
     if head[MAGIC_AT:] != MAGIC:
         kind = "an ELF file (vmlinux)" if head[:4] == ELF else "no bzImage"
-        raise QemuError(f"guest_kernel: {path} is {kind}; QEMU would write parts of it over the VM's memory at each syncvm. "
-                        "Give the compressed kernel (vmlinuz, bzImage)")
+        raise QemuError(
+            f"guest_kernel: {path} is {kind}; QEMU would write parts of it over the VM's memory at each syncvm. "
+            "Give the compressed kernel (vmlinuz, bzImage)"
+        )

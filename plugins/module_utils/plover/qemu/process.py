@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU's command line, and who runs it: a systemd unit of its own, or (tests) the daemon as its parent."""
+
 from __future__ import annotations
 
 import asyncio
@@ -27,16 +28,35 @@ def command_line(config: Config, incoming: bool) -> list[str]:
     """Arguments for the distribution's QEMU (docs/ARCHITECTURE.md, "Driving QEMU"). No -daemonize: the parent is the supervisor."""
     paths = sockets(config)
     out = [
-        config.qemu_binary, "-name", config.name,
-        "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
-        "-machine", f"{config.guest_machine},accel={config.guest_accel},memory-backend=ram0",
-        "-cpu", config.guest_cpu, "-smp", str(config.guest_vcpus), "-m", f"{config.guest_memory_mib}M",
-        "-object", f"memory-backend-file,id=ram0,size={config.guest_memory_mib}M,mem-path={config.ram_path},share=on",
-        "-netdev", f"stream,id=net0,server=on,addr.type=unix,addr.path={paths['net']}",
-        "-device", f"{config.guest_nic},netdev=net0,mac={config.guest_mac},romfile=",
-        "-qmp", f"unix:{paths['qmp']},server=on,wait=off",
-        "-serial", f"file:{config.run_path / 'console.log'}",
-        "-kernel", config.guest_kernel,
+        config.qemu_binary,
+        "-name",
+        config.name,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-vga",
+        "none",
+        "-machine",
+        f"{config.guest_machine},accel={config.guest_accel},memory-backend=ram0",
+        "-cpu",
+        config.guest_cpu,
+        "-smp",
+        str(config.guest_vcpus),
+        "-m",
+        f"{config.guest_memory_mib}M",
+        "-object",
+        f"memory-backend-file,id=ram0,size={config.guest_memory_mib}M,mem-path={config.ram_path},share=on",
+        "-netdev",
+        f"stream,id=net0,server=on,addr.type=unix,addr.path={paths['net']}",
+        "-device",
+        f"{config.guest_nic},netdev=net0,mac={config.guest_mac},romfile=",
+        "-qmp",
+        f"unix:{paths['qmp']},server=on,wait=off",
+        "-serial",
+        f"file:{config.run_path / 'console.log'}",
+        "-kernel",
+        config.guest_kernel,
     ]
     if config.guest_initrd:
         out += ["-initrd", config.guest_initrd]
@@ -66,8 +86,10 @@ def prepare(config: Config, incoming: bool) -> None:
     if user:
         user.share_folder(config.run_path)
     elif os.geteuid() == 0:
-        log.warning("QEMU stays root: %s", "so the setting says" if config.qemu_user == "root" else
-                    f"there is no user {config.qemu_user} here; role 'qemu' makes it")
+        log.warning(
+            "QEMU stays root: %s",
+            "so the setting says" if config.qemu_user == "root" else f"there is no user {config.qemu_user} here; role 'qemu' makes it",
+        )
     disks.prepare(config, incoming)
     for socket in sockets(config).values():
         Path(socket).unlink(missing_ok=True)
@@ -95,7 +117,8 @@ class SystemdSupervisor:
 
     async def _systemctl(self, *words: str, check: bool = True) -> None:
         process = await asyncio.create_subprocess_exec(
-            "systemctl", *words, self._unit, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
+            "systemctl", *words, self._unit, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
         try:
             _out, err = await asyncio.wait_for(process.communicate(), START_TIMEOUT_S)
         except asyncio.TimeoutError:
@@ -116,8 +139,8 @@ class ChildSupervisor:
         launch = json.loads((self._config.run_path / "qemu.json").read_text(encoding="utf-8"))
         with open(self._config.run_path / "qemu.log", "ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *launch["argv"], env={**os.environ, **launch["env"]}, stdout=log, stderr=log,
-                stdin=asyncio.subprocess.DEVNULL)
+                *launch["argv"], env={**os.environ, **launch["env"]}, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
+            )
 
     async def stop(self) -> None:
         if self._process and self._process.returncode is None:

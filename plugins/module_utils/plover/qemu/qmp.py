@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The QMP adapter: the only file that knows the qemu.qmp library."""
+
 from __future__ import annotations
 
 import asyncio
@@ -104,6 +105,7 @@ class Qmp:
 
     async def execute(self, command: str, oob: bool = False, **arguments: Any) -> Any:
         """``oob``: answered even while QEMU's main loop is stuck; few commands can do that."""
+
         async def work() -> Any:
             if self._client.runstate is not Runstate.RUNNING:
                 await self._connect_again()
@@ -125,6 +127,7 @@ class Qmp:
 
     async def execute_and_wait(self, command: str, event: str, **data: Any) -> None:
         """``command``, and then QEMU's ``event`` that says it has taken effect: the one with this ``data``."""
+
         async def come(listener: Listener) -> None:
             while not data.items() <= (await listener.get()).get("data", {}).items():
                 pass  # of something else, e.g. of what the guest did itself
@@ -156,8 +159,10 @@ class Qmp:
             self._client.remove_listener(listener)
 
     async def capabilities(self, **states: bool) -> None:
-        await self.execute("migrate-set-capabilities", capabilities=[
-            {"capability": name.replace("_", "-"), "state": state} for name, state in states.items()])
+        await self.execute(
+            "migrate-set-capabilities",
+            capabilities=[{"capability": name.replace("_", "-"), "state": state} for name, state in states.items()],
+        )
 
     async def close(self) -> None:
         """End the connection; also takes the error with which a dead QEMU ended it."""

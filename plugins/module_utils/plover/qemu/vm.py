@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One running QEMU, driven from outside: QMP, network socket, COLO loop. One object per QEMU process."""
+
 from __future__ import annotations
 
 import asyncio
@@ -35,8 +36,14 @@ EXIT_GRACE_S = 0.2  # a QEMU that ends closes its sockets first
 
 
 class Vm:
-    def __init__(self, config: Config, on_output: Callable[[bytes], None], on_exit: Callable[[str], None],
-                 on_broken: Callable[[str], None], disk_copy: DiskCopy | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        on_output: Callable[[bytes], None],
+        on_exit: Callable[[str], None],
+        on_broken: Callable[[str], None],
+        disk_copy: DiskCopy | None = None,
+    ) -> None:
         """``on_broken(why)``: QEMU runs, but nothing that it sends can be believed any more."""
         self.config, self._on_output, self._on_exit, self._on_broken = config, on_output, on_exit, on_broken
         self._supervisor = supervisor(config)
@@ -98,10 +105,21 @@ class Vm:
         version = (await self.qmp.ask("query-version", qemu=dict))["qemu"]
         return {
             "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
-            **{key: getattr(self.config, key) for key in (
-                "guest_memory_mib", "guest_vcpus", "guest_machine", "guest_cpu", "guest_accel", "guest_nic",
-                "guest_mac", "syncvm_mode")},
-            **(await self._disk_facts() if self.config.disks else {})}
+            **{
+                key: getattr(self.config, key)
+                for key in (
+                    "guest_memory_mib",
+                    "guest_vcpus",
+                    "guest_machine",
+                    "guest_cpu",
+                    "guest_accel",
+                    "guest_nic",
+                    "guest_mac",
+                    "syncvm_mode",
+                )
+            },
+            **(await self._disk_facts() if self.config.disks else {}),
+        }
 
     async def _disk_facts(self) -> dict:
         names = [identity(disk.path) for disk in self.config.disk_list]
@@ -160,8 +178,10 @@ class Vm:
             await self.qmp.execute("query-status")
             self.network.read()
         if self.network.half_frame_bytes:
-            self.network.give_up(f"QEMU stopped its VM after {self.network.half_frame_bytes} bytes of a frame and threw the "
-                                 "rest away: its network socket is out of step")
+            self.network.give_up(
+                f"QEMU stopped its VM after {self.network.half_frame_bytes} bytes of a frame and threw the "
+                "rest away: its network socket is out of step"
+            )
         if self.network.broken:
             raise QemuError(self.network.broken)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ExecStart of plover-qemu@NAME: become the QEMU that the replica daemon prepared."""
+
 from __future__ import annotations
 
 import json

@@ -7,6 +7,7 @@ A member's ring for a leader, and behind it the counters that the leader reads::
 
 Completions come through the card's descriptor; that something was written is found by looking (rdma/ring_watch.py).
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -53,7 +54,7 @@ class _Incoming:
 
     def tell(self, offset: int, data: bytes) -> None:
         at = self.ring_bytes + offset
-        self.buffer[at:at + len(data)] = data
+        self.buffer[at : at + len(data)] = data
 
 
 class _Outgoing:
@@ -135,8 +136,7 @@ class RdmaCard:
     # ---- leader -----------------------------------------------------------------------------------
     def accept(self, follower: str, ring: int, offer: bytes) -> bytes | None:
         if len(offer) != OFFER_BYTES:
-            log.error("%s offers a ring in %d bytes, %d are expected; install one version everywhere", follower, len(offer),
-                      OFFER_BYTES)
+            log.error("%s offers a ring in %d bytes, %d are expected; install one version everywhere", follower, len(offer), OFFER_BYTES)
             return None
         address, length, rkey = _PLACE.unpack(offer[ADDRESS_BYTES:])
         try:
@@ -160,8 +160,7 @@ class RdmaCard:
         outgoing = self._outgoing[follower]
         number = outgoing.number + 1
         try:
-            head = outgoing.connection.frame(outgoing.region, outgoing.place, outgoing.ring, outgoing.tail, outgoing.head,
-                                             frame, number)
+            head = outgoing.connection.frame(outgoing.region, outgoing.place, outgoing.ring, outgoing.tail, outgoing.head, frame, number)
         except RdmaError as error:
             self._refused(follower, outgoing, error)
             head = outgoing.head
@@ -176,8 +175,9 @@ class RdmaCard:
         if outgoing.reading:
             return
         try:
-            outgoing.reading = outgoing.connection.read(outgoing.region, place.length, _READ_UP_TO.size + COUNTERS_BYTES,
-                                                        place.address + place.length, place.rkey, READ)
+            outgoing.reading = outgoing.connection.read(
+                outgoing.region, place.length, _READ_UP_TO.size + COUNTERS_BYTES, place.address + place.length, place.rkey, READ
+            )
         except RdmaError as error:
             self._refused(follower, outgoing, error)
 
@@ -202,11 +202,11 @@ class RdmaCard:
     def _counters(self, follower: str, outgoing: _Outgoing) -> None:
         outgoing.reading = False
         at = outgoing.place.length
-        data = outgoing.buffer[at:at + _READ_UP_TO.size + COUNTERS_BYTES]
+        data = outgoing.buffer[at : at + _READ_UP_TO.size + COUNTERS_BYTES]
         tail = _READ_UP_TO.unpack_from(data)[0]
         if outgoing.tail <= tail <= outgoing.head:  # anything else is no position of this ring
             outgoing.tail = tail
-        self._events.counters_read(follower, outgoing.ring, data[_READ_UP_TO.size:])
+        self._events.counters_read(follower, outgoing.ring, data[_READ_UP_TO.size :])
 
     @staticmethod
     def _why(status: int) -> str:

@@ -3,6 +3,7 @@
 
 It does what the daemon does, on the same card, with both ends here: registers a ring, connects, writes and reads back.
 """
+
 from __future__ import annotations
 
 import mmap
@@ -33,8 +34,14 @@ WAIT_S = 5.0
 
 def check(ports: Callable[[], list[Port]], address: str, wanted: dict[str, Any]) -> dict[str, Any]:
     """``ports``: who lists them; ``wanted``: the settings rdma_*. ``problems`` is empty if all is well."""
-    out: dict[str, Any] = {"address": address, "devices": [], "chosen": None, "memlock_mib": _memlock_mib(), "loopback_us": None,
-                 "problems": []}
+    out: dict[str, Any] = {
+        "address": address,
+        "devices": [],
+        "chosen": None,
+        "memlock_mib": _memlock_mib(),
+        "loopback_us": None,
+        "problems": [],
+    }
     try:
         found = ports()
         out["devices"] = [{**p._asdict(), "gids": [g._asdict() for g in p.gids]} for p in found]
@@ -42,8 +49,7 @@ def check(ports: Callable[[], list[Port]], address: str, wanted: dict[str, Any])
         port = next(p for p in found if (p.device, p.number) == (choice.device, choice.port))
         out["chosen"] = {**choice._asdict(), "mtu": wanted["rdma_mtu"] or port.mtu}
         if 0 < port.mtu < wanted["rdma_mtu"]:
-            out["problems"].append(f"rdma_mtu: {wanted['rdma_mtu']} is over the port's {port.mtu}; raise the "
-                                   "interface's MTU, or set 0")
+            out["problems"].append(f"rdma_mtu: {wanted['rdma_mtu']} is over the port's {port.mtu}; raise the interface's MTU, or set 0")
         out.update(_try(choice, wanted))
     except PloverError as error:
         out["problems"].append(str(error))
@@ -73,8 +79,10 @@ def _try(choice: Choice, wanted: dict[str, Any]) -> dict[str, Any]:
             made.close()
         on_demand = card.on_demand
         card.close()
-    return {"on_demand_paging": on_demand,
-            "loopback_us": {"median": round(statistics.median(times), 1), "max": round(max(times), 1), "rounds": len(times)}}
+    return {
+        "on_demand_paging": on_demand,
+        "loopback_us": {"median": round(statistics.median(times), 1), "max": round(max(times), 1), "rounds": len(times)},
+    }
 
 
 def _write_and_look(leader: Connection, place: Memory, mine: Region, reader: RingReader, head: int) -> list[float]:
@@ -90,8 +98,9 @@ def _write_and_look(leader: Connection, place: Memory, mine: Region, reader: Rin
             done = leader.poll(1_000_000)
         if not done or done[0].status:
             why = status_name(done[0].status) if done else "no answer"
-            raise RdmaError(f"a write to ourselves fails: {why}; is the GID one of this host's, and does its firewall let "
-                            "UDP port 4791 (RoCE v2) pass?")
+            raise RdmaError(
+                f"a write to ourselves fails: {why}; is the GID one of this host's, and does its firewall let UDP port 4791 (RoCE v2) pass?"
+            )
         times.append(1e6 * (time.perf_counter() - began))
         if reader.next() != b"ping":
             raise RdmaError("what was written to ourselves is not there")
@@ -99,8 +108,11 @@ def _write_and_look(leader: Connection, place: Memory, mine: Region, reader: Rin
 
 
 def show(reply: dict[str, Any]) -> str:
-    lines = [f"{p['device']} port {p['number']}: {p['state']}, {p['link_layer']}, MTU {p['mtu']}" + "".join(
-        f"\n  GID {g['index']}: {g['text']} {g['kind']} {g['interface']}" for g in p["gids"]) for p in reply["devices"]]
+    lines = [
+        f"{p['device']} port {p['number']}: {p['state']}, {p['link_layer']}, MTU {p['mtu']}"
+        + "".join(f"\n  GID {g['index']}: {g['text']} {g['kind']} {g['interface']}" for g in p["gids"])
+        for p in reply["devices"]
+    ]
     chosen, loop = reply["chosen"], reply["loopback_us"]
     if chosen:
         lines.append(f"chosen: {chosen['device']} port {chosen['port']}, GID {chosen['gid_index']}: {chosen['why']}")

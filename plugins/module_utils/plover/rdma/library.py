@@ -3,6 +3,7 @@
 
 Objects belong to the one that made them and are closed from the outside in: connections, regions, the card.
 """
+
 from __future__ import annotations
 
 import ctypes as c
@@ -70,22 +71,30 @@ def _library() -> c.CDLL:
         raise RdmaError(f"{path}: ABI {lib.plover_rdma_abi_version()}, this runtime needs {ABI}; deploy both together")
     void, size, u64, u32, text = c.c_void_p, c.c_size_t, c.c_uint64, c.c_uint32, c.c_char_p
     for name, result, arguments in (
-            ("ring_next", c.c_int, [void, size, u64, c.POINTER(u64), c.POINTER(_Range)]),
-            ("ring_wait", c.c_int, [void, size, u64, u64, c.c_int64, c.c_int64, c.c_int64, void]),
-            ("card_open", c.c_int, [text, c.c_uint, c.c_uint, c.c_uint, c.POINTER(void), text, size]),
-            ("card_close", None, [void]), ("card_on_demand", c.c_int, [void]),
-            ("region_new", c.c_int, [void, void, size, c.c_int, c.POINTER(void), c.POINTER(_Memory), text, size]),
-            ("region_free", None, [void]),
-            ("qp_new", c.c_int, [void, c.c_uint, c.POINTER(void), c.POINTER(_Address), text, size]),
-            ("qp_connect", c.c_int, [void, c.POINTER(_Address), c.c_int, c.POINTER(_Patience), text, size]),
-            ("qp_revoke", c.c_int, [void]), ("qp_state", c.c_int, [void]), ("qp_free", None, [void]),
-            ("qp_read", c.c_int, [void, c.POINTER(_Segment), u64, u32, u64]),
-            ("qp_poll", c.c_int, [void, c.POINTER(_Completion), c.c_uint, c.c_int64]),
-            ("qp_fd", c.c_int, [void]), ("qp_arm", c.c_int, [void]), ("status_name", text, [u32]),
-            ("qp_pages", c.c_int, [void, c.POINTER(_Memory), c.POINTER(_Memory), u64, u64, c.POINTER(u64),
-                                   c.POINTER(_Memory), void, size, u64]),
-            ("qp_frame", c.c_int, [void, c.POINTER(_Memory), c.POINTER(_Memory), u64, u64, c.POINTER(u64), text, size,
-                                   u64])):
+        ("ring_next", c.c_int, [void, size, u64, c.POINTER(u64), c.POINTER(_Range)]),
+        ("ring_wait", c.c_int, [void, size, u64, u64, c.c_int64, c.c_int64, c.c_int64, void]),
+        ("card_open", c.c_int, [text, c.c_uint, c.c_uint, c.c_uint, c.POINTER(void), text, size]),
+        ("card_close", None, [void]),
+        ("card_on_demand", c.c_int, [void]),
+        ("region_new", c.c_int, [void, void, size, c.c_int, c.POINTER(void), c.POINTER(_Memory), text, size]),
+        ("region_free", None, [void]),
+        ("qp_new", c.c_int, [void, c.c_uint, c.POINTER(void), c.POINTER(_Address), text, size]),
+        ("qp_connect", c.c_int, [void, c.POINTER(_Address), c.c_int, c.POINTER(_Patience), text, size]),
+        ("qp_revoke", c.c_int, [void]),
+        ("qp_state", c.c_int, [void]),
+        ("qp_free", None, [void]),
+        ("qp_read", c.c_int, [void, c.POINTER(_Segment), u64, u32, u64]),
+        ("qp_poll", c.c_int, [void, c.POINTER(_Completion), c.c_uint, c.c_int64]),
+        ("qp_fd", c.c_int, [void]),
+        ("qp_arm", c.c_int, [void]),
+        ("status_name", text, [u32]),
+        (
+            "qp_pages",
+            c.c_int,
+            [void, c.POINTER(_Memory), c.POINTER(_Memory), u64, u64, c.POINTER(u64), c.POINTER(_Memory), void, size, u64],
+        ),
+        ("qp_frame", c.c_int, [void, c.POINTER(_Memory), c.POINTER(_Memory), u64, u64, c.POINTER(u64), text, size, u64]),
+    ):
         function = getattr(lib, "plover_" + name)
         function.restype, function.argtypes = result, arguments
     return lib
@@ -114,8 +123,7 @@ class Card:
 
     def __init__(self, device: str, port: int, gid_index: int, mtu_max: int = 0) -> None:
         self._lib, self._handle, error = _library(), c.c_void_p(), c.create_string_buffer(ERROR_BYTES)
-        _made(self._lib.plover_card_open(device.encode(), port, gid_index, mtu_max, c.byref(self._handle), error,
-                                         len(error)), error)
+        _made(self._lib.plover_card_open(device.encode(), port, gid_index, mtu_max, c.byref(self._handle), error, len(error)), error)
         self.device = device
         self.on_demand = bool(self._lib.plover_card_on_demand(self._handle))
 
@@ -137,8 +145,12 @@ class Region:
         self._lib, self._handle, self.raw = card._lib, c.c_void_p(), _Memory()
         error = c.create_string_buffer(ERROR_BYTES)
         self._kept: c.c_char | None = c.c_char.from_buffer(buffer)  # it cannot be unmapped before we are closed
-        _made(self._lib.plover_region_new(card._handle, c.addressof(self._kept), len(buffer), access, c.byref(self._handle),
-                                          c.byref(self.raw), error, len(error)), error)
+        _made(
+            self._lib.plover_region_new(
+                card._handle, c.addressof(self._kept), len(buffer), access, c.byref(self._handle), c.byref(self.raw), error, len(error)
+            ),
+            error,
+        )
 
     @property
     def memory(self) -> Memory:
@@ -165,8 +177,7 @@ class Connection:
         if len(peer) != ADDRESS_BYTES:
             raise RdmaError(f"a connection's address of {len(peer)} bytes, {ADDRESS_BYTES} are expected")
         address, error = _Address.from_buffer_copy(peer), c.create_string_buffer(ERROR_BYTES)
-        _made(self._lib.plover_qp_connect(self._handle, c.byref(address), access, c.byref(_Patience(*patience)), error,
-                                          len(error)), error)
+        _made(self._lib.plover_qp_connect(self._handle, c.byref(address), access, c.byref(_Patience(*patience)), error, len(error)), error)
         self.arm()
 
     def revoke(self) -> None:
@@ -180,27 +191,31 @@ class Connection:
         state: int = self._lib.plover_qp_state(self._handle)
         return state
 
-    def pages(self, mine: Region, theirs: Memory, ring: int, tail: int, head: int, guest: Region, index: array[int],
-              number: int) -> int | None:
+    def pages(
+        self, mine: Region, theirs: Memory, ring: int, tail: int, head: int, guest: Region, index: array[int], number: int
+    ) -> int | None:
         """As :meth:`frame`, with pages of ``guest`` (array "I"), which the card itself reads."""
         own, to, at = self._rings(mine, theirs, head)
-        rc = self._lib.plover_qp_pages(self._handle, c.byref(own), c.byref(to), ring, tail, c.byref(at), c.byref(guest.raw),
-                                       index.buffer_info()[0], len(index), number)
+        rc = self._lib.plover_qp_pages(
+            self._handle, c.byref(own), c.byref(to), ring, tail, c.byref(at), c.byref(guest.raw), index.buffer_info()[0], len(index), number
+        )
         return self._head(rc, at, 4096 * len(index), theirs)
 
     def frame(self, mine: Region, theirs: Memory, ring: int, tail: int, head: int, data: bytes, number: int) -> int | None:
         """Write a frame at ``head`` of the peer's ring, read up to ``tail``: the new head. None: there is no room."""
         own, to, at = self._rings(mine, theirs, head)
-        rc = self._lib.plover_qp_frame(self._handle, c.byref(own), c.byref(to), ring, tail, c.byref(at), data, len(data),
-                                       number)
+        rc = self._lib.plover_qp_frame(self._handle, c.byref(own), c.byref(to), ring, tail, c.byref(at), data, len(data), number)
         return self._head(rc, at, len(data), theirs)
 
     @staticmethod
     def _rings(mine: Region, theirs: Memory, head: int) -> tuple[_Memory, _Memory, c.c_uint64]:
         if theirs.length > mine.raw.length:
             raise RdmaError(f"a ring of {theirs.length} bytes, our copy has {mine.raw.length}")
-        return (_Memory(mine.raw.address, theirs.length, mine.raw.lkey, 0),
-                _Memory(theirs.address, theirs.length, 0, theirs.rkey), c.c_uint64(head))
+        return (
+            _Memory(mine.raw.address, theirs.length, mine.raw.lkey, 0),
+            _Memory(theirs.address, theirs.length, 0, theirs.rkey),
+            c.c_uint64(head),
+        )
 
     @staticmethod
     def _head(rc: int, at: c.c_uint64, length: int, theirs: Memory) -> int | None:
@@ -262,10 +277,11 @@ class RingReader:
         if kind not in (1, 2):
             return None
         self.raw = kind == 2
-        return bytes(self._view[at.offset:at.offset + at.length])
+        return bytes(self._view[at.offset : at.offset + at.length])
 
     def wait(self, position: int, spin_ns: int, pause_ns: int, limit_ns: int) -> bool:
         """Blocks its thread until a frame begins at ``position``, or ``stop`` is set."""
-        found: int = self._lib.plover_ring_wait(self._address, self._length, self._ring, position, spin_ns, pause_ns, limit_ns,
-                                                c.byref(self.stop))
+        found: int = self._lib.plover_ring_wait(
+            self._address, self._length, self._ring, position, spin_ns, pause_ns, limit_ns, c.byref(self.stop)
+        )
         return found == 1

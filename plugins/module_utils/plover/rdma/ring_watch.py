@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A thread that waits for the next frame in a ring and wakes the event loop; it looks less and less often while none comes.
-"""
+"""A thread that waits for the next frame in a ring and wakes the event loop; it looks less and less often while none comes."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """With ``transport: rdma``: what stands between a daemon and its links. The shell of :mod:`plover.consensus.one_sided`."""
+
 from __future__ import annotations
 
 import asyncio
@@ -55,8 +56,18 @@ class Rings:
 
     def _make_pipe(self, link: Link) -> Carrier:
         """Raises RdmaError."""
-        return RdmaPipe(self._device, time.time_ns(), self._ring_bytes, self._patience, link.piped, self._links.on_writable,
-                        link.broken, HIGH_WATER_BYTES, QUEUE_BYTES_MAX, lambda: self.guest)
+        return RdmaPipe(
+            self._device,
+            time.time_ns(),
+            self._ring_bytes,
+            self._patience,
+            link.piped,
+            self._links.on_writable,
+            link.broken,
+            HIGH_WATER_BYTES,
+            QUEUE_BYTES_MAX,
+            lambda: self.guest,
+        )
 
     async def lend(self, memory: GuestMemory) -> None:
         """Guest memory, for the card's reads: not pinned if the card can do without, else all of it. In a thread: that takes
@@ -123,10 +134,14 @@ class Rings:
 
     def describe(self) -> dict[str, object]:
         """For the status: the device, and who is written to and by whom."""
-        return {"device": self.choice.device, "port": self.choice.port, "gid_index": self.choice.gid_index,
-                "guest_memory": "copied" if not self.guest else "on demand" if self._device.on_demand else "pinned",
-                "writes_to": sorted(f for f, ring in self.one_sided.rings.items() if ring.ready),
-                "written_by": sorted(grant.leader for grant in self.one_sided.grants.values() if grant.open)}
+        return {
+            "device": self.choice.device,
+            "port": self.choice.port,
+            "gid_index": self.choice.gid_index,
+            "guest_memory": "copied" if not self.guest else "on demand" if self._device.on_demand else "pinned",
+            "writes_to": sorted(f for f, ring in self.one_sided.rings.items() if ring.ready),
+            "written_by": sorted(grant.leader for grant in self.one_sided.grants.values() if grant.open),
+        }
 
     def stop(self) -> None:
         self.take_back()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """plover.protocol.pipe over a real card: a ring in our memory that the peer writes, and one in its memory that we write."""
+
 from __future__ import annotations
 
 import asyncio
@@ -27,9 +28,19 @@ class RdmaPipe:
     Callbacks: on_data(bytes), on_writable(), on_broken(why).
     """
 
-    def __init__(self, card: Card, ring: int, ring_bytes: int, patience: Patience, on_data: Callable[[bytes], None],
-                 on_writable: Callable[[], None], on_broken: Callable[[str], None], high_water: int, limit: int,
-                 guest: Callable[[], Region | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        card: Card,
+        ring: int,
+        ring_bytes: int,
+        patience: Patience,
+        on_data: Callable[[bytes], None],
+        on_writable: Callable[[], None],
+        on_broken: Callable[[str], None],
+        high_water: int,
+        limit: int,
+        guest: Callable[[], Region | None] = lambda: None,
+    ) -> None:
         """``guest``: guest memory, registered, for pages that are sent without a copy."""
         self._guest = guest
         self._ring, self.ring_bytes, self._patience = ring, ring_bytes, patience
@@ -73,8 +84,7 @@ class RdmaPipe:
         if self._closed or self._head - read_up_to + keep > self.ring_bytes:
             return None
         try:
-            head = put(self._regions[1], self._theirs, self._their_ring, read_up_to - keep, self._head, *what,
-                       self._number + 1)
+            head = put(self._regions[1], self._theirs, self._their_ring, read_up_to - keep, self._head, *what, self._number + 1)
         except RdmaError as error:
             self._loop.call_soon(self._broken, str(error))  # after what is going on now
             return None

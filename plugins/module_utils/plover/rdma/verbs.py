@@ -4,6 +4,7 @@
 (pyverbs keeps its C objects to itself, and makes a Python object of each completion with the GIL held: so what is on the
 data path is made by the native library, with what was chosen here.)
 """
+
 from __future__ import annotations
 
 import ipaddress
@@ -30,8 +31,9 @@ def _pyverbs() -> Any:
         try:
             import pyverbs.device
         except ImportError as error:
-            raise NetworkError(f"transport: rdma needs pyverbs ({error}); role 'ofed' installs it (python3-pyverbs), "
-                               "or set transport: tcp") from error
+            raise NetworkError(
+                f"transport: rdma needs pyverbs ({error}); role 'ofed' installs it (python3-pyverbs), or set transport: tcp"
+            ) from error
     return pyverbs
 
 
@@ -52,11 +54,24 @@ def _ports_of(context: Any, name: str) -> Iterable[Port]:
         table = context.query_gid_table(GIDS_MAX)
         for number in range(1, context.query_device().phys_port_cnt + 1):
             attributes = context.query_port(number)
-            gids = tuple(Gid(entry.gid_index, _text(context.query_gid(number, entry.gid_index).gid),
-                             _KINDS.get(entry.gid_type, "unknown"), _interface(entry.ndev_ifindex))
-                         for entry in table if entry.port_num == number)
-            yield Port(name, number, _STATES.get(attributes.state, "unknown"), _LAYERS.get(attributes.link_layer, "unknown"),
-                       128 << attributes.active_mtu, gids)
+            gids = tuple(
+                Gid(
+                    entry.gid_index,
+                    _text(context.query_gid(number, entry.gid_index).gid),
+                    _KINDS.get(entry.gid_type, "unknown"),
+                    _interface(entry.ndev_ifindex),
+                )
+                for entry in table
+                if entry.port_num == number
+            )
+            yield Port(
+                name,
+                number,
+                _STATES.get(attributes.state, "unknown"),
+                _LAYERS.get(attributes.link_layer, "unknown"),
+                128 << attributes.active_mtu,
+                gids,
+            )
 
 
 def _text(gid: str) -> str:

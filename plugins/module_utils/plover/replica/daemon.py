@@ -3,6 +3,7 @@
 
 What a shell decides itself is in core/shell_policy.py. Its parts: vm_worker.py (QEMU), disk_work.py, tap_worker.py, operator.py.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -24,7 +25,7 @@ from ..host.watchdog import Keeper, Watchdog
 from ..links.peers import PeerLinks
 from ..native import zstd
 from ..native.guest_memory import GuestMemory
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 from ..qemu.qmp import check_library
 from ..qemu.vm import Vm, running_qemu
@@ -59,15 +60,15 @@ class Replica(MemberDaemon):
         return {
             Persist: lambda a: self.store.save(a.state),
             Send: lambda a: self.say(a.to, a.message),
-            act.SendData: lambda a: self.links.send(self.peer, wire.DATA, a.message),
-            act.CloseData: lambda a: self.links.close(self.peer, wire.DATA),
-            act.Yield: lambda a: self.loop.call_soon(self._on_writable),
-            act.Happened: lambda a: self.note(*a),
-            act.Report: lambda a: log.info("%s", a.text),
-            act.Hash: lambda a: self._hash(a, self.memory.hash, "hashed"),
-            act.HashBlocks: lambda a: self._hash(a, self.memory.hash_blocks, "blocks_hashed"),
-            act.Pack: lambda a: self.spawn(self._pack(a)),
-            act.Fence: lambda a: self.spawn(self._fence(a)),
+            effects.SendData: lambda a: self.links.send(self.peer, wire.DATA, a.message),
+            effects.CloseData: lambda a: self.links.close(self.peer, wire.DATA),
+            effects.Yield: lambda a: self.loop.call_soon(self._on_writable),
+            effects.Happened: lambda a: self.note(*a),
+            effects.Report: lambda a: log.info("%s", a.text),
+            effects.Hash: lambda a: self._hash(a, self.memory.hash, "hashed"),
+            effects.HashBlocks: lambda a: self._hash(a, self.memory.hash_blocks, "blocks_hashed"),
+            effects.Pack: lambda a: self.spawn(self._pack(a)),
+            effects.Fence: lambda a: self.spawn(self._fence(a)),
             **self.vms.actions(),
             **self.taps.actions(),
         }
@@ -78,8 +79,7 @@ class Replica(MemberDaemon):
 
     async def setup(self) -> None:
         adopted = self.vms.holder.alive(running_qemu(self.config))
-        self.core = Director(self.config, self.remembered(), self.memory, self.loop.time(), adopted,
-                             self.vms.disks.marks.read())
+        self.core = Director(self.config, self.remembered(), self.memory, self.loop.time(), adopted, self.vms.disks.marks.read())
         self.go_one_sided(self.core.consensus)
         if adopted:
             await self.vms.adopt()
@@ -169,7 +169,7 @@ class Replica(MemberDaemon):
             self.run()
 
     # ---- actions that take time ---------------------------------------------------------------------------
-    def _hash(self, action: act.Hash | act.HashBlocks, work: Callable[[array], array], event: str) -> None:
+    def _hash(self, action: effects.Hash | effects.HashBlocks, work: Callable[[array], array], event: str) -> None:
         async def in_thread() -> None:
             try:
                 hashes = await asyncio.to_thread(work, action.index)
@@ -182,11 +182,11 @@ class Replica(MemberDaemon):
         else:
             self.loop.call_soon(self.answer, event, action.tag, work(action.index))
 
-    async def _pack(self, action: act.Pack) -> None:
+    async def _pack(self, action: effects.Pack) -> None:
         payloads = await asyncio.to_thread(lambda: list(map(zstd.compress, action.payloads)))  # zstd lets this thread run on
         self.answer("packed", action.tag, payloads)
 
-    async def _fence(self, action: act.Fence) -> None:
+    async def _fence(self, action: effects.Fence) -> None:
         argv = words(self.config.fence_command, action.member, self.config.members[action.member]["address"])
         log.info("fencing %s: %s", action.member, " ".join(argv))
         self.answer("fenced", action.tag, await fence(argv, self.config.fence_timeout_ms / 1000))
@@ -196,8 +196,11 @@ class Replica(MemberDaemon):
         return await self._operator.answer(request)
 
     def shell_status(self) -> dict:
-        dropped = {"output_bytes": self.core.role.guard.dropped_bytes, "output_frames": self.taps.tap.dropped,
-                   "input_bytes": self.vm.network.dropped_bytes if self.vm else 0}
+        dropped = {
+            "output_bytes": self.core.role.guard.dropped_bytes,
+            "output_frames": self.taps.tap.dropped,
+            "input_bytes": self.vm.network.dropped_bytes if self.vm else 0,
+        }
         return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, "dropped": dropped, **self.transport()}
 
     def sentence(self) -> str:

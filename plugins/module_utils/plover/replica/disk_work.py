@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon's work on disks that goes on beside the queue of QEMU's operations: the copy, errors, pressure."""
+
 from __future__ import annotations
 
 import asyncio
@@ -16,7 +17,7 @@ from ..disks.images import hash_blocks
 from ..disks.marks import DiskMarks
 from ..disks.untold_flush import UntoldFlush
 from ..errors import LostWritesError, QemuError
-from ..ports import effects as act
+from ..ports import effects
 from ..qemu.vm import Vm
 from .merge_watch import MergeWatch
 from .shell import Shell
@@ -118,12 +119,12 @@ class DiskWork:
         self._shell.core.marks = self.marks.now
 
     # ---- the copy ---------------------------------------------------------------------------------------------
-    def copy(self, action: act.CopyDisks) -> None:
+    def copy(self, action: effects.CopyDisks) -> None:
         self._stop_copying()
         self._began = self._told_at = self._shell.loop.time()
         self._copying = self._shell.spawn(self._copy(self._shell.vm, action))
 
-    async def _copy(self, vm: Vm, action: act.CopyDisks) -> None:
+    async def _copy(self, vm: Vm, action: effects.CopyDisks) -> None:
         address, tag = self._config.members[self._shell.peer]["address"], action.tag
         try:
             await vm.block.copy(address, action.held, action.name, lambda done, total: self._progress(tag, done, total))
@@ -132,13 +133,19 @@ class DiskWork:
         except QemuError as error:
             self._shell.answer("failed", tag, str(error))
 
-    def _progress(self, tag: act.Tag, done: int, total: int) -> None:
+    def _progress(self, tag: effects.Tag, done: int, total: int) -> None:
         now = self._shell.loop.time()
         self._shell.answer("copy_progress", tag, done, total)
         if now - self._told_at >= REPORT_S and done:
             self._told_at, rate = now, done / (now - self._began)
-            log.info("disks: %d of %d MiB copied to %s, %.0f MiB/s, %.0f s left", done >> 20, total >> 20,
-                     self._shell.peer, rate / (1 << 20), (total - done) / rate)
+            log.info(
+                "disks: %d of %d MiB copied to %s, %.0f MiB/s, %.0f s left",
+                done >> 20,
+                total >> 20,
+                self._shell.peer,
+                rate / (1 << 20),
+                (total - done) / rate,
+            )
 
     def filled(self, vm: Vm) -> None:
         """A secondary: from now on our images are this copy of the leader's."""
@@ -152,8 +159,10 @@ class DiskWork:
                 if disk.format != "raw":
                     await self._flush(vm, disk, view)
             if not await asyncio.to_thread(vm.disk_copy.write, view):
-                log.warning("the copy of the disks is not noted, so it will be made anew next time: not all images are on "
-                            "file systems with extended attributes (user.plover.copy)")
+                log.warning(
+                    "the copy of the disks is not noted, so it will be made anew next time: not all images are on "
+                    "file systems with extended attributes (user.plover.copy)"
+                )
             self._shell.core.copies_failed = 0
         except (QemuError, OSError) as error:
             if vm is self._shell.vm:
@@ -193,10 +202,10 @@ class DiskWork:
         with contextlib.suppress(QemuError):  # QEMU is gone, or it is asked again by the detach
             await vm.block.cut()
 
-    def hash(self, action: act.HashDisks) -> None:
+    def hash(self, action: effects.HashDisks) -> None:
         self._shell.spawn(self._hash(action.tag))
 
-    async def _hash(self, tag: act.Tag) -> None:
+    async def _hash(self, tag: effects.Tag) -> None:
         try:
             hashes = await asyncio.to_thread(hash_blocks, self._config, self._shell.memory.digest)
         except QemuError as error:
@@ -220,8 +229,12 @@ class DiskWork:
         if ours and (lost or untold):
             self._shell.spawn(self._mark_lost(vm, self._shell.core.consensus.view))
         if untold:
-            return self._shell.answer("copy_lost", None, f"a flush failed ({text}), of which QEMU does not tell the guest: it "
-                                                          "stops the VM and repeats the flush, which may then succeed")
+            return self._shell.answer(
+                "copy_lost",
+                None,
+                f"a flush failed ({text}), of which QEMU does not tell the guest: it "
+                "stops the VM and repeats the flush, which may then succeed",
+            )
         self._shell.answer("disk_failed", node, text, lost)
         if stops and vm is self._shell.vm:
             self._shell.answer("vm_waits_for_disk", text)

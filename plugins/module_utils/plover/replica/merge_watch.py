@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon's watch over the merge of disks after a failover, until it is over; it must not fill memory."""
+
 from __future__ import annotations
 
 import asyncio
@@ -16,8 +17,9 @@ SLOW_BYTES_PER_S = 1 << 20  # of each disk, once the overlays have taken three q
 
 
 class MergeWatch:
-    def __init__(self, shell: Answering, over: Callable[[Vm], Awaitable[None]],
-                 lost: Callable[[Vm, LostWritesError], Awaitable[None]]) -> None:
+    def __init__(
+        self, shell: Answering, over: Callable[[Vm], Awaitable[None]], lost: Callable[[Vm, LostWritesError], Awaitable[None]]
+    ) -> None:
         """``over``: what is to be done before the core learns of the end; ``lost``: if it can only end badly."""
         self._shell, self._over, self._lost = shell, over, lost
         self._told = False  # the core knows that it failed, and has not yet asked for more
@@ -64,8 +66,12 @@ class MergeWatch:
         most = self._shell.config.disk_overlay_mib * 3 << 18
         if not self._slow and vm.block.merge.used_bytes() > most:
             self._slow = True
-            log.warning("disks: the overlays take three quarters of disk_overlay_mib (%d); until they are merged, the guest "
-                        "writes %d KiB/s at most", self._shell.config.disk_overlay_mib, SLOW_BYTES_PER_S >> 10)
+            log.warning(
+                "disks: the overlays take three quarters of disk_overlay_mib (%d); until they are merged, the guest "
+                "writes %d KiB/s at most",
+                self._shell.config.disk_overlay_mib,
+                SLOW_BYTES_PER_S >> 10,
+            )
             await vm.block.merge.limit_writes(SLOW_BYTES_PER_S)
         return False
 

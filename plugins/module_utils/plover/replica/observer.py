@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The daemon's hook for tests and benchmarks: they see what it does, and change nothing of it."""
+
 from __future__ import annotations
 
 

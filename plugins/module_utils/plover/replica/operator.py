@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What ploverctl and the modules ask a replica daemon for: one method a command."""
+
 from __future__ import annotations
 
 import asyncio
@@ -39,11 +40,18 @@ class Operator:
     def __init__(self, daemon: Asked) -> None:
         self._daemon, self._config = daemon, daemon.config
         self._commands: dict[str, Callable[[], Awaitable[Reply]]] = {
-            "status": self._status, "settings": self._settings, "syncvms": self._syncvms,
-            "switchover": self._switchover, "audit": self._audit, "audit-disks": self._audit_disks,
-            "failover-price": self._force_price, "failover-force": self._force,
-            "cold-start-price": self._cold_start_price, "cold-start": self._cold_start,
-            "cold-start-force": lambda: self._cold_start(forced=True)}
+            "status": self._status,
+            "settings": self._settings,
+            "syncvms": self._syncvms,
+            "switchover": self._switchover,
+            "audit": self._audit,
+            "audit-disks": self._audit_disks,
+            "failover-price": self._force_price,
+            "failover-force": self._force,
+            "cold-start-price": self._cold_start_price,
+            "cold-start": self._cold_start,
+            "cold-start-force": lambda: self._cold_start(forced=True),
+        }
 
     async def answer(self, request: Reply) -> Reply:
         command = request.get("cmd")
@@ -93,11 +101,18 @@ class Operator:
     def _audited(self, result: Any) -> Reply:
         if isinstance(result, str):
             return {"error": result}
-        return {"pages": self._config.guest_pages, "mismatching": result.mismatching, "untracked": result.untracked,
-                "dirty_pages": result.dirty_pages, "divergent_pages": result.divergent_pages, "number": result.number,
-                "pause_ms": result.pause_ms,
-                **({"disk_blocks": result.disk_blocks, "disk_blocks_mismatching": result.disk_blocks_mismatching}
-                   if result.disk_blocks else {})}
+        return {
+            "pages": self._config.guest_pages,
+            "mismatching": result.mismatching,
+            "untracked": result.untracked,
+            "dirty_pages": result.dirty_pages,
+            "divergent_pages": result.divergent_pages,
+            "number": result.number,
+            "pause_ms": result.pause_ms,
+            **(
+                {"disk_blocks": result.disk_blocks, "disk_blocks_mismatching": result.disk_blocks_mismatching} if result.disk_blocks else {}
+            ),
+        }
 
     # ---- by force -------------------------------------------------------------------------------------
     async def _force_price(self) -> Reply:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the parts of the replica daemon need of it. They know this and not the daemon."""
+
 from __future__ import annotations
 
 import asyncio
@@ -9,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..config.settings import Config
 from ..core.director import Director
 from ..native.guest_memory import GuestMemory
-from ..ports import effects as act
+from ..ports import effects
 from ..qemu.vm import Vm
 from .observer import Observer
 
 if TYPE_CHECKING:
     from ..rdma.rings import Rings
 
-TapAction = act.TapUp | act.TapEarly | act.TapDown
+TapAction = effects.TapUp | effects.TapEarly | effects.TapDown
 
 
 class Answering(Protocol):

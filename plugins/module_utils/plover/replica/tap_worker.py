@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon's way to the VM's clients: the TAP goes up and down, is read, is written, and the network is told."""
+
 from __future__ import annotations
 
 import asyncio
@@ -11,7 +12,7 @@ from ..core import shell_policy as policy
 from ..dataplane.tap import Tap
 from ..errors import NetworkError
 from ..host.watchdog import Keeper
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol.frames import announcements, wrap
 from .shell import Shell, TapAction
 
@@ -29,19 +30,23 @@ class TapWorker:
         self.error = ""
         self._work: asyncio.Queue[TapAction] = asyncio.Queue()
         # The scripts' programs are read from the disk at the start, not while clients wait for a failover.
-        self._work.put_nowait(act.TapDown())
+        self._work.put_nowait(effects.TapDown())
         self._reading = self._up = False
         self._announcing: asyncio.Future[None] = shell.loop.create_future()
 
     def actions(self) -> dict[type, Callable[[Any], object]]:
-        return {act.TapUp: self._bring_up, act.TapEarly: self._bring_up, act.TapDown: self._work.put_nowait,
-                act.Emit: self._emit}
+        return {
+            effects.TapUp: self._bring_up,
+            effects.TapEarly: self._bring_up,
+            effects.TapDown: self._work.put_nowait,
+            effects.Emit: self._emit,
+        }
 
-    def _bring_up(self, action: act.TapUp | act.TapEarly) -> None:
+    def _bring_up(self, action: effects.TapUp | effects.TapEarly) -> None:
         self._watchdog.arm()  # from here on the VM may speak
         self._work.put_nowait(action)
 
-    def _emit(self, action: act.Emit) -> None:
+    def _emit(self, action: effects.Emit) -> None:
         for run in action.chunks:
             self.tap.write(run, self._shell.core.speak_until)
 
@@ -70,7 +75,7 @@ class TapWorker:
                 await self._script(action)
             except NetworkError as error:
                 log.error("%s", error)
-                if isinstance(action, act.TapUp):
+                if isinstance(action, effects.TapUp):
                     self.error = str(error)
                     self._shell.loop.call_later(policy.TAP_RETRY_S, self._retry, action)
             finally:
@@ -79,19 +84,19 @@ class TapWorker:
                     log.warning("the TAP's script took %.0f ms (%s)", took_ms, type(action).__name__)
 
     async def _script(self, action: TapAction) -> None:
-        if isinstance(action, act.TapDown):
+        if isinstance(action, effects.TapDown):
             self._up = False
             await self.tap.down()
             return
         if not self._up:
             await self.tap.up()
             self._up = True
-        if isinstance(action, act.TapUp):
+        if isinstance(action, effects.TapUp):
             self._shell.answer("tap_ready")
         self._announcing.cancel()
         self._announcing = self._shell.spawn(self._announce())
 
-    def _retry(self, action: act.TapUp) -> None:
+    def _retry(self, action: effects.TapUp) -> None:
         if policy.retries_tap(self._shell.core, self.error, queued=not self._work.empty()):
             self._work.put_nowait(action)
 

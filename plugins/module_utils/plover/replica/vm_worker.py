@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon's QEMU: its operations one after the other, its memory, whether it is idle, its end."""
+
 from __future__ import annotations
 
 import asyncio
@@ -11,7 +12,7 @@ from ..core import shell_policy as policy
 from ..errors import InvariantViolation, PloverError, QemuError, RdmaError
 from ..host.process_note import HolderNote
 from ..host.watchdog import Keeper
-from ..ports import effects as act
+from ..ports import effects
 from ..qemu.vm import Vm
 from .disk_work import DiskWork
 from .shell import Shell
@@ -33,11 +34,23 @@ class VmWorker:
         self._running: asyncio.Task[None] | None = None
         self._idle_task: asyncio.Task[None] | None = None
         self._ways: dict[type, Callable[[Vm, Any], Awaitable[None]]] = {
-            act.StartQemu: self._start, act.KillQemu: self._end, act.OpenTracker: self._open_tracker,
-            act.FetchDirty: self._fetch_dirty, act.StopVm: self._stop, act.ContVm: self._cont, act.SaveDevice: self._save,
-            act.CaptureStream: self._capture, act.FeedStream: self._feed, act.ColoStop: self._colo_stop,
-            act.ResetVm: self._reset, act.ColoLoad: self._colo_load, act.Promote: self._promote,
-            act.AttachDisks: self._attach_disks, act.DetachDisks: self._detach_disks, act.MergeDisks: self._merge_disks}
+            effects.StartQemu: self._start,
+            effects.KillQemu: self._end,
+            effects.OpenTracker: self._open_tracker,
+            effects.FetchDirty: self._fetch_dirty,
+            effects.StopVm: self._stop,
+            effects.ContVm: self._cont,
+            effects.SaveDevice: self._save,
+            effects.CaptureStream: self._capture,
+            effects.FeedStream: self._feed,
+            effects.ColoStop: self._colo_stop,
+            effects.ResetVm: self._reset,
+            effects.ColoLoad: self._colo_load,
+            effects.Promote: self._promote,
+            effects.AttachDisks: self._attach_disks,
+            effects.DetachDisks: self._detach_disks,
+            effects.MergeDisks: self._merge_disks,
+        }
 
     @property
     def unreaped(self) -> bool:
@@ -47,12 +60,12 @@ class VmWorker:
         """What waits in the queue, and what is done at once."""
         return {
             **dict.fromkeys(self._ways, self._ask),
-            act.KillQemu: self._kill,
-            act.DetachDisks: self._cut_disks,
-            act.CopyDisks: lambda a: self.vm and self.disks.copy(a),
-            act.HashDisks: self.disks.hash,
-            act.Inject: lambda a: self.vm and self.vm.inject(a.payload),
-            act.Drain: lambda a: self._shell.spawn(self._drain(a)),
+            effects.KillQemu: self._kill,
+            effects.DetachDisks: self._cut_disks,
+            effects.CopyDisks: lambda a: self.vm and self.disks.copy(a),
+            effects.HashDisks: self.disks.hash,
+            effects.Inject: lambda a: self.vm and self.vm.inject(a.payload),
+            effects.Drain: lambda a: self._shell.spawn(self._drain(a)),
         }
 
     # ---- the queue ------------------------------------------------------------------------------------
@@ -60,7 +73,7 @@ class VmWorker:
         self._operations.ask(self.vm, action)
         self._asked.set()
 
-    def _kill(self, action: act.KillQemu) -> None:
+    def _kill(self, action: effects.KillQemu) -> None:
         vm, self.vm = self.vm, None
         self.disks.close()
         self.note_holder()
@@ -68,7 +81,7 @@ class VmWorker:
             self._running.cancel()
         self._asked.set()
 
-    def _cut_disks(self, action: act.DetachDisks) -> None:
+    def _cut_disks(self, action: effects.DetachDisks) -> None:
         self.disks.detach(self.vm)
         self._ask(action)
 
@@ -80,7 +93,7 @@ class VmWorker:
                 await self._asked.wait()
                 continue
             vm, action = todo
-            if isinstance(action, act.StartQemu):
+            if isinstance(action, effects.StartQemu):
                 vm = self.vm = self.vm or self._new_vm()
             if vm is None:
                 raise InvariantViolation(f"{type(action).__name__} without a QEMU")
@@ -108,7 +121,7 @@ class VmWorker:
         await self._ways[type(action)](vm, action)
 
     # ---- the operations ---------------------------------------------------------------------------------
-    async def _start(self, vm: Vm, action: act.StartQemu) -> None:
+    async def _start(self, vm: Vm, action: effects.StartQemu) -> None:
         facts = await vm.start(action.incoming, self._shell.core.consensus.view)
         if action.incoming:
             await self.disks.wait_for_copy(vm)
@@ -116,7 +129,7 @@ class VmWorker:
         self.disks.watch(vm)
         self._shell.answer("qemu_ready", facts)
 
-    async def _end(self, vm: Vm, action: act.KillQemu) -> None:
+    async def _end(self, vm: Vm, action: effects.KillQemu) -> None:
         self._unmap_memory()
         try:
             await vm.kill()
@@ -125,66 +138,66 @@ class VmWorker:
             raise
         self._operations.reaped(vm)
 
-    async def _open_tracker(self, vm: Vm, action: act.OpenTracker) -> None:
+    async def _open_tracker(self, vm: Vm, action: effects.OpenTracker) -> None:
         await self._shell.memory.track(self._config.syncvm_dirty_tracking, vm.pid, self._config.run_path / "uffd")
         self._shell.answer("tracker_open", action.tag)
 
-    async def _fetch_dirty(self, vm: Vm, action: act.FetchDirty) -> None:
+    async def _fetch_dirty(self, vm: Vm, action: effects.FetchDirty) -> None:
         async with self._shell.memory.fetched(vm_runs=True):
             self._shell.answer("dirty_fetched", action.tag)
 
-    async def _stop(self, vm: Vm, action: act.StopVm) -> None:
+    async def _stop(self, vm: Vm, action: effects.StopVm) -> None:
         await vm.stop()
         await self.disks.stopped(vm)
         async with self._shell.memory.fetched(action.dirty):
             self._shell.answer("vm_stopped", action.tag)
 
-    async def _cont(self, vm: Vm, action: act.ContVm) -> None:
+    async def _cont(self, vm: Vm, action: effects.ContVm) -> None:
         await vm.cont()
 
-    async def _save(self, vm: Vm, action: act.SaveDevice) -> None:
+    async def _save(self, vm: Vm, action: effects.SaveDevice) -> None:
         self._shell.answer("device_saved", action.tag, await vm.save_device())
 
-    async def _capture(self, vm: Vm, action: act.CaptureStream) -> None:
+    async def _capture(self, vm: Vm, action: effects.CaptureStream) -> None:
         stream = await vm.capture_stream()
         async with self._shell.memory.fetched():
             self._shell.answer("stream_captured", action.tag, stream)
 
-    async def _feed(self, vm: Vm, action: act.FeedStream) -> None:
+    async def _feed(self, vm: Vm, action: effects.FeedStream) -> None:
         await vm.feed_stream(action.stream)
         self.disks.filled(vm)
         self._shell.answer("colo_ready", action.tag)
 
-    async def _colo_stop(self, vm: Vm, action: act.ColoStop) -> None:
+    async def _colo_stop(self, vm: Vm, action: effects.ColoStop) -> None:
         await vm.colo_stop()
         async with self._shell.memory.fetched():
             self._shell.answer("vm_stopped", action.tag)
 
-    async def _reset(self, vm: Vm, action: act.ResetVm) -> None:
+    async def _reset(self, vm: Vm, action: effects.ResetVm) -> None:
         await vm.reset()
         self._shell.answer("vm_reset", action.tag)
 
-    async def _colo_load(self, vm: Vm, action: act.ColoLoad) -> None:
+    async def _colo_load(self, vm: Vm, action: effects.ColoLoad) -> None:
         await vm.colo_load(action.state, action.runs, action.reset)
         self._shell.answer("colo_loaded", action.tag)
 
-    async def _promote(self, vm: Vm, action: act.Promote) -> None:
+    async def _promote(self, vm: Vm, action: effects.Promote) -> None:
         await vm.promote(self._shell.core.consensus.view)
         self.disks.promoted(vm)
         self._shell.answer("promoted")
 
-    async def _attach_disks(self, vm: Vm, action: act.AttachDisks) -> None:
+    async def _attach_disks(self, vm: Vm, action: effects.AttachDisks) -> None:
         await vm.block.attach()
         self._shell.answer("disks_attached", action.tag)
 
-    async def _detach_disks(self, vm: Vm, action: act.DetachDisks) -> None:
+    async def _detach_disks(self, vm: Vm, action: effects.DetachDisks) -> None:
         await vm.block.detach()
 
-    async def _merge_disks(self, vm: Vm, action: act.MergeDisks) -> None:
+    async def _merge_disks(self, vm: Vm, action: effects.MergeDisks) -> None:
         await self.disks.merge.again(vm)
 
     # ---- beside the queue ---------------------------------------------------------------------------------
-    async def _drain(self, action: act.Drain) -> None:
+    async def _drain(self, action: effects.Drain) -> None:
         if self.vm:
             await self.vm.drain(self._config.syncvm_drain_ms_max / 1000 if action.limit_s is None else action.limit_s)
         self._shell.answer("drained", action.tag)
@@ -205,8 +218,7 @@ class VmWorker:
 
     # ---- one QEMU, from its first day to its last -----------------------------------------------------------
     def _new_vm(self) -> Vm:
-        return Vm(self._config, self._output, self._exited, lambda why: self._shell.answer("failed", None, why),
-                  self.disks.new_copy())
+        return Vm(self._config, self._output, self._exited, lambda why: self._shell.answer("failed", None, why), self.disks.new_copy())
 
     def _output(self, run: bytes) -> None:
         self._shell.at().output(run)

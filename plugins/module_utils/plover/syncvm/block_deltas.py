@@ -10,12 +10,13 @@ Under a Redis load 7 of a page's 64 blocks differ: a page costs 590 bytes instea
 syncvms with 200 such pages one in fifty needs another round trip: wider hashes would cost more than that, in bytes and at
 1 Gbit/s in time too.
 """
+
 from __future__ import annotations
 
 from array import array
 
 from ..errors import WireError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import pages as pg
 
 # The round trip and the hashing cost the pause some 0.5 ms; each page saves 3500 bytes: 3 µs at 10 Gbit/s, 28 at 1 Gbit/s.
@@ -37,7 +38,7 @@ def page_bytes_max() -> int:
     return 8 + 8 + pg.PAGE_BYTES
 
 
-def chosen(bitmap: bytes, index: array[int], memory: act.Memory) -> array[int]:
+def chosen(bitmap: bytes, index: array[int], memory: effects.Memory) -> array[int]:
     """Those of ``index`` whose positions are set in ``bitmap``; raises WireError if it is none of theirs."""
     pg.check_bitmap(bitmap, len(index))
     out = array("I", map(index.__getitem__, memory.bits_of(bitmap, len(index))))
@@ -59,27 +60,26 @@ def pack(masks: array[int], hashes: array[int], blocks: bytes) -> bytes:
     return b"".join((masks.tobytes(), hashes.tobytes(), blocks))
 
 
-def unpack(count: int, payload: bytes, memory: act.Memory) -> tuple[array[int], array[int], memoryview]:
+def unpack(count: int, payload: bytes, memory: effects.Memory) -> tuple[array[int], array[int], memoryview]:
     """(masks, hashes of the pages, blocks); raises WireError unless it is exactly that."""
     masks, hashes, head = array("Q"), array("Q"), 8 * count
     if len(payload) < 2 * head:
         raise WireError(f"blocks of {count} pages announced, {len(payload)} bytes came")
     masks.frombytes(payload[:head])
-    hashes.frombytes(payload[head:2 * head])
+    hashes.frombytes(payload[head : 2 * head])
     if max(masks, default=0) >> page_blocks():
         raise WireError("a block behind the end of its page")
     blocks = memory.count_blocks(masks)
     if len(payload) != 2 * head + blocks * pg.BLOCK_BYTES:
         raise WireError(f"{blocks} blocks announced, {len(payload) - 2 * head} bytes came")
-    return masks, hashes, memoryview(payload)[2 * head:]
+    return masks, hashes, memoryview(payload)[2 * head :]
 
 
 def without(wrong: array[int], index: array[int], data: bytes) -> tuple[array[int], bytes]:
     """Of pages and their contents what is not ``wrong``."""
     left_out, view = set(wrong), memoryview(data)
     kept = [n for n, page in enumerate(index) if page not in left_out]
-    return (array("I", (index[n] for n in kept)),
-            b"".join(view[n * pg.PAGE_BYTES:(n + 1) * pg.PAGE_BYTES] for n in kept))
+    return (array("I", (index[n] for n in kept)), b"".join(view[n * pg.PAGE_BYTES : (n + 1) * pg.PAGE_BYTES] for n in kept))
 
 
 def asked_again(payload: bytes, patched: array[int]) -> array[int]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a syncvm cost."""
+
 from __future__ import annotations
 
 from typing import NamedTuple

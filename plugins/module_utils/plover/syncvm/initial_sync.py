@@ -11,12 +11,13 @@ Pages are always copied before they are sent, never lent to the network card: it
 Disks, if there are any, are copied first. Once they are attached, writes go to both images, so the leader's VM stands
 still until the secondary has loaded its state: only then does it keep apart what its own VM has not done yet.
 """
+
 from __future__ import annotations
 
 from array import array
 
 from ..errors import WireError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import pages as pg
 from ..protocol import wire
 from .initial_sync_check import LeaderCheck, SecondaryCheck
@@ -33,7 +34,7 @@ CHECKS_MAX = 3  # of all of memory, in one initial sync
 
 
 class LeaderInitialSync:
-    def __init__(self, view: int, join: int, memory: act.Memory, disks: bool = False, checks: bool = True) -> None:
+    def __init__(self, view: int, join: int, memory: effects.Memory, disks: bool = False, checks: bool = True) -> None:
         """``checks``: the joiner can hash all of its memory at the end. An older version cannot."""
         self.view, self.join, self._memory, self.disks = view, join, memory, disks
         self.tag = ("fill", view, join)
@@ -55,31 +56,31 @@ class LeaderInitialSync:
     def phase(self) -> Phase:
         return self._machine.phase
 
-    def start(self, now: float) -> list[act.Effect]:
+    def start(self, now: float) -> list[effects.Effect]:
         self.progress_at = now
-        return [act.OpenTracker(self.tag)]
+        return [effects.OpenTracker(self.tag)]
 
-    def tracker_open(self) -> list[act.Effect]:
+    def tracker_open(self) -> list[effects.Effect]:
         if not self.disks:
             return self._live(Event.TRACKER_OPEN)
         self._machine.happened(Event.TRACKER_OPEN_DISKS)
-        return [act.CopyDisks(self.tag, self.held, self.copy)]
+        return [effects.CopyDisks(self.tag, self.held, self.copy)]
 
     def copy_progress(self, done: int, total: int, now: float) -> None:
         self._copied, self.progress_at = (done, total), now
 
-    def disks_copied(self) -> list[act.Effect]:
+    def disks_copied(self) -> list[effects.Effect]:
         return self._live(Event.DISKS_COPIED)
 
-    def _live(self, event: Event) -> list[act.Effect]:
+    def _live(self, event: Event) -> list[effects.Effect]:
         self._machine.happened(event)
         return self._fetch()
 
-    def _fetch(self) -> list[act.Effect]:
+    def _fetch(self) -> list[effects.Effect]:
         self._fetching = True
-        return [act.FetchDirty(self.tag)]
+        return [effects.FetchDirty(self.tag)]
 
-    def dirty_fetched(self) -> list[act.Effect]:
+    def dirty_fetched(self) -> list[effects.Effect]:
         """A round begins: the first with all pages, the others with what was written meanwhile."""
         if not self._fetching:
             return []  # it came twice
@@ -88,27 +89,27 @@ class LeaderInitialSync:
         written = self._memory.pages_of(self._memory.fetch_dirty(vm_runs=True))
         self._pending, self._next = written if self._round else pg.all_pages(self._memory.pages), 0
         if not self._round or (len(written) > FEW_PAGES and self._round < ROUNDS_MAX):
-            return [act.Yield()]
+            return [effects.Yield()]
         self._machine.happened(Event.FEW_DIRTY)  # what is pending now is sent with the last round
-        return [act.Drain(self.tag)]
+        return [effects.Drain(self.tag)]
 
-    def writable(self) -> list[act.Effect]:
+    def writable(self) -> list[effects.Effect]:
         """Send some pages; the shell calls again when the channel has room."""
         if self.phase not in (Phase.LIVE, Phase.FINAL) or self._fetching:
             return []
-        out: list[act.Effect] = []
+        out: list[effects.Effect] = []
         for _turn in range(CHUNKS_PER_TURN):
             if self._next >= len(self._pending):
                 return out + (self._round_done() if self.phase == Phase.LIVE else self._start_check())
-            index = self._pending[self._next:self._next + pg.CHUNK_PAGES]
+            index = self._pending[self._next : self._next + pg.CHUNK_PAGES]
             self._next += len(index)
             if self._round == 0:
                 index = self._memory.nonzero(index)
             if len(index):
                 self.pages_sent += len(index)
                 payload = pg.pack(index, self._memory.gather(index))
-                out.append(act.SendData(wire.FillPages(self.view, self.join, len(index), payload)))
-        return out + [act.Yield()]
+                out.append(effects.SendData(wire.FillPages(self.view, self.join, len(index), payload)))
+        return out + [effects.Yield()]
 
     @property
     def final_done(self) -> bool:
@@ -131,24 +132,24 @@ class LeaderInitialSync:
             return 100 * self._next // len(self._pending)
         return 0 if self._fetching else 100
 
-    def _start_check(self) -> list[act.Effect]:
+    def _start_check(self) -> list[effects.Effect]:
         if not self._checks_left:
             return []
         self._machine.happened(Event.PAGES_SENT)
         self._check = LeaderCheck(self.tag, self._memory)
         self._checks_left -= 1
-        return [act.SendData(wire.FillCheck(self.view, self.join, self.pages_sent)), *self._check.start()]
+        return [effects.SendData(wire.FillCheck(self.view, self.join, self.pages_sent)), *self._check.start()]
 
-    def hashed(self, hashes: array[int]) -> list[act.Effect]:
+    def hashed(self, hashes: array[int]) -> list[effects.Effect]:
         self._machine.happened(Event.HASHED)
         return self._check.hashed(hashes) + self._compared()
 
-    def on_hashes(self, m: wire.FillHashes) -> list[act.Effect]:
+    def on_hashes(self, m: wire.FillHashes) -> list[effects.Effect]:
         self._machine.happened(Event.FILL_HASHES)
         self._check.on_hashes(m)
         return self._compared()
 
-    def _compared(self) -> list[act.Effect]:
+    def _compared(self) -> list[effects.Effect]:
         """Once all is hashed on both sides: what differs is sent, and compared again."""
         if not self._check.complete:
             return []
@@ -166,41 +167,41 @@ class LeaderInitialSync:
         """The last look that we allow ourselves found pages that differ."""
         return self.phase == Phase.FINAL and self.pages_mismatching > 0 and not self._checks_left
 
-    def _round_done(self) -> list[act.Effect]:
+    def _round_done(self) -> list[effects.Effect]:
         self._round += 1
         return self._fetch()
 
-    def drained(self, now: float) -> list[act.Effect]:
+    def drained(self, now: float) -> list[effects.Effect]:
         self._machine.happened(Event.DRAINED)
         self.waits_since = now
-        return [act.StopVm(self.tag)]
+        return [effects.StopVm(self.tag)]
 
-    def vm_stopped(self, index: int) -> list[act.Effect]:
+    def vm_stopped(self, index: int) -> list[effects.Effect]:
         """``index``: the log is consumed up to here."""
         self._index = index
         if not self.disks:
             return self._capture(Event.VM_STOPPED)
         self._machine.happened(Event.VM_STOPPED_DISKS)
-        return [act.AttachDisks(self.tag)]
+        return [effects.AttachDisks(self.tag)]
 
-    def disks_attached(self) -> list[act.Effect]:
+    def disks_attached(self) -> list[effects.Effect]:
         return self._capture(Event.DISKS_ATTACHED)
 
-    def _capture(self, event: Event) -> list[act.Effect]:
+    def _capture(self, event: Event) -> list[effects.Effect]:
         self._machine.happened(event)
-        return [act.CaptureStream(self.tag)]
+        return [effects.CaptureStream(self.tag)]
 
-    def stream_captured(self) -> list[act.Effect]:
+    def stream_captured(self) -> list[effects.Effect]:
         self._machine.happened(Event.STREAM_CAPTURED)
         last = self._memory.fetch_dirty()
         self._pending = array("I", sorted(set(self._pending) | set(self._memory.pages_of(last))))
         self._next = 0
         return self.writable()
 
-    def end(self, stream: bytes) -> list[act.Effect]:
+    def end(self, stream: bytes) -> list[effects.Effect]:
         """All pages are on their way: the stream follows, and the leader's VM may run."""
         self._machine.happened(Event.ENDED)
-        return [act.SendData(wire.FillState(self.view, self.join, self._index, self.pages_sent, stream))]
+        return [effects.SendData(wire.FillState(self.view, self.join, self._index, self.pages_sent, stream))]
 
     def on_done(self) -> None:
         self._machine.happened(Event.FILL_DONE)
@@ -219,7 +220,7 @@ class LeaderInitialSync:
 class SecondaryInitialSync:
     """The joining side. Its QEMU is an empty shell until the stream is fed, so pages go straight in."""
 
-    def __init__(self, view: int, join: int, memory: act.Memory, life: float = 0.0) -> None:
+    def __init__(self, view: int, join: int, memory: effects.Memory, life: float = 0.0) -> None:
         """``life``: tells this empty QEMU from those before it; see SecondarySyncvm."""
         self.view, self.join, self._memory = view, join, memory
         self._machine = PhaseMachine(SECONDARY_SYNC, SecondarySyncPhase.RECEIVE, f"initial sync {join}")
@@ -229,19 +230,19 @@ class SecondaryInitialSync:
         self._stream = b""
         self._check = SecondaryCheck(view, join, self.tag, memory)
 
-    def on_pages(self, m: wire.FillPages) -> list[act.Effect]:
+    def on_pages(self, m: wire.FillPages) -> list[effects.Effect]:
         self._machine.happened(SecondarySyncEvent.FILL_PAGES)
         index, data = pg.unpack(m.count, m.payload, self._memory.pages)
         self._memory.apply(index, data)
         self._pages += m.count
         return []
 
-    def on_check(self, m: wire.FillCheck) -> list[act.Effect]:
+    def on_check(self, m: wire.FillCheck) -> list[effects.Effect]:
         self._all_here(m, SecondarySyncEvent.FILL_CHECK)
         self._check = SecondaryCheck(self.view, self.join, self.tag, self._memory)
         return self._check.start()
 
-    def hashed(self, hashes: array[int]) -> list[act.Effect]:
+    def hashed(self, hashes: array[int]) -> list[effects.Effect]:
         self._machine.happened(SecondarySyncEvent.HASHED)
         out = self._check.hashed(hashes)
         if self._check.complete:
@@ -254,15 +255,15 @@ class SecondaryInitialSync:
             raise WireError(f"initial sync {self.join}: {m.pages_sent} pages announced, {self._pages} came")
         self._machine.happened(event)
 
-    def on_state(self, m: wire.FillState) -> list[act.Effect]:
+    def on_state(self, m: wire.FillState) -> list[effects.Effect]:
         self._all_here(m, SecondarySyncEvent.FILL_STATE)
         self.index, self._stream = m.index, m.payload
-        return [act.OpenTracker(self.tag)]
+        return [effects.OpenTracker(self.tag)]
 
-    def tracker_open(self) -> list[act.Effect]:
+    def tracker_open(self) -> list[effects.Effect]:
         self._machine.happened(SecondarySyncEvent.TRACKER_OPEN)
-        return [act.FeedStream(self.tag, self._stream)]
+        return [effects.FeedStream(self.tag, self._stream)]
 
-    def colo_ready(self) -> list[act.Effect]:
+    def colo_ready(self) -> list[effects.Effect]:
         self._machine.happened(SecondarySyncEvent.COLO_READY)
-        return [act.SendData(wire.FillDone(self.view, self.join))]
+        return [effects.SendData(wire.FillDone(self.view, self.join))]

@@ -6,35 +6,36 @@ way, would be recorded as in sync, and a failover would go on with it. So nothin
 
 Memory is hashed in parts, so that the secondary's hashes travel while the next part is hashed, and no message is too long.
 """
+
 from __future__ import annotations
 
 from array import array
 
 from ..errors import WireError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import wire
 
 PART_PAGES = 1 << 18  # 1 GiB of guest memory, 2 MiB of hashes
 
 
 class _Hashing:
-    def __init__(self, tag: act.Tag, memory: act.Memory) -> None:
+    def __init__(self, tag: effects.Tag, memory: effects.Memory) -> None:
         self.tag, self._memory, self._done = tag, memory, 0
 
-    def start(self) -> list[act.Effect]:
+    def start(self) -> list[effects.Effect]:
         return self._next()
 
-    def _next(self) -> list[act.Effect]:
+    def _next(self) -> list[effects.Effect]:
         part = array("I", range(self._done, min(self._done + PART_PAGES, self._memory.pages)))
-        return [act.Hash(self.tag, part)] if part else []
+        return [effects.Hash(self.tag, part)] if part else []
 
 
 class LeaderCheck(_Hashing):
-    def __init__(self, tag: act.Tag, memory: act.Memory) -> None:
+    def __init__(self, tag: effects.Tag, memory: effects.Memory) -> None:
         super().__init__(tag, memory)
         self._ours, self._theirs = array("Q"), array("Q")
 
-    def hashed(self, hashes: array[int]) -> list[act.Effect]:
+    def hashed(self, hashes: array[int]) -> list[effects.Effect]:
         self._ours += hashes
         self._done += len(hashes)
         return self._next()
@@ -54,13 +55,13 @@ class LeaderCheck(_Hashing):
 
 
 class SecondaryCheck(_Hashing):
-    def __init__(self, view: int, join: int, tag: act.Tag, memory: act.Memory) -> None:
+    def __init__(self, view: int, join: int, tag: effects.Tag, memory: effects.Memory) -> None:
         super().__init__(tag, memory)
         self._view, self._join = view, join
 
-    def hashed(self, hashes: array[int]) -> list[act.Effect]:
+    def hashed(self, hashes: array[int]) -> list[effects.Effect]:
         self._done += len(hashes)
-        return [act.SendData(wire.FillHashes(self._view, self._join, hashes.tobytes())), *self._next()]
+        return [effects.SendData(wire.FillHashes(self._view, self._join, hashes.tobytes())), *self._next()]
 
     @property
     def complete(self) -> bool:

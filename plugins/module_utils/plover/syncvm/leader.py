@@ -6,6 +6,7 @@ message out of place raises WireError. If many pages diverge they are compared b
 and only blocks are sent; of the device state what differs from the one before. What does not come out right on the
 secondary, it asks for whole, once.
 """
+
 from __future__ import annotations
 
 from array import array
@@ -14,7 +15,7 @@ from dataclasses import replace
 from typing import cast
 
 from ..errors import WireError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import pages as pg
 from ..protocol import wire
 from ..protocol.packing import pack_bitmap, pack_state, unpack_bitmap
@@ -28,8 +29,7 @@ from .staging import chain_digest
 
 
 class LeaderSyncvm:
-    def __init__(self, view: int, number: int, audit: int, memory: act.Memory, base: bytes = b"",
-                 whole: bool = False) -> None:
+    def __init__(self, view: int, number: int, audit: int, memory: effects.Memory, base: bytes = b"", whole: bool = False) -> None:
         """``base``: the device state that the secondary holds; empty: not known.
 
         ``whole``: a checkpoint as Remus makes it: at once, and all that was written is sent unseen.
@@ -65,30 +65,31 @@ class LeaderSyncvm:
     def phase(self) -> Phase:
         return self._machine.phase
 
-    def start(self, now: float) -> list[act.Effect]:
+    def start(self, now: float) -> list[effects.Effect]:
         self._machine.happened(Event.REACHED)
         self.started = now
-        return self.drained(now) if self._whole else [act.Drain(self.tag, self.drain_s)]
+        return self.drained(now) if self._whole else [effects.Drain(self.tag, self.drain_s)]
 
-    def drained(self, now: float) -> list[act.Effect]:
+    def drained(self, now: float) -> list[effects.Effect]:
         self._machine.happened(Event.DRAINED)
         self.stopped_at = now
-        return [act.StopVm(self.tag, dirty=True)]
+        return [effects.StopVm(self.tag, dirty=True)]
 
-    def vm_stopped(self) -> list[act.Effect]:
+    def vm_stopped(self) -> list[effects.Effect]:
         self._machine.happened(Event.VM_STOPPED)
         self._own = self._memory.fetch_dirty()
         packed = pack_bitmap(self._memory, self._own)
         self._sent["bitmaps"] += len(packed)
-        out: list[act.Effect] = [act.SaveDevice(self.tag), act.SendData(wire.Bitmap(self.view, self.number, self.audit, packed))]
+        bitmap = wire.Bitmap(self.view, self.number, self.audit, packed)
+        out: list[effects.Effect] = [effects.SaveDevice(self.tag), effects.SendData(bitmap)]
         return out + self._exchanged()
 
-    def device_saved(self, state: bytes) -> list[act.Effect]:
+    def device_saved(self, state: bytes) -> list[effects.Effect]:
         self._machine.happened(Event.DEVICE_SAVED)
         self._device = state
         return self._end_of_stage()
 
-    def on_bitmap(self, m: wire.Bitmap) -> list[act.Effect]:
+    def on_bitmap(self, m: wire.Bitmap) -> list[effects.Effect]:
         if self._peer is not None:
             raise WireError(f"second dirty bitmap for syncvm {self.number}")
         self._machine.require(Event.BITMAP)
@@ -96,7 +97,7 @@ class LeaderSyncvm:
         self._sent["bitmaps"] += len(m.payload)
         return self._exchanged()
 
-    def _exchanged(self) -> list[act.Effect]:
+    def _exchanged(self) -> list[effects.Effect]:
         if self._own is None or self._peer is None:
             return []
         self._index = self._memory.union(self._own, self._peer)
@@ -107,14 +108,14 @@ class LeaderSyncvm:
             self._divergent = self._index
             return self._stage(Event.BOTH_BITMAPS_CHECKPOINT, self._divergent)
         self._machine.happened(Event.BOTH_BITMAPS)
-        return [act.Hash(self.tag, self._index)]
+        return [effects.Hash(self.tag, self._index)]
 
-    def hashed(self, hashes: array[int]) -> list[act.Effect]:
+    def hashed(self, hashes: array[int]) -> list[effects.Effect]:
         self._machine.happened(Event.HASHED)
         self._hashes = hashes
         return self._compared()
 
-    def on_hashes(self, m: wire.Hashes) -> list[act.Effect]:
+    def on_hashes(self, m: wire.Hashes) -> list[effects.Effect]:
         event = Event.HASHES_AFTER if m.after else Event.HASHES
         self._machine.require(event)
         hashes = array("Q")
@@ -133,7 +134,7 @@ class LeaderSyncvm:
         self._peer_hashes = hashes
         return self._compared()
 
-    def _compared(self) -> list[act.Effect]:
+    def _compared(self) -> list[effects.Effect]:
         if self._own is None or self._hashes is None or self._peer_hashes is None:
             return []
         # First the positions in the index: they tell the secondary, too, which pages are meant.
@@ -148,33 +149,33 @@ class LeaderSyncvm:
         self._divergent_hashes = array("Q", map(self._hashes.__getitem__, places))
         payload = bytes(self._memory.bitmap_of(places, len(self._index)))
         self._sent["bitmaps"] += len(payload)
-        return [act.SendData(wire.Divergent(self.view, self.number, payload))]
+        return [effects.SendData(wire.Divergent(self.view, self.number, payload))]
 
-    def on_block_hashes(self, m: wire.BlockHashes) -> list[act.Effect]:
+    def on_block_hashes(self, m: wire.BlockHashes) -> list[effects.Effect]:
         self._machine.require(Event.BLOCK_HASHES)
         self._block_hashes = deltas.hashes_of(m.payload, len(self._divergent))
         self._sent["hashes"] += len(m.payload)
         return self._stage(Event.BLOCK_HASHES, self._divergent)
 
-    def _stage(self, event: Event, pages: array[int]) -> list[act.Effect]:
+    def _stage(self, event: Event, pages: array[int]) -> list[effects.Effect]:
         self._machine.happened(event)
         self._queue, self._next = pages, 0
         return self.writable()
 
-    def writable(self) -> list[act.Effect]:
+    def writable(self) -> list[effects.Effect]:
         """Send the next divergent pages, or copy their blocks; the shell calls again when the channel has room."""
         if self.phase != Phase.STAGE:
             return []
-        out: list[act.Effect] = []
+        out: list[effects.Effect] = []
         if self._next < len(self._queue):
-            index = self._queue[self._next:self._next + pg.CHUNK_PAGES]
+            index = self._queue[self._next : self._next + pg.CHUNK_PAGES]
             if self._block_hashes is None:
-                out.append(act.SendData(self._pages(index)))
+                out.append(effects.SendData(self._pages(index)))
             else:
                 self._parts.append(self._blocks(index, self._block_hashes))
                 self._digest = chain_digest(self._memory, self._digest, self._parts[-1].payload)
             self._next += len(index)
-        return out + ([act.Yield()] if self._next < len(self._queue) else self._end_of_stage())
+        return out + ([effects.Yield()] if self._next < len(self._queue) else self._end_of_stage())
 
     def _pages(self, index: array[int]) -> wire.StagePages:
         data = self._copied(index) if self._resent else self._memory.lend(index)
@@ -187,7 +188,7 @@ class LeaderSyncvm:
 
     def _blocks(self, index: array[int], theirs: array[int]) -> wire.StageBlocks:
         first, last, blocks = self._next, self._next + len(index), deltas.page_blocks()
-        masks = self._memory.block_masks(index, theirs[first * blocks:last * blocks])
+        masks = self._memory.block_masks(index, theirs[first * blocks : last * blocks])
         payload = deltas.pack(masks, self._divergent_hashes[first:last], self._memory.gather_blocks(index, masks))
         self._copies.append(memoryview(self._memory.gather(index)))
         return wire.StageBlocks(self.view, self.number, len(index), payload)
@@ -195,33 +196,44 @@ class LeaderSyncvm:
     def _copied(self, index: array[int]) -> bytes:
         """Pages as they were when their blocks were sent: memory may be another by the time one is asked for again."""
         places, size = (bisect_left(self._divergent, page) for page in index), pg.PAGE_BYTES
-        return b"".join(self._copies[place // pg.CHUNK_PAGES][place % pg.CHUNK_PAGES * size:][:size] for place in places)
+        return b"".join(self._copies[place // pg.CHUNK_PAGES][place % pg.CHUNK_PAGES * size :][:size] for place in places)
 
-    def _end_of_stage(self) -> list[act.Effect]:
+    def _end_of_stage(self) -> list[effects.Effect]:
         if self.phase != Phase.STAGE or self._device is None or self._next < len(self._queue):
             return []
         if self._parts:  # all is copied: our VM may run on while they are packed
             self._machine.happened(Event.BLOCKS_COPIED)
-            return [act.Pack(self.tag, [part.payload for part in self._parts])]
+            return [effects.Pack(self.tag, [part.payload for part in self._parts])]
         return self._end(Event.PAGES_SENT)
 
-    def packed(self, payloads: list[bytes]) -> list[act.Effect]:
+    def packed(self, payloads: list[bytes]) -> list[effects.Effect]:
         self._machine.require(Event.PACKED)
-        out: list[act.Effect] = [act.SendData(replace(part, payload=payload)) for part, payload in zip(self._parts, payloads)]
+        out: list[effects.Effect] = [effects.SendData(replace(part, payload=payload)) for part, payload in zip(self._parts, payloads)]
         self._sent["blocks"] += sum(map(len, payloads))
         self._parts = []
         return out + self._end(Event.PACKED)
 
-    def _end(self, event: Event) -> list[act.Effect]:
+    def _end(self, event: Event) -> list[effects.Effect]:
         self._machine.happened(event)
         base = self._base if len(self._base) == len(self.device) else b""
         payload = pack_state(self._memory, self.device, base)
         self._sent["device"] += len(payload)
         digest = chain_digest(self._memory, self._digest, self.device)
-        return [act.SendData(wire.StageEnd(self.view, self.number, len(self._divergent), digest,
-                                           self._memory.digest(base) if base else 0, len(self.device), payload))]
+        return [
+            effects.SendData(
+                wire.StageEnd(
+                    self.view,
+                    self.number,
+                    len(self._divergent),
+                    digest,
+                    self._memory.digest(base) if base else 0,
+                    len(self.device),
+                    payload,
+                )
+            )
+        ]
 
-    def on_resend(self, m: wire.Resend) -> list[act.Effect]:
+    def on_resend(self, m: wire.Resend) -> list[effects.Effect]:
         """Not all came out right over there: send that whole."""
         self._machine.require(Event.RESEND)
         if self._resent:
@@ -252,8 +264,7 @@ class LeaderSyncvm:
     @property
     def waits_for_own_qemu(self) -> bool:
         """Our own QEMU has not answered yet: what takes long is not the secondary's doing."""
-        return self.phase == Phase.STOP or (
-            self.phase in (Phase.EXCHANGE, Phase.HASH, Phase.COMPARE, Phase.STAGE) and self._device is None)
+        return self.phase == Phase.STOP or (self.phase in (Phase.EXCHANGE, Phase.HASH, Phase.COMPARE, Phase.STAGE) and self._device is None)
 
     def waits_for_peer_qemu(self, now: float) -> float:
         """For how long, in seconds, the secondary's QEMU owes us an answer: to stop, or to load."""
@@ -276,9 +287,18 @@ class LeaderSyncvm:
             self._memory.put_back(self._own)
 
     def figures(self) -> Figures:
-        return Figures(self.number, round(1000 * (self.resumed_at - self.stopped_at), 3), self._dirty,
-                       len(self._divergent), sum(self._sent[kind] for kind in ("pages", "blocks", "device")),
-                       bool(self.audit), self._untracked, self._mismatching, *self._disk_figures(), self._sent)
+        return Figures(
+            self.number,
+            round(1000 * (self.resumed_at - self.stopped_at), 3),
+            self._dirty,
+            len(self._divergent),
+            sum(self._sent[kind] for kind in ("pages", "blocks", "device")),
+            bool(self.audit),
+            self._untracked,
+            self._mismatching,
+            *self._disk_figures(),
+            self._sent,
+        )
 
     # ---- an audit of disks: the images, while our VM stands still and all that the secondary's wrote is gone ----
     def disks_hashed(self, hashes: bytes) -> None:

@@ -5,6 +5,7 @@ An idle VM has done its work: at once, no timer delays a burst that is answered 
 oldest held output would else be later than `latency_ms_target`, what a syncvm costs considered. But not before it ran for
 as long as one costs, or syncvms would be all that the hosts do; and not after the target, whatever one costs.
 """
+
 from __future__ import annotations
 
 WEIGHT = 0.2  # of a new figure in the average

@@ -4,6 +4,7 @@
 A table is data (syncvm/phases.py), so the picture in docs/syncvm.md is drawn from it, and each step is checked against it
 while it happens.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping

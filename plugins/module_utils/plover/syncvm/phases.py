@@ -4,6 +4,7 @@
 docs/syncvm.md shows these tables; tools/draw_phases.py draws them. What is not in its table is refused while it happens
 (syncvm/phase_machine.py). An event that leaves the phase as it is stands there too: then it is allowed.
 """
+
 from __future__ import annotations
 
 from .phase_machine import BY_PEER, Event, Phase, Table
@@ -13,7 +14,7 @@ MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: both
 
 # ---- a syncvm: the leader ------------------------------------------------------------------------------------
 class LeaderPhase(Phase):
-    ORDERED = "ordered", "proposes the entry \"syncvm N\", feeds all input before it"
+    ORDERED = "ordered", 'proposes the entry "syncvm N", feeds all input before it'
     DRAIN = "drain", "lets an idle VM answer what just came in"
     STOP = "stop", "stops the VM at the entry, takes its last output, sets the mark"
     EXCHANGE = "exchange", "sends its dirty bitmap, saves the device state"
@@ -58,10 +59,19 @@ def _leader() -> Table[LeaderPhase]:
         phase.ORDERED: {event.BITMAP: phase.ORDERED, event.REACHED: phase.DRAIN},
         phase.DRAIN: {event.BITMAP: phase.DRAIN, event.DRAINED: phase.STOP},
         phase.STOP: {event.BITMAP: phase.STOP, event.VM_STOPPED: phase.EXCHANGE},
-        phase.EXCHANGE: {event.BITMAP: phase.EXCHANGE, event.DEVICE_SAVED: phase.EXCHANGE,
-                         event.BOTH_BITMAPS: phase.HASH, event.BOTH_BITMAPS_CHECKPOINT: phase.STAGE},
-        phase.HASH: {event.DEVICE_SAVED: phase.HASH, event.HASHED: phase.HASH, event.HASHES: phase.HASH,
-                     event.FEW_DIVERGE: phase.STAGE, event.MANY_DIVERGE: phase.COMPARE},
+        phase.EXCHANGE: {
+            event.BITMAP: phase.EXCHANGE,
+            event.DEVICE_SAVED: phase.EXCHANGE,
+            event.BOTH_BITMAPS: phase.HASH,
+            event.BOTH_BITMAPS_CHECKPOINT: phase.STAGE,
+        },
+        phase.HASH: {
+            event.DEVICE_SAVED: phase.HASH,
+            event.HASHED: phase.HASH,
+            event.HASHES: phase.HASH,
+            event.FEW_DIVERGE: phase.STAGE,
+            event.MANY_DIVERGE: phase.COMPARE,
+        },
         phase.COMPARE: {event.DEVICE_SAVED: phase.COMPARE, event.BLOCK_HASHES: phase.STAGE},
         phase.STAGE: {event.DEVICE_SAVED: phase.STAGE, event.BLOCKS_COPIED: phase.PACK, event.PAGES_SENT: phase.WAIT_STAGED},
         phase.PACK: {event.PACKED: phase.WAIT_STAGED},
@@ -114,11 +124,16 @@ def _secondary() -> Table[SecondaryPhase]:
         phase.ORDERED: {event.BITMAP: phase.ORDERED, event.REACHED: phase.DRAIN},
         phase.DRAIN: {event.BITMAP: phase.DRAIN, event.DRAINED: phase.STOP},
         phase.STOP: {event.BITMAP: phase.STOP, event.VM_STOPPED: phase.EXCHANGE},
-        phase.EXCHANGE: {event.BITMAP: phase.EXCHANGE,
-                         event.BOTH_BITMAPS: phase.HASH, event.BOTH_BITMAPS_CHECKPOINT: phase.STAGE},
+        phase.EXCHANGE: {event.BITMAP: phase.EXCHANGE, event.BOTH_BITMAPS: phase.HASH, event.BOTH_BITMAPS_CHECKPOINT: phase.STAGE},
         phase.HASH: {event.HASHED: phase.STAGE},
-        phase.STAGE: {event.STAGE_BLOCKS: phase.STAGE, event.STAGE_PAGES: phase.STAGE, event.STAGE_END: phase.STAGE,
-                      event.DIVERGENT: phase.HASH_BLOCKS, event.VERIFIED: phase.LOAD, event.VERIFIED_AUDIT: phase.WAIT_AUDIT},
+        phase.STAGE: {
+            event.STAGE_BLOCKS: phase.STAGE,
+            event.STAGE_PAGES: phase.STAGE,
+            event.STAGE_END: phase.STAGE,
+            event.DIVERGENT: phase.HASH_BLOCKS,
+            event.VERIFIED: phase.LOAD,
+            event.VERIFIED_AUDIT: phase.WAIT_AUDIT,
+        },
         phase.HASH_BLOCKS: {event.BLOCKS_HASHED: phase.STAGE},
         phase.WAIT_AUDIT: {event.VM_RESET: phase.WAIT_AUDIT, event.HASHED: phase.LOAD},
         phase.LOAD: {event.LOADED: phase.DONE, event.LOADED_AUDIT_DISKS: phase.HASH_DISKS},
@@ -174,8 +189,7 @@ def _leader_sync() -> Table[LeaderSyncPhase]:
         phase.ATTACH: {event.DISKS_ATTACHED: phase.CAPTURE},
         phase.CAPTURE: {event.STREAM_CAPTURED: phase.FINAL},
         phase.FINAL: {event.PAGES_SENT: phase.CHECK, event.ENDED: phase.LOADING},
-        phase.CHECK: {event.HASHED: phase.CHECK, event.FILL_HASHES: phase.CHECK,
-                      event.EQUAL: phase.CHECKED, event.DIFFERENT: phase.FINAL},
+        phase.CHECK: {event.HASHED: phase.CHECK, event.FILL_HASHES: phase.CHECK, event.EQUAL: phase.CHECKED, event.DIFFERENT: phase.FINAL},
         phase.CHECKED: {event.ENDED: phase.LOADING},
         phase.LOADING: {event.FILL_DONE: phase.RECORDING},
         phase.RECORDING: {},

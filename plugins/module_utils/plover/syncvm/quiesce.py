@@ -8,6 +8,7 @@ wait and the transfer in it. The cheapest limit is taken. What is known of the o
 are not: in time each is the cheapest known, and tried again, the sooner the closer it comes. Loads change; and a figure that
 a busy moment spoilt is forgotten. One that a try confirms fades more slowly from then on: trying costs too.
 """
+
 from __future__ import annotations
 
 PARTS = (0.0, 0.1, 0.4, 1.0)  # of the longest wait
@@ -39,5 +40,5 @@ class QuiesceLimit:
         self._confirmed[n] = min(self._confirmed[n] + 1, CONFIRMED_MAX) if confirmed else 0
         weight = 1.0 - (1.0 - WEIGHT) * self._known[n]
         self._costs_s[n] += weight * (cost_s - self._costs_s[n])
-        self._known = [known * FADING ** 0.5 ** times for known, times in zip(self._known, self._confirmed, strict=True)]
+        self._known = [known * FADING**0.5**times for known, times in zip(self._known, self._confirmed, strict=True)]
         self._known[n] = 1.0

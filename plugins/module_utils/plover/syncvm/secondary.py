@@ -5,13 +5,14 @@ Its phases are a table in syncvm/phases.py, drawn in docs/syncvm.md. Each handle
 message out of place raises WireError. What comes is kept beside guest memory (syncvm/staging.py). Once all of it is verified,
 the pages are applied, then the leader is told "staged", then the device state is loaded and the leader is told "applied".
 """
+
 from __future__ import annotations
 
 from array import array
 from dataclasses import replace
 
 from ..errors import WireError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import pages as pg
 from ..protocol import wire
 from ..protocol.packing import pack_bitmap, unpack_bitmap
@@ -23,8 +24,7 @@ from .staging import Staging
 
 
 class SecondarySyncvm:
-    def __init__(self, view: int, number: int, memory: act.Memory, base: bytes = b"", whole: bool = False,
-                 life: float = 0.0) -> None:
+    def __init__(self, view: int, number: int, memory: effects.Memory, base: bytes = b"", whole: bool = False, life: float = 0.0) -> None:
         """``base``: the device state that was staged before this one; empty: none of this view.
 
         ``life``: tells this copy of the VM from those before it. The peer chooses the number, and may choose one twice: an
@@ -46,30 +46,30 @@ class SecondarySyncvm:
     def phase(self) -> Phase:
         return self._machine.phase
 
-    def start(self, now: float, limit_s: float | None = None) -> list[act.Effect]:
+    def start(self, now: float, limit_s: float | None = None) -> list[effects.Effect]:
         """``limit_s``: for the wait until our VM is idle, see syncvm/quiesce.py."""
         self._machine.happened(Event.REACHED)
         self.started, self.limit_s = now, limit_s
-        return self.drained(now) if self._whole else [act.Drain(self.tag, limit_s)]
+        return self.drained(now) if self._whole else [effects.Drain(self.tag, limit_s)]
 
-    def drained(self, now: float) -> list[act.Effect]:
+    def drained(self, now: float) -> list[effects.Effect]:
         self._machine.happened(Event.DRAINED)
-        return [act.ColoStop(self.tag)]
+        return [effects.ColoStop(self.tag)]
 
-    def vm_stopped(self) -> list[act.Effect]:
+    def vm_stopped(self) -> list[effects.Effect]:
         self._machine.happened(Event.VM_STOPPED)
         self._own = self._memory.fetch_dirty()
         packed = pack_bitmap(self._memory, self._own)
-        return [act.SendData(wire.Bitmap(self.view, self.number, False, packed)), *self._exchanged()]
+        return [effects.SendData(wire.Bitmap(self.view, self.number, False, packed)), *self._exchanged()]
 
-    def on_bitmap(self, m: wire.Bitmap) -> list[act.Effect]:
+    def on_bitmap(self, m: wire.Bitmap) -> list[effects.Effect]:
         if self._peer is not None:
             raise WireError(f"second dirty bitmap for syncvm {self.number}")
         self._machine.require(Event.BITMAP)
         self._peer = replace(m, payload=unpack_bitmap(self._memory, m.payload, self._memory.pages))
         return self._exchanged()
 
-    def _exchanged(self) -> list[act.Effect]:
+    def _exchanged(self) -> list[effects.Effect]:
         if self._own is None or self._peer is None:
             return []
         self._index = self._memory.union(self._own, self._peer.payload)
@@ -80,20 +80,20 @@ class SecondarySyncvm:
             self._machine.happened(Event.BOTH_BITMAPS_CHECKPOINT)
             return []
         self._machine.happened(Event.BOTH_BITMAPS)
-        return [act.Hash(self.tag, self._index)]
+        return [effects.Hash(self.tag, self._index)]
 
-    def hashed(self, hashes: array[int]) -> list[act.Effect]:
+    def hashed(self, hashes: array[int]) -> list[effects.Effect]:
         after = self.phase == Phase.WAIT_AUDIT
         self._machine.happened(Event.HASHED)
-        out: list[act.Effect] = [act.SendData(wire.Hashes(self.view, self.number, after, hashes.tobytes()))]
+        out: list[effects.Effect] = [effects.SendData(wire.Hashes(self.view, self.number, after, hashes.tobytes()))]
         return out + self._load(reset=False) if after else out
 
-    def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> list[act.Effect]:
+    def on_staging(self, m: wire.Divergent | wire.StageBlocks | wire.StagePages) -> list[effects.Effect]:
         if isinstance(m, wire.Divergent):
             self._machine.require(Event.DIVERGENT)
             index = self._staging.on_divergent(m)
             self._machine.happened(Event.DIVERGENT)
-            return [act.HashBlocks(self.tag, index)]
+            return [effects.HashBlocks(self.tag, index)]
         if isinstance(m, wire.StageBlocks):
             self._machine.happened(Event.STAGE_BLOCKS)
             self._staging.on_blocks(m)
@@ -102,36 +102,36 @@ class SecondarySyncvm:
             self._staging.on_pages(m)
         return []
 
-    def blocks_hashed(self, hashes: array[int]) -> list[act.Effect]:
+    def blocks_hashed(self, hashes: array[int]) -> list[effects.Effect]:
         self._machine.happened(Event.BLOCKS_HASHED)
-        return [act.SendData(wire.BlockHashes(self.view, self.number, hashes.tobytes()))]
+        return [effects.SendData(wire.BlockHashes(self.view, self.number, hashes.tobytes()))]
 
-    def on_stage_end(self, m: wire.StageEnd) -> list[act.Effect]:
+    def on_stage_end(self, m: wire.StageEnd) -> list[effects.Effect]:
         """If all is verified: apply the pages, then tell the leader, then load the device state. Else ask for what is wrong."""
         self._machine.happened(Event.STAGE_END)
         if not self._staging.on_end(m):
             lacks_base = not self._staging.makes(m)
-            return [act.SendData(wire.Resend(self.view, self.number, lacks_base, self._staging.wrong.tobytes()))]
+            return [effects.SendData(wire.Resend(self.view, self.number, lacks_base, self._staging.wrong.tobytes()))]
         self._staging.apply()
-        staged = act.SendData(wire.Staged(self.view, self.number))
+        staged = effects.SendData(wire.Staged(self.view, self.number))
         if self._peer is not None and self._peer.audit:
             self._machine.happened(Event.VERIFIED_AUDIT)
-            return [staged, act.ResetVm(self.tag)]
+            return [staged, effects.ResetVm(self.tag)]
         self._machine.happened(Event.VERIFIED)
         return [staged, *self._load()]
 
-    def vm_reset(self) -> list[act.Effect]:
+    def vm_reset(self) -> list[effects.Effect]:
         """Of an audit: it looks at what the VM will run with, so also at what the reset in front of a load writes."""
         self._machine.happened(Event.VM_RESET)
-        return [act.Hash(self.tag, self._index)]
+        return [effects.Hash(self.tag, self._index)]
 
     @property
     def device(self) -> bytes:
         """The device state that was staged."""
         return self._staging.device
 
-    def _load(self, reset: bool = True) -> list[act.Effect]:
-        return [act.ColoLoad(self.tag, self.device, runs=not self._whole, reset=reset)]
+    def _load(self, reset: bool = True) -> list[effects.Effect]:
+        return [effects.ColoLoad(self.tag, self.device, runs=not self._whole, reset=reset)]
 
     def abandon(self) -> None:
         """Given up before all was here. The VM stands still where it is, until the next syncvm."""
@@ -148,14 +148,13 @@ class SecondarySyncvm:
         """Pages are of the new state, devices not yet: our VM must not run, nor be promoted."""
         return self.phase in (Phase.WAIT_AUDIT, Phase.LOAD)
 
-    def loaded(self) -> list[act.Effect]:
+    def loaded(self) -> list[effects.Effect]:
         if self._peer is not None and self._peer.audit == DISKS:
             self._machine.happened(Event.LOADED_AUDIT_DISKS)  # if this host is elected meanwhile, it does not wait for it
-            return [act.HashDisks(self.tag)]
+            return [effects.HashDisks(self.tag)]
         self._machine.happened(Event.LOADED)
-        return [act.SendData(wire.Applied(self.view, self.number))]
+        return [effects.SendData(wire.Applied(self.view, self.number))]
 
-    def disks_hashed(self, hashes: bytes) -> list[act.Effect]:
+    def disks_hashed(self, hashes: bytes) -> list[effects.Effect]:
         self._machine.happened(Event.DISKS_HASHED)
-        return [act.SendData(wire.DiskHashes(self.view, self.number, hashes)),
-                act.SendData(wire.Applied(self.view, self.number))]
+        return [effects.SendData(wire.DiskHashes(self.view, self.number, hashes)), effects.SendData(wire.Applied(self.view, self.number))]

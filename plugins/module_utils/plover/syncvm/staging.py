@@ -4,26 +4,27 @@
 A page that comes as blocks is patched in a copy, and the copy's hash must be the leader's. If it is not, as a block's hash
 told too little, or if the device state is told as a difference to one that we do not hold, that must come whole: once.
 """
+
 from __future__ import annotations
 
 from array import array
 
 from ..consensus.log import NUMBER
 from ..errors import WireError
-from ..ports import effects as act
+from ..ports import effects
 from ..protocol import pages as pg
 from ..protocol import wire
 from ..protocol.packing import unpack_blocks, unpack_state
 from . import block_deltas as deltas
 
 
-def chain_digest(memory: act.Memory, digest: int, data: bytes) -> int:
+def chain_digest(memory: effects.Memory, digest: int, data: bytes) -> int:
     """Digest of all that was staged so far and ``data``."""
     return memory.digest(NUMBER.pack(digest) + NUMBER.pack(memory.digest(data)))
 
 
 class Staging:
-    def __init__(self, index: array[int], memory: act.Memory, base: bytes) -> None:
+    def __init__(self, index: array[int], memory: effects.Memory, base: bytes) -> None:
         """``index``: the pages that may come. ``base``: the device state that was staged before; empty: none."""
         self._index, self._memory, self._base = index, memory, base
         self.staged: list[tuple[array[int], bytes | memoryview]] = []
@@ -42,7 +43,7 @@ class Staging:
         return self._divergent
 
     def on_blocks(self, m: wire.StageBlocks) -> None:
-        index = array("I") if self._divergent is None else self._divergent[self._patched:self._patched + m.count]
+        index = array("I") if self._divergent is None else self._divergent[self._patched : self._patched + m.count]
         if len(index) != m.count or self._asked_again:
             raise WireError(f"blocks of {m.count} pages that were not asked for")
         payload = unpack_blocks(self._memory, m.payload, m.count * deltas.page_bytes_max())

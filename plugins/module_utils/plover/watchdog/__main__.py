@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``python3 -m plover.watchdog release NAME``: what plover-qemu@NAME runs when its QEMU has ended."""
+
 from __future__ import annotations
 
 import sys

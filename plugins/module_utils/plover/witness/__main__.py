@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``python3 -m plover.witness NAME | SETTINGS-FILE``."""
+
 from __future__ import annotations
 
 from ..daemon.life import run_daemon

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The witness daemon: a voter and acceptor without a VM. It never leads."""
+
 from __future__ import annotations
 
 import asyncio
@@ -73,8 +74,7 @@ class Witness(MemberDaemon):
             elif isinstance(item, Deposed):
                 log.info("view %d%s", item.view, f", led by {item.leader}" if item.leader else "")
                 if item.leader:
-                    for happened in self.event_log.follows(self.loop.time(), item.view, item.leader,
-                                                           self.consensus.transfer_granted):
+                    for happened in self.event_log.follows(self.loop.time(), item.view, item.leader, self.consensus.transfer_granted):
                         self.note(*happened)
 
     def _heard(self) -> bool:
@@ -95,10 +95,21 @@ class Witness(MemberDaemon):
             return self.settings()
         if request.get("cmd") != "status":
             return {"error": f"{request.get('cmd')!r} is not for a witness; run it on a replica"}
-        return {**consensus_status(self.consensus), "name": self.config.name, "role": "witness", "service": self._service(),
-                **self.transport(), "sentence": self._sentence(), **mode(self.event_log, self.loop.time()),
-                "syncvms": 0, "totals": {}, "last_syncvm": None, "dirty_tracking": "",
-                "budget": self.config.budget._asdict(), "versions": {"plover": __version__, "qemu": ""}}
+        return {
+            **consensus_status(self.consensus),
+            "name": self.config.name,
+            "role": "witness",
+            "service": self._service(),
+            **self.transport(),
+            "sentence": self._sentence(),
+            **mode(self.event_log, self.loop.time()),
+            "syncvms": 0,
+            "totals": {},
+            "last_syncvm": None,
+            "dirty_tracking": "",
+            "budget": self.config.budget._asdict(),
+            "versions": {"plover": __version__, "qemu": ""},
+        }
 
     async def teardown(self) -> None:
         self.stop_rings()
