@@ -43,10 +43,10 @@ def test_a_merge_that_could_not_flush_the_image_once_does_not_end_well(tmp_path,
 
     async def play(side: Failing) -> None:
         daemon = await side.fails_to_merge()
-        side.faults.order(FLUSH, 1, errno.ENOSPC, for_ever=False)
+        side.faults.order(FLUSH, 2, errno.ENOSPC, for_ever=False)  # the first is of the stop, in which the job is begun
         await side.watch.again(daemon.vm)
         await asyncio.wait([daemon.task], timeout=5)
-        assert daemon.told[-1] == ("lost", "disk 0: all was written to the image, but it could not be flushed")
+        assert side.faults.failed and daemon.told[-1] == ("lost", "disk 0: all was written to the image, but it could not be flushed")
         assert await side.runs()
 
     played(play, Failing(tmp_path, cache))
