@@ -86,9 +86,11 @@ def test_a_write_that_finds_no_room_or_an_error_that_the_guest_hears_of_costs_no
     assert DiskMarks(replica.config).read() == (Mark(),)
 
 
-@pytest.mark.parametrize("replica, events, lost", [
-    ("none", [BROKEN_FLUSH], True), ("none", [BROKEN_FLUSH, TOLD], False), ("writeback", [BROKEN_FLUSH], False)],
-    indirect=["replica"])
+@pytest.mark.parametrize(
+    "replica, events, lost",
+    [("none", [BROKEN_FLUSH], True), ("none", [BROKEN_FLUSH, TOLD], False), ("writeback", [BROKEN_FLUSH], False)],
+    indirect=["replica"],
+)
 def test_a_flush_of_qemus_own_costs_the_image_where_qemu_forgets_that_it_failed(replica, events, lost):
     """With "writeback" the guest is told at its next flush."""
     assert ("copy_lost" in replica.hears(*events)) is lost
