@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 from faulty_disk import FLUSH, WRITE, Faults, build
+from plover.replica.disk_work import MISSED
 from plover.replica.merge_watch import MergeWatch
 from test_block_merge import Daemon, Promoted, played
 
@@ -43,10 +44,10 @@ def test_a_merge_that_could_not_flush_the_image_once_does_not_end_well(tmp_path,
 
     async def play(side: Failing) -> None:
         daemon = await side.fails_to_merge()
-        side.faults.order(FLUSH, 1, errno.ENOSPC, for_ever=False)
+        side.faults.order(FLUSH, 2, errno.ENOSPC, for_ever=False)  # the first is of the stop, in which the job is begun
         await side.watch.again(daemon.vm)
         await asyncio.wait([daemon.task], timeout=5)
-        assert daemon.told[-1] == ("lost", "disk 0: all was written to the image, but it could not be flushed")
+        assert side.faults.failed and daemon.told[-1] == ("lost", "disk 0: all was written to the image, but it could not be flushed")
         assert await side.runs()
 
     played(play, Failing(tmp_path, cache))
@@ -83,5 +84,31 @@ def test_a_job_that_stands_still_at_its_end_for_another_reason_goes_on(tmp_path)
             await side.block.merge.look()
         await side.merged()
         await side.check_whole()
+
+    played(play, Failing(tmp_path, "none"))
+
+
+def test_qemu_tells_of_a_flush_of_its_own_that_failed_at_a_stop(tmp_path):
+    """The daemon marks the image for that, where QEMU forgets it."""
+
+    async def play(side: Failing) -> None:
+        await side.start(incoming=False)
+        told: list[dict] = []
+        watching = asyncio.ensure_future(side.qmp.watch((MISSED,), lambda name, data: told.append(data)))
+        await side.qmp.execute("cont")
+        await side.write(1, 1)
+        side.faults.order(FLUSH, 1, errno.EIO, for_ever=False)
+        await side.qmp.execute("stop")
+        for _time in range(50):
+            await asyncio.sleep(0.1)
+            if told:
+                break
+        watching.cancel()
+        assert [(each["node-name"], each["type"]) for each in told] == [("image0", "flush")]
+        await side.qmp.execute("cont")
+        await side.write(1, 1)
+        await side.qmp.execute("stop")
+        await asyncio.sleep(1.5)
+        assert len(told) == 1
 
     played(play, Failing(tmp_path, "none"))

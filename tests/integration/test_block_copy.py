@@ -85,7 +85,7 @@ class Side:
 
     async def write(self, start_mib: float, mib: float, disk: int = 0) -> None:
         device = f"/machine/peripheral/drive{disk}/virtio-backend"
-        words = f"write -P {os.urandom(1)[0]} {int(start_mib * MIB)} {int(mib * MIB)}"
+        words = f"write -P {os.urandom(1)[0] % 255 + 1} {int(start_mib * MIB)} {int(mib * MIB)}"
         answer = await self.qmp.execute("human-monitor-command", **{"command-line": f'qemu-io -d {device} "{words}"'})
         assert not answer.strip(), answer
 

@@ -15,7 +15,7 @@ from ..disks.copy_names import DiskCopy
 from ..disks.image_files import ImageFiles
 from ..disks.images import hash_blocks
 from ..disks.marks import DiskMarks
-from ..disks.untold_flush import UntoldFlush
+from ..disks.untold_flush import TOGETHER_S, UntoldFlush
 from ..errors import LostWritesError, QemuError
 from ..ports import effects
 from ..qemu.vm import Vm
@@ -235,15 +235,30 @@ class DiskWork:
                 f"a flush failed ({text}), of which QEMU does not tell the guest: it "
                 "stops the VM and repeats the flush, which may then succeed",
             )
+        if name == MISSED and data.get("type") == "flush" and not lost and self._forgets(node):
+            self._shell.spawn(self._was_guest_told(vm, text))
         self._shell.answer("disk_failed", node, text, lost)
         if stops and vm is self._shell.vm:
             self._shell.answer("vm_waits_for_disk", text)
 
     def _is_untold_flush(self, name: str, data: dict, text: str) -> bool:
         now = self._shell.loop.time()
+        if name == TOLD and data.get("action") == "report":
+            self._untold.guest_told(now, text)
         if name == MISSED and data.get("type") == "flush":
             return self._untold.flush_failed(now, text)
         return name == TOLD and data.get("action") == "stop" and self._untold.vm_stopped(now, text)
+
+    def _forgets(self, node: str) -> bool:
+        """QEMU lets the next flush of this image succeed, after one that failed."""
+        return any(node == disk.node("image") and disk.cache == "none" for disk in self._config.disk_list)
+
+    async def _was_guest_told(self, vm: Vm, text: str) -> None:
+        failed_at = self._shell.loop.time()
+        await asyncio.sleep(TOGETHER_S)
+        if vm is self._shell.vm and self._untold.nobody_told(failed_at, text):
+            await self._mark_lost(vm, self._shell.core.consensus.view)
+            self._shell.answer("copy_lost", None, f"a flush failed ({text}) of which the guest does not know")
 
     async def _mark_lost(self, vm: Vm, view: int) -> None:
         """Neither a cold start nor a copy may begin from an image that lacks a write."""
