@@ -76,8 +76,10 @@ class Pair:
             SecondarySyncvm(1, self.number, self.memories[1], self.bases[1]),
         )
         self.work: deque = deque()
+        leader, secondary = self.sides
+        leader.start(0.0), leader.drained(0.0)
+        secondary.start(0.0), secondary.drained()
         for n, side in enumerate(self.sides):
-            side.start(0.0), side.drained(0.0)
             self._do(n, side.vm_stopped())
         self._do(0, self.sides[0].device_saved(device))
         while self.work:

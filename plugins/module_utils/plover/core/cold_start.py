@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ploverctl cold-start``: the VM's memory is lost on all hosts, and the operator has it booted afresh here. Pure.
+"""``ploverctl cold-start``: the VM's memory is lost on all hosts, and the operator has the VM booted afresh here. Pure.
 
-It is refused where that would take a torn image, or one that is older than another host's, for the VM's. ``--force`` tells
-the price of doing it all the same.
+Refused if this host's image is torn, or older than another host's. ``--force`` says what it costs to do it anyway.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def refusal(core: DirectorPort, forced: bool = False) -> str | None:
 
 
 def hears_leader(core: DirectorPort) -> bool:
-    """Does another member lead? One that was elected last may have lost the VM since, and lead nothing."""
+    """Does another member lead? It must be heard: the member elected last may have lost the VM and lead no longer."""
     cons = core.consensus
     return cons.leader in cons.others and cons.hears_leader(core.now, core.config.peer_timeout_ms / 1000)
 
@@ -73,7 +72,7 @@ def price(core: DirectorPort) -> list[str]:
 
 
 def start(core: DirectorPort, forced: bool = False) -> str | None:
-    """Boot the VM once this host is elected. Returns why not, if so."""
+    """Boot the VM once this host is elected. Returns the reason if that is refused."""
     why_not = refusal(core, forced)
     if why_not is None:
         core.cold = True

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica's core: its consensus, its present role (leader or follower), and what connects the two. Sans-I/O.
+"""The replica's core: its consensus, its present role (leader or follower), and the link between them. Sans-I/O.
 
-Events come in through methods, after :meth:`Director.at` has set the time; actions go out through :meth:`Director.take`, in
+Events come in through methods, after :meth:`Director.at` has set the time; effects go out through :meth:`Director.take`, in
 order. Where to read on:
-    transitions.py           the ways between the roles: the failover of the whole system
+    transitions.py           changes of role: the failover of the whole system
     routes.py                which answer and which message goes to which method
-    leader.py, follower.py   the roles; what they ask of the director is in director_port.py
-    operator_calls.py, cold_start.py, force.py   what the operator may ask for
-    status.py                what all this looks like from outside
+    leader.py, follower.py   the roles; director_port.py declares what they ask of the director
+    operator_calls.py, cold_start.py, force.py   the operator's commands
+    status.py                the state as an operator sees it
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Director:
     def __init__(
         self, config: Config, state: Durable | None, memory: effects.Memory, now: float, adopted: bool = False, marks: tuple[Mark, ...] = ()
     ) -> None:
-        """``state``: None if this host has forgotten it. ``adopted``: our daemon restarted, the QEMU that led before is still
+        """``state``: None if this host has forgotten it. ``adopted``: our daemon restarted; the QEMU that led before is still
         there, and its VM has been stopped. ``marks``: of this host's images."""
         self.config, self.memory, self.now, self.began = config, memory, now, now
         kinds = {m: v["kind"] for m, v in config.members.items()}
@@ -76,7 +76,7 @@ class Director:
 
     # ---- for the roles (director_port.py) -------------------------------------------------------------
     def emit(self, *actions: object) -> None:
-        self._flush()  # what consensus wants on disk or sent comes first
+        self._flush()  # the consensus' effects come first: Persist before Send
         for action in actions:
             if isinstance(action, effects.StopVm):
                 self.stopped_for = action.tag
@@ -116,7 +116,7 @@ class Director:
 
     @property
     def speak_until(self) -> float:
-        """The event we are in was judged by its time: what it lets out must be on its way by then, or not go at all."""
+        """Frames that the present event lets out must leave by then, or not at all: it was decided by the event's time."""
         return self.consensus.fresh_until(self.now)
 
     # ---- the event loop of the core -------------------------------------------------------------------
@@ -130,7 +130,7 @@ class Director:
         return out
 
     def _flush(self) -> None:
-        """Move consensus outputs over, in order, acting on elections as they come."""
+        """Take the consensus' effects over, in order; act on its elections at once."""
         for item in self.consensus.take():
             if isinstance(item, (Persist, Send)):
                 self._out.append(item)
@@ -143,7 +143,7 @@ class Director:
 
     def tick(self) -> None:
         if self.cold and cold_start.hears_leader(self):
-            self.cold = False  # somebody leads: what a cold start was asked for is over
+            self.cold = False  # somebody leads: no cold start is needed any more
         self._transitions.set_eligible()
         self.consensus.tick(self.now)
         self._flush()
@@ -154,7 +154,7 @@ class Director:
             self.emit(*self.event_log.look(self.now, mode_of(self), reason(self)))
 
     def settle(self) -> None:
-        """The consensus may have come further."""
+        """The consensus may have made progress."""
         self._flush()
         self.role.advance()
         if self.leading:
@@ -162,22 +162,22 @@ class Director:
 
     # ---- events from this host ------------------------------------------------------------------------
     def answer(self, event: str, *arguments: Any) -> None:
-        """An action has ended, or QEMU tells something by itself: see routes.py."""
+        """The answer to an effect, or an event of QEMU's own: see routes.py."""
         self._router.answer(event, *arguments)
 
     def qemu_exited(self, why: str) -> None:
-        """QEMU is gone, and we did not ask for it."""
+        """QEMU ended, and we did not end it."""
         self._transitions.qemu_exited(why)
 
     def input(self, payload: bytes) -> None:
-        """Frames from the TAP, one batch."""
+        """One batch of frames from the TAP."""
         if self.leading:
             self.leading.input(payload)
         elif self.late.active(self):
             self.emit(*self.late.forward(self, payload))
 
     def output(self, frames: bytes) -> None:
-        """Whole frames the VM sent."""
+        """Whole frames that the VM sent."""
         self.role.output(frames)
 
     def idle(self, idle: bool) -> None:
@@ -223,7 +223,7 @@ class Director:
             answer(operator_calls.not_leading(self.consensus.leader))
 
     def cold_start(self, forced: bool = False) -> str | None:
-        """The VM's state is lost on all hosts: boot it afresh. Returns why not, if so."""
+        """The VM's state is lost on all hosts: boot it afresh. Returns the reason if that is refused."""
         why_not = cold_start.start(self, forced)
         self._transitions.set_eligible()
         return why_not

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the director's parts ask of it: the present role (leader or follower), and what works beside the roles.
+"""What the roles and the other parts of the director ask of it.
 
-They import this and never the director, so they can be read, and tested, without it.
+They import this and never the director, so they can be read and tested without it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class DirectorPort(Protocol):
     now: float  # the time of the present event
     facts: dict[str, Any]  # what must be equal on both replicas, as QEMU and the host tell it
     marks: tuple[Mark, ...]  # of this host's images
-    cold: bool  # the operator has asked for a cold start here, and this host is not elected yet
-    copies_failed: int  # to this host's images, one after the other
-    fill_pages_mismatching: int  # found at the end of initial syncs, since this daemon began
-    stopped_for: effects.Tag | None  # of the last StopVm that no ContVm followed
+    cold: bool  # the operator asked for a cold start here, and this host is not elected yet
+    copies_failed: int  # copies to this host's images that failed, in a row
+    fill_pages_mismatching: int  # pages found different at the end of initial syncs, since this daemon began
+    stopped_for: effects.Tag | None  # tag of the last StopVm that no ContVm has followed
 
     @property
     def leading(self) -> object | None:
@@ -42,24 +42,24 @@ class DirectorPort(Protocol):
         """This replica's QEMU has the VM's state."""
 
     def emit(self, *actions: object) -> None:
-        """Have the shell do this next."""
+        """Have the shell carry these effects out next."""
 
     def send(self, to: str, message: wire.Message) -> None:
-        """On the control channel."""
+        """Send a message on the control channel."""
 
     def report(self, text: str) -> None:
-        """One sentence for the log."""
+        """Write one sentence to the log."""
 
     def next_syncvm_number(self) -> int: ...
 
     def record_figures(self, figures: Figures) -> None:
-        """Of a syncvm that ended."""
+        """Keep the figures of a syncvm that ended."""
 
     def note_holder(self, holds: bool) -> None:
         """This replica's QEMU has (or lost) the VM's state."""
 
     def become_follower(self, why: str, pause_s: float = 0.0) -> None:
-        """Begin anew, without the VM's state; the empty QEMU starts after ``pause_s``."""
+        """Start over, without the VM's state; the empty QEMU starts after ``pause_s``."""
 
     def give_up_qemu(self, why: str) -> None:
-        """Our QEMU is of no use any more: as if it had died."""
+        """End our QEMU; go on as if it had died."""

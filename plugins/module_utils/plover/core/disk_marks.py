@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this host's images are fit for: a durable mark on each, which cold start, a forced failover and a fill obey.
+"""What this host's images are fit for: a durable mark on each. Cold start, forced failover and initial sync obey it.
 
     unmarked    nothing is known against it
-    whole       a copy of the leader's, complete and on the disk, and since then written as the leader's is
-    live        this host's VM writes to it; after a power loss it is as any disk after one
-    merging     promoted: QEMU merges the overlays into it. They are in memory; without them it is of two moments
-    incomplete  a copy to it has begun and is not complete on the disk
-    missed      it lacks a write that the guest took for done
+    whole       a copy of the leader's, complete and on the disk; since then each of the leader's writes went here too
+    live        this host's VM writes to it; after a power loss it is like any disk after a power loss
+    merging     promoted: QEMU merges the overlays into it. They are in memory; without them its blocks are of two moments
+    incomplete  a copy to it began and is not complete on the disk
+    missed      it lacks a write that the guest believes is done
 
-Each tells since which view. Order is what matters: a mark that warns is durable *before* the first write that tears the
-image, one that clears *after* all that was written is on the disk.
+Each mark carries the view it was set in. Their order matters: a mark that warns is durable *before* the first write that
+tears the image; a mark that clears a warning is set *after* all writes are on the disk.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Mark(NamedTuple):
 
 
 def parse(text: str) -> Mark:
-    """A mark as it is written: "merging 7"."""
+    """A mark from its text, e.g. "merging 7"."""
     if not text:
         return Mark()
     state, _space, view = text.partition(" ")
@@ -52,16 +52,16 @@ def parse(text: str) -> Mark:
 
 
 def worse(one: Mark, other: Mark) -> Mark:
-    """The one that warns more; of two that do not warn, the later one."""
+    """The mark with the graver warning; of two without a warning, the later one."""
     rank = {state: n for n, state in enumerate(TORN, 1)}
     return max(one, other, key=lambda mark: (rank.get(mark.state, 0), mark.view, mark.state != UNMARKED))
 
 
 def why_torn(marks: tuple[Mark, ...]) -> str:
-    """Which of a host's images must not be booted, and why; empty if they may."""
+    """Which of a host's images must not be booted, and why; empty if all may."""
     return "; ".join(f"disks[{n}] is {mark}" for n, mark in enumerate(marks) if mark.torn)
 
 
 def why_no_source(marks: tuple[Mark, ...]) -> str:
-    """Why a leader's images must not be copied; empty if they may. (One that is being merged into is, once that is over.)"""
+    """Why a leader's images must not be copied; empty if they may. (An image in a merge may be copied once the merge is over.)"""
     return "; ".join(f"disks[{n}] is {mark}" for n, mark in enumerate(marks) if mark.state == MISSED)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a member will want to tell later: who led which view and why, and how long each mode lasted. Pure.
+"""The event log: who led which view and why, and how long each mode lasted. Pure.
 
-It watches and never decides. Each method returns ``Happened`` actions; the shell adds the wall clock and keeps them
+It watches and never decides. Its methods return ``Happened`` effects; the shell adds the wall clock and keeps them
 (host/history.py). Facts by kind:
     view     view, leader, cause (one of the words below)
-    serving  view, outage_ms: silence heard (or the old leader's VM stopped) until our TAP is up; None if unknown
-    mode     mode, before (the mode that ended; None at the start), before_s (how long that one lasted)
+    serving  view, outage_ms: from the leader's silence (or the stop of its VM) until our TAP is up; None if unknown
+    mode     mode, before (the mode that ended; None at the start), before_s (how long it lasted)
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ class EventLog:
         self._served_view = 0
 
     def handover(self, now: float, cause: str, why: str) -> None:
-        """The leader gives the lead away on purpose, or because it must."""
+        """The leader hands over, on purpose or because it must."""
         self._handover = (cause, why, now)
 
     def interrupted(self, at: float | None) -> None:
-        """Clients are without an answer since ``at``, as far as is known; None if nobody was served."""
+        """Clients have had no answer since ``at``, as far as we know; None if nobody was served."""
         self.outage_from = at
 
     def handed_over(self, now: float) -> tuple[str, str] | None:
-        """(cause, why) of a handover that is under way."""
+        """(cause, why) of a handover under way."""
         if self._handover is None:
             return None
         cause, why, began = self._handover
         return (cause, why) if now - began < HANDOVER_S_MAX else None
 
     def led_by(self, view: int, leader: str, cause: str, why: str) -> list[Happened]:
-        """``leader`` leads ``view``; noted once."""
+        """``leader`` leads ``view``. Noted once."""
         if (view, leader) == (self.view, self.leader):
             return []
         self.view, self.leader, self._handover = view, leader, None
@@ -54,7 +54,7 @@ class EventLog:
         return [Happened("view", why, {"view": view, "leader": leader, "cause": cause})]
 
     def follows(self, now: float, view: int, leader: str, transfer: bool) -> list[Happened]:
-        """Another member leads; we conclude why from what we saw of it."""
+        """Another member leads. The cause is concluded from what this member saw."""
         handed = self.handed_over(now)
         if view % ERA == 0:
             cause, why = FORCED, "the operator made it lead"
@@ -71,7 +71,7 @@ class EventLog:
         return self.led_by(view, leader, cause, why)
 
     def serving(self, now: float, view: int) -> list[Happened]:
-        """Our VM can be reached; noted once in a view."""
+        """Our VM can be reached. Noted once per view."""
         if view == self._served_view:
             return []
         self._served_view, began = view, self.outage_from
@@ -80,7 +80,7 @@ class EventLog:
         return [Happened("serving", "", {"view": view, "outage_ms": outage_ms})]
 
     def look(self, now: float, mode: str, reason: str) -> list[Happened]:
-        """The group's mode as we see it now; noted when it changes, with the length of the one that ended."""
+        """The group's mode as we see it now. Noted when it changes, with the duration of the mode that ended."""
         if mode == self.mode:
             return []
         lasted_s = None if self.mode is None else round(now - self.mode_since, 3)

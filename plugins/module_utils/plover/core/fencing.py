@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The external fence agent, as a newly elected leader uses it: ask, wait or go on, ask again. Sans-I/O.
 
-It is asked for after a failover only: who hands over, or comes back, is known to be silent. Views fence in any case
-(invariant 3); the agent makes sure that the old host itself is off (docs/fencing.md).
+The agent runs only after a failover: a leader that handed over, or came back, is known to be silent. Views fence in any
+case (invariant 3); the agent makes sure that the old host itself is off (docs/fencing.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Fencing:
 
     @property
     def blocks(self) -> bool:
-        """The VM must not speak yet."""
+        """The VM's output must not leave yet."""
         return self.policy == REQUIRED and not self.done
 
     def tick(self, now: float) -> list[Fence]:
@@ -38,7 +38,7 @@ class Fencing:
         return [Fence(self.tag, self.member)]
 
     def answered(self, now: float, error: str | None) -> str:
-        """The agent ended. Returns a sentence for the log."""
+        """The agent ended; ``error``: None if it succeeded. Returns a sentence for the log."""
         self._running, self.done, self.error = False, error is None, error or ""
         if self.done:
             return f"{self.member} is fenced"

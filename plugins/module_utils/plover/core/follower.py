@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A replica that does not lead: empty, being filled, or in sync and running beside the leader. Sans-I/O."""
+"""A replica that does not lead: empty, in its initial sync, or in sync and running beside the leader. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Follower:
         """``pause_s``: until the empty QEMU starts."""
         self.core, self.config, self.cons = core, core.config, core.consensus
         self.why = why
-        self.ready = False  # an empty QEMU waits for its fill
-        self.filled = False  # it runs, fed from the log
-        self.recorded = False  # we have been in the record since
+        self.ready = False  # an empty QEMU waits for its initial sync
+        self.filled = False  # its initial sync is done: the VM runs, fed from the log
+        self.recorded = False  # the in-sync record has named us since then
         self.filled_at = 0.0
         self.refused = ""
         self.applied = 0
         self.fill: SecondaryInitialSync | None = None
         self.syncvm: SecondarySyncvm | None = None
-        self._early: wire.Bitmap | None = None  # of a syncvm of the next view, while we finish the one before
-        self.device = b""  # the last device state that was staged here, to tell what differs in the next
-        self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, for a promotion
+        self._early: wire.Bitmap | None = None  # the first bitmap of the next view, while we finish a syncvm of this one
+        self.device = b""  # the last device state staged here; the next one comes as a difference to it
+        self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, released after a promotion
         self.drain = QuiesceLimit(self.config.syncvm_drain_ms_max / 1000)
         self._ask_at = 0.0
-        self._began = core.now  # tells this empty QEMU from the one before it
+        self._began = core.now  # distinguishes this empty QEMU from the one before it
         self._start_at: float | None = core.now + pause_s
 
     # ---- time ---------------------------------------------------------------------------------------
@@ -58,11 +58,11 @@ class Follower:
 
     @property
     def recorded_in_sync(self) -> bool:
-        """Our fill has ended where it should: in the record. Until then its leader alone knows of it."""
+        """Our initial sync is over and in the record. Until it is recorded, only its leader knows of it."""
         return self.filled and self.config.member in self.cons.record.in_sync
 
     def _check_record(self) -> None:
-        """In sync until a leader's record says otherwise; then our copy is stale and must go."""
+        """Once a record has named us, one that does not means: our copy is stale and must go."""
         if self.config.member in self.cons.record.in_sync:
             self.recorded = True
         elif self.recorded:
@@ -72,7 +72,7 @@ class Follower:
 
     @property
     def _forgotten(self) -> bool:
-        """Filled, and a leader that is well has had the time it allows itself for the last step of a fill."""
+        """Not recorded, although our leader is well and has had twice its time limit for the last step of an initial sync."""
         waited_s = self.core.now - self.filled_at
         return (
             waited_s > 2 * self.config.syncvm_timeout_ms / 1000
@@ -81,7 +81,7 @@ class Follower:
         )
 
     def reset(self, why: str, tell: bool = False) -> None:
-        """Throw our copy away and begin anew."""
+        """Throw our copy away and start over."""
         self._start_over(why, tell, RESTART_S)
 
     def _start_over(self, why: str, tell: bool, pause_s: float) -> None:
@@ -93,11 +93,11 @@ class Follower:
         self.core.become_follower(why, pause_s)
 
     def copy_lost(self, error: str) -> None:
-        """The next one is of all blocks, so not at once where the last ones failed as well."""
+        """The next copy is of all blocks: pause before it, the longer the more copies have failed in a row."""
         pause_s = min(RESTART_S_MAX, RESTART_S * 2 ** min(self.core.copies_failed, 16))
         self._start_over(f"this host's disks lost what was copied to them: {error}", True, pause_s)
 
-    # ---- fill ---------------------------------------------------------------------------------------
+    # ---- initial sync ---------------------------------------------------------------------------------------
     def qemu_ready(self) -> None:
         self.ready = True
 
@@ -117,7 +117,7 @@ class Follower:
             self.core.emit(*fill.on_check(m))
 
     def _fill_of(self, m: wire.FillPages | wire.FillCheck | wire.FillState) -> SecondaryInitialSync | None:
-        """The initial sync that ``m`` belongs to, which begins with its first message; None: ``m`` is late."""
+        """The initial sync that ``m`` belongs to; the first message begins it. None: ``m`` is late."""
         if self.fill is None and self.ready:
             self.fill = SecondaryInitialSync(m.view, m.join, self.core.memory, self._began)
         fill = self.fill
@@ -158,8 +158,8 @@ class Follower:
         self.guard.hold(frames, self.core.now)
 
     def on_bitmap(self, m: wire.Bitmap) -> None:
-        """The leader sends its bitmap once. It may come while we still load for the view before, or even have not heard of
-        its view: it is kept then, as without it that syncvm would hang, and cost the protection.
+        """The leader sends its bitmap once. It may come while we still load for the view before, or before we have heard of
+        its view. Keep it then: without it the syncvm would hang, and cost the protection.
         """
         if m.view > self.cons.view or (self.syncvm is not None and m.view > self.syncvm.view):
             self._early = m
@@ -171,7 +171,7 @@ class Follower:
             self.core.emit(*sync.on_bitmap(m))
 
     def _take_early(self) -> None:
-        """The bitmap that came too early, once its time is there."""
+        """Take the bitmap that came too early, once its view is ours."""
         if self._early is not None and self.syncvm is None and self._early.view <= self.cons.view:
             bitmap, self._early = self._early, None
             if bitmap.view == self.cons.view:
@@ -189,18 +189,18 @@ class Follower:
         self.core.emit(*sync.on_stage_end(m))
         if sync.holds_new_state:
             self.device = sync.device
-            self.guard.discard()  # the leader speaks for all up to here
+            self.guard.discard()  # the leader releases the output up to here
             if sync.limit_s is not None:
                 self.drain.learn(self.core.now - sync.started)
 
     def _syncvm_of(self, m: wire.Bitmap | wire.Divergent | wire.StageBlocks | wire.StagePages | wire.StageEnd) -> SecondarySyncvm | None:
-        """The one that is under way, if ``m`` belongs to it."""
+        """The syncvm under way, if ``m`` belongs to it."""
         sync = self.syncvm
         return sync if sync is not None and (m.view, m.number) == (sync.view, sync.number) else None
 
     def abandon_syncvm(self) -> None:
-        """Another view began. What is complete here goes on to its end; what is not was not acknowledged either."""
-        self.device = b""  # the leader of the next view begins with a whole one
+        """Another view began. A syncvm that is staged here goes on to its end; any other one was not acknowledged, and is given up."""
+        self.device = b""  # the leader of the next view begins with a whole device state
         if self.syncvm is not None and not self.syncvm.holds_new_state:
             self.syncvm.abandon()
             self.syncvm = None
@@ -215,7 +215,7 @@ class Follower:
 
     @property
     def _running_syncvm(self) -> SecondarySyncvm:
-        """The one that an answer is for."""
+        """The syncvm that an answer is for."""
         if self.syncvm is None:
             raise InvariantViolation("an answer for a syncvm that is not under way")
         return self.syncvm

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``ploverctl failover --force``: the operator decides what no quorum can decide any more. Pure.
 
-When it is refused, what it costs on this very host, and the deed. The mechanism is :meth:`Consensus.force_lead`.
+When it is refused, what it costs on this host, and the decision itself. The mechanism is :meth:`Consensus.force_lead`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .director_port import DirectorPort
 
 
 def refusal(core: DirectorPort) -> str | None:
-    """Why this host must not be forced to lead now, with what to do instead; None if it may."""
+    """Why this host must not be forced to lead now, with the remedy; None if it may."""
     cons, config = core.consensus, core.config
     if cons.alone:
         return f"this host leads alone already, by force, in view {cons.view}"
@@ -88,7 +88,7 @@ def _heard(core: DirectorPort, other: str) -> str:
 
 
 def force(core: DirectorPort) -> str | None:
-    """Lead now, alone. Returns why not, if so."""
+    """Lead now, alone. Returns the reason if that is refused."""
     why_not = refusal(core)
     if why_not:
         return why_not

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guard: holds all output of the VM until what it rests on is safe (docs/ARCHITECTURE.md, invariant 2).
+"""The guard: holds all output of the VM until the state behind it is safe (docs/ARCHITECTURE.md, invariant 2).
 
-Output is held in the order it came. A *mark* says: all that is held now rests on condition N. Conditions are
-met in order; :meth:`release` hands out what a met condition covers, and refuses anything else.
+Output is held in order. A *mark* says: all output held now waits for condition N. Conditions are met in order;
+:meth:`release` hands out the output that a met condition covers, and refuses anything else.
 Bounded: beyond ``bytes_max`` new output is dropped and counted, as on a full wire; TCP sends it again.
 """
 
@@ -26,7 +26,7 @@ class Guard:
         self.oldest_unmarked_s: float | None = None
 
     def hold(self, output: bytes, now: float) -> bool:
-        """Keep ``output`` (whole frames as QEMU sent them); False if it was dropped because we are full."""
+        """Keep ``output`` (whole frames as QEMU sent them); False if it was dropped because the guard is full."""
         if self.bytes + len(output) > self._bytes_max:
             self.dropped_bytes += len(output)
             return False
@@ -45,7 +45,7 @@ class Guard:
         return self._marks[-1][0]
 
     def release(self, mark: int) -> list[bytes]:
-        """Output covered by ``mark`` and the marks before it; the caller vouches that they are met."""
+        """The output covered by ``mark`` and the marks before it; the caller vouches that their conditions are met."""
         if not self._marks or mark > self._marks[-1][0]:
             raise InvariantViolation(f"release of mark {mark}, which was never set")
         upto = self._taken
@@ -57,14 +57,14 @@ class Guard:
         return out
 
     def unmark(self) -> None:
-        """Forget conditions that will not be met as they were set; the output stays held."""
+        """Remove all marks, as their conditions will not be met; the output stays held."""
         if self._marks:
             self._marks.clear()
             self.unmarked_bytes = self.bytes
             self.oldest_unmarked_s = 0.0 if self.bytes else None
 
     def discard(self) -> int:
-        """Throw everything away (a secondary's output, or a deposed leader's). Returns the bytes."""
+        """Throw everything away: a secondary's output, which the leader sends. Returns the bytes thrown away."""
         gone, self.bytes = self.bytes, 0
         self._taken += len(self._held)
         self._held.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a replica says of itself when it asks a leader to fill it: may it become the secondary? Pure."""
+"""The facts in a replica's join request: may it become the secondary? Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from ..errors import WireError
 
-DISK_COPY = "disk_copy"  # the copies that its images are and will be, see disks/copy_names.py
-DISK_IDS = "disk_ids"  # names of the devices that its images are, see disks/identity.py
+DISK_COPY = "disk_copy"  # names of the copies that its images hold and will hold, see disks/copy_names.py
+DISK_IDS = "disk_ids"  # names of the devices that hold its images, see disks/identity.py
 NAMES_MAX = 16
-_NAME = re.compile(r"[0-9a-f]{32}\Z")  # as QEMU's bitmaps are called
+_NAME = re.compile(r"[0-9a-f]{32}\Z")  # names of QEMU's bitmaps have this form
 
 
 def parse(payload: bytes) -> Any:
-    """The facts; a dictionary, unless the sender is not one of ours."""
+    """The facts; a dictionary, if the sender is a Plover. Raises WireError if it is no JSON."""
     try:
         return json.loads(payload)
     except (ValueError, RecursionError) as error:
@@ -24,7 +24,7 @@ def parse(payload: bytes) -> Any:
 
 
 def differences(ours: dict[str, Any], theirs: object) -> str:
-    """What must be equal on both replicas and is not, as one sentence; empty if nothing."""
+    """Facts that must be equal on both replicas and are not, as one sentence; empty if all are equal."""
     if not isinstance(theirs, dict):
         return "its join request is not a JSON object"
     return "; ".join(
@@ -35,7 +35,7 @@ def differences(ours: dict[str, Any], theirs: object) -> str:
 
 
 def one_for_both(ours: object, theirs: object, paths: list[str]) -> str:
-    """``ours``, ``theirs``: names of each host's devices (disks/identity.py). Which of ours is also theirs, and what to do;
+    """``ours``, ``theirs``: names of each host's devices (disks/identity.py). Which device is on both hosts, and the remedy;
     empty if none is."""
     if not isinstance(ours, list) or not isinstance(theirs, list):
         return ""
@@ -49,7 +49,7 @@ def one_for_both(ours: object, theirs: object, paths: list[str]) -> str:
 
 
 def copies(said: object) -> tuple[tuple[str, ...], str] | None:
-    """Names of the copies a joiner has, and of the one it will have; None if it names none."""
+    """Names of the copies that a joiner has, and of the one that it will get; None if it names none."""
     if not isinstance(said, dict):
         return None
     held, name = said.get("held"), said.get("next")

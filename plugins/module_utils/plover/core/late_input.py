@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After a handover, frames for the VM still reach the old leader until the network has learnt: it passes them on. Pure.
+"""After a handover the old leader passes frames for the VM on, until the network has learnt the new way. Pure.
 
 A lost frame costs its client a retransmission, 200 ms or more: far more than the switchover. Only input goes this way.
 """
@@ -17,7 +17,7 @@ from ..protocol.frames import FrameBuffer, split, wrap
 
 
 class Group(Protocol):
-    """The settings, and who leads now."""
+    """The settings, and the leader of now."""
 
     config: Config
     consensus: Consensus
@@ -28,14 +28,14 @@ class LateInput:
         self._until: float | None = None
 
     def begin(self, until: float) -> None:
-        """We handed over; our TAP stays up until then."""
+        """We handed over; our TAP stays up until ``until``."""
         self._until = until
 
     def cancel(self) -> None:
         self._until = None
 
     def active(self, core: Group) -> bool:
-        """True while what comes in has somebody to go to; before that it waits in the TAP."""
+        """True while input can be passed on: the new leader is known. Before that, frames wait in the TAP."""
         return self._until is not None and core.consensus.leader in core.consensus.others
 
     def tick(self, now: float) -> list[effects.TapDown]:
@@ -45,14 +45,14 @@ class LateInput:
         return [effects.TapDown()]
 
     def forward(self, core: Group, payload: bytes) -> list[effects.SendData]:
-        """Those frames that are for the VM alone; what is for everybody reaches the new leader by itself."""
+        """Pass on the frames addressed to the VM; broadcasts reach the new leader by themselves."""
         mac = bytes.fromhex(core.config.guest_mac.replace(":", ""))
         mine = b"".join(wrap(bytes(frame)) for frame in split(payload) if frame[:6] == mac)
         return [effects.SendData(wire.LateInput(core.consensus.view, mine))] if mine else []
 
 
 def checked(payload: bytes) -> bytes:
-    """Whole frames, or WireError: QEMU's socket must not get out of step."""
+    """``payload``, if it is whole frames; else WireError: QEMU's socket must not get out of step."""
     try:
         if FrameBuffer().feed(payload) == payload:
             return payload

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The leader's part: run the VM, feed it input in log order, run syncvms, hand over. Sans-I/O.
 
-It has objects for the rest: when output may leave is in core/output_commit.py, the secondary's coming and going in
-core/reprotection.py, what the images of this host are fit for in core/own_disks.py.
+It owns objects for the rest: core/output_commit.py releases output, core/reprotection.py adds and drops the secondary,
+core/own_disks.py knows the state of this host's images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BOOTING, PROMOTING, RUNNING = "booting", "promoting", "running"
 RETRY_S = 1.0
-REST_S = 0.001  # an idle VM that has input again may answer it before its syncvm
+REST_S = 0.001  # how long an idle VM that gets input again may answer it before its syncvm
 
 
 class Leader:
@@ -41,22 +41,22 @@ class Leader:
         self.vm, self.guard, self.applied = vm, guard, applied
         self.disks = bool(core.config.disks)
         self.own = OwnDisks(merging=self.disks and vm != BOOTING)
-        self.disk_pressure = False  # what was written since the last syncvm may fill the secondary's overlays
+        self.disk_pressure = False  # the writes since the last syncvm may fill the secondary's overlays
         self.active = True
         self.output_commit = OutputCommit(core, self, guard)
         self.reprotection = Reprotection(core, self)
         self.secondary = self.reprotection.secondary
         self.syncvm: LeaderSyncvm | None = None
-        self.device = b""  # the last device state that the secondary acknowledged; the next one is told as what differs
+        self.device = b""  # the last device state that the secondary acknowledged; the next one goes as a difference to it
         self.vm_stopped_by_us = False
         self.audits, self.switchover = Audits(), Switchover()
         self.last_syncvm_at = core.now
         self.pace = Pace(self.config.latency_ms_target / 1000)
         self.tap_up = False
         self.tap_early = False  # it is up while the VM is promoted
-        self._sync_index = 0  # the syncvm that is under way covers the log up to here
-        self._retry_at: float | None = None  # when to ask QEMU again for what it refused
-        self.fencing: Fencing | None = None  # the leader before us, after a failover
+        self._sync_index = 0  # the syncvm under way covers the log up to here
+        self._retry_at: float | None = None  # when to ask QEMU again after it refused
+        self.fencing: Fencing | None = None  # of the old leader, after a failover
         self.finishing: SecondarySyncvm | None = None  # a staged syncvm whose load must end before the promotion
 
     # ---- state that others ask for --------------------------------------------------------------
@@ -67,7 +67,7 @@ class Leader:
 
     @property
     def speaks(self) -> bool:
-        """May announce where the VM is: the one thing that leaves without being the VM's output."""
+        """May announce where the VM is. Announcements are the only frames that leave without the VM having sent them."""
         ready = self.serving if self.tap_up else self.tap_early
         return ready and not self.switchover.under_way and self.cons.fresh(self.core.now)
 
@@ -78,7 +78,7 @@ class Leader:
 
     @property
     def fill(self) -> LeaderInitialSync | None:
-        """The initial sync that is under way."""
+        """The initial sync under way."""
         return self.reprotection.fill
 
     @property
@@ -94,10 +94,10 @@ class Leader:
 
     # ---- becoming and ceasing to be leader ---------------------------------------------------------
     def begin(self) -> None:
-        """Elected with a VM, or about to boot one: record ourselves as the only one in sync."""
+        """Elected, and there is a VM (running, in promotion, or just booted): record ourselves as in sync, and go on."""
         self.active = True
         if self.applied < self.cons.log.base_index:
-            self.applied = self.cons.log.last_index  # a restarted daemon: what it missed was never answered
+            self.applied = self.cons.log.last_index  # a restarted daemon: the input that it missed was never answered
         self.last_syncvm_at = self.core.now
         self.reprotection.begin()
         if self.vm_stopped_by_us:
@@ -105,7 +105,7 @@ class Leader:
         self._serve()
 
     def bring_tap_up_early(self) -> None:
-        """While the VM loads and is promoted, the TAP's script and the network get ready."""
+        """Prepare the TAP and the network while the VM loads and is promoted."""
         if not (self.fencing and self.fencing.blocks):
             self.tap_early = True
             self.core.emit(effects.TapEarly())
@@ -138,7 +138,7 @@ class Leader:
     def suspend(self) -> None:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
-        # With a disk, our VM must not run on while a secondary loads what it was sent: nobody would tell us when it has.
+        # With disks, our VM must not run on while a secondary loads: nobody would tell us when it has loaded.
         sent = self.disks and self.syncvm is not None and self.syncvm.all_sent
         self.reprotection.suspend(fits=not sent)
         self.abandon_syncvm("deposed")
@@ -183,7 +183,7 @@ class Leader:
         elif late:
             self.reprotection.drop(late.why)
         if self.switchover.overdue(now, ms.failover_budget_ms / 1000):
-            # It may still do so, asked as it was, unless the record no longer names it.
+            # It may still take over, as it was told to, until the record no longer names it.
             self.reprotection.drop(
                 f"{self.secondary} did not take over within {ms.failover_budget_ms} ms (failover_budget_ms); still leading here"
             )
@@ -191,12 +191,12 @@ class Leader:
     def _ask_qemu_again(self) -> None:
         if self.vm == PROMOTING:
             self.core.emit(effects.Promote(("promote", self.cons.view)))
-        elif not (self._input_paused or self.vm_stopped_by_us):  # else what has it stopped by now lets it run on itself
+        elif not (self._input_paused or self.vm_stopped_by_us):  # else whatever stopped it meanwhile will let it run
             self.core.emit(effects.ContVm())
 
     def qemu_refused(self, error: str) -> None:
-        """Our QEMU does not do as asked. Beside a secondary it is given up; the only copy of the VM never is."""
-        # A load that failed leaves pages and devices of two moments: that is no copy.
+        """Our QEMU refused a command. With a secondary it is given up; the only copy of the VM never is."""
+        # A failed load leaves pages and devices of two moments: that is no copy of the VM.
         if self.protected or self.vm == BOOTING or not self.active or self.finishing is not None:
             self.core.give_up_qemu(f"QEMU failed: {error}")
         else:
@@ -211,10 +211,10 @@ class Leader:
     def input(self, payload: bytes) -> None:
         if self.accepts_input:
             self.cons.propose(INPUT, payload)
-            self.advance()  # committed already if we lead alone, by force
+            self.advance()  # if we lead alone by force, the entry is committed already
 
     def late_input(self, payload: bytes) -> None:
-        """From who led before us. It may come before we serve; it is fed when we do."""
+        """Input that the old leader passes on. It may come before we serve, and is fed once we do."""
         if self.active and self.cons.log.bytes < self.config.log_bytes_max:
             self.cons.propose(INPUT, payload)
             self.advance()
@@ -228,14 +228,14 @@ class Leader:
                 self.core.emit(effects.Inject(entry.payload))
             elif self.syncvm and entry.view == self.cons.view and NUMBER.unpack(entry.payload)[0] == self.syncvm.number:
                 self.core.emit(*self.syncvm.start(self.core.now))
-            # A syncvm entry of a leader before us, or one that was given up, is passed over.
+            # The entry of an earlier leader's syncvm, or of one that was given up, is ignored.
 
     def output(self, frames: bytes) -> None:
         self.output_commit.hold(frames)
 
     # ---- syncvm -------------------------------------------------------------------------------------
     def maybe_syncvm(self, idle: bool = False) -> None:
-        """Begin a syncvm if one is due. ``idle``: our VM is, at this moment."""
+        """Begin a syncvm if one is due. ``idle``: our VM is idle at this moment."""
         if not self.protected or self.syncvm or not self.serving or self.switchover.under_way:
             return
         now, since = self.core.now, self.guard.oldest_unmarked_s
@@ -252,7 +252,7 @@ class Leader:
 
     @property
     def _running_syncvm(self) -> LeaderSyncvm:
-        """The one that an answer is for."""
+        """The syncvm that an answer is for."""
         if self.syncvm is None:
             raise InvariantViolation("an answer for a syncvm that is not under way")
         return self.syncvm
@@ -264,15 +264,15 @@ class Leader:
         self.core.emit(*self._running_syncvm.vm_stopped())
 
     def syncvm_captured(self) -> None:
-        """All that the secondary needs is copied and on its way: our VM runs on, while its output stays held.
+        """Our VM runs on if everything that the secondary needs has been copied; its output stays held.
 
-        Not with disks: the secondary keeps its own state apart from our writes only once it has loaded.
+        Not with disks: only after its load does the secondary keep its own state apart from our writes.
         """
         if self.syncvm and self.syncvm.captured and not (self.disks or self.switchover.asked or self.syncvm.vm_runs):
             self._resume_after(self.syncvm)
 
     def staged(self) -> None:
-        """The secondary holds it all: output commit."""
+        """The secondary holds the whole syncvm: output commit."""
         sync = self._running_syncvm
         sync.on_staged()
         if not self.serving or self.secondary not in self.cons.record.in_sync:
@@ -287,7 +287,7 @@ class Leader:
             self._hand_over()  # the election runs while the secondary loads
 
     def _loading(self, sync: LeaderSyncvm) -> None:
-        """The secondary loads. Our VM runs meanwhile; but not with disks."""
+        """The secondary loads. Our VM runs meanwhile, unless there are disks."""
         sync.loading_since = self.core.now
         if sync.audit == DISKS:
             self.core.emit(effects.HashDisks(sync.tag))
@@ -301,7 +301,7 @@ class Leader:
             self.run_on()
 
     def hashes_came(self, m: wire.Hashes) -> None:
-        """Of the secondary's pages; of an audit's, after all was applied there."""
+        """Hashes of the secondary's pages; in an audit a second time, after everything was applied there."""
         self.core.emit(*self._running_syncvm.on_hashes(m))
         if m.after:
             self._loading(self._running_syncvm)
@@ -317,7 +317,7 @@ class Leader:
             self._end_if_compared(self._running_syncvm)
 
     def _end_if_compared(self, sync: LeaderSyncvm) -> None:
-        """The secondary runs. An audit of disks is over once both hosts have hashed theirs."""
+        """The secondary runs, so the syncvm is over. But an audit of disks waits until both hosts have hashed their images."""
         if not sync.disks_compared:
             return
         if self.disks:
@@ -330,7 +330,7 @@ class Leader:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        """The secondary holds everything: let it lead. What is still to be let out comes first; another syncvm follows."""
+        """The secondary holds everything: let it lead. If output still waits for a quorum, the next syncvm hands over."""
         if self.switchover.asked and not self.switchover.under_way and not self.output_commit.asks_quorum:
             self.switchover.begin(self.core.now)
             self.core.event_log.handover(self.core.now, SWITCHOVER, "asked for by the operator")
@@ -354,7 +354,7 @@ class Leader:
         if self.syncvm:
             self.syncvm.abandon()
         self.syncvm = None
-        self.device = b""  # the secondary may have taken the new one all the same: nobody here knows which state it holds
+        self.device = b""  # the secondary may have staged the new state nonetheless: we don't know which one it holds
         self.audits.give_up(why)
         if self.active:
             self.switchover.end(why)
@@ -367,10 +367,10 @@ class Leader:
 
     # ---- the VM's disks ------------------------------------------------------------------------------
     def disk_failed(self, node: str, error: str, lost: bool = False) -> None:
-        """A write or read went wrong. ``lost``: QEMU may have told the guest that a write of it is done.
+        """A write or read failed. ``lost``: QEMU may have told the guest that the write is done.
 
-        Then the guest reads the old block from now on: nothing that the VM has done since may go anywhere. The secondary
-        goes on from the last syncvm, before which no write was lost, or its stop would have told.
+        Then the guest reads the old block from now on: none of the VM's output since then may leave. The secondary goes on
+        from the last syncvm. No write was lost before that, or the stop would have told us.
         """
         what = f"this host's image fails ({node}: {error})"
         if node.startswith(SECONDARY_NODES):

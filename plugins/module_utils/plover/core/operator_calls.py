@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ploverctl switchover`` and ``ploverctl audit``: what the operator asks of a leader. Pure.
+"""``ploverctl switchover`` and ``ploverctl audit``: the operator's commands to a leader. Pure.
 
-Both need one more syncvm, and answer when it is over. What is asked of a host that does not lead is in cold_start.py and
+Both need one more syncvm, and answer when it is over. Commands to a host that does not lead are in cold_start.py and
 force.py.
 """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a leader knows of its own host's images: do they have all that its VM wrote? Sans-I/O.
+"""What a leader knows of its own host's images: do they hold everything that its VM wrote? Sans-I/O.
 
-They do not while the overlays of a failover are merged into them, and never again once a write failed that QEMU told the
-guest was done. No new secondary is filled from such an image.
+Not while the overlays of a failover are being merged into them. And never again once a write failed that QEMU had reported
+to the guest as done. No new secondary is filled from such an image.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 from ..ports import effects
 
 AGAIN_S, AGAIN_S_MAX = 1.0, 60.0
-CALM_S = 5.0  # without an error for so long, the VM no longer waits for its disk
+CALM_S = 5.0  # after this long without an error, the VM no longer waits for its disk
 
 
 class OwnDisks:
     def __init__(self, merging: bool) -> None:
-        """``merging``: overlays may be there, until we are told that they are not."""
+        """``merging``: there may be overlays, until the shell says that there are none."""
         self.merging = merging
-        self.merge_error = ""  # why the merge does not go on
-        self.tries = 0  # of ours to merge again
-        self.lost = ""  # the error of a write that the guest took for done: this VM must not run on
-        self.waits = ""  # the error at which QEMU stopped the VM, until there is room
+        self.merge_error = ""  # why the merge stopped
+        self.tries = 0  # how often we continued the merge
+        self.lost = ""  # the error of a write that the guest believes is done: this VM must not run on
+        self.waits = ""  # the error at which QEMU stopped the VM, which waits until there is room
         self._again_at: float | None = None
         self._waited_at = 0.0
 
@@ -29,18 +29,18 @@ class OwnDisks:
         return out + ([effects.Report("the VM goes on: no more errors of its disk")] if self.calm(now) else [])
 
     def merged(self) -> list[effects.Report]:
-        """What the VM wrote before a failover is in the images, or there was no failover."""
+        """The VM's writes from before the failover are in the images, or there was no failover."""
         merging, self.merging, self.merge_error, self._again_at = self.merging, False, "", None
         return [effects.Report("the disks are whole: what the VM wrote before the failover is in them")] if merging else []
 
     def merge_failed(self, now: float, error: str) -> list[effects.Report]:
-        """It does not go on, until MergeDisks."""
+        """The merge stopped, until MergeDisks."""
         self.merging, self.merge_error = True, error
         self._again_at = now + min(AGAIN_S_MAX, AGAIN_S * 2 ** min(self.tries, 10))
         return [effects.Report(f"the disks are not merged after the failover, and no secondary can be filled: {error}")]
 
     def merge_again(self, now: float) -> bool:
-        """Is it time to?"""
+        """Is it time to continue the merge?"""
         if self._again_at is None or now < self._again_at:
             return False
         self._again_at, self.tries = None, self.tries + 1
@@ -50,7 +50,7 @@ class OwnDisks:
         self.waits, self._waited_at = error, now
 
     def calm(self, now: float) -> bool:
-        """Does the VM go on, after it has waited?"""
+        """Did the VM wait for its disk, and goes on now?"""
         if not self.waits or now - self._waited_at < CALM_S:
             return False
         self.waits = ""

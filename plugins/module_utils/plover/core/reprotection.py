@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The leader's view of its secondary: how it joins, is filled and recorded in sync, and how it is dropped. Sans-I/O.
 
-The initial sync itself is in syncvm/initial_sync.py. Here is what decides that one begins, how long it may take, what becomes
-of its end, and what follows for the in-sync record.
+The initial sync itself is in syncvm/initial_sync.py. This file decides when one begins, how long it may take, what follows
+its end, and what is recorded as in sync.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .director_port import DirectorPort
 from .disk_marks import why_no_source
 from .own_disks import OwnDisks
 
-PAUSE_S, PAUSE_S_MAX = 0.25, 30.0  # after an initial sync that failed, doubled each time
-SECONDARY_NODES = ("peer", "nbd")  # so begin the names in QEMU's block graph of what is the secondary's image
-OWN_ERROR_S = 2.0  # QEMU tells of errors of one image once a second at most: after one, no secondary is attached for longer
+PAUSE_S, PAUSE_S_MAX = 0.25, 30.0  # after a failed initial sync, doubled each time
+SECONDARY_NODES = ("peer", "nbd")  # prefixes of the nodes in QEMU's block graph that stand for the secondary's image
+OWN_ERROR_S = 2.0  # no initial sync begins this soon after an image error: QEMU reports at most one a second
 
 
 class State(Enum):
@@ -29,21 +29,21 @@ class State(Enum):
 
     ABSENT = "absent"
     FILLING = "filling"  # an initial sync is under way
-    IN_SYNC = "in sync"  # recorded so, and the record is on disk on a quorum
-    LEAVING = "leaving"  # dropped; the record that says so is not on disk on a quorum yet
+    IN_SYNC = "in sync"  # a quorum has the record on disk
+    LEAVING = "leaving"  # dropped; a quorum does not have the new record on disk yet
 
 
 ABSENT, FILLING, IN_SYNC, LEAVING = State
 NEXT = {
-    ABSENT: {FILLING, IN_SYNC},  # it may join; elected again soon enough, we go on with it as it is
-    FILLING: {IN_SYNC, LEAVING, ABSENT},  # LEAVING: what would have recorded it may have been stored by others
+    ABSENT: {FILLING, IN_SYNC},  # FILLING: it joins. IN_SYNC: we are elected again, and its state still fits
+    FILLING: {IN_SYNC, LEAVING, ABSENT},  # LEAVING: other members may have stored the record that names it
     IN_SYNC: {LEAVING, ABSENT},  # ABSENT: another view began
     LEAVING: {ABSENT},
 }
 
 
 class Leading(Protocol):
-    """What re-protection asks of the leader that it belongs to."""
+    """What re-protection asks of its leader."""
 
     own: OwnDisks
 
@@ -51,10 +51,10 @@ class Leading(Protocol):
     def serving(self) -> bool: ...
 
     def run_on(self) -> None:
-        """The initial sync no longer needs the VM to stand still."""
+        """The initial sync no longer needs the VM stopped."""
 
     def abandon_syncvm(self, why: str) -> None:
-        """Nobody stages it any more."""
+        """Give up the syncvm under way: its secondary is gone."""
 
     def serve_alone(self) -> None:
         """The secondary is gone: nothing waits for it from now on."""
@@ -68,11 +68,11 @@ class Reprotection:
         self.note = "no secondary has asked to join yet"  # one sentence for the operator
         self.fill: LeaderInitialSync | None = None  # while FILLING
         self.joins = 0
-        self.pages_mended = 0  # at the end of the last initial sync: they differed although nobody had reported a write
+        self.pages_mended = 0  # pages of the last initial sync that differed at its end although no write was reported
         self._stream = b""
-        self._failed, self._not_before = 0, 0.0  # initial syncs that failed, one after the other; when the next may begin
-        self._joiner: object = None  # what tells the QEMU that is filled from its successors
-        self._kept = False  # deposed beside a secondary in sync: elected again, we go on with it
+        self._failed, self._not_before = 0, 0.0  # initial syncs that failed in a row; when the next may begin
+        self._joiner: object = None  # identifies the QEMU that is filled, among its successors
+        self._kept = False  # deposed with a secondary in sync: if elected again, we go on with it
 
     @property
     def in_sync(self) -> bool:
@@ -87,25 +87,25 @@ class Reprotection:
 
     # ---- with the leader's views -----------------------------------------------------------------------
     def begin(self) -> None:
-        """Elected: record ourselves as in sync, and a secondary that we were deposed beside."""
+        """Elected: record ourselves as in sync, and also a secondary that was in sync when we were deposed."""
         kept, self._kept = self._kept, False
         if kept and self.secondary in self._cons.record.in_sync and self._cons.hears(self.secondary, self._core.now):
             # Its state and our dirty pages still fit, so the next syncvm makes us equal. If its copy is gone, it says so.
             self._become(IN_SYNC)
             self._cons.propose_record(frozenset(self._config.replicas))
         else:
-            self._detach_disks()  # a daemon before this one, or this leader before, may have attached them
+            self._detach_disks()  # an earlier daemon, or this one in an earlier view, may have attached them
             self._cons.propose_record(frozenset({self._config.member}))
 
     def suspend(self, fits: bool) -> None:
-        """Another view began. ``fits``: a secondary in sync still fits our VM, should we be elected again."""
+        """Another view began. ``fits``: the state of a secondary in sync still fits our VM, should we be elected again."""
         self._kept = fits and (self._kept or self.in_sync)
         self._end_fill()
         if self.state is not ABSENT:
             self._become(ABSENT)
 
     def record_committed(self) -> bool:
-        """A quorum has stored the record. True if it protects the VM from now on."""
+        """A quorum has stored the record. True if the VM is protected from now on, and was not before."""
         in_sync = self._cons.record.in_sync
         if self.fill is not None and self.secondary in in_sync:
             self._become(IN_SYNC)
@@ -125,7 +125,7 @@ class Reprotection:
             return self.drop(f"{self.secondary} restarted without the VM's state")
         facts = join_request.parse(m.payload)
         if self.fill:
-            # It asks until its first page comes: not while disks are copied, or all of memory is hashed to track it.
+            # It asks until its first page comes. That takes long while disks are copied, or memory is hashed to track it.
             if not isinstance(facts, dict) or facts.get("began") != self._joiner:
                 self.drop(f"{self.secondary} began anew during its fill")
             return
@@ -170,11 +170,11 @@ class Reprotection:
         return self.fill
 
     def vm_stopped(self, index: int) -> None:
-        """Ours; the log is consumed up to ``index``."""
+        """Our VM stands still; it has consumed the log up to ``index``."""
         self._core.emit(*self._filling.vm_stopped(index))
 
     def fill_progress(self, actions: list[Any]) -> None:
-        """Carry ``actions`` of the fill out; once the last pages are on their way, run on."""
+        """The initial sync made progress. Once the last pages are on their way, the VM runs on."""
         fill = self._filling
         fill.progress_at = self._core.now
         self._core.emit(*actions)
@@ -194,7 +194,7 @@ class Reprotection:
         self.fill_progress(self._filling.stream_captured())
 
     def fill_hashed(self, actions: list[Any]) -> None:
-        """One side of the comparison at the end came further."""
+        """The comparison at the end made progress on one side."""
         fill = self._filling
         fill.waits_since = self._core.now
         found, self.pages_mended = fill.pages_mismatching - self.pages_mended, fill.pages_mismatching
@@ -208,28 +208,28 @@ class Reprotection:
         self.fill_progress(actions)
 
     def fill_done(self) -> None:
-        """The secondary has loaded it all."""
+        """The secondary has loaded everything."""
         self._filling.on_done()
         if self._config.disks:
             self._leader.run_on()
         self._cons.propose_record(frozenset(self._config.replicas))
 
     def fill_failed(self, error: str) -> None:
-        """Try again, but not at once: what went wrong is often still so, and a copy costs the VM its speed."""
+        """Try again, but not at once: the cause often persists, and a copy slows the VM down."""
         self._failed += 1
         pause_s = min(PAUSE_S_MAX, PAUSE_S * 2**self._failed)
         self._not_before = self._core.now + pause_s
         self.drop(f"the fill failed: {error}; trying again in {pause_s:.1f} s")
 
     def own_image_failed(self, why: str) -> None:
-        """Nobody is filled from an image that may lose a write next."""
+        """No secondary is filled from an image that may lose a write next."""
         if self.fill:
             self.fill_failed(why)
         self._not_before = max(self._not_before, self._core.now + OWN_ERROR_S)
 
     # ---- the end ---------------------------------------------------------------------------------------
     def enforce_limits(self) -> None:
-        """Drop a secondary that keeps clients waiting for longer than the settings allow."""
+        """Drop a secondary that keeps clients waiting longer than the settings allow."""
         now, ms, fill = self._core.now, self._config, self.fill
         silent = now - self._cons.answered_at[self.secondary] > ms.peer_timeout_ms / 1000
         if silent and self.state in (FILLING, IN_SYNC):
@@ -240,7 +240,7 @@ class Reprotection:
             self.drop(f"the last step of the fill took longer than {ms.syncvm_timeout_ms} ms (syncvm_timeout_ms)")
 
     def drop(self, why: str) -> None:
-        """Go on without the secondary: stop what waits for it, record the smaller in-sync set."""
+        """Go on without the secondary: give up the work that waits for it, record the smaller in-sync set."""
         self._kept = False
         if self.state in (ABSENT, LEAVING):
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the operator has asked a leader for, and who waits for the answer: audits, a switchover. Pure."""
+"""The operator's requests to a leader, and who waits for the answers: audits, a switchover. Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 from ..syncvm.figures import Figures
 from ..syncvm.phases import DISKS, MEMORY
 
-Answer = Callable[["Figures | str"], None]  # what was found, or why the audit was given up
+Answer = Callable[["Figures | str"], None]  # the audit's figures, or why it was given up
 
 
 class Audits:
-    """The next syncvm will be an audit, or the one that is under way is."""
+    """Audits asked for: the next syncvm is one. And audits under way: the present syncvm is one."""
 
     def __init__(self) -> None:
         self._asked: list[Answer] = []
-        self._disks = False  # one of them wants the disks compared too
+        self._disks = False  # one of those asked for compares the disks too
         self._under_way: list[Answer] = []
 
     def ask(self, answer: Answer, disks: bool) -> None:
@@ -28,13 +28,13 @@ class Audits:
         return bool(self._asked)
 
     def begin(self) -> int:
-        """A syncvm begins: what it compares for those who have asked; 0 if nobody has."""
+        """A syncvm begins. Returns what it must compare as an audit (MEMORY or DISKS); 0 if nobody asked."""
         audit = (DISKS if self._disks else MEMORY) if self._asked else 0
         self._under_way, self._asked, self._disks = self._asked, [], False
         return audit
 
     def end(self, figures: Figures) -> None:
-        """That syncvm is over."""
+        """The audit's syncvm is over."""
         answers, self._under_way = self._under_way, []
         for answer in answers:
             answer(figures)
@@ -46,7 +46,7 @@ class Audits:
 
 
 class Switchover:
-    """The secondary is to lead: after one more syncvm it is told to take over, and its election ends our lead."""
+    """After one more syncvm the secondary is told to take over; its election ends our lead."""
 
     def __init__(self) -> None:
         self._answer: Callable[[str | None], None] | None = None
@@ -60,7 +60,7 @@ class Switchover:
         return self._answer is not None
 
     def begin(self, now: float) -> None:
-        """The secondary is told."""
+        """The secondary is told to take over."""
         self._began_at = now
 
     @property
@@ -71,7 +71,7 @@ class Switchover:
         return self._began_at is not None and now > self._began_at + limit_s
 
     def end(self, error: str | None) -> None:
-        """``error``: why the secondary does not lead; None if it does."""
+        """``error``: why the secondary did not take over; None if it leads."""
         answer, self._answer, self._began_at = self._answer, None, None
         if answer:
             answer(error)

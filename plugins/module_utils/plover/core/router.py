@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes answers and messages to the method that core/routes.py names. Sans-I/O."""
+"""Calls the method that core/routes.py names for an answer or a message. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Router:
 
     # ---- answers ---------------------------------------------------------------------------------------
     def answer(self, event: str, *said: Any) -> None:
-        """Nothing happens if the role has no use for it, or the work that asked for it was given up."""
+        """Ignored if the role has no use for it, or if the work that asked for it was given up."""
         role = self._roles.role
         own = routes.LEADER if isinstance(role, Leader) else routes.SECONDARY
         if event in own:
@@ -50,10 +50,10 @@ class Router:
         return (role.syncvm, routes.LEADER_SYNCVM), (role.fill, routes.LEADER_FILL), (role.finishing, routes.FINISHING)
 
     def _stopped_for_nobody(self, tag: effects.Tag) -> None:
-        """What asked for the stop was given up in the meantime.
+        """The work that asked for the stop was given up in the meantime: let the VM run.
 
-        If it was asked for again since, the VM must stand still for that: a ContVm now would come after the second stop,
-        and memory would be copied while the VM runs.
+        Not if a later stop was asked for: this ContVm would come after that stop, and memory would be copied while the VM
+        runs.
         """
         leader = self._roles.leading
         if leader and leader.active and not leader.own.lost and self._core.stopped_for == tag:
@@ -75,7 +75,7 @@ class Router:
             self._cons.receive(self._core.now, src, m)
 
     def data(self, m: Any) -> None:
-        """A message on the data channel. Of another view, syncvm or initial sync: late, and passed over."""
+        """A message on the data channel. One of another view, syncvm or initial sync is late, and ignored."""
         role, leader = self._roles.role, self._roles.leading
         if m.view != self._cons.view and not self._early(m):
             return
@@ -85,7 +85,7 @@ class Router:
             self._handler(routes.TO_SECONDARY_DATA, m, "a secondary")(self._roles, role, m)
 
     def _early(self, m: wire.Message) -> bool:
-        """A leader's first word may overtake the news that it leads: the two channels are not ordered."""
+        """A new leader's first bitmap may overtake the news of its election: the two channels are not ordered."""
         role = self._roles.role
         return isinstance(m, wire.Bitmap) and m.view > self._cons.view and isinstance(role, Follower) and role.filled
 
@@ -107,7 +107,7 @@ class Router:
         return table[type(m)]
 
     def writable(self) -> None:
-        """The data channel takes more of what the leader has to send."""
+        """The data channel has room for more of the leader's messages."""
         leader = self._roles.leading
         if leader and leader.fill:
             routes.FILL_WRITABLE(self._roles, leader, leader.fill)

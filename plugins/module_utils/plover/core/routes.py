@@ -3,8 +3,8 @@
 
 core/router.py looks them up.
 
-An answer comes from this host's QEMU or threads (ports/effects.py). Most have a tag and belong to the work that asked for
-them: a syncvm or an initial sync ("fill"). A message comes from another member.
+An answer comes from this host's QEMU or threads (ports/effects.py). Most answers have a tag and belong to the work that asked
+for them: a syncvm or an initial sync ("fill"). A message comes from another member.
 """
 
 from __future__ import annotations
@@ -23,47 +23,47 @@ from .leader import Leader
 from .transitions import Transitions
 
 Method = Callable[..., Any]
-RoleHandler = Callable[..., None]  # of (transitions, role, *what the answer or the message carries)
-WorkHandler = Callable[..., None]  # of (transitions, role, work, *what it carries)
+RoleHandler = Callable[..., None]  # (transitions, role, *contents of the answer or message)
+WorkHandler = Callable[..., None]  # (transitions, role, work, *contents of the answer or message)
 
 
-# ---- what becomes of a method's result -------------------------------------------------------------------
+# ---- how a method is called, and what follows -------------------------------------------------------------------
 def _call(method: Method, owner: object, *said: object) -> Any:
-    return getattr(owner, method.__name__)(*said)  # the owner's own, as in any call of a method
+    return getattr(owner, method.__name__)(*said)  # looked up on the owner, as in any method call
 
 
 def _role(method: Method) -> RoleHandler:
-    """The role does everything that is to be done."""
+    """The role does the rest itself."""
     return lambda roles, role, *said: _call(method, role, *said)
 
 
 def _by_role(method: Method) -> WorkHandler:
-    """The work's role does everything that is to be done."""
+    """The role that owns the work does the rest itself."""
     return lambda roles, role, work, *said: _call(method, role, *said)
 
 
 def _told_role(method: Method) -> WorkHandler:
-    """As ``_by_role``; that the message came is all that matters."""
+    """As ``_by_role``, but the role does not need the message's contents."""
     return lambda roles, role, work, message: _call(method, role)
 
 
 def _work(method: Method) -> WorkHandler:
-    """The work only notes it."""
+    """The work notes it; nothing follows."""
     return lambda roles, role, work, *said: _call(method, work, *said)
 
 
 def _emits(method: Method) -> WorkHandler:
-    """The work says what the shell is to do next."""
+    """The work returns the next effects."""
     return lambda roles, role, work, *said: roles.core.emit(*_call(method, work, *said))
 
 
 def _emits_timed(method: Method) -> WorkHandler:
-    """As ``_emits``; the work wants to know the time."""
+    """As ``_emits``, with the time as the last argument."""
     return lambda roles, role, work, *said: roles.core.emit(*_call(method, work, *said, roles.core.now))
 
 
 def _captures(method: Method) -> WorkHandler:
-    """As ``_emits``; if the leader's syncvm has copied everything by then, its VM runs on."""
+    """As ``_emits``; if the leader's syncvm has now copied everything, its VM runs on."""
 
     def handle(roles: Transitions, leader: Leader, syncvm: LeaderSyncvm, *said: object) -> None:
         roles.core.emit(*_call(method, syncvm, *said))
@@ -74,21 +74,21 @@ def _captures(method: Method) -> WorkHandler:
 
 
 def _progress(method: Method) -> WorkHandler:
-    """As ``_emits``; the leader's initial sync came further."""
+    """As ``_emits``; the leader's initial sync made progress."""
     return lambda roles, leader, fill, *said: leader.reprotection.fill_progress(_call(method, fill, *said))
 
 
 def _compares(method: Method) -> WorkHandler:
-    """As ``_progress``; the comparison at its end came further."""
+    """As ``_progress``; the comparison at its end made progress."""
     return lambda roles, leader, fill, hashes: leader.reprotection.fill_hashed(_call(method, fill, hashes))
 
 
 def _stopped(method: Method) -> WorkHandler:
-    """The leader's VM stands still. With a write lost, it must not run on, nor be copied."""
+    """The leader's VM stands still. If a write was lost, it must neither run on nor be copied."""
     return lambda roles, leader, work: None if leader.own.lost else _call(method, leader)
 
 
-# ---- what takes more than one call ----------------------------------------------------------------------
+# ---- handlers of more than one call ----------------------------------------------------------------------
 def _stream_captured(roles: Transitions, leader: Leader, fill: LeaderInitialSync, stream: bytes) -> None:
     leader.reprotection.stream_captured(stream)
 
@@ -118,7 +118,7 @@ def _late_input(roles: Transitions, leader: Leader, m: wire.LateInput) -> None:
 
 
 def _leaders_bitmap(roles: Transitions, follower: Follower, m: wire.Bitmap) -> None:
-    roles.core.event_log.interrupted(roles.core.now)  # its VM stands still; after a handover it does not run on there
+    roles.core.event_log.interrupted(roles.core.now)  # the leader's VM stands still; after a handover it stays so
     follower.on_bitmap(m)
 
 
@@ -132,7 +132,7 @@ def _serving(roles: Transitions, leader: Leader) -> None:
 
 
 def _disk_pressure(roles: Transitions, leader: Leader, written: int) -> None:
-    """The guest's writes since the last syncvm take so many bytes of the secondary's overlays that one is due."""
+    """The guest has written so much since the last syncvm that the secondary's overlays may fill: a syncvm is due."""
     if roles.leading:
         leader.disk_pressure = True
         leader.maybe_syncvm()
@@ -143,7 +143,7 @@ def _merged(roles: Transitions, leader: Leader) -> None:
 
 
 def _merge_failed(roles: Transitions, leader: Leader, error: str) -> None:
-    """The merge does not go on, until MergeDisks."""
+    """The merge stopped, until MergeDisks."""
     roles.core.emit(*leader.own.merge_failed(roles.core.now, error))
 
 
@@ -154,7 +154,7 @@ def _fenced(roles: Transitions, leader: Leader, tag: effects.Tag, error: str | N
 
 
 def _leader_failed(roles: Transitions, leader: Leader, tag: effects.Tag, error: str) -> None:
-    """A leader's QEMU that refuses is as good as dead; an initial sync that does not succeed is tried again."""
+    """A failed initial sync is tried again. In all else the leader's QEMU has failed."""
     if leader.fill is not None and leader.fill.tag == tag:
         leader.reprotection.fill_failed(error)
     else:
@@ -170,7 +170,7 @@ def _secondarys_disk_failed(roles: Transitions, follower: Follower, node: str, e
 
 
 def _leaders_copy_lost(roles: Transitions, leader: Leader, tag: effects.Tag, error: str) -> None:
-    """Something that was written to our images did not get to the disk: a VM that reads it gets what it did not write."""
+    """A write to our images did not reach the disk: a VM that reads it would get other data than it wrote."""
     roles.core.copies_failed += 1
     roles.give_up_qemu(f"this host's disks lost what was written to them: {error}")
 
@@ -226,7 +226,7 @@ SECONDARY: dict[str, RoleHandler] = {
     "disk_failed": _secondarys_disk_failed,
 }
 SECONDARY_SYNCVM: dict[str, WorkHandler] = {
-    "drained": _emits_timed(SecondarySyncvm.drained),
+    "drained": _emits(SecondarySyncvm.drained),
     "vm_stopped": _emits(SecondarySyncvm.vm_stopped),
     "hashed": _emits(SecondarySyncvm.hashed),
     "blocks_hashed": _emits(SecondarySyncvm.blocks_hashed),
@@ -239,7 +239,7 @@ SECONDARY_FILL: dict[str, WorkHandler] = {
     "hashed": _emits(SecondaryInitialSync.hashed),
     "colo_ready": _by_role(Follower.colo_ready),
 }
-# A syncvm that was staged here before this replica was elected, and must still be loaded.
+# The leader: a syncvm that was staged here before this replica was elected, and must still be loaded.
 FINISHING: dict[str, WorkHandler] = {
     "hashed": _emits(SecondarySyncvm.hashed),
     "vm_reset": _emits(SecondarySyncvm.vm_reset),
@@ -250,7 +250,7 @@ FINISHING: dict[str, WorkHandler] = {
 # On the control channel. A handover goes to Transitions, everything else to the consensus.
 TO_LEADER: dict[type[wire.Message], RoleHandler] = {wire.JoinRequest: _join_requested, wire.Leave: _lost_its_copy}
 TO_SECONDARY: dict[type[wire.Message], RoleHandler] = {wire.JoinRefused: _refused}
-# On the data channel. What carries the number of a syncvm or of an initial sync goes to that one only.
+# On the data channel. A message with the number of a syncvm or initial sync goes to that one only.
 TO_LEADER_DATA: dict[type[wire.Message], RoleHandler] = {wire.LateInput: _late_input}
 TO_LEADER_SYNCVM: dict[type[wire.Message], WorkHandler] = {
     wire.Bitmap: _captures(LeaderSyncvm.on_bitmap),
@@ -261,7 +261,7 @@ TO_LEADER_SYNCVM: dict[type[wire.Message], WorkHandler] = {
     wire.Applied: _told_role(Leader.applied_by_secondary),
     wire.DiskHashes: _work(LeaderSyncvm.on_disk_hashes),
 }
-SYNCVM_WRITABLE = _captures(LeaderSyncvm.writable)  # the data channel takes more
+SYNCVM_WRITABLE = _captures(LeaderSyncvm.writable)  # the data channel has room
 TO_LEADER_FILL: dict[type[wire.Message], WorkHandler] = {
     wire.FillHashes: _compares(LeaderInitialSync.on_hashes),
     wire.FillDone: _fill_done,

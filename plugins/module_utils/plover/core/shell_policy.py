@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the shell around the core decides, apart from how it is carried out. Pure.
+"""The decisions of the shell around the core, without their I/O. Pure.
 
 The daemon (``replica/``, ``witness/``, ``dataplane/tap.py``) and the simulator (``tests/sim``) both ask here. So the simulator
 tests the rules that the daemon follows, and a mutant of a rule (``tests/sim/mutants.py``) is a mutant of the daemon's.
@@ -38,8 +38,8 @@ def watches_idle(core: Director) -> bool:
 
 
 def in_time(now: float, until: float) -> bool:
-    """Asked for each frame, right before it leaves. A daemon may have been stopped since the core let the frame go, or a long
-    release takes so long: another member may lead by now. ``until``: ``Director.speak_until`` as the core decided."""
+    """May this frame still leave? Asked right before each frame: the daemon may have been stopped since the core released it,
+    or the release takes long, and another member may lead by now. ``until``: ``Director.speak_until`` at the release."""
     return now <= until
 
 
@@ -50,7 +50,7 @@ def retries_tap(core: Director, error: str, queued: bool) -> bool:
 
 class Announce(Enum):
     NOW = "now"
-    LATER = "later"  # just elected, or hung in between: a quorum must answer first. Ask again after SPEAK_LOOK_S
+    LATER = "later"  # just elected, or hung for a while: a quorum must answer first. Ask again after SPEAK_LOOK_S
     NEVER = "never"  # we do not lead any more
 
 
@@ -64,7 +64,7 @@ def announces(core: Director) -> Announce:
 
 # ---- one QEMU ------------------------------------------------------------------------------------------------
 def notes_holder(core: Director) -> bool:
-    """This host's QEMU leads: a daemon that restarts takes it over. That of a secondary cannot be taken over."""
+    """This host's QEMU leads: a daemon that restarts takes it over. A secondary's QEMU cannot be taken over."""
     return isinstance(core.role, Leader) and core.role.vm == RUNNING
 
 
@@ -77,8 +77,8 @@ class Failure(NamedTuple):
 
 
 def failure(action: object, error: Exception, ours: bool) -> Failure | None:
-    """None: the QEMU was given up meanwhile (not ``ours`` any more), so nobody waits. A QEMU that ended while it started is
-    not ours either, but the core waits for it."""
+    """None: the QEMU was given up meanwhile (no longer ``ours``), so nobody waits. A QEMU that ended during its start is not
+    ours either, but the core still waits for it."""
     if not ours and not isinstance(action, effects.StartQemu):
         return None
     lost = isinstance(error, LostWritesError)
@@ -100,9 +100,9 @@ class Operations(Generic[Vm]):
         self._waiting.append((vm, action))
 
     def kill(self, vm: Vm | None, action: effects.KillQemu) -> bool:
-        """The core gives ``vm`` up, and with it whatever it wanted of ``vm``. True: cancel the running operation too.
+        """The core gives ``vm`` up, and all operations on it. True: cancel the running operation too.
 
-        Only other kills survive: the QEMU before this one must end all the same.
+        Only earlier kills stay in the queue: those QEMUs must end all the same.
         """
         self._waiting = deque(item for item in self._waiting if isinstance(item[1], effects.KillQemu))
         if vm is not None:
@@ -111,12 +111,12 @@ class Operations(Generic[Vm]):
         return self.running is not None and not isinstance(self.running, effects.KillQemu)
 
     def exited(self, vm: Vm) -> None:
-        """``vm`` ended by itself: what was wanted of it is void."""
+        """``vm`` ended by itself: its waiting operations are void, except kills and the next start."""
         kept = (effects.KillQemu, effects.StartQemu)
         self._waiting = deque(item for item in self._waiting if item[0] is not vm or isinstance(item[1], kept))
 
     def begin(self) -> tuple[Vm | None, object] | None:
-        """The next operation, which runs until :meth:`ended`. Without a QEMU there is nothing to do but start one."""
+        """The next operation; it runs until :meth:`ended`. Without a QEMU, all operations but a start are dropped."""
         while self.running is None and self._waiting:
             vm, action = self._waiting.popleft()
             if vm is not None or isinstance(action, effects.StartQemu):
@@ -134,16 +134,16 @@ class Operations(Generic[Vm]):
 
 # ---- the watchdog --------------------------------------------------------------------------------------------
 def disarms_watchdog(core: Director, unreaped: bool) -> bool:
-    """It is armed before a VM may speak. It rests again once no QEMU of ours is left that could have spoken."""
+    """It was armed before our VM could speak. Disarm it once none of our QEMUs is left that could have spoken."""
     return not isinstance(core.role, Leader) and not unreaped
 
 
 def leaves_watchdog_armed(vm: object | None, unreaped: bool) -> bool:
-    """The daemon ends. A QEMU that runs on needs it: the next daemon, or the end of QEMU's unit, disarms it."""
+    """The daemon ends. A QEMU that runs on still needs the watchdog: the next daemon, or the end of QEMU's unit, disarms it."""
     return vm is not None or unreaped
 
 
 # ---- the witness ---------------------------------------------------------------------------------------------
 def witness_hears(channel: int, message: wire.Message) -> bool:
-    """Only what belongs to the consensus: it has no VM and fills nobody."""
+    """Only the consensus' messages: a witness has no VM and fills nobody."""
     return channel == wire.CONTROL and not isinstance(message, (wire.JoinRequest, wire.Leave))

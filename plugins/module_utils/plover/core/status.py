@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a replica says about itself: a dictionary, with one sentence a person understands."""
+"""The status of a replica: a dictionary, with one sentence for the operator."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .follower import Follower
 from .leader import BOOTING, PROMOTING, RUNNING, Leader
 
 PROTECTED, DEGRADED, DOWN = "protected", "degraded", "down"
-FORCED = "forced"  # a mode of its own in the history; as a service it is degraded
+FORCED = "forced"  # a mode of its own in the event log; in status the service is degraded
 EXIT = {PROTECTED: 0, DEGRADED: 1, DOWN: 2}
 
 
 class Reported(DirectorPort, Protocol):
-    """The director, as far as it is told about."""
+    """What the status reads of the director."""
 
-    totals: dict[str, int]  # of all syncvms since this daemon began
+    totals: dict[str, int]  # over all syncvms since this daemon began
 
     @property
     def role(self) -> Leader | Follower: ...
@@ -32,7 +32,7 @@ class Reported(DirectorPort, Protocol):
 
     @property
     def figures(self) -> Figures | None:
-        """Of the last syncvm."""
+        """The figures of the last syncvm."""
 
 
 def consensus_status(cons: Consensus) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def consensus_status(cons: Consensus) -> dict[str, Any]:
 
 
 def service_of(cons: Consensus, hears_leader: bool) -> str:
-    """The group's state as far as a member that does not lead can tell."""
+    """The group's state, as far as a member that does not lead can tell."""
     if not cons.leader or not hears_leader:
         return DOWN
     return PROTECTED if len(cons.record.in_sync) > 1 else DEGRADED
@@ -58,7 +58,7 @@ def service(core: Reported) -> str:
     leader, cons = core.leading, core.consensus
     if leader is None:
         return service_of(cons, _heard(core))
-    # tap_up, not serving: while a new in-sync record is on its way to the others, clients only wait a moment.
+    # tap_up, not serving: while a new in-sync record is on its way to the others, clients wait only a moment.
     if leader.vm != RUNNING or not leader.tap_up or not cons.hears_quorum(core.now, core.config.peer_timeout_ms / 1000):
         return DOWN
     if leader.own.waits or leader.own.lost:
@@ -67,7 +67,7 @@ def service(core: Reported) -> str:
 
 
 def mode_of(core: Reported) -> str:
-    """The service, for the history: a forced leader's is told apart."""
+    """The service, for the event log; a forced leader has a mode of its own."""
     return FORCED if core.consensus.alone else service(core)
 
 
@@ -81,13 +81,13 @@ def reason(core: Reported) -> str:
 
 
 def as_heard(cons: Consensus, service: str, sentence: str) -> str:
-    """The reason as far as a member knows that does not lead."""
+    """The reason, as far as a member that does not lead knows it."""
     in_sync = ", ".join(cons.record.in_sync)  # empty until the record arrives, which is later than the first heartbeat
     return f"only {in_sync} holds the VM's state" if service == DEGRADED and in_sync else sentence
 
 
 def mode(event_log: EventLog, now: float) -> dict[str, Any]:
-    """Since when (in seconds) the service is what it is; and why, unless it is well."""
+    """For how many seconds the mode has lasted; and why, unless it is protected."""
     return {"since": round(now - event_log.mode_since, 3), "reason": "" if event_log.mode == PROTECTED else event_log.reason}
 
 

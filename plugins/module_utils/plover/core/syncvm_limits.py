@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long a leader waits for a syncvm that is under way, and whom it gives up after that. Pure."""
+"""How long a leader waits for a syncvm under way, and which side it gives up after that. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..syncvm.phases import DISKS, LeaderPhase
 
 
 class Overdue(NamedTuple):
-    own_qemu: bool  # our QEMU is at fault: give it up, the secondary takes over. Else go on without the secondary
+    own_qemu: bool  # True: our QEMU is at fault; give it up, the secondary takes over. False: go on without the secondary
     why: str
 
 
 def overdue(sync: LeaderSyncvm, config: Config, secondary: str, now: float) -> Overdue | None:
-    """Who has kept clients waiting for longer than the settings allow, if anybody has."""
+    """Which side has kept clients waiting longer than the settings allow, if any has."""
     running_s, budget_s = now - sync.started, config.failover_budget_ms / 1000
     over = f"syncvm {sync.number} for {config.failover_budget_ms} ms (failover_budget_ms)"
     if sync.phase == LeaderPhase.ORDERED:
@@ -25,7 +25,7 @@ def overdue(sync: LeaderSyncvm, config: Config, secondary: str, now: float) -> O
         if config.disks and not sync.peer_stopped:
             # Our VM's stop waits for its writes, which wait for a secondary whose QEMU has not stopped either.
             return Overdue(False, f"{secondary} takes no disk writes: neither QEMU has stopped for {over}")
-        # The secondary is well and has all that matters: it takes over, as if our QEMU had died.
+        # The secondary is well and holds the last syncvm: it takes over, as if our QEMU had died.
         return Overdue(True, f"QEMU has not answered in phase {sync.phase} of {over}")
     if sync.audit == DISKS and sync.phase in (LeaderPhase.LOAD, LeaderPhase.DONE):
         if running_s > config.join_timeout_ms / 1000:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This replica's role, leader or follower, and every way from one role to the next. Sans-I/O.
+"""This replica's role, leader or follower, and every change of role. Sans-I/O.
 
-elected      follower -> leader: take over the VM, or boot it; leader -> leader: go on after a view that ended
-deposed      the leader keeps its VM stopped, and its output held, until it knows who holds the VM's state
-superseded   ... another one does: leader -> follower
+elected      follower -> leader: take over the VM, or boot it. leader -> leader: go on in the new view
+deposed      the leader keeps its VM stopped, and its output held, until a record says who holds the VM's state
+superseded   another replica holds it: leader -> follower
 QEMU gone    leader or follower -> follower; a leader asks its secondary to take over
 reset        follower -> follower with an empty QEMU (core/follower.py says when)
 """
@@ -32,7 +32,7 @@ class Transitions:
         if adopted:
             self.role = Leader(core, RUNNING, Guard(self._config.guard_bytes_max), 0)
             self.role.active = False
-            self.role.vm_stopped_by_us = True  # whatever the daemon before us had asked for: elected, we let it go on
+            self.role.vm_stopped_by_us = True  # the adoption stopped it; once elected, we let it run
         else:
             self.role = Follower(core, "just started")
         self.set_eligible()
@@ -87,26 +87,26 @@ class Transitions:
             core.emit(*leader.fencing.tick(core.now))
         leader.finishing = follower.syncvm if follower.must_finish_load else None
         leader.bring_tap_up_early()
-        if leader.finishing is None:  # else nothing is recorded until it is loaded: who handed over keeps its copy that long
+        if leader.finishing is None:  # else record nothing until it is loaded: a leader that handed over keeps its copy until then
             core.emit(effects.Promote(("promote", view)))
             leader.begin()
 
     def _fencing(self, member: str) -> Fencing | None:
-        """The fence agent's work after this election, if it has any."""
+        """The fence agent's task after this election, if it has one."""
         policy, cause = self._config.fence_policy, self.core.event_log.cause
         if policy == OFF or cause not in (FAILOVER, FORCED):
             return None
         return Fencing(policy if cause == FAILOVER else AUTOMATIC, member, self._cons.view)
 
     def load_finished(self, leader: Leader) -> None:
-        """What was staged here before the election is loaded: promote that."""
+        """The syncvm that was staged here before the election is loaded: promote the VM."""
         leader.finishing = None
         self.core.emit(effects.Promote(("promote", self._cons.view)))
         if self.leading:
             leader.begin()
 
     def _note_election(self) -> None:
-        """For the event log: why this replica was elected, and since when clients are waiting. The role is the old one."""
+        """For the event log: why this replica was elected, and since when clients wait. ``self.role`` is still the old role."""
         core, cons, role, log = self.core, self._cons, self.role, self.core.event_log
         handed = log.handed_over(core.now)
         if isinstance(role, Follower) and not (role.filled and handed):
@@ -128,7 +128,7 @@ class Transitions:
         core.emit(*log.led_by(cons.view, cons.me, cause, why))
 
     def asked_to_lead(self, src: str, m: wire.TransferLeadership) -> None:
-        """The leader hands over: as the operator wants it, or because it lost its QEMU."""
+        """The leader hands over: the operator asked for it, or the leader lost its QEMU."""
         if m.view != self._cons.view or src != self._cons.leader:
             return
         core, why = self.core, m.payload.decode(errors="replace")[:200]
@@ -139,7 +139,7 @@ class Transitions:
 
     # ---- deposed --------------------------------------------------------------------------------------
     def deposed(self, event: Deposed) -> None:
-        """Another view began. A follower hears of that as well."""
+        """Another view began; followers are told as well."""
         core, role = self.core, self.role
         if event.leader:
             core.emit(*core.event_log.follows(core.now, event.view, event.leader, self._cons.transfer_granted))
@@ -151,16 +151,16 @@ class Transitions:
         elif event.was_leader:
             core.report(f"deposed: view {event.view} began, led by {event.leader or 'nobody yet'}")
             role.suspend()
-            if role.vm == BOOTING:  # it holds nothing, and nothing rests on it
+            if role.vm == BOOTING:  # it holds no state that anybody relies on
                 core.emit(effects.KillQemu("deposed while the VM booted"))
                 self.become_follower("deposed while the VM booted")
             elif role.own.lost:
                 self.give_up_qemu(f"this host's image lacks a write ({role.own.lost})")
 
     def check_superseded(self) -> None:
-        """Deposed, with a VM: once the new leader's record is here, ours is history.
+        """Deposed, with a VM: once the new leader's record is here, our VM is out of date.
 
-        It may even name us, if it counts on the secondary that we were before we led: that copy is no more.
+        The record may even name us, if it counts on the secondary that we were before we led: that copy no longer exists.
         """
         core, cons = self.core, self._cons
         if not isinstance(self.role, Leader) or self.role.active:
@@ -186,7 +186,7 @@ class Transitions:
         self.qemu_exited(why)
 
     def qemu_exited(self, why: str) -> None:
-        """QEMU is gone, and we did not ask for it."""
+        """QEMU ended, and we did not end it."""
         core = self.core
         self.note_holder(False)
         leader = self.leading

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the pure core asks of the world, and the one thing it calls directly: guest memory.
+"""Effects: what the pure core asks of the world. And the one thing it calls directly: guest memory.
 
-The shell carries actions out in order and answers those that have a ``tag`` with the event named beside
-them, carrying the same tag, or with ``failed(tag, error)``. An answer to a tag nobody waits for is ignored;
-one out of place, as a second one, is an InvariantViolation.
+The shell carries effects out in order. ``-> event(tag)`` names the event that answers an effect; it carries the effect's tag.
+An effect that fails is answered with ``failed(tag, error)``, or with ``copy_lost(tag, error)`` if an image lost a write. An
+answer to a tag that nobody waits for is ignored. An answer out of place, such as a second one, is an InvariantViolation.
+
+"fetch_dirty() is instant" in an event: while the core handles that event, fetch_dirty() need not read all of memory.
 """
 
 from __future__ import annotations
@@ -21,25 +23,25 @@ Buffer = bytes | bytearray | memoryview
 
 
 class SendData(NamedTuple):
-    """On the data channel to the other replica."""
+    """A message on the data channel to the other replica."""
 
     message: wire.Message
 
 
 class Inject(NamedTuple):
-    """Frames into QEMU, in its own framing."""
+    """Frames for QEMU, in its own framing."""
 
     payload: bytes
 
 
 class Emit(NamedTuple):
-    """Frames out of the TAP: the only way out of the host."""
+    """Frames for the TAP: the only way out of the host."""
 
     chunks: list[bytes]
 
 
 class StartQemu(NamedTuple):
-    """-> qemu_ready(). ``incoming``: as an empty shell for a fill, else boot the guest."""
+    """-> qemu_ready(facts). ``incoming``: as an empty shell for an initial sync; else boot the guest."""
 
     incoming: bool
 
@@ -49,14 +51,14 @@ class KillQemu(NamedTuple):
 
 
 class Drain(NamedTuple):
-    """Wait until QEMU has read its input and is idle, so long at most (None: syncvm_drain_ms_max) -> drained(tag)."""
+    """Quiesce: wait until QEMU has read its input and is idle, for at most ``limit_s`` (None: syncvm_drain_ms_max) -> drained(tag)."""
 
     tag: Tag
     limit_s: float | None = None
 
 
 class StopVm(NamedTuple):
-    """QMP stop; then take all output it sent -> vm_stopped(tag). ``dirty``: in which fetch_dirty() takes no time."""
+    """QMP stop, then take all output that the VM has sent -> vm_stopped(tag). ``dirty``: fetch_dirty() is instant in it."""
 
     tag: Tag
     dirty: bool = False
@@ -73,7 +75,7 @@ class SaveDevice(NamedTuple):
 
 
 class CaptureStream(NamedTuple):
-    """Migrate the stopped VM's devices to us, no RAM -> stream_captured(tag, stream); fetch_dirty() takes no time in it."""
+    """Migrate the stopped VM's devices to us, without RAM -> stream_captured(tag, stream). fetch_dirty() is instant in it."""
 
     tag: Tag
 
@@ -86,21 +88,21 @@ class FeedStream(NamedTuple):
 
 
 class ColoStop(NamedTuple):
-    """-> vm_stopped(tag), in which fetch_dirty() takes no time."""
+    """Stop a secondary's VM -> vm_stopped(tag). fetch_dirty() is instant in it."""
 
     tag: Tag
 
 
 class ResetVm(NamedTuple):
-    """Reset the devices of a secondary's VM that stands still; a ColoLoad follows -> vm_reset(tag)."""
+    """Reset the devices of a secondary's stopped VM; ColoLoad follows -> vm_reset(tag)."""
 
     tag: Tag
 
 
 class ColoLoad(NamedTuple):
-    """Load a device state; the VM runs on, or stands still if not ``runs`` -> colo_loaded(tag).
+    """Load a device state; then the VM runs, or stays stopped if not ``runs`` -> colo_loaded(tag).
 
-    ``reset``: its devices first, unless ResetVm has done so.
+    ``reset``: reset its devices first; false if ResetVm has done so.
     """
 
     tag: Tag
@@ -110,9 +112,9 @@ class ColoLoad(NamedTuple):
 
 
 class Promote(NamedTuple):
-    """Leave the COLO loop, run as an ordinary VM -> promoted(); with disks, disks_merged() or disks_unmerged(error) follow.
+    """Leave the COLO loop, run as an ordinary VM -> promoted(). With disks, disks_merged() or disks_unmerged(error) follows.
 
-    It may be asked for again after an error, wherever that was.
+    May be asked for again after an error in any of its steps.
     """
 
     tag: Tag
@@ -121,8 +123,8 @@ class Promote(NamedTuple):
 class CopyDisks(NamedTuple):
     """Copy the disks to the secondary while the VM runs -> copy_progress(tag, done, total) ..., disks_copied(tag).
 
-    ``held``: the copies that it has already, by their names; if we know what differs from one, only that is sent.
-    ``name``: of the copy that it gets. The copy goes on until AttachDisks.
+    ``held``: names of the copies that it already has. If we know how one of them differs from ours, only that is sent.
+    ``name``: of the copy that it gets. Copying goes on until AttachDisks.
     """
 
     tag: Tag
@@ -131,17 +133,17 @@ class CopyDisks(NamedTuple):
 
 
 class AttachDisks(NamedTuple):
-    """The VM stands still: copy the rest; from here on each write goes to both -> disks_attached(tag)."""
+    """The VM stands still: copy the rest. From here on each write goes to both images -> disks_attached(tag)."""
 
     tag: Tag
 
 
 class DetachDisks(NamedTuple):
-    """Give up what CopyDisks and AttachDisks did; nothing if there is nothing. Works beside a dead secondary."""
+    """Undo CopyDisks and AttachDisks, if there is anything to undo. Works even if the secondary is dead."""
 
 
 class MergeDisks(NamedTuple):
-    """The merge after a failover has stopped at an error: let it go on -> disks_merged() or disks_unmerged(error)."""
+    """The merge after a failover stopped at an error: continue it -> disks_merged() or disks_unmerged(error)."""
 
 
 class HashDisks(NamedTuple):
@@ -151,11 +153,11 @@ class HashDisks(NamedTuple):
 
 
 class TapEarly(NamedTuple):
-    """Elected, but the VM is not ready: bring the TAP up and tell the network. What comes in waits there."""
+    """Elected, but the VM is not ready: bring the TAP up and tell the network. Incoming frames wait in the TAP."""
 
 
 class TapUp(NamedTuple):
-    """Bring the TAP up; ``announce``: tell the network that the VM is here now."""
+    """Bring the TAP up; ``announce``: tell the network that the VM is here now -> tap_ready()."""
 
     announce: bool
 
@@ -165,7 +167,7 @@ class TapDown(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """Run the external fence agent against ``member``, bounded -> fenced(tag, error or None)."""
+    """Run the external fence agent against ``member``, for a bounded time -> fenced(tag, error or None)."""
 
     tag: Tag
     member: str
@@ -186,26 +188,26 @@ class HashBlocks(NamedTuple):
 
 
 class Pack(NamedTuple):
-    """Compress each of these (:class:`Compressor`) -> packed(tag, payloads). It takes long enough to be done beside."""
+    """Compress each payload (:class:`Compressor`), in a thread: it takes long -> packed(tag, payloads)."""
 
     tag: Tag
     payloads: list[bytes]
 
 
 class OpenTracker(NamedTuple):
-    """Map guest RAM and start dirty tracking, all clean -> tracker_open(tag)."""
+    """Start dirty tracking of guest RAM, all pages clean -> tracker_open(tag)."""
 
     tag: Tag
 
 
 class FetchDirty(NamedTuple):
-    """Get ready to tell the dirty pages of a VM that runs -> dirty_fetched(tag), in which fetch_dirty() takes no time."""
+    """Prepare to fetch the dirty pages of a running VM -> dirty_fetched(tag). fetch_dirty() is instant in it."""
 
     tag: Tag
 
 
 class CloseData(NamedTuple):
-    """Close the data channel: what is in it belongs to something given up."""
+    """Close the data channel: the messages in it belong to work that was given up."""
 
 
 class Yield(NamedTuple):
@@ -219,7 +221,7 @@ class Report(NamedTuple):
 
 
 class Happened(NamedTuple):
-    """For the history; the shell adds the time of day. ``kind`` and ``facts``: see core/event_log.py."""
+    """For the event log; the shell adds the time of day. ``kind`` and ``facts``: see core/event_log.py."""
 
     kind: str
     why: str
@@ -269,11 +271,11 @@ class Memory(Compressor, Protocol):
     pages: int
 
     def fetch_dirty(self, vm_runs: bool = False) -> bytearray:
-        """Bitmap of the pages written since the last call; clears. What a VM that runs writes meanwhile is told
-        now or by the next call. ``vm_runs`` must be true then: some trackers cannot clear while somebody writes."""
+        """Bitmap of the pages written since the last call; clears it. ``vm_runs`` must be true if the VM is running, as some
+        trackers cannot clear while somebody writes. A write during the call is returned by this call or by the next one."""
 
     def put_back(self, bitmap: Buffer) -> None:
-        """A syncvm was abandoned: the next fetch_dirty() returns these pages too."""
+        """The syncvm was abandoned: the next fetch_dirty() returns these pages too."""
 
     def union(self, a: bytearray, b: Buffer) -> array[int]:
         """Page numbers set in either bitmap, ascending; ``a`` becomes the union."""
@@ -282,43 +284,43 @@ class Memory(Compressor, Protocol):
         """Page numbers set in the bitmap, ascending."""
 
     def bits_of(self, bitmap: bytes, bits: int) -> array[int]:
-        """The numbers that are set in a bitmap of ``bits`` bits, ascending."""
+        """Positions of the set bits in a bitmap of ``bits`` bits, ascending."""
 
     def bitmap_of(self, index: array[int], bits: int) -> bytearray:
-        """The bitmap of ``bits`` bits, in whole 64-bit words, in which these are set."""
+        """A bitmap of ``bits`` bits, in whole 64-bit words, with the bits of ``index`` set."""
 
     def nonzero(self, index: array[int]) -> array[int]:
-        """Those of ``index`` that are not all zero."""
+        """The pages of ``index`` that are not all zeros."""
 
     def compare(self, a: array[int], b: array[int], index: array[int] | None = None) -> array[int]:
-        """Those of ``index`` whose hashes differ; without one: where in ``a`` and ``b`` they do."""
+        """The pages of ``index`` whose hashes in ``a`` and ``b`` differ; without ``index``, the positions that differ."""
 
     def block_masks(self, index: array[int], theirs: array[int]) -> array[int]:
-        """Per page a mask of the blocks whose hashes are not ``theirs``; block i of a page is bit i."""
+        """One mask per page: bit i is set if the hash of block i differs from that in ``theirs``."""
 
     def count_blocks(self, masks: array[int]) -> int:
-        """How many blocks these masks name."""
+        """How many blocks are set in these masks."""
 
     def gather_blocks(self, index: array[int], masks: array[int]) -> bytes:
-        """The blocks that the masks name, one after the other."""
+        """The blocks set in the masks, one after the other."""
 
     def patched(self, index: array[int], masks: array[int], blocks: Buffer) -> tuple[bytes, array[int]]:
-        """(Copies of the pages with these blocks in them, the hashes of these copies.) The pages stay as they are."""
+        """(Copies of the pages with ``blocks`` in place, the hashes of these copies.) The pages themselves stay unchanged."""
 
     def gather(self, index: array[int]) -> bytes:
-        """The pages, one after the other."""
+        """A copy of the pages, one after the other."""
 
     def lend(self, index: array[int]) -> bytes | PageRun:
-        """The pages, to be sent: as they will be then, if the network card can read them itself, else a copy of now."""
+        """The pages, for sending. If the network card reads guest memory itself: as they are when it reads them. Else a copy."""
 
     def hashes_of(self, pages: Buffer) -> array[int]:
         """CityHash64 of each page of ``pages``."""
 
     def hash(self, index: array[int]) -> array[int]:
-        """CityHash64 of each of these pages of the guest's."""
+        """CityHash64 of each of these pages of guest RAM."""
 
     def apply(self, index: array[int], data: Buffer) -> None:
-        """Overwrite the pages."""
+        """Overwrite the pages with ``data``."""
 
     def digest(self, data: bytes) -> int:
         """CityHash64 of ``data``."""

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Divergent pages on the wire, block by block: of most of them only a few 64-byte blocks differ.
+"""Block deltas: divergent pages on the wire, block by block. In most of them only a few 64-byte blocks differ.
 
-The secondary tells the leader 16-bit hashes of all blocks of the divergent pages (128 bytes a page); the leader sends, per
-page, a mask of the blocks that differ, the page's own 64-bit hash, then these blocks. Two blocks that differ may have one
-hash: then the patched page has another hash than the leader's, and the secondary asks for it whole.
+The secondary sends 16-bit hashes of all blocks of the divergent pages (128 bytes a page). The leader sends, per page, a mask
+of the blocks that differ, the page's own 64-bit hash, then these blocks. Two blocks that differ may have the same hash: then
+the hash of the patched page is wrong, and the secondary asks for the whole page.
 
 Under a Redis load 7 of a page's 64 blocks differ: a page costs 590 bytes instead of 4100 (blocks of 32 bytes: 600, of 128:
-700, of 256: 920), of which 128 are hashes; packed (protocol/packing.py) some 220. One page in 9000 then comes out wrong, so of
-syncvms with 200 such pages one in fifty needs another round trip: wider hashes would cost more than that, in bytes and at
-1 Gbit/s in time too.
+700, of 256: 920). 128 of them are hashes; packed (protocol/packing.py) it costs some 220. One page in 9000 comes out wrong,
+so one in fifty syncvms with 200 such pages needs another round trip. Wider hashes would cost more than that: in bytes, and
+at 1 Gbit/s in time too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..errors import WireError
 from ..ports import effects
 from ..protocol import pages as pg
 
-# The round trip and the hashing cost the pause some 0.5 ms; each page saves 3500 bytes: 3 µs at 10 Gbit/s, 28 at 1 Gbit/s.
+# The round trip and the hashing lengthen the pause by some 0.5 ms; each page saves 3500 bytes: 3 µs at 10 Gbit/s, 28 at 1 Gbit/s.
 PAGES_MIN = 64
-PAGES_MAX = 16384  # the leader keeps a copy of them (64 MiB) until all is well; their hashes (2 MiB) are one message
+PAGES_MAX = 16384  # the leader keeps a copy of them (64 MiB) until they are staged; their hashes (2 MiB) are one message
 
 
 def pay(divergent: int) -> bool:
-    """Whether that many pages are better compared block by block than sent whole."""
+    """True if this many pages are better compared block by block than sent whole."""
     return PAGES_MIN <= divergent <= PAGES_MAX
 
 
@@ -34,12 +34,12 @@ def page_blocks() -> int:
 
 
 def page_bytes_max() -> int:
-    """Of a page that is sent as blocks: mask, hash, all of it."""
+    """The most that one page sent as blocks takes: mask, hash, all of its blocks."""
     return 8 + 8 + pg.PAGE_BYTES
 
 
 def chosen(bitmap: bytes, index: array[int], memory: effects.Memory) -> array[int]:
-    """Those of ``index`` whose positions are set in ``bitmap``; raises WireError if it is none of theirs."""
+    """The pages of ``index`` whose positions are set in ``bitmap``. Raises WireError if ``bitmap`` does not fit ``index``."""
     pg.check_bitmap(bitmap, len(index))
     out = array("I", map(index.__getitem__, memory.bits_of(bitmap, len(index))))
     if not 0 < len(out) <= PAGES_MAX:
@@ -48,7 +48,7 @@ def chosen(bitmap: bytes, index: array[int], memory: effects.Memory) -> array[in
 
 
 def hashes_of(payload: bytes, pages: int) -> array[int]:
-    """The hashes of all blocks of that many pages; raises WireError."""
+    """The hashes of all blocks of ``pages`` pages. Raises WireError if the length is wrong."""
     out = array("H")
     if len(payload) != out.itemsize * page_blocks() * pages:
         raise WireError(f"{len(payload)} bytes of block hashes for {pages} pages")
@@ -61,7 +61,7 @@ def pack(masks: array[int], hashes: array[int], blocks: bytes) -> bytes:
 
 
 def unpack(count: int, payload: bytes, memory: effects.Memory) -> tuple[array[int], array[int], memoryview]:
-    """(masks, hashes of the pages, blocks); raises WireError unless it is exactly that."""
+    """(masks, hashes of the pages, blocks) of ``count`` pages. Raises WireError unless ``payload`` is exactly that."""
     masks, hashes, head = array("Q"), array("Q"), 8 * count
     if len(payload) < 2 * head:
         raise WireError(f"blocks of {count} pages announced, {len(payload)} bytes came")
@@ -76,14 +76,14 @@ def unpack(count: int, payload: bytes, memory: effects.Memory) -> tuple[array[in
 
 
 def without(wrong: array[int], index: array[int], data: bytes) -> tuple[array[int], bytes]:
-    """Of pages and their contents what is not ``wrong``."""
+    """``index`` and ``data`` without the pages that are ``wrong``."""
     left_out, view = set(wrong), memoryview(data)
     kept = [n for n, page in enumerate(index) if page not in left_out]
     return (array("I", (index[n] for n in kept)), b"".join(view[n * pg.PAGE_BYTES : (n + 1) * pg.PAGE_BYTES] for n in kept))
 
 
 def asked_again(payload: bytes, patched: array[int]) -> array[int]:
-    """The pages that a secondary asks for whole; raises WireError unless each is one of ``patched``, named once."""
+    """The pages that a secondary asks for whole. Raises WireError unless each is one of ``patched``, named once."""
     out = array("I")
     if len(payload) % 4 or len(payload) > 4 * len(patched):
         raise WireError(f"{len(payload)} bytes of page numbers; only {len(patched)} pages were sent as blocks")

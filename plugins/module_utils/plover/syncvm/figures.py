@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Figures(NamedTuple):
-    """What one syncvm cost. Pages of 4096 bytes; ``bytes`` staged on the secondary; ``sent``: all, both ways, by kind."""
+    """Pages are of 4096 bytes. ``bytes``: staged on the secondary. ``sent``: bytes sent in both directions, by kind."""
 
     number: int
     pause_ms: float
@@ -15,9 +15,9 @@ class Figures(NamedTuple):
     divergent_pages: int
     bytes: int
     audit: bool = False
-    untracked: int = 0  # audit: pages that differed though no side reported a write
-    mismatching: int = 0  # audit: pages that differ after all was applied
-    disk_blocks: int = 0  # audit of disks: compared
+    untracked: int = 0  # audit: pages that differed although neither side reported a write
+    mismatching: int = 0  # audit: pages that still differ after everything was applied
+    disk_blocks: int = 0  # audit of disks: image blocks compared
     disk_blocks_mismatching: int = 0
     sent: dict[str, int] = {}
 

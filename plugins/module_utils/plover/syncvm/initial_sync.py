@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Re-protection: a new secondary is filled while the leader serves its clients. Sans-I/O.
 
-Leader: rounds of pages, zero pages left out of the first (fresh RAM is zero), until few are dirty; then stop,
-capture the device stream, send the last dirty pages, compare all of memory (syncvm/initial_sync_check.py), send the stream, run on. From
-that stop on, output rests on the new secondary too: it may be recorded in sync, so the leader holds everything until the
-first syncvm.
+The leader sends rounds of pages until few are dirty; the first round leaves out zero pages, as fresh RAM is zero. Then it
+stops the VM, captures the device stream, sends the last dirty pages, compares all of memory (syncvm/initial_sync_check.py),
+sends the stream and runs on. From that stop on, output also depends on the new secondary, which may be recorded in sync. So
+the leader holds all output until the first syncvm.
 
 Pages are always copied before they are sent, never lent to the network card: it may read them after the VM runs on.
 
-Disks, if there are any, are copied first. Once they are attached, writes go to both images, so the leader's VM stands
-still until the secondary has loaded its state: only then does it keep apart what its own VM has not done yet.
+Disks, if there are any, are copied first. Once they are attached, writes go to both images. So the leader's VM stands still
+until the secondary has loaded: only then do the secondary's overlays keep its own VM's state apart from the leader's writes.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ CHECKS_MAX = 3  # of all of memory, in one initial sync
 
 class LeaderInitialSync:
     def __init__(self, view: int, join: int, memory: effects.Memory, disks: bool = False, checks: bool = True) -> None:
-        """``checks``: the joiner can hash all of its memory at the end. An older version cannot."""
+        """``checks``: the joiner can hash all of its memory at the end (an older version cannot)."""
         self.view, self.join, self._memory, self.disks = view, join, memory, disks
         self.tag = ("fill", view, join)
         self._machine = PhaseMachine(LEADER_SYNC, Phase.OPEN, f"initial sync {join}")
-        self.held: tuple[str, ...] = ()  # names of the copies of the disks that the secondary has
-        self.copy = f"{view}-{join}"  # and of the one that it gets
-        self._copied = (0, 1)  # bytes of the disks: done, of how many
-        self.waits_since = 0.0  # the last step, which clients wait for; its comparison, since a part of it was done
+        self.held: tuple[str, ...] = ()  # names of the disk copies that the secondary has
+        self.copy = f"{view}-{join}"  # name of the disk copy that it gets
+        self._copied = (0, 1)  # bytes of the disks: done, total
+        self.waits_since = 0.0  # since when clients wait for the last step; each part of its comparison begins anew
         self.progress_at = 0.0
         self._pending, self._next = array("I"), 0
         self._fetching = False  # FetchDirty is under way
@@ -50,7 +50,7 @@ class LeaderInitialSync:
         self._index = 0
         self._check = LeaderCheck(self.tag, memory)
         self._checks_left = CHECKS_MAX if checks else 0
-        self.pages_mismatching = 0  # that differed at the end although none was reported as written: each is a fault
+        self.pages_mismatching = 0  # pages that differed at the end although no write was reported: each is a fault
 
     @property
     def phase(self) -> Phase:
@@ -81,7 +81,7 @@ class LeaderInitialSync:
         return [effects.FetchDirty(self.tag)]
 
     def dirty_fetched(self) -> list[effects.Effect]:
-        """A round begins: the first with all pages, the others with what was written meanwhile."""
+        """A round begins: the first one with all pages, the others with the pages written meanwhile."""
         if not self._fetching:
             return []  # it came twice
         self._machine.happened(Event.DIRTY_FETCHED)
@@ -90,7 +90,7 @@ class LeaderInitialSync:
         self._pending, self._next = written if self._round else pg.all_pages(self._memory.pages), 0
         if not self._round or (len(written) > FEW_PAGES and self._round < ROUNDS_MAX):
             return [effects.Yield()]
-        self._machine.happened(Event.FEW_DIRTY)  # what is pending now is sent with the last round
+        self._machine.happened(Event.FEW_DIRTY)  # the pages pending now are sent with the last round
         return [effects.Drain(self.tag)]
 
     def writable(self) -> list[effects.Effect]:
@@ -113,7 +113,7 @@ class LeaderInitialSync:
 
     @property
     def final_done(self) -> bool:
-        """All pages are on their way, and have been compared if they can be."""
+        """All pages are on their way, and have been compared if the secondary can hash them."""
         sent = self.phase == Phase.FINAL and self._next >= len(self._pending)
         return self.phase == Phase.CHECKED or (sent and not self._checks_left)
 
@@ -150,7 +150,7 @@ class LeaderInitialSync:
         return self._compared()
 
     def _compared(self) -> list[effects.Effect]:
-        """Once all is hashed on both sides: what differs is sent, and compared again."""
+        """Once both sides have hashed everything: pages that differ are sent again, and compared again."""
         if not self._check.complete:
             return []
         wrong = self._check.differing()
@@ -164,7 +164,7 @@ class LeaderInitialSync:
 
     @property
     def never_equal(self) -> bool:
-        """The last look that we allow ourselves found pages that differ."""
+        """The last comparison allowed (CHECKS_MAX) found pages that differ."""
         return self.phase == Phase.FINAL and self.pages_mismatching > 0 and not self._checks_left
 
     def _round_done(self) -> list[effects.Effect]:
@@ -177,7 +177,7 @@ class LeaderInitialSync:
         return [effects.StopVm(self.tag)]
 
     def vm_stopped(self, index: int) -> list[effects.Effect]:
-        """``index``: the log is consumed up to here."""
+        """``index``: the VM has consumed the log up to here."""
         self._index = index
         if not self.disks:
             return self._capture(Event.VM_STOPPED)
@@ -208,7 +208,7 @@ class LeaderInitialSync:
 
     @property
     def holds_output(self) -> bool:
-        """From the stop on the new secondary may become the only one who knows."""
+        """From the stop on, the new secondary may become the only holder of the VM's state."""
         return self.phase in STANDS_STILL or self.phase in (Phase.LOADING, Phase.RECORDING)
 
     @property
@@ -218,10 +218,10 @@ class LeaderInitialSync:
 
 
 class SecondaryInitialSync:
-    """The joining side. Its QEMU is an empty shell until the stream is fed, so pages go straight in."""
+    """The new secondary. Its QEMU is an empty shell until the stream is fed, so pages go straight into its memory."""
 
     def __init__(self, view: int, join: int, memory: effects.Memory, life: float = 0.0) -> None:
-        """``life``: tells this empty QEMU from those before it; see SecondarySyncvm."""
+        """``life``: distinguishes this empty QEMU from earlier ones; see SecondarySyncvm."""
         self.view, self.join, self._memory = view, join, memory
         self._machine = PhaseMachine(SECONDARY_SYNC, SecondarySyncPhase.RECEIVE, f"initial sync {join}")
         self.tag = ("fill", view, join, life)

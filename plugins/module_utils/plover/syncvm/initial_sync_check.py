@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The end of an initial sync: all of guest memory is hashed on both hosts and compared while both VMs stand still. Sans-I/O.
 
-An initial sync relies on dirty tracking while the VM runs: a write that the tracker missed, or a page that was torn on its
-way, would be recorded as in sync, and a failover would go on with it. So nothing is recorded before all pages are equal.
+An initial sync relies on dirty tracking while the VM runs. Without this check, a write that the tracker missed, or a page torn
+on its way, would be recorded as in sync, and a failover would use it. So nothing is recorded before all pages are equal.
 
-Memory is hashed in parts, so that the secondary's hashes travel while the next part is hashed, and no message is too long.
+Memory is hashed in parts: the secondary's hashes travel while the next part is hashed, and no message is too long.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The leader's side of one syncvm (paper §4.4; docs/ARCHITECTURE.md, "syncvm"; invariant 4). Sans-I/O.
 
-Its phases are a table in syncvm/phases.py, drawn in docs/syncvm.md. Each handler returns what the shell is to do next; a
-message out of place raises WireError. If many pages diverge they are compared block by block first (syncvm/block_deltas.py),
-and only blocks are sent; of the device state what differs from the one before. What does not come out right on the
-secondary, it asks for whole, once.
+Its phases are a table in syncvm/phases.py, drawn in docs/syncvm.md. Each handler returns the next effects; a
+message out of place raises WireError. If many pages diverge, they are compared block by block first and only blocks are sent
+(syncvm/block_deltas.py). The device state is sent as a difference to the one before. If something comes out wrong on the
+secondary, it asks for that whole, once.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from .staging import chain_digest
 
 class LeaderSyncvm:
     def __init__(self, view: int, number: int, audit: int, memory: effects.Memory, base: bytes = b"", whole: bool = False) -> None:
-        """``base``: the device state that the secondary holds; empty: not known.
+        """``base``: the device state that the secondary holds; empty: unknown.
 
-        ``whole``: a checkpoint as Remus makes it: at once, and all that was written is sent unseen.
+        ``whole``: a checkpoint like those of Remus: stop at once, send all dirty pages without comparing them.
         """
         self.view, self.number, self.audit, self._memory = view, number, audit, memory
         self._whole = whole and not audit
         self._machine = PhaseMachine(LEADER, Phase.ORDERED, f"syncvm {number}")
-        self.vm_runs = False  # again, since the stop
+        self.vm_runs = False  # our VM runs again after the stop
         self.due_at = self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
-        self.drain_s = 0.0  # our VM may rest so long before it is stopped
+        self.drain_s = 0.0  # how long our VM may quiesce before it is stopped
         self._disk_hashes: bytes | None = None
         self._peer_disk_hashes: bytes | None = None
         self.tag = ("syncvm", view, number)
@@ -52,9 +52,9 @@ class LeaderSyncvm:
         self._divergent_hashes = array("Q")  # ours, of the divergent pages
         self._block_hashes: array[int] | None = None  # the secondary's, of the divergent pages
         self._queue, self._next = array("I"), 0  # pages to send, how many are sent
-        self._lent = False  # pages of ours are read as they are sent: our VM must stand still until all is there
-        self._parts: list[wire.StageBlocks] = []  # what is sent as blocks, not packed yet
-        self._copies: list[memoryview] = []  # the divergent pages, of which blocks were sent, chunk by chunk
+        self._lent = False  # the network card reads our pages as it sends them: our VM must stand still until all are sent
+        self._parts: list[wire.StageBlocks] = []  # blocks to send, not packed yet
+        self._copies: list[memoryview] = []  # copies of the divergent pages whose blocks were sent, chunk by chunk
         self._resent = False
         self._device: bytes | None = None
         self._base = base
@@ -124,7 +124,7 @@ class LeaderSyncvm:
         hashes.frombytes(m.payload)
         self._sent["hashes"] += len(m.payload)
         if m.after:
-            # Our VM is still stopped since its pages were hashed.
+            # Our VM has been stopped since its pages were hashed.
             self._mismatching = len(self._memory.compare(self._hashes or array("Q"), hashes, self._index))
             self._machine.happened(event)
             return []
@@ -137,7 +137,7 @@ class LeaderSyncvm:
     def _compared(self) -> list[effects.Effect]:
         if self._own is None or self._hashes is None or self._peer_hashes is None:
             return []
-        # First the positions in the index: they tell the secondary, too, which pages are meant.
+        # Positions in the index, as the secondary is told the divergent pages by position.
         places = self._memory.compare(self._hashes, self._peer_hashes)
         self._divergent = array("I", map(self._index.__getitem__, places))
         if self.audit:
@@ -194,14 +194,14 @@ class LeaderSyncvm:
         return wire.StageBlocks(self.view, self.number, len(index), payload)
 
     def _copied(self, index: array[int]) -> bytes:
-        """Pages as they were when their blocks were sent: memory may be another by the time one is asked for again."""
+        """Pages as they were when their blocks were sent: memory may have changed by the time one is asked for again."""
         places, size = (bisect_left(self._divergent, page) for page in index), pg.PAGE_BYTES
         return b"".join(self._copies[place // pg.CHUNK_PAGES][place % pg.CHUNK_PAGES * size :][:size] for place in places)
 
     def _end_of_stage(self) -> list[effects.Effect]:
         if self.phase != Phase.STAGE or self._device is None or self._next < len(self._queue):
             return []
-        if self._parts:  # all is copied: our VM may run on while they are packed
+        if self._parts:  # everything is copied: our VM may run on while they are packed
             self._machine.happened(Event.BLOCKS_COPIED)
             return [effects.Pack(self.tag, [part.payload for part in self._parts])]
         return self._end(Event.PAGES_SENT)
@@ -234,7 +234,7 @@ class LeaderSyncvm:
         ]
 
     def on_resend(self, m: wire.Resend) -> list[effects.Effect]:
-        """Not all came out right over there: send that whole."""
+        """Something came out wrong on the secondary: send it whole."""
         self._machine.require(Event.RESEND)
         if self._resent:
             raise WireError(f"syncvm {self.number}: asked to send again twice")
@@ -246,12 +246,12 @@ class LeaderSyncvm:
 
     @property
     def captured(self) -> bool:
-        """What this syncvm sends no longer changes with our VM's memory. An audit looks at it once more."""
+        """Everything to send has been copied: our VM may change its memory. Not in an audit, which compares memory again."""
         return self.phase in (Phase.PACK, Phase.WAIT_STAGED) and not self.audit and not self._lent
 
     @property
     def all_sent(self) -> bool:
-        """The secondary has, or may have, all that it needs to load this syncvm."""
+        """The secondary has, or may have, everything that it needs to load this syncvm."""
         return self.phase in (Phase.WAIT_STAGED, Phase.WAIT_AUDIT, Phase.LOAD, Phase.DONE)
 
     def on_staged(self) -> None:
@@ -263,11 +263,11 @@ class LeaderSyncvm:
 
     @property
     def waits_for_own_qemu(self) -> bool:
-        """Our own QEMU has not answered yet: what takes long is not the secondary's doing."""
+        """Our own QEMU has not answered yet: a delay is not the secondary's fault."""
         return self.phase == Phase.STOP or (self.phase in (Phase.EXCHANGE, Phase.HASH, Phase.COMPARE, Phase.STAGE) and self._device is None)
 
     def waits_for_peer_qemu(self, now: float) -> float:
-        """For how long, in seconds, the secondary's QEMU owes us an answer: to stop, or to load."""
+        """For how many seconds we have waited for the secondary's QEMU to stop or to load."""
         if self.phase == Phase.EXCHANGE and self._peer is None:
             return now - self.stopped_at
         return now - self.loading_since if self.phase == Phase.LOAD else 0.0
@@ -282,7 +282,7 @@ class LeaderSyncvm:
         return self._peer is not None
 
     def abandon(self) -> None:
-        """Given up: what was dirty before it is so still. The secondary may have taken it all the same; no harm."""
+        """Given up: our dirty pages count as dirty again. If the secondary staged them nonetheless, that does no harm."""
         if self._own is not None:
             self._memory.put_back(self._own)
 
@@ -300,7 +300,7 @@ class LeaderSyncvm:
             self._sent,
         )
 
-    # ---- an audit of disks: the images, while our VM stands still and all that the secondary's wrote is gone ----
+    # ---- an audit of disks: our VM stands still, and the secondary's own writes have been dropped by its load ----
     def disks_hashed(self, hashes: bytes) -> None:
         self._machine.happened(Event.DISKS_HASHED)
         self._disk_hashes = hashes
@@ -316,7 +316,7 @@ class LeaderSyncvm:
         return self.audit != DISKS or None not in (self._disk_hashes, self._peer_disk_hashes)
 
     def _disk_figures(self) -> tuple[int, int]:
-        """(blocks, how many differ)"""
+        """(image blocks compared, image blocks that differ)"""
         if self.audit != DISKS:
             return 0, 0
         ours, theirs = array("Q", self._disk_hashes or b""), array("Q", self._peer_disk_hashes or b"")

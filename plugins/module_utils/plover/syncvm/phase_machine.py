@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work that goes through phases as a table says: phase x event -> next phase. Sans-I/O.
+"""Work that goes through phases by a table: phase x event -> next phase. Sans-I/O.
 
-A table is data (syncvm/phases.py), so the picture in docs/syncvm.md is drawn from it, and each step is checked against it
-while it happens.
+The tables are data (syncvm/phases.py): docs/syncvm.md is drawn from them, and each step is checked against them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ BY_PEER = True
 
 
 class Phase(str, Enum):
-    """Its value is its name in logs and in status; ``does``: what this side does in it."""
+    """The value is the name in logs and status; ``does``: what this side does in this phase."""
 
     does: str
 
@@ -31,7 +30,7 @@ class Phase(str, Enum):
 
 
 class Event(Enum):
-    """Named after the answer of our own host, the peer's message, or what came out of a step."""
+    """Named after an answer of our own host, a message of the other side, or the outcome of a step."""
 
     def __init__(self, text: str, by_peer: bool = False) -> None:
         self.text, self.by_peer = text, by_peer
@@ -43,11 +42,11 @@ Table = Mapping[P, Mapping[Event, P]]
 
 class PhaseMachine(Generic[P]):
     def __init__(self, table: Table[P], first: P, work: str) -> None:
-        """``work``: what errors call it."""
+        """``work``: its name in errors."""
         self._table, self.phase, self._work = table, first, work
 
     def require(self, event: Event) -> P:
-        """The phase after ``event``. Raises WireError if the peer's message is out of place, InvariantViolation if we are."""
+        """The phase after ``event``. An event out of place raises WireError if the other side caused it, else InvariantViolation."""
         after = self._table[self.phase].get(event)
         if after is None:
             raise (WireError if event.by_peer else InvariantViolation)(f"{event.text} in phase {self.phase} of {self._work}")

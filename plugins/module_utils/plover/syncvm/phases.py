@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The phases of a syncvm and of an initial sync, on each side: what happens in which phase, and which phase follows.
 
-docs/syncvm.md shows these tables; tools/draw_phases.py draws them. What is not in its table is refused while it happens
-(syncvm/phase_machine.py). An event that leaves the phase as it is stands there too: then it is allowed.
+tools/draw_phases.py draws these tables into docs/syncvm.md. An event that the table does not list for a phase is refused
+(syncvm/phase_machine.py). So an event that is allowed but leaves the phase as it is must be listed too.
 """
 
 from __future__ import annotations
 
 from .phase_machine import BY_PEER, Event, Phase, Table
 
-MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: both
+MEMORY, DISKS = 1, 2  # what an audit compares; DISKS: memory and disks
 
 
 # ---- a syncvm: the leader ------------------------------------------------------------------------------------
 class LeaderPhase(Phase):
     ORDERED = "ordered", 'proposes the entry "syncvm N", feeds all input before it'
-    DRAIN = "drain", "lets an idle VM answer what just came in"
+    DRAIN = "drain", "lets an idle VM answer input that has just arrived"
     STOP = "stop", "stops the VM at the entry, takes its last output, sets the mark"
     EXCHANGE = "exchange", "sends its dirty bitmap, saves the device state"
     HASH = "hash", "hashes the pages that either VM has written"
@@ -23,9 +23,9 @@ class LeaderPhase(Phase):
     STAGE = "stage", "sends the divergent pages, or copies their blocks"
     PACK = "pack", "packs and sends the blocks; the VM runs on"
     WAIT_STAGED = "wait-staged", "has sent everything with its digest; output stays held"
-    WAIT_AUDIT = "wait-audit", "releases the output, truncates the log; waits for the hashes of what was applied"
-    LOAD = "load", "releases the output, truncates the log (an audit has done so); the secondary loads"
-    DONE = "done", "knows that the secondary runs; after an audit of disks, waits for its own hashes"
+    WAIT_AUDIT = "wait-audit", "releases the output, truncates the log; waits for the hashes of the applied pages"
+    LOAD = "load", "releases the output, truncates the log (an audit has already done so); the secondary loads"
+    DONE = "done", "the secondary runs; an audit of disks still waits for this host's own hashes"
 
 
 class LeaderEvent(Event):
@@ -85,14 +85,14 @@ def _leader() -> Table[LeaderPhase]:
 # ---- a syncvm: the secondary ---------------------------------------------------------------------------------
 class SecondaryPhase(Phase):
     ORDERED = "ordered", "feeds all input before the entry"
-    DRAIN = "drain", "waits until the VM is idle, or long enough"
+    DRAIN = "drain", "waits until the VM is idle, for a limited time"
     STOP = "stop", "stops the VM at the entry"
     EXCHANGE = "exchange", "sends its dirty bitmap"
     HASH = "hash", "hashes the pages that either VM has written"
-    STAGE = "stage", "sends its hashes, keeps what comes beside guest memory"
+    STAGE = "stage", "sends its hashes; stages pages and blocks beside guest memory"
     HASH_BLOCKS = "hash-blocks", "hashes the blocks of the divergent pages"
-    WAIT_AUDIT = "wait-audit", "has verified and applied all pages, says so; resets the devices, hashes all memory"
-    LOAD = "load", "has verified and applied all pages, says so; loads the device state"
+    WAIT_AUDIT = "wait-audit", "has verified and applied all pages and said so; resets the devices, hashes all memory"
+    LOAD = "load", "has verified and applied all pages and said so; loads the device state"
     HASH_DISKS = "hash-disks", "hashes its images; the VM runs"
     DONE = "done", "has said that the syncvm is applied; the VM runs"
 
@@ -147,11 +147,11 @@ class LeaderSyncPhase(Phase):
     OPEN = "open", "starts dirty tracking"
     COPY = "copy", "copies the disks; the VM serves"
     LIVE = "live", "sends rounds of pages; the VM serves"
-    DRAIN = "drain", "waits until the VM is idle, or long enough"
-    STOP = "stop", "stops the VM; from here on output rests on the new secondary too"
+    DRAIN = "drain", "waits until the VM is idle, for a limited time"
+    STOP = "stop", "stops the VM; from here on output depends on the new secondary too"
     ATTACH = "attach", "copies the rest of the disks; from here on each write goes to both images"
     CAPTURE = "capture", "captures the device stream"
-    FINAL = "final", "sends the last pages, or those that differed"
+    FINAL = "final", "sends the last pages, or the pages that differed"
     CHECK = "check", "hashes all memory, compares it with the secondary's"
     CHECKED = "checked", "has found all memory equal"
     LOADING = "loading", "has sent the device stream; without disks the VM runs on"

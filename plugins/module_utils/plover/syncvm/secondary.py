@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The secondary's side of one syncvm (paper §4.4; docs/ARCHITECTURE.md, "syncvm"; invariant 4). Sans-I/O.
 
-Its phases are a table in syncvm/phases.py, drawn in docs/syncvm.md. Each handler returns what the shell is to do next; a
-message out of place raises WireError. What comes is kept beside guest memory (syncvm/staging.py). Once all of it is verified,
+Its phases are a table in syncvm/phases.py, drawn in docs/syncvm.md. Each handler returns the next effects; a message out of
+place raises WireError. Pages and device state are staged beside guest memory (syncvm/staging.py). Once everything is verified,
 the pages are applied, then the leader is told "staged", then the device state is loaded and the leader is told "applied".
 """
 
@@ -25,10 +25,10 @@ from .staging import Staging
 
 class SecondarySyncvm:
     def __init__(self, view: int, number: int, memory: effects.Memory, base: bytes = b"", whole: bool = False, life: float = 0.0) -> None:
-        """``base``: the device state that was staged before this one; empty: none of this view.
+        """``base``: the device state that was staged before this one; empty: none in this view.
 
-        ``life``: tells this copy of the VM from those before it. The peer chooses the number, and may choose one twice: an
-        answer that one of our lives before waited for must not come to this one.
+        ``life``: distinguishes this copy of the VM from earlier ones. The leader chooses ``number`` and may choose one twice:
+        an answer that an earlier copy waited for must not reach this one.
         """
         self.view, self.number, self._memory, self._whole = view, number, memory, whole
         # The leader's bitmap may come before we reach the log entry.
@@ -47,12 +47,12 @@ class SecondarySyncvm:
         return self._machine.phase
 
     def start(self, now: float, limit_s: float | None = None) -> list[effects.Effect]:
-        """``limit_s``: for the wait until our VM is idle, see syncvm/quiesce.py."""
+        """``limit_s``: how long our VM may quiesce, see syncvm/quiesce.py."""
         self._machine.happened(Event.REACHED)
         self.started, self.limit_s = now, limit_s
-        return self.drained(now) if self._whole else [effects.Drain(self.tag, limit_s)]
+        return self.drained() if self._whole else [effects.Drain(self.tag, limit_s)]
 
-    def drained(self, now: float) -> list[effects.Effect]:
+    def drained(self) -> list[effects.Effect]:
         self._machine.happened(Event.DRAINED)
         return [effects.ColoStop(self.tag)]
 
@@ -107,7 +107,7 @@ class SecondarySyncvm:
         return [effects.SendData(wire.BlockHashes(self.view, self.number, hashes.tobytes()))]
 
     def on_stage_end(self, m: wire.StageEnd) -> list[effects.Effect]:
-        """If all is verified: apply the pages, then tell the leader, then load the device state. Else ask for what is wrong."""
+        """If everything is verified: apply the pages, tell the leader, load the device state. Else ask for the wrong parts."""
         self._machine.happened(Event.STAGE_END)
         if not self._staging.on_end(m):
             lacks_base = not self._staging.makes(m)
@@ -121,36 +121,36 @@ class SecondarySyncvm:
         return [staged, *self._load()]
 
     def vm_reset(self) -> list[effects.Effect]:
-        """Of an audit: it looks at what the VM will run with, so also at what the reset in front of a load writes."""
+        """In an audit. It checks the memory that the VM will run with, so also what the reset before the load writes."""
         self._machine.happened(Event.VM_RESET)
         return [effects.Hash(self.tag, self._index)]
 
     @property
     def device(self) -> bytes:
-        """The device state that was staged."""
+        """The staged device state."""
         return self._staging.device
 
     def _load(self, reset: bool = True) -> list[effects.Effect]:
         return [effects.ColoLoad(self.tag, self.device, runs=not self._whole, reset=reset)]
 
     def abandon(self) -> None:
-        """Given up before all was here. The VM stands still where it is, until the next syncvm."""
+        """Given up before everything was staged. The VM stays stopped until the next syncvm."""
         if self._own is not None:
             self._memory.put_back(self._own)
 
     @property
     def holds_new_state(self) -> bool:
-        """Everything was staged: the only way is forward, to the end of the load, and of an audit."""
+        """Everything was staged: the load, and an audit, must go on to the end."""
         return self.must_load or self.phase == Phase.HASH_DISKS
 
     @property
     def must_load(self) -> bool:
-        """Pages are of the new state, devices not yet: our VM must not run, nor be promoted."""
+        """Pages are of the new state, devices not yet: our VM must neither run nor be promoted."""
         return self.phase in (Phase.WAIT_AUDIT, Phase.LOAD)
 
     def loaded(self) -> list[effects.Effect]:
         if self._peer is not None and self._peer.audit == DISKS:
-            self._machine.happened(Event.LOADED_AUDIT_DISKS)  # if this host is elected meanwhile, it does not wait for it
+            self._machine.happened(Event.LOADED_AUDIT_DISKS)  # if elected meanwhile, this host does not wait for the hashes
             return [effects.HashDisks(self.tag)]
         self._machine.happened(Event.LOADED)
         return [effects.SendData(wire.Applied(self.view, self.number))]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a syncvm brings to the secondary, kept beside guest memory until all is here and verified (invariant 4). Sans-I/O.
+"""The secondary's staging buffer: a syncvm's data stays beside guest memory until all is here and verified (invariant 4). Sans-I/O.
 
-A page that comes as blocks is patched in a copy, and the copy's hash must be the leader's. If it is not, as a block's hash
-told too little, or if the device state is told as a difference to one that we do not hold, that must come whole: once.
+A page that comes as blocks is patched in a copy, and the copy's hash must be the leader's. It may not be, as two blocks that
+differ can have the same hash. Or the device state may come as a difference to one that we do not hold. In both cases the
+leader must send it whole, once.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from . import block_deltas as deltas
 
 
 def chain_digest(memory: effects.Memory, digest: int, data: bytes) -> int:
-    """Digest of all that was staged so far and ``data``."""
+    """The digest of everything staged so far, ``digest``, extended by ``data``."""
     return memory.digest(NUMBER.pack(digest) + NUMBER.pack(memory.digest(data)))
 
 
 class Staging:
     def __init__(self, index: array[int], memory: effects.Memory, base: bytes) -> None:
-        """``index``: the pages that may come. ``base``: the device state that was staged before; empty: none."""
+        """``index``: the pages that may come. ``base``: the device state of the last syncvm; empty: none."""
         self._index, self._memory, self._base = index, memory, base
         self.staged: list[tuple[array[int], bytes | memoryview]] = []
         self.pages = self.digest = 0
-        self.wrong = array("I")  # pages that were not the leader's when patched: they must come whole
+        self.wrong = array("I")  # pages whose hash was not the leader's when patched: they must come whole
         self.device = b""
         self._divergent: array[int] | None = None  # the pages that come as blocks, if any do
         self._patched = 0  # how many of these came
@@ -73,7 +74,7 @@ class Staging:
         self.staged.append((index, data))
 
     def on_end(self, m: wire.StageEnd) -> bool:
-        """Whether all is here and verified. If not, what is wrong must come whole, then this again."""
+        """True if everything is here and verified. If not, the wrong parts must come whole, then ``m`` again."""
         if m.pages != self.pages + len(self.wrong):
             raise WireError(f"{m.pages} pages announced, {self.pages} staged and {len(self.wrong)} wrong ones came")
         if self.wrong or not self.makes(m):
@@ -88,7 +89,7 @@ class Staging:
         return True
 
     def makes(self, m: wire.StageEnd) -> bool:
-        """Whether we can make the device state of it: it comes whole, or we hold the one it is told as a difference to."""
+        """True if we can make the device state: it comes whole, or we hold the one that it is a difference to."""
         return not m.base or (bool(self._base) and m.base == self._memory.digest(self._base))
 
     def apply(self) -> None:
