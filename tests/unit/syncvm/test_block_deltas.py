@@ -209,7 +209,7 @@ def blocks_spoilt(change):
         (spoilt(wire.StageBlocks, payload=b"none"), "blocks of pages: .* no frame"),
         (spoilt(wire.StageEnd, pages=99), "99 pages announced, 100 staged"),
         (spoilt(wire.StageEnd, digest=1), "do not fit the leader's digest"),
-        (spoilt(wire.StageEnd, base=1), "what was asked for whole did not come"),
+        (spoilt(wire.StageEnd, base=1), "the parts asked for whole did not come"),
     ],
     ids=[
         "none",

@@ -93,7 +93,7 @@ class Follower:
         self.core.become_follower(why, pause_s)
 
     def copy_lost(self, error: str) -> None:
-        """The next copy is of all blocks: pause before it, the longer the more copies have failed in a row."""
+        """The next copy is of all blocks. Pause before it, longer after each copy in a row that failed."""
         pause_s = min(RESTART_S_MAX, RESTART_S * 2 ** min(self.core.copies_failed, 16))
         self._start_over(f"this host's disks lost what was copied to them: {error}", True, pause_s)
 

@@ -16,7 +16,7 @@ _NAME = re.compile(r"[0-9a-f]{32}\Z")  # names of QEMU's bitmaps have this form
 
 
 def parse(payload: bytes) -> Any:
-    """The facts; a dictionary, if the sender is a Plover. Raises WireError if it is no JSON."""
+    """The facts; a dictionary, unless the sender is not one of ours. Raises WireError if it is not JSON."""
     try:
         return json.loads(payload)
     except (ValueError, RecursionError) as error:

@@ -237,7 +237,7 @@ class LeaderSyncvm:
         """Something came out wrong on the secondary: send it whole."""
         self._machine.require(Event.RESEND)
         if self._resent:
-            raise WireError(f"syncvm {self.number}: asked to send again twice")
+            raise WireError(f"syncvm {self.number}: asked to send again a second time")
         pages = deltas.asked_again(m.payload, self._divergent if self._copies else array("I"))
         self._resent, self._block_hashes = True, None
         if m.device:

@@ -79,7 +79,7 @@ class Staging:
             raise WireError(f"{m.pages} pages announced, {self.pages} staged and {len(self.wrong)} wrong ones came")
         if self.wrong or not self.makes(m):
             if self._asked_again:
-                raise WireError(f"syncvm {m.number}: what was asked for whole did not come")
+                raise WireError(f"syncvm {m.number}: the parts asked for whole did not come")
             self._asked_again = True
             return False
         state = unpack_state(self._memory, m.payload, m.size, self._base if m.base else b"")
