@@ -3,12 +3,14 @@
 
 PloverError
  ├── ConfigError          a setting is wrong; the text names it and the remedy
- ├── WireError            a peer sent something that is no message of ours
+ ├── WireError            another member sent bytes that are no valid message
  ├── DurableStateError    the state on disk cannot be trusted or written
  ├── InvariantViolation   an invariant of docs/ARCHITECTURE.md would be broken: stop, never go on
  ├── QemuError            QEMU refused, vanished or answered nonsense
- │    └── LostWritesError something that was written to this host's images did not get to the disk
- ├── NetworkError         a TAP, bridge or script failed
+ │    └── LostWritesError data that QEMU wrote to this host's images did not reach the disk
+ ├── CompressionError     libzstd is missing, or cannot unpack some bytes
+ ├── NativeError          the native library is missing, of another version, or refuses (native/buffers.py)
+ ├── NetworkError         a TAP, bridge or script failed, or the host has no RDMA device
  ├── FencingError         the watchdog that the settings ask for does not work
  ├── ControlError         a daemon does not answer on its control socket, or answers nonsense
  │    └── ControlTimeoutError  it is silent
@@ -27,7 +29,7 @@ class ConfigError(PloverError):
 
 
 class WireError(PloverError):
-    """A peer sent bytes that are no valid message of this cluster."""
+    """Another member sent bytes that are no valid message of this cluster."""
 
 
 class DurableStateError(PloverError):
@@ -43,15 +45,15 @@ class QemuError(PloverError):
 
 
 class LostWritesError(QemuError):
-    """What QEMU wrote to an image is lost, whatever later writes and flushes say."""
+    """Data that QEMU wrote to an image is lost, whatever later writes and flushes report."""
 
 
 class CompressionError(PloverError):
-    """libzstd is missing, or the bytes are no frame of the size that they may have."""
+    """libzstd is missing, or the bytes are no frame of an allowed size."""
 
 
 class NetworkError(PloverError):
-    """The TAP, the bridge or a script failed."""
+    """The TAP, the bridge or a script failed, or RDMA devices cannot be used."""
 
 
 class FencingError(PloverError):

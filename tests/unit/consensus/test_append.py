@@ -82,7 +82,7 @@ def test_the_tail_of_an_older_leader_goes_and_is_not_fed():
 def test_a_leader_that_contradicts_itself_is_refused():
     member = follower([])
     told(member, append([3, 3], 0, 2))
-    with pytest.raises(WireError, match="entry 2 of view 1: the same leader told it as one of view 3"):
+    with pytest.raises(WireError, match="entry 2 of view 1: the same leader sent it before with view 3"):
         member.receive(0.0, "primary", append([3, 1], 1, 2))
 
 

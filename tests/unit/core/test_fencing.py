@@ -196,7 +196,7 @@ def test_it_is_bounded_and_what_it_started_ends_with_it(script, tmp_path):
     "changes, words",
     [
         ({"fence_policy": "required"}, "fence_command: is empty, but fence_policy is required; give the agent or set it to off"),
-        ({"fence_command": ["fence"]}, "fence_command: 'fence' must be a whole path"),
+        ({"fence_command": ["fence"]}, "fence_command: 'fence' must be an absolute path"),
         ({"fence_command": ["/f", 7]}, "fence_command: must be a list of words"),
         ({"fence_command": [""]}, "fence_command: must be a list of words"),
         ({"fence_command": ["/f", "a\0b"]}, "fence_command: must be a list of words"),

@@ -34,8 +34,8 @@ DISK = {"path": "/images/a.img"}
     [
         ([{}], r"disks\[0\]: must be an object with at least 'path'"),
         (["/images/a"], r"disks\[0\]: must be an object"),
-        ([{"path": "images/a"}], r"disks\[0\].path: 'images/a' must be a whole path"),
-        ([{"path": "/images/a,b"}], r"disks\[0\].path: .* must be a whole path"),
+        ([{"path": "images/a"}], r"disks\[0\].path: 'images/a' must be an absolute path"),
+        ([{"path": "/images/a,b"}], r"disks\[0\].path: .* must be an absolute path"),
         ([{"path": 7}], r"disks\[0\].path: must be a string"),
         ([DISK, DISK], "two disks have one path"),
         ([{**DISK, "size": "1G"}], r"disks\[0\].size: unknown; known are path, format"),

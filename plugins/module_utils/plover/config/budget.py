@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One budget of time for a failover; every time-out of the group follows from it, or is checked against it. Pure.
+"""One time budget for a failover. Every time-out of the group is derived from it, or checked against it. Pure.
 
     leader dies ──detection──▶ noticed ──election──▶ elected ──fencing──▶ old host fenced ──promotion──▶ VM serves
     └──────────────────────────────── failover_budget_ms ────────────────────────────────────────────────────────┘
 
-A setting that is not given is derived; one that is given is taken as it is, and what is left goes to the parts behind it.
-Fencing has a part only where an external agent is used; views fence in any case and take no time (docs/fencing.md).
-The watchdog has no part: nobody waits for it. But it must not reset a host over a stall that a failover outlives.
+A setting that is given is used as it is; one that is not given is derived. Promotion gets the rest of the budget.
+Fencing has a part only with an external agent. Views always fence, and take no time (docs/fencing.md).
+The watchdog has no part, as nobody waits for it. But it must not reset a host because of a stall shorter than the budget.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-PROMOTION_MS_MIN = 200  # leave the COLO loop, run the TAP's script, announce: seen to take up to half of it
-HEARTBEATS_MIN = 3  # a heartbeat may be lost or late without the leader counting as dead
+PROMOTION_MS_MIN = 200  # leave the COLO loop, run the TAP's script, announce: measured, up to half of this
+HEARTBEATS_MIN = 3  # so that one lost or late heartbeat does not make the leader count as dead
 MS_MAX = {
     "detection_ms": 60_000,
     "heartbeat_ms": 10_000,
@@ -29,7 +29,7 @@ DERIVED = {
     "election_ms": "1.5 x detection_ms",
     "peer_timeout_ms": "4 x detection_ms",
     "syncvm_timeout_ms": "3 x failover_budget_ms",
-    "fence_timeout_ms": "with a fence_policy, a third of what detection and election leave; else 0",
+    "fence_timeout_ms": "with a fence_policy, a third of the budget after detection and election; else 0",
 }
 
 
@@ -50,7 +50,7 @@ class Budget(NamedTuple):
 
 
 def derive(values: dict[str, Any]) -> dict[str, int]:
-    """The time-outs that ``values`` leaves out (absent or None), in ms. Always within the rows of the settings."""
+    """The time-outs that ``values`` leaves out (absent or None), in ms. Always within the limits of the settings."""
     detection = values.get("detection_ms") or max(20, values["failover_budget_ms"] // 10)
     rules = {
         "detection_ms": detection,
@@ -66,13 +66,13 @@ def derive(values: dict[str, Any]) -> dict[str, int]:
 
 
 def split(values: dict[str, Any]) -> Budget:
-    """The parts, of complete ``values``. ``promotion_ms`` is what is left, so it may be too small or negative."""
+    """The parts of the budget, from complete ``values``. ``promotion_ms`` is the rest, so it may be too small or negative."""
     parts = (values["detection_ms"], values["election_ms"], values["fence_timeout_ms"] if values["fence_policy"] != "off" else 0)
     return Budget(*parts, values["failover_budget_ms"] - sum(parts), values["failover_budget_ms"])
 
 
 def problems(values: dict[str, Any]) -> list[str]:
-    """What of complete ``values`` does not fit the budget or contradicts itself: sentences with the remedy."""
+    """Sentences, each with a remedy: which of the complete ``values`` do not fit the budget or each other."""
     parts, out = split(values), []
     need = parts.failover_ms - parts.promotion_ms + PROMOTION_MS_MIN
     if parts.promotion_ms < PROMOTION_MS_MIN:
@@ -84,7 +84,7 @@ def problems(values: dict[str, Any]) -> list[str]:
     if values["fence_watchdog"] != "off" and 1000 * values["fence_watchdog_timeout_s"] < parts.failover_ms:
         out.append(
             f"fence_watchdog_timeout_s: {values['fence_watchdog_timeout_s']} s must not be shorter than "
-            f"failover_budget_ms ({parts.failover_ms}), or a host is reset over a stall that a failover outlives; "
+            f"failover_budget_ms ({parts.failover_ms}), or a host is reset over a stall that is shorter than a failover; "
             "raise it"
         )
     if values["detection_ms"] < HEARTBEATS_MIN * values["heartbeat_ms"]:
@@ -96,7 +96,7 @@ def problems(values: dict[str, Any]) -> list[str]:
         ("peer_timeout_ms", "detection_ms", "or a short silence of the secondary ends the protection"),
         ("syncvm_timeout_ms", "peer_timeout_ms", "or a syncvm is given up before its secondary counts as lost"),
         ("syncvm_timeout_ms", "syncvm_drain_ms_max", "or it is given up while it waits for idleness"),
-        ("join_timeout_ms", "peer_timeout_ms", "or a fill is given up before its secondary counts as lost"),
+        ("join_timeout_ms", "peer_timeout_ms", "or an initial sync is given up before its secondary counts as lost"),
     ):
         if values[longer] < values[shorter]:
             out.append(

@@ -28,7 +28,7 @@ class Disk(NamedTuple):
 
     @property
     def device(self) -> str:
-        """What QEMU knows the guest's disk by."""
+        """QEMU's path of the guest's disk."""
         return f"/machine/peripheral/drive{self.number}" + ("/virtio-backend" if self.bus == "virtio-blk" else "")
 
 
@@ -38,7 +38,7 @@ def parse(values: list[dict[str, Any]]) -> tuple[Disk, ...]:
 
 
 def problems(values: list[Any]) -> list[str]:
-    """What is wrong with the setting 'disks', a sentence each."""
+    """Problems of the setting 'disks', one sentence each."""
     out = [] if len(values) <= DISKS_MAX else [f"disks: {len(values)} are too many; at most {DISKS_MAX}"]
     for n, value in enumerate(values):
         where = f"disks[{n}]"
@@ -50,7 +50,7 @@ def problems(values: list[Any]) -> list[str]:
         if any(not isinstance(value.get(key, ""), str) for key in KEYS):
             continue
         if not _PATH.match(value["path"]):
-            out.append(f"{where}.path: {value['path']!r} must be a whole path of letters, digits and ./ +:@-_")
+            out.append(f"{where}.path: {value['path']!r} must be an absolute path of letters, digits and ./ +:@-_")
         for key, known in (("format", FORMATS), ("cache", CACHES), ("bus", BUSES)):
             if value.get(key, known[0]) not in known:
                 out.append(f"{where}.{key}: {value[key]!r} is not one of {', '.join(known)}")

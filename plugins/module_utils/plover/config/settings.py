@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The settings of one VM: one flat JSON file, one table that says what is allowed.
+"""The settings of one VM: one flat JSON file, and one table of the allowed values.
 
 All problems are reported at once, each with the setting's name and a remedy.
 """
@@ -24,7 +24,7 @@ _TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
 
 
 class Setting(NamedTuple):
-    """One row of the table. ``low``/``high`` bound integers; ``choices`` or ``pattern`` bound strings.
+    """One row of the table. ``low``/``high`` limit integers; ``choices`` or ``pattern`` limit strings.
     A ``default`` of None: derived from the budget, see :mod:`budget`."""
 
     kind: type[Any]
@@ -49,20 +49,20 @@ SETTINGS: dict[str, Setting] = {
     "preferred_leader": Setting(str, REQUIRED, "the replica that boots the VM the first time"),
     "port": Setting(int, 7420, "TCP port of the replication links", 1024, 65535),
     "transport": Setting(
-        str, "tcp", "how the log travels: by messages over TCP, or written into the others' memory by RDMA", choices=("tcp", "rdma")
+        str, "tcp", "tcp: the log goes by messages; rdma: the leader writes it into the other members' memory", choices=("tcp", "rdma")
     ),
     "rdma_device": Setting(
         str,
         "",
-        "RDMA device, as 'ploverctl rdma check' lists them; empty: the one that has our address",
+        "RDMA device, from the list of 'ploverctl rdma check'; empty: the one with this member's address",
         pattern=re.compile(r"[A-Za-z0-9_-]{0,63}\Z"),
     ),
-    "rdma_port": Setting(int, 0, "port of the RDMA device; 0: chosen with it", 0, 255),
-    "rdma_gid_index": Setting(int, -1, "index of the GID (in RoCE an address); -1: that of our address", -1, 255),
-    "rdma_mtu": Setting(int, 0, "largest RDMA packet in bytes (256 to 4096); 0: what the port has", 0, 4096),
+    "rdma_port": Setting(int, 0, "port of the RDMA device; 0: chosen with the device", 0, 255),
+    "rdma_gid_index": Setting(int, -1, "index of the GID (in RoCE an address); -1: the GID of this member's address", -1, 255),
+    "rdma_mtu": Setting(int, 0, "largest RDMA packet in bytes (256 to 4096); 0: the port's MTU", 0, 4096),
     "rdma_timeout": Setting(int, 14, "the card waits 4.096 us * 2^this for an answer, then sends again", 8, 22),
-    "rdma_retry": Setting(int, 6, "so often, then the connection has failed", 0, 6),
-    "rdma_ring_mib": Setting(int, 8, "memory on each host that a leader writes its log into; equal everywhere", 8, 1024),
+    "rdma_retry": Setting(int, 6, "number of times that the card sends again before the connection fails", 0, 6),
+    "rdma_ring_mib": Setting(int, 8, "size of each ring of memory that another member writes into; equal everywhere", 8, 1024),
     "guest_memory_mib": Setting(int, 256, "guest RAM in MiB", 32, 1 << 20),
     "guest_vcpus": Setting(int, 1, "virtual CPUs", 1, 255),
     "guest_machine": Setting(
@@ -76,13 +76,15 @@ SETTINGS: dict[str, Setting] = {
     "guest_initrd": Setting(str, "", "path of the guest's initramfs, or empty"),
     "guest_cmdline": Setting(str, "", "kernel command line"),
     "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
-    "disks": Setting(list, [], "the VM's disks, each {path, format, cache, serial, bus}; the images have one length on both replicas"),
-    "disk_port": Setting(int, 7421, "TCP port at which a secondary takes the leader's disk writes (NBD)", 1024, 65535),
+    "disks": Setting(list, [], "the VM's disks, each {path, format, cache, serial, bus}; each image has the same length on both replicas"),
+    "disk_port": Setting(int, 7421, "TCP port on which a secondary receives the leader's disk writes (NBD)", 1024, 65535),
     "disk_overlay_dir": Setting(str, "", "folder of the secondary's overlays, best on a tmpfs of its own; empty: shm_dir"),
-    "disk_overlay_mib": Setting(int, 256, "size of that folder: writes since a syncvm that fill half of it force one", 8, 1 << 20),
-    "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = as fast as it goes", 0, 1 << 20),
-    "secret_file": Setting(str, "", "the members' secrets, one a line, the first proves; empty: /etc/plover/NAME.secret, if it is there"),
-    "network_bridge": Setting(str, "br0", "bridge the VM's TAP is put into", pattern=_TAP),
+    "disk_overlay_mib": Setting(int, 256, "size of that folder; disk writes that fill half of it force a syncvm", 8, 1 << 20),
+    "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = no limit", 0, 1 << 20),
+    "secret_file": Setting(
+        str, "", "file with the members' secrets, one per line; the first is used to prove; empty: /etc/plover/NAME.secret, if it exists"
+    ),
+    "network_bridge": Setting(str, "br0", "bridge of the VM's TAP", pattern=_TAP),
     "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
     "network_ifup": Setting(str, "/etc/qemu-ifup", "script that brings the TAP up"),
     "network_ifdown": Setting(str, "/etc/qemu-ifdown", "script that takes the TAP down"),
@@ -90,7 +92,7 @@ SETTINGS: dict[str, Setting] = {
     "qemu_user": Setting(
         str,
         "plover-qemu",
-        "user that QEMU becomes; root where nobody made the default one, or as you say",
+        "user that QEMU runs as; if the default user does not exist: root",
         pattern=re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z"),
     ),
     "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)", choices=("systemd", "child")),
@@ -98,16 +100,16 @@ SETTINGS: dict[str, Setting] = {
     "state_dir": Setting(str, "/var/lib/plover", "parent of the durable state's folder"),
     "shm_dir": Setting(str, "/dev/shm/plover", "tmpfs folder of the guest RAM file"),
     "failover_budget_ms": Setting(
-        int, 1000, "time from the leader's death until the VM serves at the secondary; the time-outs below follow from it", 300, 60_000
+        int, 1000, "time from the leader's death until the VM serves on the secondary; the time-outs below follow from it", 300, 60_000
     ),
     "detection_ms": Setting(int, None, "silence after which the leader counts as lost", 20, 60_000),
     "heartbeat_ms": Setting(int, None, "interval of the leader's heartbeats", 2, 10_000),
-    "election_ms": Setting(int, None, "one try at an election; the next begins after it", 20, 90_000),
+    "election_ms": Setting(int, None, "duration of one attempt at an election; the next begins after it", 20, 90_000),
     "peer_timeout_ms": Setting(int, None, "silence after which the leader drops the secondary", 40, 60_000),
     "fence_watchdog": Setting(
         str,
         "off",
-        "the host's watchdog resets it if it hangs while its VM may speak: required, automatic (used where there is one) or off",
+        "the host's watchdog, which resets a hung host while its VM may speak: required, automatic (used where there is one) or off",
         choices=("off", "automatic", "required"),
     ),
     "fence_watchdog_device": Setting(str, "/dev/watchdog0", "the watchdog's device", pattern=re.compile(r"/dev/[\w./-]{1,100}\Z")),
@@ -115,27 +117,28 @@ SETTINGS: dict[str, Setting] = {
     "fence_policy": Setting(
         str,
         "off",
-        "the external agent after a failover: required (the VM serves only after its success), automatic (tried once, then on) or off",
+        "the external agent after a failover: required (the VM serves only after its success), automatic (tried once; the VM serves "
+        "even if it fails) or off",
         choices=("off", "automatic", "required"),
     ),
-    "fence_command": Setting(list, [], "the external agent's words; {host} and {address} of the old leader are filled in"),
-    "fence_timeout_ms": Setting(int, None, "the agent may take so long", 0, 600_000),
+    "fence_command": Setting(list, [], "the external agent's command line, as a list; {host} and {address} stand for the old leader's"),
+    "fence_timeout_ms": Setting(int, None, "longest run of the external agent", 0, 600_000),
     "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found", choices=("uffd-wp", "soft-dirty", "scan")),
     "syncvm_mode": Setting(
         str,
         "hashed",
-        "hashed: both VMs run, and what differs is sent; checkpoint (to compare): the "
-        "secondary's VM stands still, all that was written is sent every syncvm_interval_ms_max",
+        "hashed: both VMs run, and only differing pages are sent; checkpoint (for comparison): the "
+        "secondary's VM stands still, and all written pages are sent every syncvm_interval_ms_max",
         choices=("hashed", "checkpoint"),
     ),
     "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
-    "latency_ms_target": Setting(int, 50, "a busy VM's output leaves about so late; lower: more syncvms", 1, 10_000),
+    "latency_ms_target": Setting(int, 50, "target for the delay of a busy VM's output; a lower value means more syncvms", 1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
-    "syncvm_drain_ms_max": Setting(int, 20, "the secondary waits at most so long for idleness at a syncvm", 0, 10_000),
+    "syncvm_drain_ms_max": Setting(int, 20, "longest wait of the secondary for an idle VM at a syncvm", 0, 10_000),
     "syncvm_timeout_ms": Setting(int, None, "a syncvm that takes longer drops the secondary", 100, 120_000),
     "join_timeout_ms": Setting(int, 60_000, "a step of re-protection that takes longer is given up", 1000, 3_600_000),
-    "guard_bytes_max": Setting(int, 16 << 20, "held output; more is dropped like on a full wire", 1 << 16, 1 << 30),
-    "log_bytes_max": Setting(int, 4 << 20, "input log since the last syncvm; a full log pauses input", 1 << 16, 6 << 20),
+    "guard_bytes_max": Setting(int, 16 << 20, "limit of held output; more is dropped, as on a full wire", 1 << 16, 1 << 30),
+    "log_bytes_max": Setting(int, 4 << 20, "limit of the input log since the last syncvm; a full log pauses input", 1 << 16, 6 << 20),
 }
 
 
@@ -237,7 +240,7 @@ def _problems(values: dict[str, Any]) -> list[str]:
 
 
 def _complete(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with the defaults, and with what follows from the budget."""
+    """``values`` with the defaults and the time-outs derived from the budget."""
     out = {key: values.get(key, row.default) for key, row in SETTINGS.items()}
     return {**out, **budget.derive(out)}
 
@@ -255,7 +258,7 @@ def _check_value(key: str, row: Setting, value: Any) -> list[str]:
 
 
 def check_value(key: str, value: Any) -> list[str]:
-    """What is wrong with one setting's value, by itself."""
+    """Problems of one setting's value by itself."""
     return _check_value(key, SETTINGS[key], value)
 
 
@@ -293,7 +296,7 @@ def _check_together(values: dict[str, Any]) -> list[str]:
     if not all(isinstance(word, str) and word and "\0" not in word for word in command):
         out.append("fence_command: must be a list of words, e.g. [/usr/local/sbin/fence, '{host}', '{address}']")
     elif command and not command[0].startswith("/"):
-        out.append(f"fence_command: {command[0]!r} must be a whole path, as no shell looks for it")
+        out.append(f"fence_command: {command[0]!r} must be an absolute path, as no shell looks for it")
     elif values["fence_policy"] != "off" and not command:
         out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
     if values["disks"] and values["disk_port"] == values["port"]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long members wait for each other, also while they go by different settings. Pure; seconds.
+"""How long members wait for each other, even while their settings differ. Pure; seconds.
 
-Settings differ while a changed failover_budget_ms goes from member to member. A leader that is well must not look dead then
-to one that is less patient than its heartbeats are frequent, nor may one that was hung rely on more patience than others
-have. So each Hello tells its member's timing (links/hello.py); of a member that tells none, ours is assumed.
+Settings differ while a changed failover_budget_ms goes from member to member. Then a healthy leader with slow heartbeats must
+not look dead to a member with a short detection time, and a leader that was hung must not count on a longer detection time
+than the other members have. So each Hello tells its member's timing (links/hello.py). If a member tells none, we assume ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Timing(NamedTuple):
 
     @classmethod
     def told(cls, values: Mapping[str, object]) -> Timing | None:
-        """Of a Hello; None: an older member tells none. Raises WireError."""
+        """The timing in a Hello; None: an older member tells none. Raises WireError."""
         if not any(key in values for key in TOLD):
             return None
         seconds = []
@@ -47,12 +47,12 @@ class Timing(NamedTuple):
 
 
 class Timings:
-    """Ours and what others told of theirs."""
+    """Our timing and those that other members told."""
 
     def __init__(self, ours: Timing) -> None:
         self.ours = ours
         self._others: dict[str, Timing] = {}
-        self.shortest_detection = ours.detection  # who heard a leader more lately than that, does not vote against it
+        self.shortest_detection = ours.detection  # a member that heard the leader more recently does not vote against it
 
     def told(self, member: str, timing: Timing) -> None:
         self._others[member] = timing

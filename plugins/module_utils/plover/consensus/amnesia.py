@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A member that has forgotten what it promised, and how it comes to take part again. Pure; the rules are in docs/fencing.md.
+"""A member that has forgotten its promises, and how it recovers. Pure; the rules are in docs/fencing.md.
 
 Its state file is gone: the disk is new, the folder is not mounted, somebody cleaned up. It may have voted for a leader that
-only one other member knows. So it gives no vote, stands for nothing and acknowledges nothing until it has recovered, as a
-replica does in Viewstamped Replication Revisited (Liskov and Cowling, 2012), section 4.3:
+only one other member knows. So it does not vote, stand for election or acknowledge anything until it has recovered. It
+recovers like a replica in Viewstamped Replication Revisited (Liskov and Cowling, 2012), section 4.3:
 
- * Both other members tell it their views, in answers to what it asked since it started. It gave every promise to one of
-   them, who had that view on its disk before it asked. So no promise is of a higher view than the highest answer.
+ * Both other members tell it their views, in answers to a question that it asked after this start. Each promise that it ever
+   made was made to one of them, and that member already had the view on disk. So no forgotten promise belongs to a higher
+   view than the highest answer.
  * It takes the record from the leader of that view or of a later one. The leader of a lower view may be deposed already, by
    the very vote that was forgotten.
 
-The question is a pre-vote request for view 0, which no candidate asks for: all versions refuse it and tell their own view in
-the refusal. Who has forgotten, too, does not answer.
+The question is a pre-vote request for view 0. No candidate asks for that view, so all versions refuse it and tell their own
+view in the refusal. A member that has forgotten its own promises does not answer.
 
-The exception is an operator's: a leader that was forced (``failover --force``) and that nobody has acknowledged yet says
-so in its refusal. Then its word is enough, as it stands in for that of the members that are gone.
+One exception, made by an operator: a forced leader (``failover --force``) that nobody has acknowledged yet says so in its
+refusal. Its word alone is then enough, because it stands in for the members that are gone.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ LATELY_S = 5.0
 
 
 def is_question(m: wire.VoteRequest) -> bool:
-    """Does its sender ask because it has forgotten all?"""
+    """Does the sender ask because it has forgotten its promises?"""
     return m.pre and m.view == 0
 
 
 class Amnesia:
-    """What the others said since this member started."""
+    """The other members' answers since this member started."""
 
     def __init__(self, others: tuple[str, ...]) -> None:
         self._others = others
@@ -39,7 +40,7 @@ class Amnesia:
         self._forced: tuple[str, int] | None = None  # a leader by force, and its view
 
     def heard(self, src: str, m: wire.Message) -> bool:
-        """Take ``m`` in; True if it is a leader's heartbeat that ends our amnesia."""
+        """Note what ``m`` tells. True if it is a leader's heartbeat that ends our amnesia."""
         if isinstance(m, wire.VoteReply) and not m.granted:
             self._tell(src, m.view)
             if m.ahead:
@@ -54,16 +55,16 @@ class Amnesia:
 
     @property
     def newest(self) -> int:
-        """The highest view that was told; 0 if none."""
+        """The highest view in an answer so far; 0 without an answer."""
         return max(self._views.values(), default=0)
 
     @property
     def missing(self) -> list[str]:
-        """Who has not answered yet."""
+        """Members that have not answered yet."""
         return [other for other in self._others if other not in self._views]
 
     def describe(self, forgetful: list[str]) -> str:
-        """``forgetful``: other members that have forgotten all as well."""
+        """``forgetful``: other members that have forgotten their promises too."""
         text = "this host has forgotten what it promised (its state folder is empty), so it neither votes nor leads"
         if len(forgetful) == len(self._others):
             return (

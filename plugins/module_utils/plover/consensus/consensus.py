@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Consensus of three members: views, votes, one log, and the record of who is in sync.
+"""Consensus of three members: views, votes, one log, and the in-sync record.
 
-Sans-I/O: events in through methods, what must be done out through :meth:`Consensus.take`, in order. A
-``Persist`` must be on disk before anything after it is done (invariant 3). Time is an argument (seconds).
+Sans-I/O: events come in through methods; effects go out through :meth:`Consensus.take`, in order. A ``Persist``
+must be on disk before anything after it is carried out (invariant 3). Time is an argument (seconds).
 
-Rules, beside those of Paxos (paper §3.2: the witness never wins, a replica in sync is the only next leader):
+Rules in addition to Paxos (paper §3.2: the witness never leads; only a replica in sync can be the next leader):
  * A member votes for a candidate only if the candidate's in-sync record is not older than its own and the
    candidate is in it (invariant 5). Records are ordered by (view, version) and stored on a quorum.
- * A member without its state file takes part in nothing before it has recovered (consensus/amnesia.py).
- * Nobody votes while it hears the leader, so a cut between two members deposes nobody. This is politeness,
-   never safety: safety is the view that every acknowledgement carries.
- * A follower counts an entry as committed when it holds it: leader + follower are a quorum of three.
+ * A member without its state file takes no part until it has recovered (consensus/amnesia.py).
+ * No member votes while it hears the leader, so a broken link between two members deposes nobody. This only
+   avoids needless elections. Safety comes from the view that every acknowledgement carries.
+ * A follower counts an entry as committed once it holds it: leader + follower are a quorum of three.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from .promises import Promises
 from .votes import Votes
 
 DEAF_AFTER, DEAF_PAUSE = 2, 5  # detection times
-FRESH_SHARE = 0.8  # of the detection time: so much younger than any vote against us must an acknowledgement be
+FRESH_SHARE = 0.8  # of the detection time: an acknowledgement older than this share is not fresh
 ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 
 
 class Consensus:
-    """One member. Its parts: :class:`Promises` (what it must not take back), :class:`Votes` (who leads next), :class:`Log`,
-    and while it leads :class:`Followers` (what the others hold)."""
+    """One member. Its parts: :class:`Promises` (view, vote, record), :class:`Votes` (elections), :class:`Log`, and while it
+    leads :class:`Followers` (what the other members hold)."""
 
     def __init__(self, me: str, members: dict[str, str], state: Durable | None, timing: Timing, now: float) -> None:
-        """``members``: name -> 'replica' | 'witness', three of them. ``state``: None if this member has forgotten it."""
+        """``members``: name -> 'replica' | 'witness', three of them. ``state``: None if this member has lost it."""
         self.me, self.members, self.timing, self.timings = me, members, timing, Timings(timing)
         self.group = Group(me, members)
         self.group.check_names(state or Durable())
@@ -48,7 +48,7 @@ class Consensus:
         self.role: str = FOLLOWER
         self.leader: str | None = None
         self.eligible = False  # set by the owner: this replica holds the VM's state
-        self.alone = False  # leading by force, and nobody else has acknowledged our view yet
+        self.alone = False  # we lead by force, and no other member has acknowledged our view yet
         self.log = Log()
         self.commit_index = 0
         self.truncate_index = 0
@@ -58,13 +58,13 @@ class Consensus:
         self._leader_heard = now
         self._next_heartbeat = now
         self._out: list[Output] = []
-        # Called before we vote, stand or enter another view: no leader writes into our memory from then on, and what one
-        # had written has been received (consensus/one_sided.py). Without such writes there is nothing to do.
+        # Called before we vote, stand or enter another view. From then on no leader can write into our memory, and all
+        # earlier writes have been received (consensus/one_sided.py). With TCP there is nothing to do.
         self.seal: Callable[[float], None] = lambda now: None
         self.promises = Promises(state or Durable(), lambda new: self._out.append(Persist(new)))
         self.votes = Votes(self.group, timing, self.promises, self.log, self, state is None, now)
 
-    # ---- what the parts tell ------------------------------------------------------------------------
+    # ---- views of the parts -------------------------------------------------------------------------
     @property
     def view(self) -> int:
         return self.promises.view
@@ -101,7 +101,7 @@ class Consensus:
 
     # ---- the owner's side -------------------------------------------------------------------------
     def take(self) -> list[Output]:
-        """What is to be done since the last call, in order. Nothing leaves while an invariant is broken."""
+        """Effects since the last call, in order. Raises InvariantViolation instead of returning any while an invariant is broken."""
         if not self._out:
             return []
         self.check_invariants()
@@ -113,11 +113,11 @@ class Consensus:
             self.votes.tick(now)
         elif now >= self._next_heartbeat:
             self._heartbeat(now)
-            if self.deaf(now):  # let the others elect one who hears them; now and then see whether we do again
+            if self.deaf(now):  # let the others elect a leader that hears them; try again now and then
                 self._next_heartbeat = now + DEAF_PAUSE * self.timing.detection
 
     def check_invariants(self) -> None:
-        """What holds after every event. :class:`Promises` checks that views and records only grow, and votes stay."""
+        """These hold after every event. :class:`Promises` checks that views and records only grow and votes do not change."""
         if self.role != FOLLOWER and (not self.group.is_replica(self.me) or self.voted_for != self.me or self.amnesia):
             raise InvariantViolation(f"{self.me} is {self.role} in view {self.view}, where its vote is {self.voted_for}'s")
         if (self.role == LEADER) != (self.leader == self.me):
@@ -128,21 +128,21 @@ class Consensus:
             )
 
     def take_over(self, now: float) -> None:
-        """The leader handed over: stand for election at once, whoever still hears it."""
+        """The leader hands over to us: stand for election at once, even if other members still hear it."""
         if self.role != LEADER and self.votes.may_stand():
             self.votes.ask(now, pre=False, transfer=True)
 
     def resign(self) -> None:
-        """A leader that lost its VM falls silent, so that the secondary takes over even if nobody asks it to."""
+        """A leader that lost its VM stops sending heartbeats. The secondary then takes over even if nobody asks it to."""
         if self.role == LEADER:
             self.role, self.leader, self.alone = FOLLOWER, None, False
 
     def force_lead(self, now: float) -> None:
-        """The operator's word in place of a quorum's: lead a view of our own, alone, recorded as the only one in sync.
+        """The operator decides in place of a quorum: lead a new view alone, recorded as the only member in sync.
 
         The view begins an era that only we can force (era modulo members = our place among them). Ordinary elections stay
         inside an era, so no other member ever leads this view, and any member that hears of it follows. We are our own
-        quorum until another member acknowledges the view; from then on the ordinary rules hold, for good.
+        quorum until another member acknowledges the view; from then on the ordinary rules apply again.
         """
         if not self.group.is_replica(self.me):
             raise InvariantViolation("the witness never leads")
@@ -167,7 +167,7 @@ class Consensus:
         return entry.index
 
     def propose_record(self, in_sync: frozenset[str]) -> None:
-        """Leader: make ``in_sync`` the record; RecordCommitted follows once a quorum stored it."""
+        """Leader: make ``in_sync`` the record; RecordCommitted follows once a quorum has stored it."""
         self._need_leader()
         if not in_sync or not all(map(self.group.is_replica, in_sync)):
             raise InvariantViolation(f"in-sync set {sorted(in_sync)} must be replicas, at least one")
@@ -179,7 +179,7 @@ class Consensus:
             self._record_stored()
 
     def confirm(self, now: float) -> int:
-        """Leader: a token; once ``confirmed_seq`` reaches it, a quorum has acknowledged this view since now."""
+        """Leader: returns a token. Once ``confirmed_seq`` reaches it, a quorum has acknowledged this view after this call."""
         self._need_leader()
         self._heartbeat(now)
         if self.alone:
@@ -187,15 +187,15 @@ class Consensus:
         return self.followers.seq
 
     def fresh(self, now: float) -> bool:
-        """Leader: a quorum acknowledged something we sent so lately that nobody can have voted against us since.
+        """Leader: a quorum acknowledged a heartbeat so recent that no member can have voted against us since.
 
-        Who votes has not heard us for the detection time (paper §3.2). This rests on clocks, so no safety rests on it: it
-        only tells a leader that was hung to ask before it speaks.
+        A member votes only if it has not heard us for the detection time (paper §3.2). This relies on clocks, so safety does
+        not depend on it: it only makes a leader that was hung ask before it releases output.
         """
         return self.alone or now - self.followers.confirmed_at <= FRESH_SHARE * self.timings.shortest_detection
 
     def fresh_until(self, now: float) -> float:
-        """What was fresh at ``now`` may be acted on until then: who does so later may have been stopped in between."""
+        """If we are fresh at ``now``, we may act on it until the returned time. Later, we may have been stopped in between."""
         return now + (1 - FRESH_SHARE) * self.timings.shortest_detection
 
     def truncate_to(self, index: int) -> None:
@@ -204,7 +204,7 @@ class Consensus:
         self.log.truncate(self.truncate_index)
 
     def connected(self, other: str, timing: Timing | None = None) -> None:
-        """A new connection to ``other``: what was in flight on the old one may be lost. ``timing``: if it told its own."""
+        """A new connection to ``other``: messages in flight on the old one may be lost. ``timing``: its own, if it told it."""
         self.followers.reconnected(other)
         if timing:
             self.timings.told(other, timing)
@@ -218,15 +218,15 @@ class Consensus:
         return self.alone or any(now - at <= within for at in self.answered_at.values())
 
     def deaf(self, now: float) -> bool:
-        """Leader: we are heard, perhaps, but hear nobody, so we can commit nothing (check quorum, Raft thesis §6.2)."""
+        """Leader: others may hear us, but we hear nobody, so we can commit nothing (check quorum, Raft thesis §6.2)."""
         return not self.hears_quorum(now, DEAF_AFTER * self.timing.detection)
 
     def hears(self, other: str, now: float, within: float = 0.0) -> bool:
-        """Lately enough for a member with its timing, or ``within`` if that is longer."""
+        """``other`` was heard recently enough for its timing, or within ``within`` if that is longer."""
         return now - self.last_heard[other] < max(within, self.timings.patience(other))
 
     def hears_leader(self, now: float, within: float = 0.0) -> bool:
-        """As :meth:`hears`, of what it said as the leader, or the last one did."""
+        """As :meth:`hears`, for messages that the leader (or the last leader) sent as leader."""
         return now - self._leader_heard < max(within, self.timings.patience(self.leader))
 
     # ---- the members' side ------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Consensus:
     def _on_leader_message(self, now: float, src: str, view: int) -> bool:
         """True if ``src`` leads ``view`` and we follow it."""
         if view < self.view:
-            # Tell a late leader which view it is; it steps down.
+            # Tell an old leader the current view; it steps down.
             self.send(src, wire.AppendAck(self.view, self.log.last_index, False))
             return False
         if view == self.view and self.role == LEADER:
@@ -272,7 +272,7 @@ class Consensus:
             return
         self._store_record(m)
         self.truncate_index = max(self.truncate_index, m.truncate)
-        self.log.truncate(min(m.truncate, self.log.agreed_index(self.view)))  # beyond that it may be the tail of an older leader
+        self.log.truncate(min(m.truncate, self.log.agreed_index(self.view)))  # later entries may be an older leader's tail
         self.send(src, wire.HeartbeatAck(self.view, m.seq, self.log.last_index, *self.record.order))
 
     def _on_propose_record(self, now: float, src: str, m: wire.ProposeRecord) -> None:
@@ -285,7 +285,7 @@ class Consensus:
             return
         self.followers.confirm(m.seq)
         if (m.record_view, m.record_version) == self.record.order and not self.record_committed and self.record.in_sync <= {self.me, src}:
-            # A replica that joins the set must itself know that it did, or it could not take over from us.
+            # A replica that joins the set must hold the record itself, or it could not take over from us.
             self._record_stored()
         if self.followers.answered(src, m.seq, m.last_index, self.log):
             self._replicate(src)
@@ -312,8 +312,8 @@ class Consensus:
     def stored(self, src: str, view: int, last_index: int, seq: int) -> None:
         """Leader: the network card says that heartbeat ``seq`` and the log up to ``last_index`` are in ``src``'s memory.
 
-        It had not left our view when they landed (consensus/one_sided.py), so that counts as its acknowledgement; but it does not tell
-        that ``src`` is alive.
+        ``src`` had not left our view when they landed (consensus/one_sided.py), so this counts as its acknowledgement. It
+        does not show that ``src`` is alive.
         """
         if self.role == LEADER and view == self.view:
             self.followers.confirm(seq)
@@ -331,9 +331,9 @@ class Consensus:
         self.record_committed = True
         self._out.append(RecordCommitted(self.record))
 
-    # ---- from one view to the next: what Votes asks for ------------------------------------------------
+    # ---- changes of view, as Votes asks for them (Seat) -------------------------------------------------
     def follow(self, now: float, view: int, leader: str | None) -> None:
-        """Enter ``view``, or learn who leads it."""
+        """Enter ``view``, or learn its leader."""
         if view > self.view:
             self.seal(now)
         if view < self.view or (self.role == LEADER and view == self.view):
@@ -359,7 +359,7 @@ class Consensus:
         """We have won our view."""
         self.role, self.leader = LEADER, self.me
         self.commit_index = self.log.last_index  # held by a voter too, or by us and the old leader
-        self.truncate_index = self.log.base_index  # not one of a fork that a forced leader ended
+        self.truncate_index = self.log.base_index  # ours may come from a fork that a forced leader ended
         self.followers = Followers(self.others, now)
         self.alone = self.record_committed = False
         self._next_heartbeat = now

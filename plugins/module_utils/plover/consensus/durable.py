@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a member must not forget: view, vote and the in-sync record (docs/ARCHITECTURE.md, invariant 3). Values only;
+"""The durable state of a member: view, vote and in-sync record (docs/ARCHITECTURE.md, invariant 3). Values only;
 host/store.py keeps them on disk."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Record(NamedTuple):
-    """Who holds the VM's state. Ordered by (view, version); version 0 = the VM was never booted."""
+    """The replicas that hold the VM's state. Ordered by (view, version); version 0 = the VM was never booted."""
 
     view: int = 0
     version: int = 0

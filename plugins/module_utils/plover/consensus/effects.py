@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the consensus asks of its owner, in order, and the names of its roles. Values only."""
+"""Effects of the consensus, which its owner carries out in order, and the names of its roles. Values only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Elected(NamedTuple):
 
 
 class Deposed(NamedTuple):
-    """A leader lost its view, or a follower has a new leader (``leader`` may be unknown yet)."""
+    """A leader lost its view, or a follower has a new leader. ``leader``: None while it is unknown."""
 
     view: int
     leader: str | None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a leader knows of the other members in its view: what each of them holds, what is on its way to it, and up to which
-heartbeat a quorum has acknowledged the view. Pure.
+"""What a leader knows of the other members in its view: the entries that each holds, those on their way to it, and the last
+heartbeat that a quorum has acknowledged. Pure.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from ..protocol import wire
 from .log import Log, pack
 
 BEATS_MAX = 1000
-WHOLE_LOG = -1  # as the last index that was sent: it holds nothing that we can build on
+WHOLE_LOG = -1  # in place of the last index sent: the member holds nothing that we can append to
 
 
 class Followers:
-    """One leader's, for one view; the next view begins with a new one."""
+    """Belongs to one leader in one view; the next view gets a new object."""
 
     def __init__(self, others: tuple[str, ...], now: float) -> None:
         self._others = others
@@ -24,17 +24,17 @@ class Followers:
         self.answered_at = dict.fromkeys(others, now)
         self.seq = 0  # the last heartbeat
         self.confirmed_seq = 0  # the last heartbeat that a quorum acknowledged
-        self.confirmed_at = float("-inf")  # when that one was sent
+        self.confirmed_at = float("-inf")  # when that heartbeat was sent
         self._beats: deque[tuple[int, float]] = deque(maxlen=BEATS_MAX)  # not acknowledged yet: seq, when sent
         self._sent_index: dict[str, int | None] = dict.fromkeys(others)  # None: unknown until its next answer
-        # A heartbeat, and the last index that had been sent before it: who answers it and holds less, has lost something.
+        # A heartbeat, and the last index sent before it. A member that answers it and holds less has lost entries.
         self._marks: dict[str, tuple[int, int] | None] = dict.fromkeys(others)
         self._append_key: tuple[int, int, bool, int] | None = None
         self._append: tuple[wire.Append, int]
 
     # ---- heartbeats -------------------------------------------------------------------------------------
     def beat(self, now: float) -> int:
-        """The number of a heartbeat that is sent to all now."""
+        """Number a heartbeat that is sent to all members now."""
         self.seq += 1
         self._beats.append((self.seq, now))
         for other in self._others:
@@ -44,7 +44,7 @@ class Followers:
         return self.seq
 
     def confirm(self, seq: int) -> None:
-        """One of them acknowledged heartbeat ``seq``; with us, that is a quorum."""
+        """A member acknowledged heartbeat ``seq``; together with us, that is a quorum."""
         self.confirmed_seq = max(self.confirmed_seq, min(seq, self.seq))
         while self._beats and self._beats[0][0] <= self.confirmed_seq:
             self.confirmed_at = self._beats.popleft()[1]
@@ -56,37 +56,37 @@ class Followers:
 
     # ---- the log ------------------------------------------------------------------------------------------
     def reconnected(self, other: str) -> None:
-        """What was on its way may be lost."""
+        """Messages on their way to it may be lost."""
         self._sent_index[other] = None
 
     def refused(self, src: str) -> None:
-        """Its log does not agree with ours where the entries began: send it the whole log."""
+        """Its log differs from ours where the appended entries began: send it the whole log."""
         self._sent_index[src] = WHOLE_LOG
 
     def holds(self, src: str, last_index: int) -> None:
         self.acked_index[src] = max(self.acked_index[src], last_index)
 
     def answered(self, src: str, seq: int, last_index: int, log: Log) -> bool:
-        """It answered heartbeat ``seq`` and holds a log up to ``last_index``. True: so we know again what to send next."""
+        """It answered heartbeat ``seq`` and holds a log up to ``last_index``. True if that tells again what to send next."""
         mark = self._marks[src]
         if mark and seq >= mark[0]:
             self._marks[src] = None
             if last_index < mark[1]:
-                self._sent_index[src] = None  # what went before that heartbeat did not arrive
+                self._sent_index[src] = None  # entries sent before that heartbeat did not arrive
         if self._sent_index[src] is not None:
             return False
         self._sent_index[src] = last_index if log.view_at(last_index) is not None else WHOLE_LOG
         return True
 
     def next_append(self, other: str, view: int, log: Log) -> wire.Append | None:
-        """The entries that ``other`` lacks, as many as one message carries; None if there are none, or that is unknown."""
+        """The entries that ``other`` lacks, as many as fit one message. None if it lacks none, or we do not know what it holds."""
         sent = self._sent_index[other]
         if sent is None or sent >= log.last_index:
             return None
         reset = sent < log.base_index
         sent = log.base_index if reset else sent
         key = (view, sent, reset, log.last_index)
-        if key != self._append_key:  # mostly the others lack the same: it is packed once
+        if key != self._append_key:  # usually both lack the same entries, so they are packed once
             self._append_key, self._append = key, _append_after(log, sent, view, reset)
         message, self._sent_index[other] = self._append
         return message

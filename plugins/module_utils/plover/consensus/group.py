@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The three members, as one of them sees them: who they are, what a quorum is, and how a set of them goes over the wire."""
+"""The three members, as one of them sees them: names and kinds, what a quorum is, and sets of members as bit masks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Group:
             )
 
     def record_fields(self, record: Record) -> tuple[int, int, int]:
-        """``record`` as messages carry it; the set is a bit mask."""
+        """``record`` as fields of a message; the set is a bit mask."""
         return record.view, record.version, sum(1 << self._order.index(member) for member in record.in_sync)
 
     def record_of(self, m: wire.Heartbeat | wire.ProposeRecord | wire.VoteRequest) -> Record:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replicated log: a run of entries after ``base_index``, cut at every committed syncvm.
+"""The replicated log: consecutive entries after ``base_index``, truncated at every committed syncvm.
 
-It orders the VM's input; it is kept in memory. What makes acknowledged output survive is the syncvm, not
-the log: an input that is lost with its leader was never answered, and the client's TCP sends it again.
+It orders the VM's input and is kept in memory. Released output survives because of the syncvm, not of the log:
+an input that is lost with its leader was never answered, and the client's TCP sends it again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..errors import InvariantViolation, WireError
 from ..protocol import wire
 
-APPEND_BYTES_MAX = 1 << 20  # so much one Append carries, and the rest of its last entry
+APPEND_BYTES_MAX = 1 << 20  # an Append ends with the entry that reaches this size
 INPUT, SYNCVM, AUDIT = 1, 2, 3  # entry kinds; SYNCVM and AUDIT carry a u64 number
 _HEAD = struct.Struct("!QQBI")
 NUMBER = struct.Struct("!Q")
@@ -60,7 +60,7 @@ class Log:
         return [self._entries[i] for i in range(skip, len(self._entries))]
 
     def part_after(self, index: int) -> list[Entry]:
-        """As :meth:`after`, as many as one Append carries."""
+        """As :meth:`after`, but only as many as fit one Append."""
         out, size = [], 0
         for entry in self.after(index):
             out.append(entry)
@@ -77,23 +77,23 @@ class Log:
         self.bytes += len(entry.payload)
 
     def _take_in(self, entries: list[Entry], agreed: int) -> None:
-        """A leader's entries, into our log that is the leader's up to ``agreed``. WireError if they contradict that.
+        """Add a leader's entries to our log, which agrees with the leader's up to ``agreed``. WireError if they contradict that.
 
-        Only what conflicts is deleted (Raft §5.3): we acknowledged the rest, so it may be committed, and what comes
-        late or twice must take nothing away.
+        Only entries that conflict are deleted (Raft §5.3). We acknowledged the others, so they may be committed, and a
+        message that comes late or twice must not remove them.
         """
         for entry in entries:
             held = self.view_at(entry.index)
-            if held == entry.view or entry.index < self.base_index:  # forgotten since: a syncvm covers it
+            if held == entry.view or entry.index < self.base_index:  # truncated since: a syncvm covers it
                 continue
             if entry.index <= agreed:
-                raise WireError(f"entry {entry.index} of view {entry.view}: the same leader told it as one of view {held}")
+                raise WireError(f"entry {entry.index} of view {entry.view}: the same leader sent it before with view {held}")
             self.cut_after(entry.index - 1)
             self.append(entry)
 
     def follow(self, m: wire.Append) -> int | None:
-        """Take in what the leader of ``m.view`` sent. The log up to the returned index is then a part of the leader's log;
-        None: ``m`` does not go on from anything that is held. WireError if ``m`` contradicts itself or the leader.
+        """Add the entries of the leader of ``m.view``. Up to the returned index our log then agrees with the leader's.
+        None: ``m`` does not continue our log. WireError if ``m`` contradicts itself or the leader.
         """
         entries = unpack(m.payload)
         if entries and entries[0].index != m.prev_index + 1:
@@ -106,13 +106,13 @@ class Log:
         self._take_in(entries, agreed)
         agreed = max(agreed, m.prev_index + len(entries))
         if sum(len(entry.payload) for entry in entries) < APPEND_BYTES_MAX:
-            # That was all its leader had: what we hold beyond is an older one's tail, and was never committed.
+            # The leader has no more entries. Ours beyond are an older leader's tail and were never committed.
             self.cut_after(agreed)
         self._agreed = (m.view, agreed)
         return agreed
 
     def agreed_index(self, view: int) -> int:
-        """The log up to there is a part of the log of the leader of ``view``; -1 if that is not known yet."""
+        """Up to this index our log agrees with the log of the leader of ``view``; -1 while that is unknown."""
         return self._agreed[1] if self._agreed[0] == view else -1
 
     def cut_after(self, index: int) -> None:
@@ -122,7 +122,7 @@ class Log:
             self.last_index -= 1
 
     def truncate(self, index: int) -> None:
-        """Forget entries up to and with ``index``: a syncvm covers them."""
+        """Forget entries up to and including ``index``: a syncvm covers them."""
         while self._entries and self._entries[0].index <= index:
             entry = self._entries.popleft()
             self.base_index, self.base_view = entry.index, entry.view
@@ -137,7 +137,7 @@ def pack(entries: Iterable[Entry]) -> bytes:
 
 
 def last_index(data: bytes, none: int) -> int:
-    """Index of the last entry of what :func:`pack` made; ``none`` if there is none."""
+    """Index of the last entry that :func:`pack` packed into ``data``; ``none`` if it has no entry."""
     index, offset = none, 0
     while offset < len(data):
         index, _view, _kind, length = _HEAD.unpack_from(data, offset)

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Log replication by one-sided writes: the leader's side and the follower's. Sans-I/O, beside :mod:`plover.consensus.consensus`.
 
-What a leader says in its view (heartbeats, entries, records) it writes into a ring in the follower's memory, and an entry
-is committed once the network card says that it is there: no scheduler of the follower's is on the path (paper §3.1). The
-follower finds it when it looks, and answers by counters in its own memory, which the leader reads: they move only as it
-really works. Everything else, and everything while there is no ring, goes by messages.
+The leader writes its messages (heartbeats, entries, records) into a ring in the follower's memory. An entry is committed
+once the network card says that it has arrived there, so the follower's scheduler is not on the path (paper §3.1). The
+follower finds the messages when it polls, and answers by counters in its own memory, which the leader reads. The counters
+move only while the follower really works. Everything else goes by messages, and so does everything while there is no ring.
 
-A ring belongs to one leader in one view. Who is about to vote, to stand for election or to follow another view first takes
-the permission to write away (:meth:`OneSided.seal`) and then reads what had landed: from then on a late leader's write
-fails at the card, and what it was told is there has been counted. So the completion of a write is an acknowledgement of
-the view too, as of the moment it was posted.
+A ring belongs to one leader in one view. A member that is about to vote, to stand for election or to follow another view
+first revokes the permission to write (:meth:`OneSided.seal`), then reads the frames that had landed. From then on an old
+leader's write fails at the card, and every write that the card reported as complete has been counted. So the completion of
+a write also acknowledges the view, as of the moment when the write was posted.
 
-How a ring comes to be: offer (follower), accept (leader; the last it says by message), ready (follower: it has read all
-that came by message before). A leader that is heard by message gets an offer, so a broken ring is replaced.
+Setting up a ring: offer (follower), accept (leader; its last message), ready (follower: it has read all earlier messages).
+A follower that hears its leader by message offers a ring, so a broken ring is replaced.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .log import last_index
 
 LEADER_SAYS = (wire.Heartbeat, wire.Append, wire.ProposeRecord)
 FOLLOWER_SAYS = (wire.HeartbeatAck, wire.AppendAck)
-OFFER_AGAIN_S = 0.2  # a ring that was offered and is not used by then is offered anew
-ACCEPT_S = 0.2  # so long nothing is said to a follower who owes us its "ready"
+OFFER_AGAIN_S = 0.2  # shortest time between two offers to the same leader
+ACCEPT_S = 0.2  # a leader waits this long for a follower's "ready" and sends it nothing meanwhile
 UNREAD_MAX = 4096  # writes under way to one follower
 
 
 class Counters(NamedTuple):
-    """What a follower tells, in its own memory: the last HeartbeatAck, the last AppendAck, and how many of these."""
+    """A follower's answers, in its own memory: the last HeartbeatAck, the last AppendAck, and the number of AppendAcks."""
 
     ring: int
     seq: int
@@ -49,7 +49,7 @@ class Counters(NamedTuple):
     appends: int
 
     def packed(self) -> bytes:
-        """With a check word: a read may meet a write half-way."""
+        """With a check word, because the leader may read while the follower writes."""
         words = _WORDS.pack(*self)
         return words + _CHECK.pack(zlib.crc32(words))
 
@@ -66,38 +66,38 @@ NOTHING = Counters(*[0] * 8)
 
 
 class Card(Protocol):
-    """The network card, as seen from here. What takes time comes back as an event."""
+    """The network card. Operations that take time end with an event."""
 
     def offer(self, leader: str, ring: int) -> bytes | None:
-        """A ring for ``leader`` that it cannot write yet; where it is. None: it cannot be made now."""
+        """Make a ring for ``leader``, which cannot write into it yet. Returns its place; None: it cannot be made now."""
 
     def open(self, leader: str, answer: bytes) -> bool:
-        """``leader``'s card, which ``answer`` names, may write."""
+        """Let ``leader``'s card, which ``answer`` names, write into the ring."""
 
     def revoke(self, leader: str) -> None:
-        """Nothing lands in the ring any more, from now on."""
+        """Nothing lands in the ring after this call."""
 
     def landed(self, leader: str) -> bytes | None:
         """The next whole frame in the ring; None: there is none yet."""
 
     def publish(self, leader: str, counters: bytes) -> None:
-        """For the leader to read."""
+        """Put the counters where ``leader`` reads them."""
 
     def accept(self, follower: str, ring: int, offer: bytes) -> bytes | None:
-        """Connect to the follower's ring; who we are. None: it cannot be done."""
+        """Connect to the follower's ring. Returns our own address for it; None: it cannot be done."""
 
     def write(self, follower: str, frame: bytes) -> int | None:
-        """-> written(follower, ring, number, ok), in order. None: there is no room."""
+        """Write a frame. Returns its number; written(follower, ring, number, ok) follows, in order. None: there is no room."""
 
     def read(self, follower: str) -> None:
-        """-> counters_read(follower, ring, counters)."""
+        """Read the follower's counters; counters_read(follower, ring, counters) follows."""
 
     def close(self, follower: str) -> None:
-        """Of our connection to its ring."""
+        """Close our connection to the follower's ring."""
 
 
 class _Grant:
-    """The ring that we gave to a leader."""
+    """Our ring that a leader may write."""
 
     def __init__(self, leader: str, view: int, ring: int, now: float) -> None:
         self.leader, self.view, self.ring, self.since = leader, view, ring, now
@@ -106,24 +106,24 @@ class _Grant:
 
 
 class _Ring:
-    """A follower's ring, as its leader sees it."""
+    """A follower's ring, as the leader sees it."""
 
     def __init__(self, view: int, ring: int, now: float) -> None:
         self.view, self.ring, self.since = view, ring, now
         self.ready = False
-        # Until the follower itself has confirmed one, it is not known whether its log and ours agree where ours goes on.
+        # The follower itself has confirmed entries that we wrote. Until then its log may differ from ours where they begin.
         self.agrees = False
-        self.first: int | None = None  # the last index of the first entries that were written
+        self.first: int | None = None  # last index of the first Append that was written
         self.under_way: deque[tuple[int, int, int]] = deque()  # number of the write, last index, heartbeat
-        self.landed = 0  # the last index that is in its memory
+        self.landed = 0  # the last index that has arrived in its memory
         self.seen = NOTHING
         self.stalled = False
 
 
 class OneSided:
     def __init__(self, consensus: Consensus, card: Card, tag: int, deliver: Callable[[str, wire.Message], None], boot: int) -> None:
-        """``deliver(member, message)``: to the owner of ``consensus``, one after the other. ``boot``: a number that no other
-        life of this member has used, so that a ring of an earlier one is never taken for ours.
+        """``deliver(member, message)``: to the owner of ``consensus``, one message at a time. ``boot``: a number that no earlier
+        run of this daemon has used, so that a ring of an earlier run is never taken for ours.
         """
         self.consensus, self.card, self.tag, self.deliver = consensus, card, tag, deliver
         self.grants: dict[str, _Grant] = {}
@@ -135,17 +135,17 @@ class OneSided:
         consensus.seal = self.seal
 
     def take(self) -> list[tuple[str, wire.Message]]:
-        """What is to be sent by message, in order: (to, message)."""
+        """(to, message) pairs to send, in order."""
         out, self._by_message = self._by_message, []
         return out
 
-    # ---- what our consensus says ----------------------------------------------------------------------
+    # ---- messages of our consensus --------------------------------------------------------------------
     def send(self, now: float, to: str, message: wire.Message) -> None:
         self._now = now
         if isinstance(message, LEADER_SAYS) and (ring := self._leading_ring(to)):
             if ring.ready:
                 self._write(to, ring, message)
-            return  # not ready: it is said again when it is
+            return  # not ready: the consensus sends it again when it is
         grant = self.grants.get(to)
         if isinstance(message, FOLLOWER_SAYS) and grant and grant.open and message.view == grant.view:
             self._publish(grant, message)
@@ -164,7 +164,7 @@ class OneSided:
         if len(ring.under_way) < UNREAD_MAX:
             number = self.card.write(to, b"".join(map(bytes, codec.encode(message, self.tag))))
         if number is None:
-            ring.stalled = True  # said again once there is room
+            ring.stalled = True  # the consensus sends it again once there is room
             return
         index = seq = 0
         if isinstance(message, wire.Append):
@@ -191,7 +191,7 @@ class OneSided:
             )
         self.card.publish(grant.leader, grant.counters.packed())
 
-    # ---- what comes by message ------------------------------------------------------------------------
+    # ---- received messages ----------------------------------------------------------------------------
     def receive(self, now: float, src: str, message: wire.Message) -> None:
         self._now = now
         if isinstance(message, wire.RingOffer):
@@ -205,16 +205,16 @@ class OneSided:
             self._heard(now, src, message)
 
     def connected(self, src: str) -> None:
-        """A new connection for messages: the member may have started anew, and its ring be gone. It will offer another."""
+        """A new connection for messages: the member may have restarted and lost its ring. It will offer another."""
         self._drop_ring(src)
 
     def _heard(self, now: float, src: str, message: wire.Message) -> None:
-        """By message: our leader gets a ring if it has none, or no longer uses it."""
+        """After a message: offer our leader a ring if it has none, or no longer uses ours."""
         cons = self.consensus
         if not isinstance(message, LEADER_SAYS) or cons.leader != src or message.view != cons.view:
             return
         grant = self.grants.get(src)
-        if grant and grant.open:  # it gave our ring up; our answers go by message again
+        if grant and grant.open:  # it gave up our ring; our answers go by message again
             self._end_grant(src)
         if now - self._offered_at.get(src, float("-inf")) < OFFER_AGAIN_S:
             return
@@ -239,7 +239,7 @@ class OneSided:
     def _on_accept(self, src: str, m: wire.RingAccept) -> None:
         grant = self.grants.get(src)
         if not grant or grant.ring != m.ring or grant.open or grant.view != self.consensus.view:
-            return  # sealed since, or offered anew
+            return  # sealed since, or replaced by a newer offer
         if self.card.open(src, m.payload):
             grant.open = True
             self.card.publish(src, grant.counters.packed())
@@ -249,21 +249,21 @@ class OneSided:
         ring = self._leading_ring(src)
         if ring and ring.ring == m.ring and not ring.ready:
             ring.ready = True
-            self.consensus.connected(src)  # what was said since we accepted is said again
+            self.consensus.connected(src)  # send again all messages since our accept
 
     # ---- the follower's side --------------------------------------------------------------------------
     def poll(self, now: float) -> bool:
-        """Take what leaders wrote; whether there was something."""
+        """Deliver the frames that leaders wrote. True if there were any."""
         self._now = now
         found = False
         for grant in list(self.grants.values()):
             while self.grants.get(grant.leader) is grant and (frame := self.card.landed(grant.leader)) is not None:
                 found = True
-                self.deliver(grant.leader, self._decoded(frame))  # it may seal: what is left is delivered there
+                self.deliver(grant.leader, self._decoded(frame))  # it may seal, which delivers the remaining frames
         return found
 
     def seal(self, now: float) -> None:
-        """Nobody writes to us any more; what has landed is counted. Before we vote, stand, or go to another view."""
+        """End all writes to us and count those that have landed. Called before we vote, stand, or enter another view."""
         self._now = now
         for leader in list(self.grants):
             self._end_grant(leader)
@@ -286,7 +286,7 @@ class OneSided:
 
     # ---- the leader's side ----------------------------------------------------------------------------
     def written(self, now: float, src: str, ring_id: int, number: int, ok: bool) -> None:
-        """The card's word on write ``number`` and those before it."""
+        """The card has completed write ``number`` and all before it, or (not ``ok``) has failed."""
         self._now = now
         ring = self.rings.get(src)
         if ring is None or ring.ring != ring_id:
@@ -294,11 +294,11 @@ class OneSided:
         if not ok:
             self._drop_ring(src)
             if self.consensus.role == LEADER:
-                self.consensus.connected(src)  # what was under way may not have come
+                self.consensus.connected(src)  # writes under way may be lost
             return
         seq = 0
         while ring.under_way and ring.under_way[0][0] <= number:
-            _first, last, beat = ring.under_way.popleft()
+            _number, last, beat = ring.under_way.popleft()
             ring.landed, seq = max(ring.landed, last), max(seq, beat)
         self.consensus.stored(src, ring.view, ring.landed if ring.agrees else 0, seq)
 
@@ -307,12 +307,12 @@ class OneSided:
         ring = self._leading_ring(src)
         if ring is None or ring.ring != ring_id:
             return
-        if ring.stalled:  # it may have read on
+        if ring.stalled:  # it may have made room
             ring.stalled = False
             self.consensus.connected(src)
         now_seen, seen = Counters.unpacked(data), ring.seen
         if now_seen is None or now_seen.ring != ring_id or now_seen == seen:
-            return  # it did nothing since, or is just at it: we look again
+            return  # nothing new, or it is writing just now: a later read tells
         ring.seen = now_seen
         if now_seen[:5] != seen[:5]:
             self.deliver(
@@ -332,9 +332,9 @@ class OneSided:
         for follower in list(self.rings):
             ring = self._leading_ring(follower)
             if ring and ring.ready and (ring.stalled or not (ring.agrees and self.consensus.record_committed)):
-                self.card.read(follower)  # we wait for its word
+                self.card.read(follower)  # we wait for its answer
             elif ring and not ring.ready and now - ring.since > ACCEPT_S:
-                self._drop_ring(follower)  # its "ready" is lost: go on by message, which gets us another offer
+                self._drop_ring(follower)  # its "ready" is lost: go on by message, so that it offers another ring
                 self.consensus.connected(follower)
 
     def _drop_ring(self, follower: str) -> None:

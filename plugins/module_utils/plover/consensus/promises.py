@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this member has promised: its view, its vote in it, and the in-sync record. Pure.
+"""The promises of this member: its view, its vote in that view, and the in-sync record. Pure.
 
-A promise only grows, and is on disk before anyone hears of it (docs/ARCHITECTURE.md, invariant 3). So there is one way to
-change it. That way checks the rules and hands the new state to ``persist`` before it returns; every message that tells of
-the change is queued after that.
+Views and records only grow, and they are on disk before any other member hears of them (docs/ARCHITECTURE.md, invariant 3).
+So there is only one way to change them: it checks the rules and hands the new state to ``persist`` before it returns. Every
+message that tells of the change is queued after that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Promises:
         self.view, self.voted_for, self.record = state
 
     def enter(self, view: int, voted_for: str | None = None, record: Record | None = None) -> None:
-        """Enter ``view``, with our vote in it and a new record, if any. The same vote may be given again."""
+        """Enter ``view``, with our vote in it and a new record, if given. The same vote may be repeated."""
         self._change(Durable(view, voted_for, record or self.record))
 
     def store(self, record: Record) -> None:

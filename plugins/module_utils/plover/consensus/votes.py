@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who leads next: votes asked for, given and counted, and how a member without memory comes to vote again. Sans-I/O.
+"""Elections: asking for votes, voting, counting votes, and recovery from amnesia. Sans-I/O.
 
-The rules are in consensus.py. What votes need of their member is declared in :class:`Seat`; they own all the rest.
+The rules are in consensus.py. :class:`Seat` declares what Votes needs of its member; it owns everything else it uses.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ from .promises import Promises
 
 
 class Seat(Protocol):
-    """The member, as its votes see it."""
+    """The member, as Votes sees it."""
 
     eligible: bool  # it holds the VM's state
     role: str
     leader: str | None
-    alone: bool  # it leads by force, and nobody else has acknowledged that yet
-    seal: Callable[[float], None]  # no leader writes into its memory from now on; what one had written has been received
+    alone: bool  # it leads by force, and no other member has acknowledged that yet
+    seal: Callable[[float], None]  # from now on no leader can write into its memory; earlier writes have been received
 
     @property
     def silent_since(self) -> float:
-        """When it heard the leader last."""
+        """The last time it heard the leader."""
 
     def hears_leader(self, now: float) -> bool: ...
 
     def send(self, to: str, message: wire.Message) -> None: ...
 
     def follow(self, now: float, view: int, leader: str | None) -> None:
-        """Enter ``view``, or learn who leads it."""
+        """Enter ``view``, or learn its leader."""
 
     def step_down(self, view: int, leader: str | None) -> None:
-        """Be a follower in ``view``, which is entered by a promise of its own."""
+        """Become a follower in ``view``; the caller makes the promise that enters it."""
 
     def stand(self) -> None:
-        """Be a candidate."""
+        """Become a candidate."""
 
     def give_up(self) -> None:
-        """Be a candidate no longer."""
+        """Stop being a candidate."""
 
     def lead(self, now: float) -> None:
-        """It has won the view."""
+        """Become the leader: it has won the view."""
 
 
 class Votes:
     def __init__(self, group: Group, timing: Timing, promises: Promises, log: Log, seat: Seat, forgot_all: bool, now: float) -> None:
         self._group, self._timing, self._promises, self._log, self._seat = group, timing, promises, log, seat
         self.amnesia = Amnesia(group.others) if forgot_all else None
-        self.transfer_granted = False  # the leader itself asked for the last vote that we gave
-        self._forgetful: dict[str, float] = {}  # others that have forgotten all, and when they said so last
-        self._deadline = now  # of what was asked last
-        self._pre = True  # what was asked last was a pre-vote
+        self.transfer_granted = False  # our last vote was for a handover that the leader itself asked for
+        self._forgetful: dict[str, float] = {}  # other members with amnesia, and when they last said so
+        self._deadline = now  # of the last question
+        self._pre = True  # the last question was a pre-vote
         self._for_us: set[str] = set()
 
     def tick(self, now: float) -> None:
-        """While we do not lead."""
+        """Called while we do not lead."""
         if now < self._deadline:
             return
         if self.amnesia:
@@ -74,7 +74,7 @@ class Votes:
             self.ask(now, pre=True, transfer=False)
 
     def drop(self) -> None:
-        """The votes for us were given in a view that has ended."""
+        """Forget the votes for us: their view has ended."""
         self._for_us = set()
 
     # ---- votes for us -----------------------------------------------------------------------------------
@@ -86,18 +86,19 @@ class Votes:
 
     @property
     def _apart(self) -> float:
-        """More patience after a try that failed, different for each member. Else two members that stand in step, each with
-        its own vote, would do so for ever while the third does not vote (Raft §5.2 draws lots; the core has none)."""
+        """Extra wait after a failed candidacy, different for each member. Otherwise two candidates could stand at the same
+        times for ever, each with its own vote, while the third member does not vote. (Raft §5.2 uses random time-outs; the
+        core has no random numbers.)"""
         return self._group.place * self._timing.election / 2 if self._seat.role == CANDIDATE else 0.0
 
     def ask(self, now: float, pre: bool, transfer: bool) -> None:
-        """Ask for votes. ``pre``: only whether we would get them. ``transfer``: the leader hands over to us."""
+        """Ask for votes. ``pre``: ask only whether we would get them. ``transfer``: the leader hands over to us."""
         seat, promises = self._seat, self._promises
         if not pre:
             heard = seat.silent_since
             seat.seal(now)
             if not self.may_stand() or (seat.silent_since != heard and not transfer):
-                return  # what had landed says that we are not needed
+                return  # a write received while sealing shows that the leader is alive, or that we may not stand
         self._pre = pre
         self._for_us = {self._group.me}
         self._deadline = now + (self._timing.heartbeat if pre else self._timing.election + self._apart)
@@ -105,7 +106,7 @@ class Votes:
         if not pre:
             seat.stand()
             promises.enter(view, self._group.me)
-        # A leader that hands over has taken in frames that nobody else holds; they come with its vote: ask it alone.
+        # A leader that hands over may hold frames that no other member has. They come with its vote, so ask only the leader.
         for other in (leader,) if transfer and leader in self._group.others else self._group.others:
             seat.send(
                 other,
@@ -138,7 +139,7 @@ class Votes:
             seat.lead(now)
 
     def _take_over_log(self, m: wire.VoteReply) -> None:
-        """Entries the voter holds and we lack may be committed: they become ours (Paxos)."""
+        """Entries that the voter holds and we lack may be committed, so we take them over (Paxos)."""
         entries = unpack(m.payload)
         if entries and entries[0].index != m.from_index + 1:
             raise WireError(f"vote with entries from {entries[0].index}, announced after {m.from_index}")
@@ -170,19 +171,19 @@ class Votes:
         if is_question(m):
             self._forgetful[src] = now
             if self._seat.leader == src:
-                self._seat.leader = None  # no more: it does not know that it led
+                self._seat.leader = None  # it has forgotten that it led
             self._seat.send(src, wire.VoteReply(self._promises.view, True, False, self._seat.alone, 0, 0))
             return
         granted = self.refusal(now, src, m) is None
         if granted and not m.pre:
             self._seat.seal(now)
-            granted = self.refusal(now, src, m) is None  # what had landed may speak against it
+            granted = self.refusal(now, src, m) is None  # a write received while sealing may be a reason against it
         if granted and not m.pre:
             self._grant(now, src, m)
         log = self._log
         ahead = granted and not m.pre and (log.last_view, log.last_index) > (m.last_view, m.last_index)
         start = m.last_index if log.view_at(m.last_index) == m.last_view else log.base_index
-        # A refusal tells the voter's own view, so that a candidate that fell behind catches up.
+        # A refusal carries the voter's own view, so that a candidate in an older view catches up.
         self._seat.send(
             src,
             wire.VoteReply(
@@ -200,12 +201,12 @@ class Votes:
         if m.view > self._promises.view:
             self._seat.step_down(m.view, None)
         self.transfer_granted = m.transfer
-        self._deadline = now + self._timing.election  # we do not stand against whom we have just voted for
+        self._deadline = now + self._timing.election  # we do not stand against the candidate that just got our vote
         self._promises.enter(m.view, src)
 
-    # ---- without memory (consensus/amnesia.py) --------------------------------------------------------------
+    # ---- amnesia (consensus/amnesia.py) ---------------------------------------------------------------------
     def recovers(self, now: float, src: str, m: wire.Message) -> bool:
-        """Whether ``m`` ends our amnesia. Until then nothing is answered: nothing of ours may count."""
+        """Whether ``m`` ends our amnesia. Until then we answer nothing, as none of our answers may count."""
         if isinstance(m, wire.VoteRequest) and is_question(m):
             self._forgetful[src] = now
         if self.amnesia is None or not self.amnesia.heard(src, m) or not isinstance(m, wire.Heartbeat):
@@ -216,15 +217,15 @@ class Votes:
         return True
 
     def overruled(self) -> int:
-        """An operator's word ends our amnesia. Returns the highest view that we know of."""
+        """End our amnesia by an operator's word. Returns the highest view that we know of."""
         told = self.amnesia.newest if self.amnesia else 0
         self.amnesia = None
         return max(self._promises.view, told)
 
     def forgot(self, now: float) -> list[str]:
-        """Others that said lately that they have forgotten all."""
+        """Other members that said recently that they have amnesia."""
         return [other for other in self._group.others if now - self._forgetful.get(other, float("-inf")) < LATELY_S]
 
     def forgotten(self, now: float) -> str:
-        """What a person is told of our amnesia; empty without one."""
+        """A sentence about our amnesia for the operator; empty if we have none."""
         return self.amnesia.describe(self.forgot(now)) if self.amnesia else ""

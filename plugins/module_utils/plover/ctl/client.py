@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A daemon's control socket from the other side: ask and watch, JSON lines over a UNIX socket.
+"""The client of a daemon's control socket: ask and watch, JSON lines over a UNIX socket.
 
-The only client: ploverctl, the Ansible modules, the lab and the tests use it. Ansible copies this file and what it imports
-to the hosts with each module, so it imports next to nothing.
+The only client: ploverctl, the Ansible modules, the lab and the tests use it. Ansible copies this file and its imports to the
+hosts with each module, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ WAIT_S_MIN = 0.1
 
 
 def ask(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """The daemon's reply to one request. Raises ControlError if there is none, or none that makes sense."""
+    """The daemon's reply to one request. Raises ControlError if there is no reply, or it makes no sense."""
     with _Connection(path, request, timeout_s) as daemon:
         return daemon.reply(timeout_s)
 
 
 def watch(path: str | os.PathLike[str], end: float = float("inf")) -> Iterator[dict[str, Any]]:
-    """The daemon's status whenever it has news, until ``end`` (monotonic). A reply that is not ok is the last one. Raises
-    ControlError if the daemon goes away, or is silent for SILENCE_S or until ``end``."""
+    """The daemon's status at once and after each change, until ``end`` (monotonic). A reply that is not ok is the last one.
+    Raises ControlError if the daemon goes away, or is silent for SILENCE_S or until ``end``."""
     with _Connection(path, {"cmd": "watch"}, _silence_s(end)) as daemon:
         while True:
             reply = daemon.reply(_silence_s(end))
@@ -45,7 +45,7 @@ def _silence_s(end: float) -> float:
 
 
 class _Connection:
-    """On which a request was sent. Its errors are ControlErrors, which do not name the socket: the caller adds the remedy."""
+    """A connection on which one request is sent. Its ControlErrors do not name the socket: the caller adds that and the remedy."""
 
     def __init__(self, path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float) -> None:
         self._data = b""
@@ -65,7 +65,7 @@ class _Connection:
         self._socket.close()
 
     def reply(self, timeout_s: float) -> dict[str, Any]:
-        """The next one; all of it within ``timeout_s``."""
+        """The next reply; all of it must come within ``timeout_s``."""
         try:
             reply = json.loads(self._line(time.monotonic() + timeout_s))
         except (OSError, ValueError, RecursionError) as error:

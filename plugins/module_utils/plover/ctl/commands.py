@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ploverctl: what an operator types. Exit status: 0 protected (or done), 1 degraded (or refused), 2 down."""
+"""The commands of ploverctl. Exit status: 0 protected (or done), 1 degraded (or refused), 2 down."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ask(path: Path, command: str, timeout_s: float | None = None) -> Reply:
 
 
 def watch(path: Path) -> Iterator[Reply]:
-    """The daemon's status whenever it has news; ends with a reply that is not ok."""
+    """The daemon's status at once and after each change; ends with a reply that is not ok."""
     try:
         yield from client.watch(path)
     except ControlError as error:
@@ -82,7 +82,7 @@ def exit_of(reply: Reply) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Once; or, with --watch, until the daemon ends or the operator ends it."""
+    """Show it once, or with --watch until the daemon or the operator ends it."""
     path, code = control_socket(options), EXIT[DOWN]
     if not options.watch:
         reply = ask(path, "status")
@@ -113,7 +113,7 @@ def audit(options: argparse.Namespace) -> int:
 
 
 def show_history(options: argparse.Namespace) -> int:
-    """From the file, so it works without the daemon too."""
+    """Read from the file, so it works without the daemon, too."""
     try:
         entries, damaged = history.read(pick_config(options.vm).state_path)
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A daemon's replies as text for the operator's terminal."""
+"""A daemon's replies as text for the operator."""
 
 from __future__ import annotations
 

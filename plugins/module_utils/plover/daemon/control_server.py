@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The daemon's side of ploverctl: JSON lines on a UNIX socket, for root only.
 
-One request, one reply; but `watch` is answered by a stream: the status at once and whenever it says something new, and
-`{"alive": true}` in between, so that a daemon that hangs is noticed. Nothing is done while nobody watches.
+One request, one reply. Only `watch` is answered by a stream: the status at once and after each change, and
+`{"alive": true}` in between, so that the client notices a hung daemon. Without a watcher this costs nothing.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ WATCH = "watch"
 WATCH_EVERY_S = 0.2
 ALIVE_S = 2.0
 WATCHERS_MAX = 8
-WATCH_S_MAX = 3600.0  # then the stream ends; who still wants to know asks again
+WATCH_S_MAX = 3600.0  # then the stream ends; the client may ask again
 DRAIN_S = 10.0
 NEWS = ("service", "role", "leader", "sentence", "in_sync", "view", "reason", "forced", "linked")
-_COUNTER = re.compile(r"log index \d+")  # counts on all the time, which is no news
+_COUNTER = re.compile(r"log index \d+")  # changes all the time, which is no news
 
 
 def news_of(status: dict[str, Any]) -> tuple[Any, ...]:
-    """What a watcher waits for: two equal ones are no news."""
+    """The part of the status whose change is news for a watcher."""
     return tuple(_COUNTER.sub("", value) if isinstance(value, str) else value for value in map(status.get, NEWS))
 
 
@@ -50,7 +50,7 @@ class ControlServer:
                     return await self._watch(reader, writer)
                 await _say(writer, await self._reply(request))
         except (OSError, ValueError, asyncio.TimeoutError, asyncio.CancelledError):
-            return  # a client that talks nonsense or goes away harms only itself
+            return  # a client that sends nonsense or goes away harms only itself
         finally:
             writer.close()
 
@@ -67,17 +67,17 @@ class ControlServer:
         if self._watchers >= WATCHERS_MAX:
             return await _say(writer, {"ok": False, "error": f"{self._watchers} watch already; end one of them"})
         self._watchers += 1
-        gone = asyncio.ensure_future(reader.read(1))  # a watcher has nothing more to say: it left, or talks nonsense
+        gone = asyncio.ensure_future(reader.read(1))  # a watcher sends nothing more, so this ends when it leaves
         try:
             await self._stream(gone, writer)
         finally:
             self._watchers -= 1
             if not gone.cancel() and not gone.cancelled():
-                gone.exception()  # seen: a connection that broke is none of the daemon's business
+                gone.exception()  # retrieved, or asyncio would report the broken connection as an error of the daemon
 
     async def _stream(self, gone: asyncio.Future[bytes], writer: asyncio.StreamWriter) -> None:
-        told, silent_s, known = 0.0, 0.0, None
-        while told < WATCH_S_MAX and not gone.done():
+        streamed_s, silent_s, known = 0.0, 0.0, None
+        while streamed_s < WATCH_S_MAX and not gone.done():
             status = await self._reply({"cmd": "status"})
             news = news_of(status)
             if news != known:
@@ -87,7 +87,7 @@ class ControlServer:
                 await _say(writer, {"ok": True, "alive": True})
                 silent_s = 0.0
             await asyncio.wait([gone], timeout=WATCH_EVERY_S)
-            told, silent_s = told + WATCH_EVERY_S, silent_s + WATCH_EVERY_S
+            streamed_s, silent_s = streamed_s + WATCH_EVERY_S, silent_s + WATCH_EVERY_S
 
 
 def _parse(line: bytes) -> dict[str, Any] | str:

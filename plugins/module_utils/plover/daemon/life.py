@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What both daemons share: start, systemd's watchdog, background tasks, a loud end."""
+"""Life cycle of both daemons: start, systemd's watchdog, background tasks, and an end that reports its reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALIVE_EVERY_S = 1.0
 
 
 class Daemon:
-    """Base. A task that dies of an unexpected error ends the daemon: nothing limps on."""
+    """Base. An unexpected error in a task ends the daemon: no part goes on without the others."""
 
     def __init__(self, config: Config) -> None:
         self.config, self.loop = config, asyncio.get_running_loop()
@@ -46,7 +46,7 @@ class Daemon:
         return ""
 
     def note(self, kind: str, why: str, facts: dict[str, Any]) -> None:
-        """Into the history, with the time of day; a thread writes it."""
+        """Add an entry to the history, with the time of day. A thread writes it to the file."""
         self.history.note(kind, why, facts)
         self._noted.set()
 
@@ -72,7 +72,7 @@ class Daemon:
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if error is None or isinstance(error, (OSError, EOFError)):
-            # A connection that broke in a library's own task: whoever uses it learns of it in its own way.
+            # A connection broke in a library's own task. The code that uses the connection notices that itself.
             log.warning("%s: %r", context.get("message"), error)
         else:
             self.fail(error)
@@ -82,7 +82,7 @@ class Daemon:
         self.ending.set()
 
     def alive(self) -> None:
-        """Called by the main loop as it makes progress: feeds the watchdog, and says if it was held up."""
+        """Called by the main loop as it makes progress. Feeds systemd's watchdog, and logs if the loop was held up."""
         now = self.loop.time()
         late_ms = 1000 * (now - self._progress_at)
         self._progress_at = now
@@ -105,7 +105,7 @@ class Daemon:
         self._progress_at = self.loop.time()
         notify("READY=1")
         gc.collect()
-        gc.freeze()  # what is there now stays; the collector need not look at it again
+        gc.freeze()  # these objects stay, so the collector need not look at them again
         await self.ending.wait()
         notify("STOPPING=1")
         for task in list(self._tasks):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A daemon that takes part in the consensus: how what its consensus says travels, by messages or by RDMA."""
+"""A daemon that takes part in the consensus: its messages travel over TCP or by RDMA."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MemberDaemon(Daemon):
         self.store = Store(config.state_path, member=config.member)
 
     def remembered(self) -> Durable | None:
-        """What this member must not forget; None, with a word in the log, if it has."""
+        """The durable state of this member; None, with a warning in the log, if it is lost."""
         state = self.store.begin()
         if state is None:
             log.warning(
@@ -42,18 +42,18 @@ class MemberDaemon(Daemon):
         return state
 
     def receive(self, member: str, message: wire.Message) -> None:
-        """``message`` is for the consensus; what follows is done by :meth:`run`."""
+        """``message`` is for the consensus; :meth:`run` carries out its effects."""
         raise NotImplementedError
 
     def settle(self) -> None:
-        """The consensus may have come further without a message."""
+        """The consensus may have made progress without a message."""
         raise NotImplementedError
 
     def run(self) -> None:
         raise NotImplementedError
 
     def go_one_sided(self, consensus: Consensus) -> None:
-        """If the settings say so. Raises NetworkError or RdmaError if this host cannot."""
+        """Set up RDMA if the settings say so. Raises NetworkError or RdmaError if this host cannot."""
         if self.config.transport == "rdma":
             from ..rdma.rings import Rings  # hosts without RDMA lack what it imports
 
@@ -66,7 +66,7 @@ class MemberDaemon(Daemon):
             self.links.send(to, wire.CONTROL, message)
 
     def hear(self, member: str, message: wire.Message) -> None:
-        """By message, on the control channel. The caller runs what follows."""
+        """A message from the control channel. The caller calls :meth:`run` afterwards."""
         if self.rings:
             self.rings.receive(member, message)
             self.run()
@@ -80,7 +80,7 @@ class MemberDaemon(Daemon):
             self.rings.one_sided.connected(member)
 
     def look(self) -> None:
-        """Before silence is judged: what was written into our memory?"""
+        """Deliver frames that were written into our memory. Called before silence is judged."""
         if self.rings:
             self.rings.look()
 
@@ -100,7 +100,7 @@ class MemberDaemon(Daemon):
         }
 
     def settings(self) -> dict[str, object]:
-        """What of the settings file this daemon would only use after a restart."""
+        """Settings that changed in the file and that this daemon will only use after a restart."""
         try:
             written = load(CONFIG_DIR / f"{self.config.name}.json").values
         except ConfigError as error:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who is at the other end of a link: both sides prove that they know the VM's secret, before anything else is heard.
+"""Authentication of a link: both sides prove that they know the VM's secret before any other message counts.
 
-Each Hello carries a nonce. A proof is HMAC-SHA256 of the prover's name and both Hellos, the dialler's first, so it is
-worth nothing on another link, for another channel or in the other direction. The links are not encrypted and later messages
-carry no proof: this keeps strangers out, not one who can change what is on the replication link.
+Each Hello carries a nonce. A proof is the HMAC-SHA256 of the prover's name and both Hellos, the dialler's first. So it is
+worthless on another link, for another channel or in the other direction. Links are not encrypted and later messages carry no
+proof. This keeps strangers out, but not an attacker who can change traffic on the replication network.
 
-The file has a secret a line: the first proves, each is accepted, so a secret is changed by three rounds over the members
-(add the new one, put it first, remove the old one) and no link ever fails. The line ``open`` lets in who proves nothing, for
-the time in which not all members have a secret. It is read anew for each link. All but :func:`read` is pure.
+The file has one secret per line. The first one is used to prove; each one is accepted. So a secret is changed in three
+rounds over the members (add the new one, put it first, remove the old one), and no link ever fails. The line ``open`` lets in
+members without a proof, for the time until all members have a secret. The file is read again for each link. Everything here
+except :func:`read` is pure.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _NONCE = re.compile(rf"[0-9a-f]{{{2 * NONCE_BYTES}}}\Z")
 
 
 class Secrets(NamedTuple):
-    """``known``: the first proves, each is accepted. ``is_open``: who proves nothing is let in too."""
+    """``known``: the first is used to prove, each is accepted. ``is_open``: members without a proof are let in, too."""
 
     known: tuple[bytes, ...] = ()
     is_open: bool = True
@@ -53,7 +54,7 @@ def parse(text: str, where: str) -> Secrets:
 
 
 def read(path: Path, required: bool) -> Secrets:
-    """Secrets of ``path``; :data:`NONE` if it is missing and not ``required``. Raises ConfigError."""
+    """The secrets in ``path``; :data:`NONE` if it is missing and not ``required``. Raises ConfigError."""
     try:
         with open(path, "rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
@@ -71,7 +72,7 @@ def read(path: Path, required: bool) -> Secrets:
 
 
 class Session:
-    """One link's proofs. Its owner sends :meth:`nonce` in its Hello, then calls :meth:`greeted`."""
+    """The proofs of one link. Its owner sends :attr:`nonce` in its Hello, then calls :meth:`greeted`."""
 
     def __init__(self, known: Secrets, me: str) -> None:
         self._secrets, self._me = known, me
@@ -85,9 +86,9 @@ class Session:
         return self._nonce
 
     def greeted(self, other: str, nonce: object, dialler_hello: bytes, acceptor_hello: bytes) -> bytes:
-        """Both Hellos are there: our proof for ``other``, or nothing if none is asked for.
+        """Called with both Hellos. Returns our proof for ``other``, or nothing if neither side has to prove anything.
 
-        Then no proof comes either. Raises WireError if ``other`` is not let in.
+        Raises WireError if ``other`` is not let in.
         """
         self._other, self._hellos = other, (dialler_hello, acceptor_hello)
         if nonce is not None and not (isinstance(nonce, str) and _NONCE.match(nonce)):
@@ -103,7 +104,7 @@ class Session:
         return self._proof(self._secrets.known[0], self._me)
 
     def verify(self, proof: bytes) -> None:
-        """Raises WireError if ``proof`` is not the other's, or comes unasked."""
+        """Raises WireError if ``proof`` is not valid, or was not asked for."""
         if not self._nonce or not self._other or self.proven:
             raise WireError("a proof that was not asked for")
         if not any(hmac.compare_digest(self._proof(secret, self._other), bytes(proof)) for secret in self._secrets.known):

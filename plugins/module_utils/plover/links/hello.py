@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Hello with which each side of a connection begins: what ours says, and whether another's is of this cluster. Pure."""
+"""The Hello with which each side of a connection begins: making ours, checking another member's. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..protocol import wire
 
 
 class Told(NamedTuple):
-    """By another member's Hello. An older member tells no timing and no nonce."""
+    """Content of another member's Hello. An older member tells no timing and no nonce."""
 
     member: str
     channel: int
     timing: Timing | None
-    nonce: object  # as it came: links/auth.py judges it
+    nonce: object  # not checked here: links/auth.py does
 
 
 def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
-    """Ours. An older member takes no notice of ``nonce`` and of our timing."""
+    """Our Hello. An older member ignores ``nonce`` and our timing."""
     timing = {key: config.values[key] for key in TOLD}
     return wire.Hello(
         json.dumps(
@@ -40,7 +40,7 @@ def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
 
 
 def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) -> Told:
-    """What it tells. Raises WireError if it is not of another member of ours, or not of the one whom we ``dialled``."""
+    """Its content. Raises WireError unless it is from another member of our cluster, and the one that we ``dialled``, if any."""
     try:
         data = json.loads(message.payload)
         member, channel = data["member"], data["channel"]

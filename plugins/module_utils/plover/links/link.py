@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One connection to another member: who is at the other end, then messages each way.
+"""One connection to another member: authentication, then messages in both directions.
 
-It opens with a Hello on both sides, then both prove that they know the VM's secret, if they have one; anything that is not of
-this cluster, or not a message, is logged once and closed, and harms nobody.
+It begins with a Hello from each side. Then both prove that they know the VM's secret, if they have one. Bytes that are no
+message, or a message of another cluster, close the connection with one line in the log and harm nothing else.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from . import auth, hello
 
 log = logging.getLogger("plover")
 HELLO_TIMEOUT_S = 2.0
-GREETING_BYTES_MAX = 128 << 10  # what we hold of one who is not let in yet
-UNANSWERED_MS = 3000  # what was sent and not acknowledged for so long: the connection is dead
+GREETING_BYTES_MAX = 128 << 10  # limit of buffered bytes from a member that is not let in yet
+UNANSWERED_MS = 3000  # bytes that TCP does not acknowledge for this long: the connection is dead
 READ_BYTES_MAX = 256 << 10
 HIGH_WATER_BYTES = 4 << 20
 QUEUE_BYTES_MAX = 128 << 20
 
 
 class Carrier(Protocol):
-    """What carries the messages of a data channel in TCP's place (rdma/stream.py); TCP sets it up."""
+    """Carries the messages of a data channel in place of TCP (rdma/stream.py); TCP sets it up."""
 
     address: bytes
 
@@ -45,7 +45,7 @@ class Carrier(Protocol):
 
 
 class Owner(Protocol):
-    """All links of a member (peers.py), as one of them needs them."""
+    """All links of a member (peers.py), as one link sees them."""
 
     config: Config
     loop: asyncio.AbstractEventLoop
@@ -62,17 +62,17 @@ class Owner(Protocol):
 
 
 class Link(asyncio.BufferedProtocol):
-    """One TCP connection. ``member`` is empty until its Hello came; nothing of it is heard before it is ``greeted``, with its
-    proof where one is needed.
+    """One TCP connection. ``member`` is empty until its Hello has come. Its messages do not count before it is ``greeted``,
+    with a proof where one is needed.
 
-    It reads into a buffer of its own: a plain Protocol gets new memory for each read, of which the kernel's part (map,
-    shrink, fault, unmap) costs several times what the read does.
+    It reads into its own buffer. A plain Protocol gets new memory for each read, and the kernel's work for that (map, shrink,
+    fault, unmap) costs several times as much as the read.
     """
 
     def __init__(self, links: Owner, dialled: tuple[str, int] | None) -> None:
         self.links, self.dialled = links, dialled
         self.member = ""
-        self.timing: Timing | None = None  # the other's, if it tells it
+        self.timing: Timing | None = None  # the other member's, if it tells it
         self.greeted = False
         self.session: auth.Session
         self._hello = b""  # ours
@@ -88,7 +88,7 @@ class Link(asyncio.BufferedProtocol):
         self.transport = transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A data channel that one end closed behind a cut looks open at the other, who may have nothing to send on it.
+        # If one end closes a data channel while the network is cut, the other end sees it open and may have nothing to send.
         for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3)):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
@@ -171,7 +171,7 @@ class Link(asyncio.BufferedProtocol):
         self.transport.abort()
 
     def piped(self, data: bytes) -> None:
-        """What came through the pipe."""
+        """Bytes from the pipe."""
         try:
             for message in self._piped.feed(data):
                 self.links.on_message(self.member, self.channel, message)

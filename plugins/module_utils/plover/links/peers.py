@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Connections to the other members: a control channel to each, a data channel between the replicas.
 
-The member whose name sorts first dials, and dials again. How a connection begins is in link.py.
+The member whose name sorts first dials, and dials again when a link is lost. link.py has the greeting.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class PeerLinks:
         self.tag = codec.cluster_tag(config.cluster_id)
         self._timing = Timing.of(config)
         self.links: dict[tuple[str, int], Link] = {}
-        # With RDMA: what carries a data channel's messages. Control channels may be silent then; TCP finds dead ones itself.
+        # With RDMA: makes the carrier of a data channel. Control channels may then be silent; TCP itself finds dead ones.
         self.make_pipe: Callable[[Link], Carrier] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file is no such."""
+        """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file is not valid."""
         if not self.secrets().known:
             log.warning("no secret in %s: members are known by the cluster_id alone; run the deploy play", self.config.secret_path)
         address = self.config.members[self.config.member]["address"]
@@ -57,7 +57,7 @@ class PeerLinks:
                 self._tasks += [self.loop.create_task(self._keep(other, channel)) for channel in channels]
 
     async def _keep(self, other: str, channel: int) -> None:
-        """Keep one connection to ``other`` up; a link that has gone silent is closed and dialled anew."""
+        """Keep one connection to ``other`` up; close a silent link and dial again."""
         address = self.config.members[other]["address"]
         while True:
             link = self.links.get((other, channel))
@@ -67,17 +67,17 @@ class PeerLinks:
                         self.loop.create_connection(lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S
                     )
                 except (OSError, asyncio.TimeoutError):
-                    pass  # it is down; we ask again
+                    pass  # it is down; we dial again
             elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
                 self.close(other)
             await asyncio.sleep(RETRY_S)
 
     def secrets(self) -> auth.Secrets:
-        """Of this moment: they may be changed while we run. Raises ConfigError."""
+        """The secrets now: they may change while we run. Raises ConfigError."""
         return auth.read(self.config.secret_path, required=bool(self.config.secret_file))
 
     def authenticated(self) -> dict[str, bool]:
-        """Of each member that is linked, whether it proved that it knows the secret."""
+        """For each linked member: has it proved that it knows the secret?"""
         return {member: link.session.proven for (member, channel), link in self.links.items() if channel == wire.CONTROL}
 
     def link_up(self, link: Link) -> None:
@@ -88,7 +88,7 @@ class PeerLinks:
         self.links[link.member, link.channel] = link
         if link.channel == wire.CONTROL and link.timing not in (None, self._timing):
             log.warning(
-                "%s goes by other time-outs (%s; here %s): 'failover_budget_ms' and what follows from it must be "
+                "%s goes by other time-outs (%s; here %s): 'failover_budget_ms' and the settings derived from it must be "
                 "equal everywhere; run the rolling_restart play",
                 link.member,
                 link.timing,

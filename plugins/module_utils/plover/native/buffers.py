@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Addresses of Python's buffers for the native library. Sizes and types are checked here, before it sees a pointer."""
+"""Addresses of Python buffers for the native library. Sizes and types are checked here, before it sees a pointer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Buffer = bytes | bytearray | memoryview | mmap | array[int]
 
 
-PAGE_BYTES = 4096  # PLOVER_PAGE; not protocol.pages', which the simulator makes smaller
+PAGE_BYTES = 4096  # PLOVER_PAGE. Not protocol.pages.PAGE_BYTES, which the simulator makes smaller
 BLOCK_BYTES = 64
 
 
@@ -44,9 +44,9 @@ def bytes_of(buffer: Buffer) -> int:
 
 
 def array_address(numbers: object, kind: str) -> int:
-    """Address of an array of ``kind``: "I" page numbers, "Q" hashes, "H" those of blocks.
+    """Address of an array of ``kind``: "I" page numbers, "Q" hashes of pages, "H" hashes of blocks.
 
-    Of another width it would be read beyond its end.
+    With items of another width, the library would read beyond the array's end.
     """
     if not isinstance(numbers, array) or numbers.typecode != kind:
         raise NativeError(f"{numbers!r:.60} is no array of type {kind!r}")
@@ -76,7 +76,7 @@ class _PyBuffer(c.Structure):
 
 
 def _readonly_address(view: memoryview) -> int:
-    """Address of a read-only view, without a copy (ctypes itself only takes writable ones)."""
+    """Address of a read-only view, without a copy (ctypes itself accepts only writable ones)."""
     raw = _PyBuffer()
     c.pythonapi.PyObject_GetBuffer(c.py_object(view), c.byref(raw), 0)
     found: int = raw.buf

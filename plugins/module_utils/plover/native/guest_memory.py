@@ -18,8 +18,8 @@ from .guest_ram import GuestRam
 from .library import load
 from .tracker import Tracker
 
-KEEP_BYTES = 64 << 20  # of the buffers of a syncvm, for the next one
-MMAP_THRESHOLD_BYTES = 32 << 20  # glibc takes no more here
+KEEP_BYTES = 64 << 20  # memory of a syncvm's buffers that is kept for the next syncvm
+MMAP_THRESHOLD_BYTES = 32 << 20  # the most that glibc accepts here
 
 
 class GuestMemory:
@@ -33,18 +33,18 @@ class GuestMemory:
         self._ram: GuestRam | None = None
         self._tracker: Tracker | None = None
         self._put_back: bytes | bytearray | None = None
-        self.lent = False  # the network card may read guest memory: who maps it says so
-        self._growing = False  # the last fetch was of a VM that ran: see plover_tracker_fetch
-        self._fetched = False  # what the VM wrote has just been put into _put_back
-        self._hashing = threading.Lock()  # a hash or a scan in a thread must not lose its mapping
+        self.lent = False  # the network card may read guest memory; set by rdma/rings.py
+        self._growing = False  # the VM ran during the last fetch; see plover_tracker_fetch
+        self._fetched = False  # the dirty pages have just been fetched into _put_back
+        self._hashing = threading.Lock()  # memory must stay mapped during a hash or a scan in a thread
 
     def map(self, path: Path) -> None:
         self.unmap()
         self._ram = GuestRam(str(path), self.pages)
 
     async def prepare(self, backend: str) -> None:
-        """Lock memory, if ``backend`` will want it locked: the kernel clears each page for that, which takes its time, and a
-        tracker is opened while clients wait. If it cannot be locked, :meth:`track` says so."""
+        """Lock memory in advance if ``backend`` needs that: the kernel clears each page first, which takes time, and clients
+        wait while a tracker is opened. If it cannot be locked, :meth:`track` says so."""
         if backend == "soft-dirty":
             await asyncio.to_thread(self._lock)
 
@@ -53,9 +53,9 @@ class GuestMemory:
             self.ram.lock()
 
     async def track(self, backend: str, pid: int, uffd_file: Path) -> None:
-        """Start tracking, all clean; an open tracker of the same QEMU goes on.
+        """Start tracking with all pages clean. An open tracker of the same QEMU goes on.
 
-        In a thread, for the same reason as :meth:`fetched`: one that compares contents begins by reading them all.
+        Runs in a thread, for the same reason as :meth:`fetched`: a tracker that compares contents first reads all of memory.
         """
         if self._tracker is None:
             await asyncio.to_thread(self._open_tracker, backend, pid, str(uffd_file))
@@ -99,15 +99,15 @@ class GuestMemory:
 
     @contextlib.asynccontextmanager
     async def fetched(self, wanted: bool = True, vm_runs: bool = False) -> AsyncIterator[None]:
-        """Within it, nothing may be awaited: if ``wanted``, fetch_dirty() takes no time. What a VM that runs writes
-        meanwhile is for the next one.
+        """Inside this context, fetch_dirty() takes no time (if ``wanted``), and nothing may be awaited. Pages that a running VM
+        writes meanwhile count for the next fetch.
 
-        A tracker that compares contents reads all of memory. It does so in a thread before: a loop that waited for it would
-        send no heartbeat, and the other members would take this host for lost. If fetch_dirty() is not called in the end,
-        the next one returns these pages too.
+        A tracker that compares contents reads all of memory. This does so in a thread, in advance: an event loop that waited
+        for it would send no heartbeats, and the other members would take this host for dead. If fetch_dirty() is not called
+        inside, the next fetch returns these pages, too.
         """
         if wanted and self._compares:
-            with contextlib.suppress(InvariantViolation):  # QEMU has ended; who asks for the pages is told so
+            with contextlib.suppress(InvariantViolation):  # QEMU has ended; fetch_dirty() will raise it again
                 self.put_back(await asyncio.to_thread(self._fetch, vm_runs))
                 self._fetched = True
         try:
@@ -139,7 +139,7 @@ class GuestMemory:
         return self._native.bitmap_of(index, bits)
 
     def nonzero(self, index: array[int]) -> array[int]:
-        """Those of ``index`` that are not all zeros: the others need not be sent to a host whose memory is fresh."""
+        """The pages of ``index`` that are not all zeros. The others need not be sent to a host whose memory is fresh."""
         out = self._native.nonzero(self.ram, index)
         if self._compares and len(out) < len(index):
             zero = array("I", sorted(set(index) - set(out)))
@@ -176,7 +176,7 @@ class GuestMemory:
         return data
 
     def lend(self, index: array[int]) -> bytearray | PageRun:
-        if not self.lent or self._compares:  # who compares contents must know what was sent
+        if not self.lent or self._compares:  # a tracker that compares contents must know the sent content
             return self.gather(index)
         return PageRun(index, self.gather)
 
@@ -188,14 +188,14 @@ class GuestMemory:
         self._synced(index, data)
 
     def _synced(self, index: array[int], data: bytes | bytearray | None) -> None:
-        """Tell a tracker that compares contents what both hosts hold now."""
+        """Tell a tracker that compares contents the content that both hosts hold now."""
         if self._compares and self._tracker is not None:
             with self._hashing:
                 self._tracker.synced(index, data)
 
     @property
     def _compares(self) -> bool:
-        """The tracker compares contents, now: it must know what was sent, and a fetch takes its time."""
+        """The tracker now compares contents: it must know the sent content, and a fetch takes long."""
         backend = self._tracker.backend if self._tracker is not None else ""
         return backend == "scan" or (backend == "soft-dirty" and self._growing)
 

@@ -34,11 +34,11 @@ class GuestRam:
         return address_of(self.map, writable=True)
 
     def lock(self) -> bool:
-        """Keep it in memory, as long as it is mapped here or a tracker that wants that is open."""
+        """Lock it in memory (mlock) until it is unmapped here, or a "soft-dirty" tracker of it is closed."""
         return not c.CDLL(None).mlock(c.c_void_p(self.address), c.c_size_t(self.pages * PAGE_BYTES))
 
     def close(self) -> None:
         try:
             self.map.close()
-        except BufferError:  # a hash in another thread still reads it; it goes with the last reference
+        except BufferError:  # a hash in another thread still reads it; the last reference unmaps it
             return

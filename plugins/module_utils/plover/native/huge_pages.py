@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Can guest memory be made of huge pages? With soft-dirty it must not.
+"""Can guest memory consist of huge pages? With soft-dirty it must not.
 
-To gather pages of a tmpfs into a huge one, and to split it, the kernel drops what is mapped: each page is mapped anew when
-it is touched next, and its soft-dirty bit is gone (mm/khugepaged.c, mm/huge_memory.c). When it does so: Linux
+When the kernel gathers pages of a tmpfs into a huge page, or splits one, it drops their mappings. Each page is mapped again
+when it is next touched, without its soft-dirty bit (mm/khugepaged.c, mm/huge_memory.c). When the kernel does so: Linux
 Documentation/filesystems/tmpfs.rst and admin-guide/mm/transhuge.rst.
 """
 
@@ -15,7 +15,7 @@ REMEDY = "or set syncvm_dirty_tracking: uffd-wp (Linux >= 6.7) or scan"
 
 
 def why_possible(path: Path) -> str:
-    """Why the file ``path`` may get huge pages, with a remedy; empty if it does not."""
+    """Why the file ``path`` may get huge pages, with a remedy; empty if it cannot."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
@@ -23,12 +23,13 @@ def why_possible(path: Path) -> str:
     try:
         rule = SHMEM_ENABLED.read_text(encoding="ascii")
     except OSError:
-        return ""  # this kernel has none
+        return ""  # this kernel has no huge pages in tmpfs
     return judge(str(path.resolve()), mounts, rule)
 
 
 def judge(path: str, mounts: str, rule: str) -> str:
-    """The same, of the text of mountinfo and of shmem_enabled, e.g. "always within_size advise [never] deny force"."""
+    """The same, from the text of mountinfo (``mounts``) and of shmem_enabled (``rule``), e.g. "always within_size advise [never]
+    deny force"."""
     place, kind, options = _mount_of(path, mounts)
     chosen = rule.partition("[")[2].partition("]")[0]
     if kind == "hugetlbfs":
@@ -42,7 +43,7 @@ def judge(path: str, mounts: str, rule: str) -> str:
 
 
 def _mount_of(path: str, mounts: str) -> tuple[str, str, list[str]]:
-    """(mount point, kind, options of the file system) of what ``path`` is on: the deepest, and of several the last."""
+    """(mount point, kind, options) of the file system that holds ``path``: the deepest mount, and of several there the last."""
     found: tuple[str, str, list[str]] = ("", "", [])
     for line in mounts.splitlines():
         mount, _dash, file_system = line.partition(" - ")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The adapter to the native library (native/include/plover_native.h). Calls release the GIL.
 
-Sizes are checked here before the library sees a pointer, and again there.
+Sizes are checked here before the library sees a pointer, and again in the library.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Native:
             self._lib = lib = c.CDLL(str(path))
         except OSError as error:
             raise NativeError(f"{path}: {error}; role 'native' installs it (PLOVER_NATIVE_DIR overrides)") from error
-        if lib.plover_abi_version() != ABI:  # before the functions are looked up, that another version may not have
+        if lib.plover_abi_version() != ABI:  # checked first: another version may lack some functions below
             raise NativeError(f"{path}: ABI {lib.plover_abi_version()}, this runtime needs {ABI}; deploy both together")
         void, size, big = c.c_void_p, c.c_size_t, c.c_int64
         for name, result, arguments in (
@@ -83,7 +83,7 @@ class Native:
             function.restype, function.argtypes = result, arguments
 
     def keep_freed_memory(self, keep_bytes: int, block_bytes_max: int) -> None:
-        """Of this process: see the header."""
+        """For this process; see the header."""
         checked(self._lib.plover_keep_freed_memory(keep_bytes, block_bytes_max), "memory")
 
     def cityhash64(self, data: Buffer) -> int:
@@ -109,7 +109,7 @@ class Native:
         return out
 
     def bitmap_of(self, index: array[int], bits: int) -> bytearray:
-        """The bitmap of ``bits`` bits in which these are set."""
+        """A bitmap of ``bits`` bits in which exactly the bits in ``index`` are set."""
         out = bytearray((bits + 63) // 64 * 8)
         checked(self._lib.plover_bitmap_of(array_address(index, "I"), len(index), address_of(out, True), bits), "bitmap")
         return out
@@ -120,7 +120,7 @@ class Native:
         return [name.decode() for name in itertools.takewhile(bool, names)]
 
     def hash_pages(self, pool: Pool, ram: GuestRam, index: array[int], kernel: str | None = None) -> array[int]:
-        """The pages' hashes, in the order of ``index``. ``kernel``: not the best one, but this."""
+        """The pages' hashes, in the order of ``index``. ``kernel``: use this one instead of the best."""
         out = array("Q", (0,)) * len(index)
         name = None if kernel is None else kernel.encode()
         checked(
@@ -132,7 +132,7 @@ class Native:
         return out
 
     def hash_data(self, pool: Pool, data: Buffer) -> array[int]:
-        """The hashes of the pages that ``data`` holds one after the other."""
+        """The hashes of the consecutive pages in ``data``."""
         pages, rest = divmod(bytes_of(data), PAGE_BYTES)
         if rest:
             raise NativeError(f"{bytes_of(data)} bytes are no whole pages")
@@ -147,7 +147,7 @@ class Native:
         return out
 
     def compare(self, a: array[int], b: array[int], index: array[int] | None = None) -> array[int]:
-        """Those pages of ``index`` whose hashes differ; without one: where in ``a`` and ``b`` they do."""
+        """The pages of ``index`` whose hashes in ``a`` and ``b`` differ; without an index, the places that differ."""
         pages = len(a) if index is None else len(index)
         if not len(a) == len(b) == pages:
             raise NativeError(f"{len(a)} and {len(b)} hashes for {pages} pages")
@@ -165,7 +165,7 @@ class Native:
         return out[:n]
 
     def nonzero(self, ram: GuestRam, index: array[int]) -> array[int]:
-        """Those pages of ``index`` that are not all zero."""
+        """The pages of ``index`` that are not all zeros."""
         out = array("I", bytes(4 * len(index)))
         n = checked(
             self._lib.plover_nonzero(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)),
@@ -199,7 +199,7 @@ class Native:
         return out
 
     def block_masks(self, pool: Pool, ram: GuestRam, index: array[int], theirs: array[int]) -> array[int]:
-        """Per page a mask of the blocks whose hashes are not ``theirs``."""
+        """One mask per page: the blocks whose hashes differ from ``theirs``."""
         if len(theirs) != _PAGE_BLOCKS * len(index):
             raise NativeError(f"{len(theirs)} hashes of blocks for {len(index)} pages")
         out = array("Q", (0,)) * len(index)
@@ -218,11 +218,11 @@ class Native:
         return out
 
     def count_blocks(self, masks: array[int]) -> int:
-        """How many blocks these masks name."""
+        """Number of blocks in these masks."""
         return checked(self._lib.plover_count_blocks(array_address(masks, "Q"), len(masks)), "counting blocks")
 
     def gather_blocks(self, ram: GuestRam, index: array[int], masks: array[int]) -> bytearray:
-        """The blocks that the masks, one for each page, name."""
+        """Copies of the blocks in the masks, one mask per page."""
         if len(masks) != len(index):
             raise NativeError(f"{len(masks)} masks for {len(index)} pages")
         blocks = self.count_blocks(masks)
@@ -236,7 +236,7 @@ class Native:
         return out
 
     def patch_pages(self, ram: GuestRam, index: array[int], masks: array[int], data: Buffer) -> bytearray:
-        """Copies of the pages with these blocks in them."""
+        """Copies of the pages, with the blocks in ``masks`` replaced by those in ``data``."""
         blocks, rest = divmod(bytes_of(data), BLOCK_BYTES)
         if len(masks) != len(index) or rest:
             raise NativeError(f"{len(masks)} masks and {bytes_of(data)} bytes of blocks for {len(index)} pages")
@@ -257,7 +257,7 @@ class Native:
         return out
 
     def wait_idle(self, pid: int, socket: int, disturbed: array[int], looks: int, every_ns: int, share_max: float, limit_ns: int) -> bool:
-        """Blocks its thread: see the header. ``disturbed``: one number (array "I")."""
+        """Blocks the calling thread; see the header. ``disturbed``: one number (array "I")."""
         return bool(
             checked(
                 self._lib.plover_wait_idle(pid, socket, array_address(disturbed, "I"), looks, every_ns, share_max, limit_ns),
@@ -266,7 +266,7 @@ class Native:
         )
 
     def tracker(self, backend: str, pid: int, ram_path: str, ram: GuestRam, pool: Pool, uffd_file: str) -> Tracker:
-        """Start tracking process ``pid``'s mapping of ``ram_path``; all pages count as clean."""
+        """Start tracking process ``pid``'s mapping of ``ram_path``, with all pages clean."""
         mapped_at = mapping_address(pid, ram_path, ram.pages)
         uffd = fetch_uffd(pid, uffd_file) if backend == "uffd-wp" else -1
         handle, error = c.c_void_p(), c.create_string_buffer(300)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which pages a QEMU has written: the native library's tracker, and what it needs of that QEMU."""
+"""Dirty tracking of a QEMU: the native library's tracker, and the address and userfaultfd that it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Tracker:
         self._lib, self._handle, self.backend, self._pages, self._keep = lib, handle, backend, pages, keep
 
     def fetch(self, bitmap: bytearray, stopped: bool = False) -> int:
-        """OR the pages written since the last call into ``bitmap``; returns how many. ``stopped``: nobody writes now."""
+        """OR the pages written since the last call into ``bitmap``; returns how many. ``stopped``: nobody writes meanwhile."""
         words = (self._pages + 63) // 64
         if len(bitmap) != 8 * words:
             raise NativeError(f"dirty bitmap of {len(bitmap)} bytes, need {8 * words}")
@@ -30,8 +30,8 @@ class Tracker:
         return checked(fetch(self._handle, address_of(bitmap, True), words), "dirty tracking")
 
     def synced(self, index: array[int], data: Buffer | None) -> None:
-        """Both hosts now hold ``data`` (4096 bytes a page; None: zeros) in the pages of ``index`` (array "I"): their clean
-        content."""
+        """Both hosts now hold ``data`` (4096 bytes per page; None: zeros) in the pages of ``index`` (array "I"). This is the
+        pages' clean content."""
         if data is not None and bytes_of(data) != PAGE_BYTES * len(index):
             raise NativeError(f"{bytes_of(data)} bytes for {len(index)} pages")
         checked(
@@ -64,7 +64,7 @@ def mapping_address(pid: int, ram_path: str, pages: int) -> int:
 
 
 def fetch_uffd(pid: int, uffd_file: str) -> int:
-    """The userfaultfd that the preload library opened in QEMU, as a descriptor of ours."""
+    """The userfaultfd that the preload library opened in QEMU, as a descriptor of this process."""
     try:
         words = Path(uffd_file).read_text(encoding="ascii").split(maxsplit=1)
         failed = words[1].startswith("error")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The adapter to libzstd, by ctypes: dpkg, rpm and the distributions' QEMU all need that library themselves, so it is on
-every host, whatever its Python. Calls release the GIL.
+"""The adapter to libzstd, by ctypes. dpkg, rpm and the distributions' QEMU need that library themselves, so every host has it,
+whatever its Python version. Calls release the GIL.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 
 from ..errors import CompressionError
 
-_SIZE_UNKNOWN = (1 << 64) - 2  # ZSTD_CONTENTSIZE_ERROR, and _UNKNOWN above it (zstd.h)
+_SIZE_UNKNOWN = (1 << 64) - 2  # ZSTD_CONTENTSIZE_ERROR; ZSTD_CONTENTSIZE_UNKNOWN is one more (zstd.h)
 
 
 @cache
@@ -42,16 +42,16 @@ def _checked(lib: c.CDLL, result: int) -> int:
 
 
 def compress(data: bytes | bytearray, level: int = 1) -> bytes:
-    """One frame, with its content's size in its head."""
-    lib, data = _library(), bytes(data)  # of bytes that is no copy
+    """One frame, whose head tells the size of its content."""
+    lib, data = _library(), bytes(data)  # no copy if it is bytes already
     out = bytearray(lib.ZSTD_compressBound(len(data)))
     size = _checked(lib, lib.ZSTD_compress((c.c_char * len(out)).from_buffer(out), len(out), data, len(data), level))
     return bytes(memoryview(out)[:size])
 
 
 def decompress(frame: bytes | bytearray, size_max: int) -> bytes:
-    """The content of one frame and nothing else. Raises CompressionError, before it takes the memory, if that would be more than
-    ``size_max`` bytes.
+    """The content of ``frame``, which must be exactly one frame. Raises CompressionError if the content has more than
+    ``size_max`` bytes, before it takes the memory.
     """
     lib, frame = _library(), bytes(frame)
     size = lib.ZSTD_getFrameContentSize(frame, len(frame))

@@ -2,7 +2,7 @@
 """Messages (:mod:`plover.protocol.wire`) as bytes, and back. Pure.
 
 Frame (big-endian): magic "PLVR", version u8, type u8, zero u16, cluster tag u32, body length u32, body.
-A body is the message's fixed fields (``FMT``), then its payload, if any.
+A body is the message's fixed fields (``FMT``) and then its payload, if it has one.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _TYPES: dict[int, _Codec] = {cls.TYPE: _codec(cls) for cls in Message.__subclass
 
 
 def cluster_tag(cluster_id: str) -> int:
-    """u32 that tells messages of different clusters apart."""
+    """A u32 that tells messages of different clusters apart."""
     return zlib.crc32(cluster_id.encode())
 
 
 def encode(message: Message, tag: int) -> list[bytes | PageRun]:
-    """Buffers to send, in order: the head, then the payload as it is. Who sends them may have to copy them."""
+    """Buffers to send, in order: the head, then the payload without a copy. The sender may still have to copy them."""
     name, _make, fixed, values, payload_of = _TYPES[message.TYPE]
     payload = payload_of(message) if payload_of else b""
     length = fixed.size + len(payload)
@@ -66,11 +66,11 @@ class Decoder:
 
     def __init__(self, tag: int) -> None:
         self._tag = tag
-        self._rest = bytearray()  # the start of a message whose end has not come
+        self._rest = bytearray()  # the start of an incomplete message
 
     def feed(self, data: bytes | memoryview) -> Iterator[Message]:
-        """The messages that ``data`` completes. A message that lies whole in ``data`` is read there, not buffered first. Its
-        payload is copied out of it, so the caller may use ``data`` again."""
+        """The messages that ``data`` completes. A message that lies whole in ``data`` is decoded there without buffering. Its
+        payload is a copy, so the caller may reuse ``data``."""
         block: bytes | bytearray | memoryview = data
         if self._rest:
             self._rest += data
@@ -92,11 +92,11 @@ class Decoder:
 
     @property
     def waiting(self) -> int:
-        """Bytes held of a message whose end has not come."""
+        """Bytes held of an incomplete message."""
         return len(self._rest)
 
     def end(self) -> None:
-        """The peer closed: raises WireError if it did so inside a message."""
+        """The other member closed the connection. Raises WireError if that was inside a message."""
         if self._rest:
             raise WireError(f"truncated message: {len(self._rest)} bytes and then the end")
 

@@ -18,18 +18,18 @@ def wrap(frame: bytes) -> bytes:
 
 
 class FrameBuffer:
-    """Bytes from QEMU in, runs of whole frames out (framing kept)."""
+    """Bytes from QEMU in, runs of whole frames out, each with its length."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     @property
     def rest_bytes(self) -> int:
-        """Of a frame that has come in part."""
+        """Bytes held of an incomplete frame."""
         return len(self._rest)
 
     def feed(self, data: bytes) -> bytes:
-        """All whole frames there are now. Raises QemuError on a length no frame has."""
+        """All frames that are complete now. Raises QemuError on a length that no frame has."""
         data = self._rest + data if self._rest else data
         end, size = 0, len(data)
         while size - end >= 4:
@@ -44,7 +44,7 @@ class FrameBuffer:
 
 
 def split(run: bytes) -> Iterator[memoryview]:
-    """The frames of a run of whole frames."""
+    """The frames in a run of whole frames, without their lengths."""
     view, at = memoryview(run), 0
     while at < len(view):
         length = LENGTH.unpack_from(view, at)[0]
@@ -53,7 +53,7 @@ def split(run: bytes) -> Iterator[memoryview]:
 
 
 def announcements(mac: str, addresses: list[str]) -> list[bytes]:
-    """Frames that tell switches and neighbours where the VM is now: gratuitous ARP per address, and a RARP."""
+    """Frames that tell switches and neighbours where the VM is now: a gratuitous ARP per address, and one RARP."""
     hardware = bytes.fromhex(mac.replace(":", ""))
     head = b"\xff" * 6 + hardware
     out = [

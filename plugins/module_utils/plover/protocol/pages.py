@@ -15,9 +15,9 @@ CHUNK_PAGES = 256
 
 
 class PageRun:
-    """Pages of guest memory, one after the other, that are read when they are sent, by the network card itself.
+    """Pages of guest memory that the network card itself reads when they are sent.
 
-    They must not change until then, unless that does not matter.
+    They must not change until then, unless the receiver can cope with that.
     """
 
     def __init__(self, index: array[int], gather: Callable[[array[int]], bytes | bytearray]) -> None:
@@ -30,7 +30,7 @@ class PageRun:
         return bytes(self._gather(self.index))
 
     def split(self, pages: int) -> list[PageRun]:
-        """The same in runs of at most so many."""
+        """The same pages in runs of at most ``pages`` each."""
         return [PageRun(self.index[at : at + pages], self._gather) for at in range(0, len(self.index), pages)]
 
 
@@ -59,12 +59,12 @@ def pack(index: array[int], data: bytes | PageRun) -> bytes | Parts:
 
 
 def digest_of(index: array[int], hashes: array[int]) -> bytes:
-    """What stands for whole pages in a syncvm's digest: their numbers and hashes, so that nobody copies them for it."""
+    """Whole pages as part of a syncvm's digest: their numbers and hashes stand for them, so that they need not be copied."""
     return index.tobytes() + hashes.tobytes()
 
 
 def unpack(count: int, payload: bytes, pages: int) -> tuple[array[int], memoryview]:
-    """(page numbers, their contents); raises WireError unless all fits a guest of ``pages`` pages."""
+    """(page numbers, their contents). Raises WireError unless the length fits ``count``, and the numbers a guest of ``pages``."""
     if len(payload) != count * (4 + PAGE_BYTES):
         raise WireError(f"{count} pages announced, {len(payload)} bytes came")
     index = array("I")
@@ -79,7 +79,7 @@ def all_pages(pages: int) -> array[int]:
 
 
 def bitmap_bytes(bits: int) -> int:
-    """Of a bitmap in whole 64-bit words."""
+    """Length of a bitmap of ``bits`` bits, in whole 64-bit words."""
     return (bits + 63) // 64 * 8
 
 

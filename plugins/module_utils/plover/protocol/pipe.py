@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stream of bytes each way between the two replicas, over rings that each writes in the other's memory: the data channel
-with ``transport: rdma``. What is sent lands in the peer's *staging* memory, never in its guest's; the bytes are those that
-TCP would carry. Sans-I/O.
+"""A byte stream in each direction between the two replicas: the data channel with ``transport: rdma``. Each replica writes
+into a ring in the other's memory. The bytes are the same as over TCP; they never land in guest memory. Sans-I/O.
 
-The first byte of a frame tells what it is: a part of the stream, or how far the other direction has been read, without which
-its writer would not know what it may overwrite. For those the last frames of a ring are kept free.
+The first byte of a frame tells its kind: a part of the stream, or a position: how far its sender has read the other ring.
+Without that the ring's writer would not know what it may overwrite. Some room in each ring is kept free for positions.
 """
 
 from __future__ import annotations
@@ -20,39 +19,39 @@ from .pages import PAGE_BYTES, PageRun
 STREAM, READ_UP_TO = b"s", b"r"
 PART_BYTES_MAX = 256 << 10
 RUN_PAGES_MAX = PART_BYTES_MAX // PAGE_BYTES
-KEPT_BYTES = 4096  # of a ring: for READ_UP_TO
+KEPT_BYTES = 4096  # of each ring, kept free for READ_UP_TO
 _POSITION = struct.Struct("<Q")
 
 
 class Wire(Protocol):
-    """The ring at the peer."""
+    """The ring at the other replica."""
 
     ring_bytes: int
 
-    def write_pages(self, run: PageRun, read_up_to: int, keep: int) -> int | None:
-        """The same with pages that the card itself reads: a raw frame."""
-
     def write(self, frame: bytes, read_up_to: int, keep: int) -> int | None:
-        """Put a frame where it does not overwrite anything after ``read_up_to``, and leave ``keep`` bytes; the position
-        behind it. None: there is no room.
+        """Write a frame without overwriting anything after ``read_up_to``, and leave ``keep`` bytes free. Returns the position
+        after the frame. None: there is no room.
         """
+
+    def write_pages(self, run: PageRun, read_up_to: int, keep: int) -> int | None:
+        """As :meth:`write`, for pages that the card itself reads: a raw frame."""
 
 
 class Pipe:
     def __init__(self, wire: Wire, on_data: Callable[[bytes], None], on_writable: Callable[[], None], high_water: int, limit: int) -> None:
-        """More than ``high_water`` unsent bytes: :attr:`writable` is False until they are gone. More than ``limit``:
-        OverflowError.
+        """With more than ``high_water`` unsent bytes, :attr:`writable` is False until all are sent. With more than ``limit``,
+        :meth:`send` raises OverflowError.
         """
         self._wire, self._on_data, self._on_writable = wire, on_data, on_writable
         self._high_water, self._limit = high_water, limit
         self._unsent: deque[bytes | PageRun] = deque()
         self.unsent_bytes = 0
-        self._theirs = wire.ring_bytes  # how far they have read what we write
-        self._told = self._read = wire.ring_bytes  # how far we have read, and what they know of it
+        self._theirs = wire.ring_bytes  # how far they have read their ring
+        self._told = self._read = wire.ring_bytes  # how far we have read ours, and how far they know it
         self.writable = True
 
     def send(self, buffers: list[bytes | PageRun]) -> None:
-        """In order, after all that was sent before."""
+        """Send in order, after all earlier buffers."""
         for buffer in buffers:
             if isinstance(buffer, PageRun):
                 self._unsent += buffer.split(RUN_PAGES_MAX)
@@ -66,7 +65,7 @@ class Pipe:
         self.flush()
 
     def flush(self) -> None:
-        """What there is room for."""
+        """Write as much as there is room for."""
         while self._unsent:
             first = self._unsent[0]
             if isinstance(first, PageRun):
@@ -83,15 +82,15 @@ class Pipe:
             self._on_writable()
 
     def received(self, frame: bytes, position: int, raw: bool = False) -> None:
-        """The next frame, which ends at ``position``; ``raw``: all of it is a part of the stream. Raises WireError if it is
-        none of a pipe's.
+        """The next frame, which ends at ``position``. ``raw``: all of it is a part of the stream. Raises WireError if no pipe
+        sends such a frame.
         """
         self._read = position
         if raw:
             self._on_data(frame)
         elif frame[:1] == READ_UP_TO and len(frame) == 1 + _POSITION.size:
             theirs = _POSITION.unpack_from(frame, 1)[0]
-            if theirs < self._theirs:
+            if theirs < self._theirs:  # positions only grow
                 raise WireError(f"the peer has read up to {theirs}, and before up to {self._theirs}")
             self._theirs = theirs
             self.flush()
@@ -103,6 +102,6 @@ class Pipe:
             self.tell()
 
     def tell(self) -> None:
-        """The peer, how far we have read."""
+        """Tell the other replica how far we have read."""
         if self._wire.write(READ_UP_TO + _POSITION.pack(self._read), self._theirs, 0) is not None:
             self._told = self._read

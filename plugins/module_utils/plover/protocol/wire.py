@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What members say to each other: one frozen class per message. How they become bytes: :mod:`plover.protocol.codec`."""
+"""The messages between members, one frozen class each. :mod:`plover.protocol.codec` turns them into bytes and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONTROL, DATA = 0, 1  # channels of Hello
 
 @dataclass(frozen=True)
 class Message:
-    """Base: ``FMT`` describes all fields but a trailing ``payload``."""
+    """Base. ``FMT`` describes all fields except a trailing ``payload``."""
 
     TYPE: ClassVar[int] = 0
     FMT: ClassVar[str] = "!"
@@ -19,7 +19,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """First on each connection. Payload: JSON {cluster_id, member, channel, version, nonce}; see :mod:`auth`."""
+    """First on each connection. Payload: JSON {cluster_id, member, channel, version, timing, nonce}; see links/hello.py."""
 
     TYPE = 1
     payload: bytes = b""
@@ -27,7 +27,7 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Proof(Message):
-    """After Hello, where both have a secret, both ways. Payload: see :mod:`auth`."""
+    """After Hello, in both directions, if both members have a secret. Payload: see links/auth.py."""
 
     TYPE = 12
     payload: bytes = b""
@@ -35,7 +35,7 @@ class Proof(Message):
 
 @dataclass(frozen=True)
 class Heartbeat(Message):
-    """Leader -> all. ``truncate``: the log up to here is no longer needed. The record rides along."""
+    """Leader -> all. ``truncate``: the log up to this index is no longer needed. Carries the in-sync record, too."""
 
     TYPE, FMT = 2, "!QQQQQB"
     view: int
@@ -48,7 +48,7 @@ class Heartbeat(Message):
 
 @dataclass(frozen=True)
 class HeartbeatAck(Message):
-    """Follower -> leader: this view is still mine, I hold the log up to ``last_index`` and this record."""
+    """Follower -> leader: I am still in this view and hold the log up to ``last_index`` and this record."""
 
     TYPE, FMT = 3, "!QQQQQ"
     view: int
@@ -80,9 +80,9 @@ class AppendAck(Message):
 
 @dataclass(frozen=True)
 class VoteRequest(Message):
-    """``pre``: a question only, nothing is recorded; of view 0: its sender has forgotten all (consensus/amnesia.py).
+    """``pre``: only a question, no vote is recorded. With view 0: the sender has amnesia (consensus/amnesia.py).
 
-    ``transfer``: the leader itself asked for it.
+    ``transfer``: the leader itself asked the sender to stand.
     """
 
     TYPE, FMT = 6, "!Q??QQBQQ"
@@ -100,7 +100,7 @@ class VoteRequest(Message):
 class VoteReply(Message):
     """``ahead``: the voter's log is longer; its entries after ``from_index`` (of ``from_view``) are the payload.
 
-    In the refusal of a question of view 0: it leads by force, and nobody has acknowledged that yet.
+    In the refusal of a question with view 0, ``ahead`` means: I lead by force, and nobody has acknowledged that yet.
     """
 
     TYPE, FMT = 7, "!Q???QQ"
@@ -115,7 +115,7 @@ class VoteReply(Message):
 
 @dataclass(frozen=True)
 class TransferLeadership(Message):
-    """Leader -> secondary: stand for election now, you have my vote. Payload: why; empty in a switchover."""
+    """Leader -> secondary: stand for election now, you have my vote. Payload: the reason; empty in a switchover."""
 
     TYPE, FMT = 8, "!Q"
     view: int
@@ -133,7 +133,7 @@ class Leave(Message):
 
 @dataclass(frozen=True)
 class JoinRequest(Message):
-    """Idle replica -> leader: fill me. Payload: JSON of what must be equal on both sides."""
+    """Replica without state -> leader: begin an initial sync. Payload: JSON of the settings that must be equal on both sides."""
 
     TYPE, FMT = 20, "!Q"
     view: int
@@ -149,7 +149,7 @@ class JoinRefused(Message):
 
 @dataclass(frozen=True)
 class FillPages(Message):
-    """Live fill. Payload: ``count`` page numbers (u32, native order), then the pages."""
+    """Pages of the initial sync. Payload: ``count`` page numbers (u32, native order), then the pages."""
 
     TYPE, FMT = 22, "!QQI"
     view: int
@@ -160,7 +160,7 @@ class FillPages(Message):
 
 @dataclass(frozen=True)
 class FillState(Message):
-    """End of the fill: the device stream; the log is consumed up to ``index``."""
+    """End of the initial sync: the device stream. The VM has consumed the log up to ``index``."""
 
     TYPE, FMT = 23, "!QQQQ"
     view: int
@@ -172,7 +172,7 @@ class FillState(Message):
 
 @dataclass(frozen=True)
 class FillDone(Message):
-    """Joining -> leader: everything is loaded, the VM runs here."""
+    """Joining replica -> leader: everything is loaded, the VM runs here."""
 
     TYPE, FMT = 24, "!QQ"
     view: int
@@ -181,9 +181,9 @@ class FillDone(Message):
 
 @dataclass(frozen=True)
 class FillCheck(Message):
-    """Leader -> joining: our VM stands still and ``pages_sent`` pages are on their way: hash all of guest memory.
+    """Leader -> joining replica: our VM stands still and ``pages_sent`` pages are on their way; hash all of guest memory.
 
-    Only to a joiner whose JoinRequest says "checks".
+    Only to a replica whose JoinRequest says "checks".
     """
 
     TYPE, FMT = 27, "!QQQ"
@@ -194,7 +194,7 @@ class FillCheck(Message):
 
 @dataclass(frozen=True)
 class FillHashes(Message):
-    """Joining -> leader: CityHash64 of each page, ascending, as many messages as it takes."""
+    """Joining replica -> leader: CityHash64 of each page, ascending, in as many messages as needed."""
 
     TYPE, FMT = 28, "!QQ"
     view: int
@@ -206,7 +206,7 @@ class FillHashes(Message):
 class Bitmap(Message):
     """Dirty bitmap of one side at syncvm ``number``, packed if that is shorter.
 
-    ``audit``: 1 = hash every page, not just the union, 2 = disks too.
+    ``audit``: 1 = hash every page, not just the union; 2 = the disks too.
     """
 
     TYPE, FMT = 30, "!QQB"
@@ -218,7 +218,7 @@ class Bitmap(Message):
 
 @dataclass(frozen=True)
 class Hashes(Message):
-    """Secondary -> leader: CityHash64 of each page, ascending. ``after``: of an audit, once applied."""
+    """Secondary -> leader: CityHash64 of each page, ascending. ``after``: the second hashes of an audit, after applying."""
 
     TYPE, FMT = 31, "!QQ?"
     view: int
@@ -240,7 +240,7 @@ class StagePages(Message):
 
 @dataclass(frozen=True)
 class Divergent(Message):
-    """Leader -> secondary: tell me the hashes of these pages' blocks. Payload: a bitmap over the pages that were hashed."""
+    """Leader -> secondary: send the block hashes of these pages. Payload: a bitmap over the pages that were hashed."""
 
     TYPE, FMT = 38, "!QQ"
     view: int
@@ -260,9 +260,9 @@ class BlockHashes(Message):
 
 @dataclass(frozen=True)
 class StageBlocks(Message):
-    """Leader -> secondary's staging buffer: what the next ``count`` divergent pages need to be equal.
+    """Leader -> secondary's staging buffer: the block deltas of the next ``count`` divergent pages.
 
-    Payload, packed: ``count`` masks of blocks (u64, native order), as many hashes of the pages (u64), then the blocks.
+    Payload, packed: ``count`` masks of blocks (u64, native order), ``count`` hashes of the pages (u64), then the blocks.
     """
 
     TYPE, FMT = 40, "!QQI"
@@ -274,9 +274,9 @@ class StageBlocks(Message):
 
 @dataclass(frozen=True)
 class StageEnd(Message):
-    """The syncvm is whole: ``pages`` staged, ``digest`` over all that was sent of them and the device state.
+    """The syncvm is complete, with ``pages`` staged pages. ``digest`` covers them and the device state.
 
-    Payload: the device state of ``size`` bytes, packed; as what differs from the one whose digest is ``base``, unless 0.
+    Payload: the device state of ``size`` bytes, packed. ``base``: digest of the device state with which it was XORed; 0: none.
     """
 
     TYPE, FMT = 33, "!QQIQQI"
@@ -291,9 +291,9 @@ class StageEnd(Message):
 
 @dataclass(frozen=True)
 class Resend(Message):
-    """Secondary -> leader, once at most, instead of Staged: send these pages (u32, native order) whole.
+    """Secondary -> leader, at most once, instead of Staged: send these pages (u32, native order) whole.
 
-    ``device``: and the device state.
+    ``device``: send the device state whole, too.
     """
 
     TYPE, FMT = 41, "!QQ?"
@@ -305,7 +305,7 @@ class Resend(Message):
 
 @dataclass(frozen=True)
 class Staged(Message):
-    """Secondary -> leader: syncvm ``number`` is completely here and verified."""
+    """Secondary -> leader: all of syncvm ``number`` is here and verified."""
 
     TYPE, FMT = 34, "!QQ"
     view: int
@@ -323,7 +323,7 @@ class Applied(Message):
 
 @dataclass(frozen=True)
 class DiskHashes(Message):
-    """Secondary -> leader: CityHash64 of each block of its images, in an audit of disks, once applied."""
+    """Secondary -> leader, in an audit with disks, after applying: CityHash64 of each image block."""
 
     TYPE, FMT = 37, "!QQ"
     view: int
@@ -333,7 +333,7 @@ class DiskHashes(Message):
 
 @dataclass(frozen=True)
 class LateInput(Message):
-    """Who handed over -> the new leader: frames for the VM that still came here."""
+    """Former leader -> new leader, after a handover: frames for the VM that still arrived here."""
 
     TYPE, FMT = 36, "!Q"
     view: int
@@ -342,7 +342,7 @@ class LateInput(Message):
 
 @dataclass(frozen=True)
 class ProposeRecord(Message):
-    """Leader -> all: store this in-sync record durably, then answer with HeartbeatAck."""
+    """Leader -> all: store this in-sync record on disk, then answer with HeartbeatAck."""
 
     TYPE, FMT = 10, "!QQQB"
     view: int
@@ -353,7 +353,7 @@ class ProposeRecord(Message):
 
 @dataclass(frozen=True)
 class RingOffer(Message):
-    """Follower -> its leader: ring ``ring`` is yours in this view. Payload: where it is, as the network card needs it."""
+    """Follower -> its leader: ring ``ring`` is yours in this view. Payload: its place, for the network card."""
 
     TYPE, FMT = 50, "!QQ"
     view: int
@@ -363,7 +363,7 @@ class RingOffer(Message):
 
 @dataclass(frozen=True)
 class RingAccept(Message):
-    """Leader -> follower: I shall write there; nothing of the kind comes by message any more. Payload: who writes."""
+    """Leader -> follower: from now on I write there, and send no more log messages. Payload: the address of the writer's card."""
 
     TYPE, FMT = 51, "!QQ"
     view: int
@@ -373,7 +373,7 @@ class RingAccept(Message):
 
 @dataclass(frozen=True)
 class RingReady(Message):
-    """Follower -> leader: all that came by message is read; write."""
+    """Follower -> leader: I have read all earlier messages; write."""
 
     TYPE, FMT = 52, "!QQ"
     view: int
@@ -382,7 +382,7 @@ class RingReady(Message):
 
 @dataclass(frozen=True)
 class PipeAddress(Message):
-    """First on a data channel with RDMA, after Hello, both ways. Payload: where our ring is, as the card needs it."""
+    """First on a data channel with RDMA, after the greeting, in both directions. Payload: the place of our ring, for the card."""
 
     TYPE = 53
     payload: bytes = b""
@@ -390,10 +390,10 @@ class PipeAddress(Message):
 
 @dataclass(frozen=True)
 class PipeReady(Message):
-    """Connected; from here on this channel's messages are written into your ring."""
+    """We are connected; from now on we write this channel's messages into your ring."""
 
     TYPE = 54
 
 
-# What a new connection begins with, before there is a view to name.
+# Messages that set up a connection. They have no view.
 GREETINGS = (Hello, Proof, PipeAddress, PipeReady)

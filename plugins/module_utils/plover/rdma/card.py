@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""plover.consensus.one_sided's card over a real one: rings in registered memory, connections, and who looks when.
+"""The Card of plover.consensus.one_sided over a real network card: rings in registered memory, and connections.
 
-A member's ring for a leader, and behind it the counters that the leader reads::
+A member's ring for a leader, and after it the words that the leader reads::
 
-    ring (rdma_ring_mib) | how far we have read (u64) | the counters of onesided.Counters, padded to a page
+    ring (rdma_ring_mib) | how far we have read (u64) | one_sided.Counters, padded to a page
 
-Completions come through the card's descriptor; that something was written is found by looking (rdma/ring_watch.py).
+The card's descriptor announces completions. Writes by a leader are found by polling the ring (rdma/ring_watch.py).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .ring_watch import RingWatch
 log = logging.getLogger("plover")
 DEPTH = 512
 PAGE = 4096
-_PLACE = struct.Struct("<QQI")  # of a ring: address, length, rkey
+_PLACE = struct.Struct("<QQI")  # a ring's address, length, rkey
 _READ_UP_TO = struct.Struct("<Q")
-READ = 1 << 63  # number of a read
+READ = 1 << 63  # the number of every read; the numbers of writes stay below
 OFFER_BYTES = ADDRESS_BYTES + _PLACE.size
 
 
 class Events(Protocol):
-    """Whom the card tells."""
+    """Receives the card's events."""
 
     def look(self) -> None:
-        """Something was written into one of our rings."""
+        """A frame was written into one of our rings."""
 
     def written(self, follower: str, ring: int, number: int, ok: bool) -> None: ...
 
@@ -42,7 +42,7 @@ class Events(Protocol):
 
 
 class _Incoming:
-    """The memory that one leader may write, for good, and the connection that lets it, ring by ring."""
+    """The memory that one leader may write. It is kept for good; each ring in it gets a new connection."""
 
     def __init__(self, card: Card, ring_bytes: int) -> None:
         self.ring_bytes = ring_bytes
@@ -118,7 +118,7 @@ class RdmaCard:
                 incoming.watch = None
             try:
                 incoming.connection.revoke()
-            except RdmaError as error:  # it could go on writing what we no longer count
+            except RdmaError as error:  # it could still write frames that we would not count
                 raise InvariantViolation(f"ring for {leader}: {error}") from error
             incoming.connection.close()
             incoming.connection = None
@@ -182,7 +182,7 @@ class RdmaCard:
             self._refused(follower, outgoing, error)
 
     def _refused(self, follower: str, outgoing: _Outgoing, error: RdmaError) -> None:
-        """The card takes nothing more for this connection; told of as any failure is, after what is going on now."""
+        """The card refuses requests for this connection. Report it like any failed write, but not from within this call."""
         log.warning("ring of %s: %s", follower, error)
         self._loop.call_soon(self._events.written, follower, outgoing.ring, outgoing.number, False)
 
@@ -210,7 +210,7 @@ class RdmaCard:
 
     @staticmethod
     def _why(status: int) -> str:
-        return f"{status_name(status)}: it took its permission back, has ended, or is not reached"
+        return f"{status_name(status)}: the follower took back the permission, has ended, or cannot be reached"
 
     def close(self, follower: str) -> None:
         outgoing = self._outgoing.pop(follower)

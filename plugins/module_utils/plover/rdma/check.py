@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`ploverctl rdma check`: can this host do what ``transport: rdma`` needs, and what would be chosen, and why.
+"""`ploverctl rdma check`: can this host use ``transport: rdma``, and which port and GID would it choose, and why?
 
-It does what the daemon does, on the same card, with both ends here: registers a ring, connects, writes and reads back.
+It does the same as the daemon, on the same card, with both ends on this host: register a ring, connect, write, read back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WAIT_S = 5.0
 
 
 def check(ports: Callable[[], list[Port]], address: str, wanted: dict[str, Any]) -> dict[str, Any]:
-    """``ports``: who lists them; ``wanted``: the settings rdma_*. ``problems`` is empty if all is well."""
+    """``ports``: lists the ports; ``wanted``: the settings rdma_*. ``problems`` in the result is empty if all is well."""
     out: dict[str, Any] = {
         "address": address,
         "devices": [],
@@ -91,7 +91,7 @@ def _write_and_look(leader: Connection, place: Memory, mine: Region, reader: Rin
         began = time.perf_counter()
         written = leader.frame(mine, place, 1, reader.position, head, b"ping", number)
         if written is None:
-            raise RdmaError("a ring that is read has no room")
+            raise RdmaError("there is no room in a ring that has been read to its end")
         head, end = written, time.monotonic() + WAIT_S
         done: list[Completion] = []
         while not done and time.monotonic() < end:
@@ -99,11 +99,12 @@ def _write_and_look(leader: Connection, place: Memory, mine: Region, reader: Rin
         if not done or done[0].status:
             why = status_name(done[0].status) if done else "no answer"
             raise RdmaError(
-                f"a write to ourselves fails: {why}; is the GID one of this host's, and does its firewall let UDP port 4791 (RoCE v2) pass?"
+                f"a write to ourselves fails: {why}; does the GID belong to this host, and does its firewall let UDP port 4791 "
+                "(RoCE v2) pass?"
             )
         times.append(1e6 * (time.perf_counter() - began))
         if reader.next() != b"ping":
-            raise RdmaError("what was written to ourselves is not there")
+            raise RdmaError("a write to ourselves has succeeded, but its bytes are not there")
     return times
 
 
@@ -120,5 +121,5 @@ def show(reply: dict[str, Any]) -> str:
         lines.append(f"loopback: a frame is written in {loop['median']} us (median of {loop['rounds']}; most {loop['max']})")
         lines.append(f"memory that is not pinned: {'yes' if reply['on_demand_paging'] else 'not with this card'}")
     limit = reply["memlock_mib"]
-    lines.append(f"memory that may be locked: {'no limit' if limit is None else f'{limit} MiB'} here, all in the daemon")
+    lines.append(f"memory that may be locked: {'no limit' if limit is None else f'{limit} MiB'} here, no limit in the daemon")
     return "\n".join([*lines, *(f"PROBLEM: {text}" for text in reply["problems"])])

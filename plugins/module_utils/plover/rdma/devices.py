@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which port of which RDMA device, and under which GID, carries the replication: chosen from its address. Pure."""
+"""Choosing the RDMA device, port and GID that carry the replication, from the member's address. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ NONE = (
     "transport: rdma, but this host has no RDMA device; role 'ofed' makes one (plover_rdma_stack: distro, mlnx or "
     "soft-roce), or set transport: tcp"
 )
-KINDS = ("RoCE v2", "IB", "RoCE v1")  # the better ones first: v2 can be routed
+KINDS = ("RoCE v2", "IB", "RoCE v1")  # best first: v2 can be routed
 
 
 class Gid(NamedTuple):
     index: int  # type: ignore[assignment]  # tuple has a method of that name; nobody calls it
-    text: str  # an IPv6 address; of an IPv4 address its mapped form
+    text: str  # an IPv6 address; an IPv4 address in its mapped form
     kind: str
     interface: str
 
@@ -45,8 +45,8 @@ def of_address(gid: Gid, address: str) -> bool:
 
 
 def choose(ports: list[Port], address: str, device: str = "", port: int = 0, gid_index: int = -1) -> Choice:
-    """For a member at ``address``. What the settings name is taken; the rest is found by the address, else the first that is
-    active. Raises NetworkError, naming the setting.
+    """For a member at ``address``. Uses the device, port and GID that the settings name. Finds the others by the address, or
+    else takes the first active port. Raises NetworkError, naming the setting.
     """
     if not ports:
         raise NetworkError(NONE)

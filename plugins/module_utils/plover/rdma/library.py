@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The adapter to the RDMA library (native/include/plover_rdma.h): cards, registered memory, connections, rings.
 
-Objects belong to the one that made them and are closed from the outside in: connections, regions, the card.
+The maker of an object closes it. Order: first connections, then regions, then the card.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class _Segment(c.Structure):
 
 class Completion(NamedTuple):
     number: int
-    status: int  # 0: it is done
+    status: int  # 0: success
 
 
 class Patience(NamedTuple):
-    """Of a connection: 4.096 µs * 2^timeout for an answer, ``retry`` times more."""
+    """How long a connection waits: 4.096 µs * 2^timeout for an answer, then it sends again, ``retry`` times."""
 
     timeout: int
     retry: int
@@ -139,7 +139,7 @@ class Card:
 
 
 class Region:
-    """``buffer``, registered: for our own reads and writes, or also what ``access`` says."""
+    """``buffer``, registered: for our own requests, and for the peer's as far as ``access`` allows."""
 
     def __init__(self, card: Card, buffer: mmap.mmap, access: int) -> None:
         self._lib, self._handle, self.raw = card._lib, c.c_void_p(), _Memory()
@@ -173,7 +173,7 @@ class Connection:
         self.fd: int = self._lib.plover_qp_fd(self._handle)
 
     def connect(self, peer: bytes, access: int, patience: Patience) -> None:
-        """``peer``: its ``address``; what it may do here: ``access``. Raises RdmaError."""
+        """``peer``: its ``address``. ``access``: what the peer may do here. Raises RdmaError."""
         if len(peer) != ADDRESS_BYTES:
             raise RdmaError(f"a connection's address of {len(peer)} bytes, {ADDRESS_BYTES} are expected")
         address, error = _Address.from_buffer_copy(peer), c.create_string_buffer(ERROR_BYTES)
@@ -181,7 +181,7 @@ class Connection:
         self.arm()
 
     def revoke(self) -> None:
-        """From here on nothing of the peer's lands. Raises RdmaError if the card refuses, and then who called must end."""
+        """No write of the peer lands after this call. Raises RdmaError if the card refuses; the caller must then end."""
         rc = self._lib.plover_qp_revoke(self._handle)
         if rc:
             raise RdmaError(f"the card does not take back the permission to write: {os.strerror(-rc)}")
@@ -202,7 +202,8 @@ class Connection:
         return self._head(rc, at, 4096 * len(index), theirs)
 
     def frame(self, mine: Region, theirs: Memory, ring: int, tail: int, head: int, data: bytes, number: int) -> int | None:
-        """Write a frame at ``head`` of the peer's ring, read up to ``tail``: the new head. None: there is no room."""
+        """Write a frame at ``head`` of the peer's ring, which has been read up to ``tail``. Returns the new head; None: there is
+        no room."""
         own, to, at = self._rings(mine, theirs, head)
         rc = self._lib.plover_qp_frame(self._handle, c.byref(own), c.byref(to), ring, tail, c.byref(at), data, len(data), number)
         return self._head(rc, at, len(data), theirs)
@@ -226,7 +227,7 @@ class Connection:
         return at.value
 
     def read(self, into: Region, offset: int, length: int, remote: int, rkey: int, number: int) -> bool:
-        """``length`` bytes from the peer. False: too many are under way."""
+        """Read ``length`` bytes from the peer. False: too many requests are under way."""
         segment = _Segment(into.raw.address + offset, length, into.raw.lkey)
         return self._posted(self._lib.plover_qp_read(self._handle, c.byref(segment), remote, rkey, number))
 
@@ -237,7 +238,7 @@ class Connection:
         return not rc
 
     def poll(self, spin_ns: int = 0) -> list[Completion]:
-        """What is done, oldest first, at most 64."""
+        """Completions, oldest first, at most 64."""
         n = self._lib.plover_qp_poll(self._handle, self._done, len(self._done), spin_ns)
         if n < 0:
             raise RdmaError("the completion queue cannot be read")
@@ -256,7 +257,7 @@ ADDRESS_BYTES = c.sizeof(_Address)
 
 
 class RingReader:
-    """What a peer writes into the first ``length`` bytes of ``buffer``."""
+    """Reads the ring that a peer writes into the first ``length`` bytes of ``buffer``."""
 
     def __init__(self, buffer: mmap.mmap, length: int, ring: int) -> None:
         self._lib, self._length, self._ring = _library(), length, ring
@@ -264,7 +265,7 @@ class RingReader:
         self._anchor = c.c_char.from_buffer(buffer)
         self._address, self._position, self._at = c.addressof(self._anchor), c.c_uint64(length), _Range()
         self.stop = c.c_uint32(0)
-        self.raw = False  # the last frame was one that the card put together
+        self.raw = False  # the last frame was a raw one: pages that the peer's card gathered
 
     @property
     def position(self) -> int:

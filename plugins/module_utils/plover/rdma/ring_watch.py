@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A thread that waits for the next frame in a ring and wakes the event loop; it looks less and less often while none comes."""
+"""A thread that waits for the next frame in a ring and wakes the event loop. It polls less and less often while none comes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .library import RingReader
 
 SPIN_NS, PAUSE_NS, LIMIT_NS = 20_000, 500_000, 100_000_000
 LOOK_S = 1.0
-HALF_S = (0.0001, 0.05)  # pauses while only a part of a frame is there: its rest comes, or its writer is dead
+HALF_S = (0.0001, 0.05)  # shortest and longest pause while a frame is incomplete: the rest comes soon, or its writer is dead
 
 
 class RingWatch:
     def __init__(self, reader: RingReader, loop: asyncio.AbstractEventLoop, look: Callable[[], None], name: str) -> None:
-        """``look()`` is called in the loop and reads all that is there."""
+        """``look()`` is called in the event loop and reads all frames."""
         self._reader, self._loop, self._look = reader, loop, look
         self._looked = threading.Event()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """It looks no more once this has returned."""
+        """``look()`` is not called after this."""
         self._reader.stop.value = 1
         self._looked.set()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""With ``transport: rdma``: what stands between a daemon and its links. The shell of :mod:`plover.consensus.one_sided`."""
+"""The layer between a daemon and its links with ``transport: rdma``: the shell of :mod:`plover.consensus.one_sided`."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Owner(Protocol):
     """The daemon."""
 
     def receive(self, member: str, message: wire.Message) -> None:
-        """For its consensus."""
+        """A message for its consensus."""
 
     def settle(self) -> None:
-        """Its consensus may have come further."""
+        """Its consensus may have made progress."""
 
     def run(self) -> None:
-        """Carry out what its core asks."""
+        """Carry out the effects of its core."""
 
 
 class Rings:
     def __init__(self, config: Config, links: PeerLinks, consensus: Consensus, owner: Owner) -> None:
-        """Raises NetworkError or RdmaError, with the setting and the remedy, if there is no RDMA here."""
+        """Raises NetworkError or RdmaError, with the setting and the remedy, if RDMA does not work here."""
         address = config.members[config.member]["address"]
         chosen = choose(ports(), address, config.rdma_device, config.rdma_port, config.rdma_gid_index)
         log.info("RDMA: %s, port %d, GID %d: %s", chosen.device, chosen.port, chosen.gid_index, chosen.why)
@@ -70,8 +70,8 @@ class Rings:
         )
 
     async def lend(self, memory: GuestMemory) -> None:
-        """Guest memory, for the card's reads: not pinned if the card can do without, else all of it. In a thread: that takes
-        long. Raises RdmaError, and then pages are copied.
+        """Register guest memory, so that the card can read it: on demand if the card can, else pinned as a whole. Runs in a
+        thread, as that takes long. Raises RdmaError; pages are then copied.
         """
         self._lending += 1
         await asyncio.to_thread(self._register, memory, memory.ram.map, self._lending)
@@ -84,7 +84,7 @@ class Rings:
         memory.lent = True
 
     def take_back(self) -> None:
-        """Before guest memory is unmapped."""
+        """Called before guest memory is unmapped."""
         self._lending += 1
         if self.guest:
             self.guest.close()
@@ -95,7 +95,7 @@ class Rings:
         self.flush()
 
     def receive(self, member: str, message: wire.Message) -> None:
-        """By message. The owner runs what follows."""
+        """A message over TCP. The owner carries out its effects."""
         self.one_sided.receive(self._loop.time(), member, message)
 
     def flush(self) -> None:
@@ -133,7 +133,7 @@ class Rings:
         self._owner.run()
 
     def describe(self) -> dict[str, object]:
-        """For the status: the device, and who is written to and by whom."""
+        """For the status: the device, the members that we write to, and those that write to us."""
         return {
             "device": self.choice.device,
             "port": self.choice.port,

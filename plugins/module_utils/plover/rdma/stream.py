@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""plover.protocol.pipe over a real card: a ring in our memory that the peer writes, and one in its memory that we write."""
+"""plover.protocol.pipe over a real card: the peer writes a ring in our memory, and we write a ring in its memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .ring_watch import RingWatch
 
 log = logging.getLogger("plover")
 DEPTH = 512
-FRAMES_AT_ONCE = 64  # then others have their turn
-_PLACE = struct.Struct("<QQIQ")  # of our ring: address, length, rkey, id
+FRAMES_AT_ONCE = 64  # then the event loop's other work has its turn
+_PLACE = struct.Struct("<QQIQ")  # our ring's address, length, rkey, id
 PIPE_BYTES = ADDRESS_BYTES + _PLACE.size
 
 
 class RdmaPipe:
-    """Made, then :meth:`connect` with the peer's ``address``, then :meth:`start` once the peer has connected too.
+    """First call :meth:`connect` with the peer's ``address``. Send only once the peer has connected, too.
 
     Callbacks: on_data(bytes), on_writable(), on_broken(why).
     """
@@ -41,7 +41,7 @@ class RdmaPipe:
         limit: int,
         guest: Callable[[], Region | None] = lambda: None,
     ) -> None:
-        """``guest``: guest memory, registered, for pages that are sent without a copy."""
+        """``guest``: returns the registered guest memory, for pages that are sent without a copy."""
         self._guest = guest
         self._ring, self.ring_bytes, self._patience = ring, ring_bytes, patience
         self._on_broken, self._loop = on_broken, asyncio.get_running_loop()
@@ -86,7 +86,7 @@ class RdmaPipe:
         try:
             head = put(self._regions[1], self._theirs, self._their_ring, read_up_to - keep, self._head, *what, self._number + 1)
         except RdmaError as error:
-            self._loop.call_soon(self._broken, str(error))  # after what is going on now
+            self._loop.call_soon(self._broken, str(error))  # not from within the caller's send
             return None
         if head is not None:
             self._number, self._head = self._number + 1, head
@@ -94,8 +94,8 @@ class RdmaPipe:
 
     def write_pages(self, run: PageRun, read_up_to: int, keep: int) -> int | None:
         guest = self._guest()
-        if guest is None:  # the VM has ended since, and what its pages are a part of is given up
-            self._loop.call_soon(self._broken, "pages were to be sent of a VM that has ended")
+        if guest is None:  # the VM has ended since, so the syncvm that these pages belong to is given up
+            self._loop.call_soon(self._broken, "the VM has ended before its pages were sent")
             return None
         return self._put(self._connection.pages, (guest, run.index), read_up_to, keep)
 
@@ -104,7 +104,7 @@ class RdmaPipe:
         while not self._closed and (done := self._connection.poll()):
             bad = next((one for one in done if one.status), None)
             if bad:
-                return self._broken(f"{status_name(bad.status)}: it has ended, or is not reached")
+                return self._broken(f"{status_name(bad.status)}: the other replica has ended, or cannot be reached")
         if not self._closed:
             self._pipe.flush()
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RDMA devices as pyverbs shows them: the only file that imports it. Set-up only; the data path is native/src/rdma/rdma.c.
+"""RDMA devices, listed by pyverbs. Only this file imports it. The data path is native/src/rdma/rdma.c.
 
-(pyverbs keeps its C objects to itself, and makes a Python object of each completion with the GIL held: so what is on the
-data path is made by the native library, with what was chosen here.)
+(pyverbs hides its C objects, and makes a Python object of each completion while it holds the GIL. So the native library makes
+the objects of the data path, for the device, port and GID that are chosen with this list.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _pyverbs() -> Any:
     try:
         import pyverbs.device
     except ImportError:
-        sys.path.append(DISTRIBUTION)  # it is a package of the distribution's, not of the registry's
+        sys.path.append(DISTRIBUTION)  # it is a package of the distribution, not of a Python registry
         try:
             import pyverbs.device
         except ImportError as error:
@@ -38,11 +38,11 @@ def _pyverbs() -> Any:
 
 
 def ports() -> list[Port]:
-    """All ports of all devices, in order. Raises NetworkError without pyverbs; none is an empty list."""
+    """All ports of all devices, in order; empty without a device. Raises NetworkError without pyverbs."""
     device = _pyverbs().device
     try:
         names = sorted(d.name.decode() for d in device.get_device_list())
-    except Exception as error:  # pyverbs raises its own kinds for a missing kernel module and for no device
+    except Exception as error:  # pyverbs raises errors of its own for a missing kernel module and for no device
         if "device" in str(error).lower():
             return []
         raise NetworkError(f"RDMA devices cannot be listed: {error}") from error
@@ -75,7 +75,7 @@ def _ports_of(context: Any, name: str) -> Iterable[Port]:
 
 
 def _text(gid: str) -> str:
-    """As an address is written: pyverbs gives eight groups."""
+    """In the usual short form; pyverbs gives all eight groups."""
     return str(ipaddress.IPv6Address(gid.strip()))
 
 
