@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What a commit and a transfer of pages cost over RDMA, by the runtime's own calls. Built only for `make bench-rdma`.
+/* The cost of a commit and of a transfer of pages over RDMA, with the runtime's own calls. Built only for `make bench-rdma`.
  *
- *   rdma_bench serve  DEVICE GID PORT                               the follower: one session after the other
+ *   rdma_bench serve  DEVICE GID PORT                               the follower: serves one session after the other
  *   rdma_bench commit DEVICE GID PORT HOST PAYLOAD COUNT            one frame, its completion, the next frame
- *   rdma_bench busy   DEVICE GID PORT HOST PAYLOAD COUNT            the same, to a follower that looks without a pause
+ *   rdma_bench busy   DEVICE GID PORT HOST PAYLOAD COUNT            the same, to a follower that polls without a pause
  *   rdma_bench pages  DEVICE GID PORT HOST PART-KIB COUNT           pages that the card gathers from guest memory: raw frames
- *   rdma_bench frames DEVICE GID PORT HOST PART-KIB COUNT           pages copied into frames, as all else is sent
+ *   rdma_bench frames DEVICE GID PORT HOST PART-KIB COUNT           pages copied into ordinary frames
  *
- * The leader prints one line of JSON. bench/rdma_inside.py speaks to `serve` too: the two structs are its protocol.
+ * The leader prints one line of JSON. bench/rdma_inside.py also talks to `serve`: the two structs are the protocol.
  */
 #include "plover_native.h"
 #include "plover_rdma.h"
@@ -25,26 +25,26 @@
 
 enum mode { COMMIT = 1, FRAMES = 2, PAGES = 3, BUSY = 4 }; /* BUSY: commits to a follower that never sleeps */
 enum { PAGE = 4096, DEPTH = 512, RING = 8 << 20, STAGING = 16 << 20, GUEST = 64 << 20, KEPT = 4096 };
-/* RING, DEPTH, KEPT and these are the runtime's (config/settings.py, rdma/stream.py, protocol/pipe.py, rdma/ring_watch.py). */
+/* RING, DEPTH, KEPT and these equal the runtime's (config/settings.py, rdma/stream.py, protocol/pipe.py, rdma/ring_watch.py). */
 static const int64_t SPIN = 20000, PAUSE = 500000, LIMIT = 100000000, HALF_FROM = 100000, HALF_TO = 50000000;
 static const int64_t PATIENCE_NS = 20ll * 1000000000;
 static const uint64_t ID = 7; /* of every ring */
 
-typedef struct { /* each end's first word; the leader's says what the session is, the follower gives mode and count back */
+typedef struct { /* the first message of each end; the leader's chooses the session, the follower returns mode and count */
     uint32_t mode, rkey;
-    uint64_t count, part, ring; /* frames or writes; bytes of pages in each; where what the other may write lies */
+    uint64_t count, part, ring; /* frames or writes; bytes of pages in each; address of the sender's ring */
     plover_address address;
 } hello;
 
-typedef struct { uint64_t count, hash; } verdict; /* the follower's last word: what it has read; its staging memory's hash */
+typedef struct { uint64_t count, hash; } verdict; /* the follower's last message: frames read; hash of its staging memory */
 
 typedef struct {
     plover_card *card;
     plover_qp *qp;
     plover_region *in_region, *out_region;
-    plover_memory in, out, theirs; /* what the peer writes; what we write from; what we write at the peer */
+    plover_memory in, out, theirs; /* the ring that the peer writes; our copy of the peer's ring; the peer's ring */
     plover_address own;
-    uint64_t position, head, tail, done; /* how far: we have read, we have written, they have read; requests that are done */
+    uint64_t position, head, tail, done; /* how far we have read, we have written, they have read; completed requests */
 } end;
 
 static char why[400];
@@ -115,7 +115,7 @@ static void close_end(end *e)
 
 static void *in_memory(const end *e, uint64_t offset) { return (uint8_t *)(uintptr_t)e->in.address + offset; }
 
-/* Takes completions; a request that failed ends the run. */
+/* Take completions; a failed request ends the run. */
 static unsigned complete(end *e, int64_t spin)
 {
     plover_completion done[64];
@@ -130,7 +130,7 @@ static unsigned complete(end *e, int64_t spin)
     return (unsigned)n;
 }
 
-/* 1: a frame of ours is on its way; 0: there is no room. As RdmaPipe.write, `keep` bytes of the ring stay free. */
+/* 1: our frame is on its way; 0: there is no room. As in RdmaPipe.write, `keep` bytes of the ring stay free. */
 static int put(end *e, const void *data, size_t length, uint64_t keep)
 {
     if (e->head - e->tail + keep > e->out.length) return 0;
@@ -144,7 +144,7 @@ static int next(end *e, plover_range *payload)
     return plover_ring_next(in_memory(e, 0), RING, ID, &e->position, payload) > 0;
 }
 
-/* The next frame, waited for as the daemon's thread does. */
+/* Wait for the next frame, as the daemon's thread does. */
 static plover_range wait_next(end *e, int64_t spin)
 {
     static const volatile uint32_t never = 0;
@@ -155,7 +155,7 @@ static plover_range wait_next(end *e, int64_t spin)
         if (now_ns() > until) die("no frame");
         if (plover_ring_wait(in_memory(e, 0), RING, ID, e->position, spin, PAUSE, LIMIT, &never) != 1) continue;
         if (next(e, &payload)) break;
-        rest(half); /* a part of it is there */
+        rest(half); /* the frame is incomplete */
         half = half * 2 < HALF_TO ? half * 2 : HALF_TO;
     }
     return payload;
@@ -169,7 +169,7 @@ static void say_read_up_to(end *e)
     while (!put(e, frame, sizeof frame, 0)) complete(e, 1000000);
 }
 
-/* Every frame's payload is copied out, as the daemon does. */
+/* Copy every frame's payload out, as the daemon does. */
 static uint64_t read_frames(end *e, const hello *leader, uint8_t *staging)
 {
     uint64_t told = e->position, at = 0, n = 0;
@@ -259,7 +259,7 @@ static void check(end *e, int fd, uint64_t count, uint64_t hash)
     close_end(e);
 }
 
-/* How far the follower has read, by an RDMA READ, as the daemon does it. */
+/* Look how far the follower has read, by an RDMA READ, as the daemon does. */
 static void look_at_tail(end *e)
 {
     const uint64_t before = e->done;
@@ -301,7 +301,7 @@ static int commit(char **arguments, enum mode mode, uint64_t payload, uint64_t c
     return 0;
 }
 
-/* Dirty pages lie here and there. */
+/* Dirty pages are scattered. */
 static uint8_t *page_of(uint8_t *guest, uint64_t n) { return guest + n * 4099 % (GUEST / PAGE) * PAGE; }
 
 static uint8_t *guest_memory(void)
@@ -325,7 +325,7 @@ static uint64_t expected(uint8_t *guest, uint64_t pages)
     return hash;
 }
 
-/* Sleeps until a request is done, or a little: the follower may have told how far it has read. */
+/* Sleep until a request is done, or for 1 ms: the follower may have told how far it has read. */
 static void wait_done(end *e)
 {
     struct pollfd fd = {.fd = plover_qp_fd(e->qp), .events = POLLIN};
@@ -333,7 +333,7 @@ static void wait_done(end *e)
     if (!complete(e, 0)) poll(&fd, 1, 1), complete(e, 0);
 }
 
-/* As put(), with pages of the guest that the card reads itself. */
+/* As put(), with pages of the guest that the card itself reads. */
 static int put_pages(end *e, uint8_t *guest, const plover_memory *at, uint64_t first, uint64_t part)
 {
     uint32_t index[RING / 4 / PAGE];

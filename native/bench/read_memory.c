@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* How fast this machine reads pages: no hasher can be faster. Built only for `make bench-hash`. */
+/* Measures how fast this machine reads pages: no hasher can be faster. Built only for `make bench-hash`. */
 #include "threads/pool.h"
 
 #include <errno.h>
@@ -64,8 +64,8 @@ static void read_some(void *context, size_t from, size_t to)
     atomic_fetch_add(&job->sum, sum);
 }
 
-/* The sum of all words of these pages of `base` (which is aligned to pages) into *sum. ahead: fetch this many pages ahead
- * into the cache, 0: leave it to the hardware. 0 or -ERANGE. */
+/* Put the sum of all words of these pages of `base` (page-aligned) into *sum. ahead: fetch the page this far ahead into the
+ * cache; 0: leave that to the hardware. 0 or -ERANGE. */
 PLOVER_API int plover_read_pages(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
                                  size_t ahead, uint64_t *sum)
 {

@@ -4,7 +4,7 @@
  * A page is PLOVER_PAGE (4096) bytes. A bitmap is an array of uint64_t words, least significant bit first:
  * page i is bit i % 64 of word i / 64. Page numbers are uint32_t. Every function checks its bounds and
  * returns a negative errno on bad input (-EINVAL, -ERANGE, -ENOMEM, ...); none aborts, none prints.
- * No function keeps a pointer it was given, except a pool and a tracker, which keep what they were opened with.
+ * No function keeps a pointer that it was given, except plover_tracker_open: a tracker uses `base` and `pool` until it is closed.
  */
 #ifndef PLOVER_NATIVE_H
 #define PLOVER_NATIVE_H
@@ -15,7 +15,7 @@
 #define PLOVER_ABI 6u
 #define PLOVER_PAGE 4096u
 #define PLOVER_BLOCK 64u
-#define PLOVER_BLOCKS (PLOVER_PAGE / PLOVER_BLOCK) /* in a page; a mask of blocks is a uint64_t, block i its bit i */
+#define PLOVER_BLOCKS (PLOVER_PAGE / PLOVER_BLOCK) /* per page; a mask of blocks is a uint64_t, block i is its bit i */
 #define PLOVER_API __attribute__((visibility("default")))
 
 typedef struct plover_pool plover_pool;
@@ -26,87 +26,92 @@ PLOVER_API uint32_t plover_abi_version(void);
 /* CityHash64 (the algorithm of CityHash v1.0.3 and v1.1) of n bytes; bit-exact with Google's. */
 PLOVER_API uint64_t plover_cityhash64(const void *data, size_t n);
 
-/* The process keeps up to keep_bytes of freed memory for itself, of blocks of up to block_bytes_max, instead of giving it back
- * to the kernel at once. What is fresh from the kernel is cleared and mapped page by page, which costs a copy of pages 25
- * times what the copy does. 0 or -EINVAL. */
+/* Let the process keep up to keep_bytes of freed memory, from allocations of up to block_bytes_max each, instead of returning
+ * it to the kernel at once. The kernel clears and maps fresh memory page by page. For the target of a copy of pages, that takes
+ * 25 times as long as the copy itself. 0 or -EINVAL. */
 PLOVER_API int plover_keep_freed_memory(size_t keep_bytes, size_t block_bytes_max);
 
-/* A pool of threads that live as long as it does; the caller takes part in the work.
- * threads: 0 = as many as there are cores. Calls from several threads take turns. NULL: no memory or thread. */
+/* A pool of threads that live until plover_pool_free; the caller takes part in the work.
+ * threads: 0 = one per core, at most 1024. Calls from several threads take turns. NULL: too many, or no memory or thread. */
 PLOVER_API plover_pool *plover_pool_new(unsigned threads);
 PLOVER_API unsigned plover_pool_threads(const plover_pool *pool);
 PLOVER_API void plover_pool_free(plover_pool *pool);
 
-/* dst |= src; returns the pages set in dst. */
+/* dst |= src; returns the number of bits set in dst. */
 PLOVER_API int64_t plover_bitmap_union(uint64_t *dst, const uint64_t *src, size_t words);
-/* Page numbers set in the bitmap of `pages` bits, ascending; returns how many. -ERANGE: out holds fewer. */
+/* Page numbers set in the bitmap of `pages` bits, ascending; returns how many. -ERANGE: more than `capacity`. -EINVAL: a bit
+ * after the last page is set. */
 PLOVER_API int64_t plover_bitmap_pages(const uint64_t *bitmap, size_t pages, uint32_t *out, size_t capacity);
 
-/* bitmap = bits index[0..n), of `bits` in all, the rest zero; it has (bits + 63) / 64 words. 0 or -ERANGE. */
+/* Set the bits index[0..n) in a bitmap of `bits` bits, (bits + 63) / 64 words, and clear all others. 0 or -ERANGE. */
 PLOVER_API int plover_bitmap_of(const uint32_t *index, size_t n, uint64_t *bitmap, size_t bits);
 
 /* out[i] = CityHash64 of page index[i] of the `pages` pages at base. 0 or -ERANGE.
- * kernel: NULL for the best one, or a name of plover_hash_kernel, for tests and benchmarks; -EINVAL: this CPU runs none of
- * that name. All kernels give the same hashes. */
+ * kernel: NULL for the best one, or a name from plover_hash_kernel, for tests and benchmarks; -EINVAL: this CPU cannot run a
+ * kernel of that name. All kernels give the same hashes. */
 PLOVER_API int plover_hash_pages(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
                                  uint64_t *out, const char *kernel);
-/* Names of the kernels that this CPU can run, best first; NULL behind the last. "avx512" and "avx2" hash four pages side
+/* Names of the kernels that this CPU can run, best first; NULL after the last. "avx512" and "avx2" hash four pages side
  * by side, "pairs" two, "plain" one; the last two run everywhere. */
 PLOVER_API const char *plover_hash_kernel(unsigned number);
-/* Those of index[0..n) whose hashes a[i], b[i] differ; index NULL: those i. Returns how many. */
+/* out = each index[i] with a[i] != b[i]; with index NULL, each such i. Returns how many. */
 PLOVER_API int64_t plover_compare(const uint64_t *a, const uint64_t *b, const uint32_t *index, size_t n, uint32_t *out);
-/* Those of index[0..n) that are not all zero bytes; returns how many, or -ERANGE. */
+/* out = the pages of index[0..n) that are not all zero bytes; returns how many, or -ERANGE. */
 PLOVER_API int64_t plover_nonzero(const void *base, size_t pages, const uint32_t *index, size_t n, uint32_t *out);
 /* Copy pages out, one after the other. 0 or -ERANGE. */
 PLOVER_API int plover_gather(const void *base, size_t pages, const uint32_t *index, size_t n, void *out);
 /* Overwrite pages; all indexes are checked before the first byte is written. 0 or -ERANGE. */
 PLOVER_API int plover_apply(void *base, size_t pages, const uint32_t *index, size_t n, const void *data);
 
-/* out[i * PLOVER_BLOCKS + k] = 16-bit hash of block k of page index[i]: equal blocks have equal hashes, one pair in 65536
- * of those that differ has, too. 0 or -ERANGE. */
+/* out[i * PLOVER_BLOCKS + k] = 16-bit hash of block k of page index[i]. Equal blocks have equal hashes; so does one in 65536
+ * pairs of different blocks. 0 or -ERANGE. */
 PLOVER_API int plover_block_hashes(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
                                    uint16_t *out);
-/* masks[i] = those blocks of page index[i] whose hashes are not `theirs`, as plover_block_hashes gave them. 0 or -ERANGE. */
+/* masks[i] = the blocks of page index[i] whose hashes differ from `theirs`, which is in plover_block_hashes' order.
+ * 0 or -ERANGE. */
 PLOVER_API int plover_block_masks(plover_pool *pool, const void *base, size_t pages, const uint32_t *index, size_t n,
                                   const uint16_t *theirs, uint64_t *masks);
-/* How many blocks n masks name. */
+/* Number of blocks in n masks. */
 PLOVER_API int64_t plover_count_blocks(const uint64_t *masks, size_t n);
-/* Copy the named blocks out, one after the other; `blocks` must be how many. 0 or -ERANGE. */
+/* Copy the blocks in the masks out, one after the other; `blocks` must be their number. 0 or -ERANGE. */
 PLOVER_API int plover_gather_blocks(const void *base, size_t pages, const uint32_t *index, size_t n, const uint64_t *masks,
                                     void *out, size_t blocks);
-/* out = copies of the pages, the named blocks replaced by those of `data`, which holds `blocks` of them. The pages
- * themselves stay as they are. 0; -ERANGE before a byte is written. */
+/* out = copies of the pages, in which the blocks in the masks are replaced by the `blocks` blocks in `data`. The pages
+ * themselves do not change. 0, or -ERANGE before the first byte is written. */
 PLOVER_API int plover_patch_pages(const void *base, size_t pages, const uint32_t *index, size_t n, const uint64_t *masks,
                                   const void *data, size_t blocks, void *out);
 
-/* Wait until process `pid` is idle: in `looks` looks in a row, `every_ns` apart, it took no more than `share_max` of one CPU,
- * has read all that was written to `socket` (-1: there is none), and `*disturbed`, which another thread counts up as it
- * writes, was the same; and no thread of it wants a CPU now. 1: it is, or it has ended; 0: not within limit_ns; -EINVAL. */
+/* Wait until process `pid` is idle. It is idle when, in `looks` looks in a row, `every_ns` apart, it took at most `share_max`
+ * of one CPU, it had read all bytes written to `socket` (-1: no socket), and `*disturbed` did not change (another thread
+ * increments that when it writes); and when none of its threads wants a CPU after the last look. 1: it is idle, or has ended;
+ * 0: not idle within limit_ns; or -EINVAL. */
 PLOVER_API int plover_wait_idle(int pid, int socket, const volatile uint32_t *disturbed, unsigned looks, int64_t every_ns,
                                 double share_max, int64_t limit_ns);
 
 /* Dirty tracking of a range of another process (QEMU's guest RAM).
- * backend: "uffd-wp"    asynchronous userfaultfd write protection + PAGEMAP_SCAN (Linux >= 6.7); uffd must be a
- *                       descriptor that the process itself opened (the preload library does)
- *          "soft-dirty" /proc/PID/clear_refs and pagemap bit 55 (CONFIG_MEM_SOFT_DIRTY). The kernel drops the bit of a page of
- *                       shared memory that it reclaims, so `base` is locked in memory (mlock) until the tracker is closed
- *          "scan"       hashes of all pages at `base`, our own mapping of the same memory
- * address: start of the range in the process; page-aligned. All pages count as clean after opening.
- * On failure returns a negative errno and writes a sentence with a remedy to err. Never another backend instead. */
+ * backend: "uffd-wp"    asynchronous userfaultfd write protection + PAGEMAP_SCAN (Linux >= 6.7). uffd must be a
+ *                       descriptor that the process itself opened (the preload library does). The tracker closes it; if
+ *                       opening fails, it stays the caller's
+ *          "soft-dirty" /proc/PID/clear_refs and pagemap bit 55 (CONFIG_MEM_SOFT_DIRTY). When the kernel reclaims a page of
+ *                       shared memory, it drops the bit. So `base` is locked in memory (mlock) until the tracker is closed
+ *          "scan"       hashes of all pages at `base`
+ * address: start of the range in the process, page-aligned. base: our own mapping of the same memory. All pages count as
+ * clean after opening. On failure returns a negative errno and writes a sentence with a remedy to err; after -EINVAL or -ENOMEM
+ * err may be empty. Never opens another back end instead. */
 PLOVER_API int plover_tracker_open(const char *backend, int pid, uint64_t address, const void *base, size_t pages,
                                    int uffd, plover_pool *pool, plover_tracker **out, char *err, size_t errlen);
-/* OR the pages written since the last fetch into bitmap and count them as clean again. The process may write meanwhile: what
- * it writes after the call began is told by this call or by the next one, with every back end.
- * Returns how many pages it told, or a negative errno. words must be (pages + 63) / 64.
+/* OR the pages written since the last fetch into bitmap, and count them as clean again. The process may write meanwhile: a page
+ * that it writes after the call began is reported by this call or by the next one, with every back end.
+ * Returns the number of reported pages, or a negative errno. words must be (pages + 63) / 64.
  *
- * "soft-dirty" cannot read and clear in one step, so here it clears nothing: it tells each page that was written since the last
- * plover_tracker_fetch_stopped, but for those whose content is what plover_tracker_synced said last. */
+ * "soft-dirty" cannot read and clear in one step, so this call clears nothing. It reports each page that was written since the
+ * last plover_tracker_fetch_stopped, except those that still have the content of their last plover_tracker_synced. */
 PLOVER_API int64_t plover_tracker_fetch(plover_tracker *tracker, uint64_t *bitmap, size_t words);
-/* The same of a process that stands still: nobody writes from before this call until it has returned. */
+/* The same for a stopped process: it must not write from before this call until it has returned. */
 PLOVER_API int64_t plover_tracker_fetch_stopped(plover_tracker *tracker, uint64_t *bitmap, size_t words);
-/* Both hosts now hold `data` (NULL: zeros) for these n pages, as it was sent or applied: that is their clean content.
- * "scan" must know, as it compares contents, and a page may go back to what it was at the last fetch. "soft-dirty" must know
- * from a plover_tracker_fetch until the next plover_tracker_fetch_stopped. At other times, and with "uffd-wp", it does
+/* Both hosts now hold `data` (NULL: zeros) in these n pages, because it was sent or applied. It is their clean content.
+ * "scan" compares contents, and a page may return to its content at the last fetch, so it needs this call. "soft-dirty" needs
+ * it from a plover_tracker_fetch until the next plover_tracker_fetch_stopped. At other times, and with "uffd-wp", the call does
  * nothing. 0 or a negative errno. */
 PLOVER_API int plover_tracker_synced(plover_tracker *tracker, const uint32_t *index, size_t n, const void *data);
 PLOVER_API void plover_tracker_close(plover_tracker *tracker);

@@ -31,7 +31,7 @@ static void test_known_answers(void)
     CHECK(plover_cityhash64("", 0) == 0x9ae16a3b2f90404fu);
 }
 
-/* Each item is one thread's, so a plain counter is enough. */
+/* Each item belongs to one thread, so a plain counter is enough. */
 static void count(void *context, size_t from, size_t to)
 {
     for (uint8_t *times = context; from < to; from++) times[from]++;
@@ -91,7 +91,7 @@ static void test_pages(void)
     free(ram), free(copy);
 }
 
-/* Pages that differ from zeros or ones in one bit, or not at all, and random ones. */
+/* Random pages, and pages of zeros or ones with one bit changed, or none. */
 static uint8_t *odd_pages(void)
 {
     uint8_t *ram = calloc(PAGES, PLOVER_PAGE);
@@ -133,7 +133,7 @@ static void test_kernels(void)
     free(ram);
 }
 
-/* Of page i the secondary has other bytes in blocks 0, i % 64 and 63. */
+/* In page i, the secondary has other bytes in blocks 0, i % 64 and 63. */
 static void test_blocks(void)
 {
     uint8_t *ours = odd_pages(), *theirs = malloc((size_t)PAGES * PLOVER_PAGE), *blocks = malloc((size_t)PAGES * PLOVER_PAGE);
@@ -184,7 +184,7 @@ static void test_bitmap_of(void)
     CHECK(plover_bitmap_of(NULL, 1, bitmap, 99) == -EINVAL);
 }
 
-/* The child: maps the file, then writes the pages named on its standard input, one byte each. */
+/* The child maps the file, then writes one byte to each page whose number comes on its standard input. */
 static int child(const char *path)
 {
     int fd = open(path, O_RDWR);
@@ -249,9 +249,9 @@ static void test_trackers(const char *self, const char *build)
         CHECK(fetched(wp, bitmap) == fetched(scan, referee));
         CHECK(!memcmp(bitmap, referee, sizeof bitmap));
     }
-    ram[77 * PLOVER_PAGE]++; /* our own write is not the child's */
+    ram[77 * PLOVER_PAGE]++; /* only "scan" sees our own write */
     CHECK(fetched(wp, bitmap) == 0 && fetched(scan, referee) == 1);
-    int second = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0); /* a daemon that restarted */
+    int second = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0); /* as a restarted daemon does */
     CHECK(plover_tracker_open("uffd-wp", pid, (uint64_t)(uintptr_t)address, ram, PAGES, second, NULL, &again, err, sizeof err) == 0);
     fprintf(say, "5\n"), fflush(say);
     CHECK(fgets(line, sizeof line, hear) && again && fetched(again, bitmap) == 1 && bitmap[0] == 1 << 5);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Tests of the rings, with memory in place of a card: what is put is read, in order, round the end; what is torn, left over,
- * or damaged is not. */
+/* Tests of the rings, with memory in place of a card: frames are read in order and across the end; torn, stale or damaged
+ * frames are not read. */
 #include "plover_rdma.h"
 
 #include <errno.h>
@@ -24,7 +24,7 @@ static void fresh(void)
     memset(ours, 0, BYTES), memset(theirs, 0, BYTES);
 }
 
-/* Frames of all lengths, the reader sometimes behind; each must come whole and in order. */
+/* Frames of all lengths, with a reader that is sometimes late: each must arrive whole and in order. */
 static void test_order(void)
 {
     uint64_t head = BYTES, position = BYTES, sent = 0, got = 0;
@@ -49,7 +49,7 @@ static void test_order(void)
     CHECK(sent == got && sent > 10000 && position == head);
 }
 
-/* A frame counts only when its last byte is there, in whatever order the bytes come. */
+/* A frame counts only when all its bytes are there, in whatever order they come. */
 static void test_torn(void)
 {
     uint64_t head = BYTES, position = BYTES;
@@ -70,7 +70,7 @@ static void test_torn(void)
     }
 }
 
-/* A raw frame: its head alone counts, so it goes last; the payload is where it was written. */
+/* A raw frame counts once its head is there, so the head is written last. The payload is where the caller wrote it. */
 static void test_raw(void)
 {
     uint64_t head = BYTES, position = BYTES, at = 0;
@@ -94,7 +94,7 @@ static void test_raw(void)
     CHECK(plover_ring_put_raw(ours, BYTES, ID, position, &head, BYTES / 2, &at, ranges) == -EMSGSIZE);
 }
 
-static void test_what_is_no_frame(void)
+static void test_not_a_frame(void)
 {
     uint64_t head = BYTES, position = BYTES, later;
     plover_range ranges[2], payload;
@@ -109,7 +109,7 @@ static void test_what_is_no_frame(void)
         CHECK(plover_ring_next(theirs, BYTES, ID, &position, &payload) == 0);
         theirs[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
-    memset(theirs + 16, 0xff, 8); /* a length far outside */
+    memset(theirs + 16, 0xff, 8); /* a length far beyond the ring */
     CHECK(plover_ring_next(theirs, BYTES, ID, &position, &payload) == 0 && position == BYTES);
 }
 
@@ -121,7 +121,7 @@ static void test_bounds(void)
     uint32_t stop = 0;
     CHECK(plover_ring_put(ours, BYTES, ID, BYTES, &head, data, BYTES / 2, ranges) == -EMSGSIZE);
     CHECK(plover_ring_put(ours, BYTES, ID, BYTES, &odd, data, 8, ranges) == -EINVAL);
-    CHECK(plover_ring_put(ours, BYTES, ID, BYTES + 64, &head, data, 8, ranges) == -EINVAL); /* read beyond what was written */
+    CHECK(plover_ring_put(ours, BYTES, ID, BYTES + 64, &head, data, 8, ranges) == -EINVAL); /* tail after head */
     CHECK(plover_ring_put(ours, 100, ID, BYTES, &head, data, 8, ranges) == -EINVAL);
     for (int n = 0; n < BYTES / 64; n++) CHECK(plover_ring_put(ours, BYTES, ID, BYTES, &head, data, 8, ranges) == 1);
     CHECK(plover_ring_put(ours, BYTES, ID, BYTES, &head, data, 8, ranges) == -EAGAIN && head == 2 * BYTES);
@@ -141,7 +141,7 @@ int main(void)
     test_order();
     test_torn();
     test_raw();
-    test_what_is_no_frame();
+    test_not_a_frame();
     test_bounds();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Trackers under concurrent writers: what was written after a fetch began is told by this fetch or the next one.
+/* Trackers under concurrent writers: a page written after a fetch began is reported by this fetch or the next one.
  *
- * A child process writes pages of shared memory from several threads without a pause, as a guest's CPUs do. We do what an
- * initial sync does: fetch, copy the pages told, again; then the child stands still, we fetch once more, and the copy must be
- * equal. Any page that is not was forgotten. Runs alone, so that a guest with another kernel can run it as well. */
+ * A child process writes pages of shared memory from several threads without a pause, like a guest's CPUs. We do the same as an
+ * initial sync: fetch and copy the reported pages, several times. Then the child is stopped, we fetch and copy once more, and
+ * the copy must be equal. A page that differs was forgotten. The program needs nothing else, so a guest with another kernel can
+ * run it, too. */
 #define _GNU_SOURCE
 #include "plover_native.h"
 
@@ -32,7 +33,7 @@ static void *write_pages(void *number)
     for (;;) {
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
         volatile uint64_t *page = (uint64_t *)(ram + random % PAGES * PLOVER_PAGE);
-        /* Now and then back to what it was: one that compares contents must not be taken in. */
+        /* The small range of values often restores the old content, which must not fool a tracker that compares contents. */
         page[random >> 40 & 511] = random >> 32 & 3;
     }
     return NULL;
@@ -72,7 +73,7 @@ static int uffd_of(pid_t pid, const char *file)
     return (int)syscall(SYS_pidfd_getfd, (int)syscall(SYS_pidfd_open, pid, 0), number, 0);
 }
 
-/* As an initial sync does it. */
+/* Copy the reported pages, as an initial sync does. */
 static int64_t copy_told(plover_tracker *t)
 {
     int64_t told = 0;
@@ -93,11 +94,11 @@ static int stand_still(pid_t pid)
     return kill(pid, SIGSTOP) || waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status);
 }
 
-/* One initial sync, then one syncvm; pages that are not equal in the end. */
+/* One initial sync, then one syncvm. Returns the number of pages that differ in the end. */
 static int forgotten(plover_tracker *t, pid_t pid)
 {
     int wrong = 0;
-    memset(bitmap, 0xff, sizeof bitmap); /* the first round: all */
+    memset(bitmap, 0xff, sizeof bitmap); /* the first round copies all pages */
     for (int round = 0; round < LIVE_ROUNDS; round++) {
         uint64_t none[WORDS] = {0};
         if (!round && plover_tracker_fetch(t, none, WORDS) < 0) return -1;
@@ -125,7 +126,7 @@ static double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* As for a daemon that may lock next to nothing: soft-dirty must refuse. In a child, as what is given up is gone. */
+/* If the process may lock almost no memory, soft-dirty must refuse. In a child, because a given-up capability is gone. */
 static int refuses_without_lock(pid_t pid, uint64_t address)
 {
     pid_t one = fork();

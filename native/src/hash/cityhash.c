@@ -94,8 +94,8 @@ static void hash_plain(const uint8_t *const pages[], const uint8_t *const ahead[
     out[0] = plover_cityhash64(pages[0], PLOVER_PAGE);
 }
 
-/* Two pages fill the gaps that one leaves while it waits for its multiplications; the registers hold no third. Most is
- * gained by fetching the next two: no hardware prefetcher goes on beyond the end of a page. */
+/* While one page waits for its multiplications, the other one is hashed. The registers hold no third page. Most of the gain
+ * comes from fetching the next two pages: no hardware prefetcher crosses the end of a page. */
 static void hash_pairs(const uint8_t *const pages[], const uint8_t *const ahead[], uint64_t out[])
 {
     const uint8_t *a = pages[0], *b = pages[1], *c = ahead[0], *d = ahead[1];

@@ -35,7 +35,7 @@ INLINE pair weak32(const lanes word[4], lanes a, lanes b)
     return (pair){a + word[3], b + c};
 }
 
-/* first: the input's first word; last: its last block; size: its length in bytes, more than a block. */
+/* first: the input's first word; last: its last block; size: its length in bytes, more than one block. */
 INLINE void start(state *st, lanes first, const lanes last[BLOCK_WORDS], uint64_t size)
 {
     st->x = last[3];

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Hashing sets of pages: which kernel, how pages become groups.
+/* Hashing sets of pages: choosing the kernel, and forming groups of pages.
  *
- * Zero pages are not looked for. To know one it must be read, and reading it is what its hash costs: from memory, 105 ns
- * to find a zero page, 110 to hash it; and where every other page is one, looking for them made the whole 20 % slower, as
- * the groups no longer follow each other. Who knows that pages are zero says so (plover_tracker_synced).
+ * There is no search for zero pages. To detect one, it must be read, and reading costs as much as hashing: from memory, 105 ns
+ * to detect a zero page, 110 ns to hash it. Where every other page was zero, the search even made hashing 20 % slower, because
+ * the groups were no longer contiguous. A caller that knows which pages are zero says so (plover_tracker_synced).
  *
- * Nor are hashes kept from one syncvm to the next. Only dirty pages are hashed. A page that this side did not write is
- * among them because the other side did, and must hash it meanwhile: the pause would hardly get shorter. But a write that
- * tracking missed, or a page applied since, would then be compared by a hash that is no longer its own. */
+ * Hashes are not kept from one syncvm to the next, either. Only dirty pages are hashed. If this side did not write a page, the
+ * other side did and must hash it meanwhile, so the pause would hardly get shorter. But after a write that tracking missed, or
+ * after a page was applied, a kept hash would no longer match the page. */
 #include "hash/hash.h"
 #include "pages/page.h"
 #include "threads/pool.h"
@@ -46,9 +46,9 @@ static const uint8_t *page_of(const hash_job *job, size_t i) { return job->base 
 
 static const uint8_t *page_or_last(const hash_job *job, size_t i, size_t to) { return page_of(job, i < to ? i : to - 1); }
 
-/* The pages numbered i and up, but none at or behind `to`: what is no whole group repeats the last one. While the kernel
- * fetches the pages ahead, the processor translates the addresses of those behind them: of pages that lie far apart, that
- * takes as long as reading them. */
+/* Hash the group of pages from i on, but none from `to` on: a group that is not full repeats the last page. While the kernel
+ * fetches the pages ahead, the processor already translates the addresses of the pages after those. For pages that lie far
+ * apart, that takes as long as reading them. */
 static void hash_group(const hash_job *job, size_t i, size_t to)
 {
     const struct hash_kernel *kernel = job->kernel;

@@ -6,8 +6,8 @@
 
 enum { WAYS_MAX = 4 };
 
-/* One way to hash pages: `ways` of them side by side; meanwhile the pages ahead[0..ways) are fetched into the cache.
- * ahead[0] is `lead` pages after pages[0] (0: it fetches none); where there are no more pages, both repeat the last. */
+/* One way to hash pages: `ways` of them side by side, while the pages ahead[0..ways) are fetched into the cache.
+ * ahead[0] is `lead` pages after pages[0] (lead 0: the kernel fetches none). Past the last page, both arrays repeat it. */
 struct hash_kernel {
     const char *name;
     unsigned ways, lead;

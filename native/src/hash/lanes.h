@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Four pages at once, one in each 64-bit lane of a 256-bit vector. The file that includes this says for which
- * instruction set. Four, not eight, also where vectors have eight lanes: eight pages and the eight to come would not fit
- * into the first-level cache, and from memory that costs more than the wider vector gains. */
+/* Four pages at once, one in each 64-bit lane of a 256-bit vector. The file that includes this chooses the instruction
+ * set. Four pages even where vectors have eight lanes: eight pages and the next eight would not fit into the first-level
+ * cache, and from memory that costs more than the wider vector gains. */
 #include "hash/hash.h"
 
 #include <immintrin.h>
@@ -30,7 +30,7 @@ INLINE void load(lanes words[BLOCK_WORDS], const uint8_t *const pages[], unsigne
     }
 }
 
-/* Page after page, as memory and the hardware's prefetchers like it best: a quarter of the loop fetches one page. */
+/* Fetch page after page, which is fastest for memory and hardware prefetchers: each quarter of the loop fetches one page. */
 INLINE void fetch(const uint8_t *const ahead[], unsigned at)
 {
     const uint8_t *from = ahead[at * LANES / PLOVER_PAGE] + at * LANES % PLOVER_PAGE;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* plover-hash [--threads N] FILE: the CityHash64 of each 4096-byte page, 16 hex digits a line. */
+/* plover-hash [--threads N] FILE: prints the CityHash64 of each 4096-byte page, 16 hex digits per line. */
 #include "plover_native.h"
 
 #include <errno.h>
@@ -13,8 +13,8 @@
 
 enum { BATCH = 65536 };
 static const char USAGE[] = "usage: plover-hash [--threads N] FILE\n"
-    "Prints the CityHash64 of each 4096-byte page of FILE, 16 hex digits a line.\n"
-    "  --threads N   1 to 1024 (default: as many as there are cores)\n";
+    "Prints the CityHash64 of each 4096-byte page of FILE, 16 hex digits per line.\n"
+    "  --threads N   1 to 1024 (default: one per core)\n";
 
 static int fail(const char *what, const char *why)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Waiting until a process is idle: the paper's rule (§5.1). A thread looks at the process's CPU clock every 100 us or so. An
- * event loop's timers are too coarse for that: epoll waits whole milliseconds. */
+/* Waiting until a process is idle, by the paper's rule (§5.1). The calling thread looks at the process's CPU clock about every
+ * 100 us. An event loop's timers are too coarse for that: epoll waits whole milliseconds. */
 #include "plover_native.h"
 
 #include <dirent.h>
@@ -21,7 +21,7 @@ static int64_t now_ns(clockid_t clock)
     return clock_gettime(clock, &at) ? -1 : (int64_t)at.tv_sec * 1000000000 + at.tv_nsec;
 }
 
-/* What was written to the socket and not read at its other end. A socket that is gone has nothing. */
+/* Are there bytes that were written to the socket and not read at its other end? A closed socket has none. */
 static int unread(int socket)
 {
     int bytes = 0;
@@ -38,11 +38,11 @@ static char state_of(int pid, const char *thread)
     ssize_t got = read(fd, text, sizeof text - 1);
     close(fd);
     text[got > 0 ? got : 0] = 0;
-    const char *name_end = strrchr(text, ')'); /* a name may hold anything */
+    const char *name_end = strrchr(text, ')'); /* the name before it may contain any character */
     return name_end && name_end[1] ? name_end[2] : 0;
 }
 
-/* Whether a thread wants a CPU. On a host that has too few, one that waits for its turn takes no CPU either. */
+/* Does a thread want a CPU? On a host with too few CPUs, a thread that waits for its turn does not consume CPU time either. */
 static int runnable(int pid)
 {
     char path[32];

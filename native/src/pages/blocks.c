@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Blocks of pages: which ones differ, copy them out, patch pages with them.
+/* Blocks of pages: find those that differ, copy them out, patch pages with them.
  *
- * The hash of a block only finds out what need not be sent; whether a patched page is right, its CityHash64 tells. So it
- * is made for speed: pairs of 32-bit words, a key added to each, are multiplied and summed up (as NH of UMAC does). For two
- * blocks that differ, the sums are equal for one key in 2^32 at most; the fold leaves 16 bits of them. */
+ * The hash of a block only tells which blocks need not be sent. The CityHash64 of a patched page tells whether the page is
+ * right. So the block hash is made for speed: a key is added to each 32-bit word, pairs of words are multiplied, and the
+ * products are summed (as NH of UMAC does). For two different blocks, the sums are equal for at most one key in 2^32; the fold
+ * keeps 16 bits of the sum. */
 #include "pages/page.h"
 #include "threads/pool.h"
 
@@ -12,7 +13,7 @@
 
 enum { VECTORS = PLOVER_BLOCK / 16 };
 static const uint64_t FOLD = 0x9e3779b97f4a7c15u; /* 2^64 / golden ratio: odd, and its bits look random */
-/* What is behind the point of the square roots of 2, 3, 5 ... 53, the first 32 bits: numbers that nobody chose. */
+/* The first 32 bits after the binary point of the square roots of 2, 3, 5 ... 53: arbitrary numbers that nobody picked. */
 static const uint32_t KEYS[PLOVER_BLOCK / 4] = {
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
     0xcbbb9d5d, 0x629a292a, 0x9159015a, 0x152fecd8, 0x67332667, 0x8eb44a87, 0xdb0c2e0d, 0x47b5481d};

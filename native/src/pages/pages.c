@@ -27,7 +27,7 @@ int64_t plover_bitmap_pages(const uint64_t *bitmap, size_t pages, uint32_t *out,
     for (size_t w = 0; w < (pages + 63) / 64; w++)
         for (uint64_t bits = bitmap[w]; bits; bits &= bits - 1) {
             size_t page = w * 64 + (size_t)__builtin_ctzll(bits);
-            if (page >= pages) return -EINVAL; /* a bit behind the last page */
+            if (page >= pages) return -EINVAL; /* a bit after the last page */
             if (n == capacity) return -ERANGE;
             out[n++] = (uint32_t)page;
         }

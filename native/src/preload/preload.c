@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Loaded into QEMU with LD_PRELOAD: opens a userfaultfd that acts on QEMU's memory, and tells its number in the
+/* Loaded into QEMU with LD_PRELOAD: opens a userfaultfd that acts on QEMU's memory, and writes its number to the
  * file named by PLOVER_UFFD_FILE: "<pid> <fd>\n", or "<pid> error <text>\n". The replica daemon fetches the
- * descriptor with pidfd_getfd and does the rest. Without the variable it does nothing; it never disturbs QEMU. */
+ * descriptor with pidfd_getfd and does the rest. Without the variable this does nothing. It never disturbs QEMU. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +54,7 @@ __attribute__((constructor)) static void plover_preload(void)
         if (write(file, line, (size_t)n) != n) unlink(path);
         close(file);
     }
-    unsetenv("PLOVER_UFFD_FILE"); /* QEMU's children are none of our business */
+    unsetenv("PLOVER_UFFD_FILE"); /* not for QEMU's children */
     unsetenv("LD_PRELOAD");
     errno = saved;
 }

@@ -113,7 +113,7 @@ int plover_card_open(const char *device, unsigned port, unsigned gid_index, unsi
     }
     const unsigned most = mtu_bytes(card->port.active_mtu);
     card->mtu = mtu_max && mtu_max < most ? mtu_bytes(mtu_of(mtu_max)) : most;
-    /* An event that nobody waits for must not stop who looks for one. */
+    /* Reading events must never block when there is none. */
     fcntl(card->context->async_fd, F_SETFL, fcntl(card->context->async_fd, F_GETFL) | O_NONBLOCK);
     *out = card;
     return 0;
@@ -140,7 +140,7 @@ int plover_region_new(plover_card *card, void *address, size_t length, int acces
     if (access & PLOVER_REMOTE_WRITE) flags |= IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_LOCAL_WRITE;
     if (access & PLOVER_REMOTE_READ) flags |= IBV_ACCESS_REMOTE_READ;
     if (access & PLOVER_ON_DEMAND) flags |= IBV_ACCESS_ON_DEMAND;
-    if (!access) flags = IBV_ACCESS_LOCAL_WRITE; /* what a read brings is written here */
+    if (!access) flags = IBV_ACCESS_LOCAL_WRITE; /* an RDMA READ writes its result here */
     plover_region *region = calloc(1, sizeof *region);
     if (!region) return fail(err, errlen, ENOMEM, "no memory");
     region->mr = ibv_reg_mr(card->pd, address, length, flags);
@@ -250,7 +250,7 @@ int plover_qp_connect(plover_qp *qp, const plover_address *peer, int access, con
 
 int plover_qp_revoke(plover_qp *qp)
 {
-    /* Not to ERR: rxe lets a packet that it is just at land after that. To RESET it waits for it. */
+    /* RESET, not ERR: after ERR, rxe may still let a packet land that it is processing. Before RESET it waits for that packet. */
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RESET};
     return -ibv_modify_qp(qp->qp, &attr, IBV_QP_STATE);
 }
@@ -267,7 +267,7 @@ void plover_qp_free(plover_qp *qp)
 {
     if (!qp) return;
     if (qp->qp) ibv_destroy_qp(qp->qp);
-    plover_qp_arm(qp); /* events that were not taken back would keep the queue */
+    plover_qp_arm(qp); /* acknowledges events: the queue cannot be destroyed before */
     if (qp->cq) ibv_destroy_cq(qp->cq);
     if (qp->channel) ibv_destroy_comp_channel(qp->channel);
     free(qp);
@@ -330,7 +330,7 @@ const char *plover_status_name(uint32_t status)
     return ibv_wc_status_str((enum ibv_wc_status)status);
 }
 
-/* The ranges of our copy of a ring, to the same places in theirs; the last is told of as `number`. */
+/* Write the ranges of our copy of a ring to the same places in theirs. The completion of the last write has `number`. */
 static int write_ranges(plover_qp *qp, const plover_memory *mine, const plover_memory *theirs, const plover_range *ranges,
                         int n, uint64_t number)
 {
@@ -357,7 +357,7 @@ int plover_qp_frame(plover_qp *qp, const plover_memory *mine, const plover_memor
 
 enum { PAGE = 4096 };
 
-/* One write of pages from index[*at] on: as many as it has segments for, neighbours in one. */
+/* One write of pages from index[*at] on: as many as fit its segments. Neighbouring pages share a segment. */
 static int write_pages(plover_qp *qp, const plover_memory *guest, const uint32_t *index, size_t n, size_t *at, uint64_t remote,
                        uint32_t rkey)
 {

@@ -20,7 +20,7 @@ uint32_t plover_rdma_abi_version(void)
     return PLOVER_RDMA_ABI;
 }
 
-/* Of head and payload, up to the check. */
+/* Bytes of head and padded payload, which the check covers. */
 static size_t checked(size_t length)
 {
     return PLOVER_FRAME_HEAD + (length + 7) / 8 * 8;
@@ -36,7 +36,7 @@ static int valid_ring(size_t bytes)
     return bytes >= 2 * PLOVER_FRAME_ALIGN && bytes % PLOVER_FRAME_ALIGN == 0;
 }
 
-/* `told`: the length in the head, of a raw frame. */
+/* `told`: the length in the head. Differs from `length` only in a raw frame, whose payload is not written here. */
 static void write_frame(uint8_t *at, uint64_t position, uint64_t id, uint32_t kind, const void *data, size_t length, size_t told)
 {
     const struct head head = {position, id, (uint32_t)told, kind};
@@ -47,7 +47,7 @@ static void write_frame(uint8_t *at, uint64_t position, uint64_t id, uint32_t ki
     memcpy(at + checked(length), &check, sizeof check);
 }
 
-/* Room for a frame of `need` bytes, after a filler if it would go round the end: its position; or a negative errno. */
+/* Find room for a frame of `need` bytes, after a filler if it would wrap at the end. Its position, or a negative errno. */
 static int64_t make_room(uint8_t *ring, size_t bytes, uint64_t id, uint64_t tail, uint64_t head, size_t need,
                          plover_range *filler)
 {
@@ -95,7 +95,7 @@ int plover_ring_put_raw(void *ring, size_t bytes, uint64_t id, uint64_t tail, ui
     return n + 1;
 }
 
-/* The kind of the frame at `position`, if it is whole; else 0. */
+/* The kind of the frame at `position`, or 0 if it is not complete. */
 static uint32_t frame_at(const uint8_t *ring, size_t bytes, uint64_t id, uint64_t position, struct head *head)
 {
     const size_t offset = position % bytes;
@@ -137,7 +137,7 @@ int plover_ring_wait(const void *ring, size_t bytes, uint64_t id, uint64_t posit
                      int64_t limit_ns, const volatile uint32_t *stop)
 {
     if (!valid_ring(bytes) || position % PLOVER_FRAME_ALIGN || pause_ns <= 0) return -EINVAL;
-    /* Only the head is looked at: it is this position's once a frame begins to land. */
+    /* Only the head is checked: it holds this position once a frame begins to land. */
     const volatile uint64_t *head = (const volatile uint64_t *)((const uint8_t *)ring + position % bytes);
     const int64_t began = now_ns();
     int64_t now = began, pause = 1000;

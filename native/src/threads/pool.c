@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A persistent pool. A job is published under the mutex by a new number, so no wake-up can be lost; items are
- * taken in chunks from an atomic counter; the job is over when every worker has said so. */
+/* A persistent pool. Each job gets a new number, published under the mutex, so no wake-up can be lost. Threads take
+ * chunks of items from an atomic counter. The job is over when every worker has reported its end. */
 #include "threads/pool.h"
 
 #include <pthread.h>
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* SMALL: what one thread does in some 30 µs, as long as it takes to wake another. */
+/* SMALL: items that one thread does in about 30 µs, the time that it takes to wake another thread. */
 enum { CHUNK = 64, SMALL = 256, THREADS_MAX = 1024 };
 
 struct plover_pool {
@@ -26,8 +26,8 @@ struct plover_pool {
     pthread_t threads[];
 };
 
-/* The next chunk: a part of what is left, so that few are begun (each begins with pages that nobody fetched ahead), and
- * the last ones are small, so that all threads end at about the same time. */
+/* Take the next chunk, a share of the remaining items. So there are few chunks (the first pages of each are not fetched
+ * ahead), and the last ones are small, so that all threads end at about the same time. */
 static bool take(plover_pool *pool, size_t *from, size_t *to)
 {
     *from = atomic_load_explicit(&pool->next, memory_order_relaxed);

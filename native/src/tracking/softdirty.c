@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* soft-dirty: /proc/PID/clear_refs and bit 55 of /proc/PID/pagemap (Linux Documentation/admin-guide/mm/soft-dirty.rst).
  *
- * Reading and clearing are two steps, and clearing is for the whole process: what is written in between would be forgotten.
- * So bits are cleared only while the process stands still. While it runs, the set of written pages just grows. A page in it
- * is told until what was sent of it is what it holds: a hash tells that, taken after its bit was read, so a later write sets
- * the bit for the next fetch. */
+ * Reading and clearing are two steps, and clearing acts on the whole process. A write between the two steps would be lost.
+ * So bits are cleared only while the process is stopped. While it runs, the set of written pages only grows. A fetch reports a
+ * page of this set unless the page's content equals the content that was sent. A hash decides that. It is taken after the
+ * fetch has read the bits, so a page that is written after it is reported by the next fetch. */
 #include "tracking/tracker.h"
 
 #include <errno.h>
@@ -17,23 +17,25 @@
 #define SOFT_DIRTY (UINT64_C(1) << 55)
 enum { ENTRIES = 4096 };
 
-/* Does this kernel set the bit at all? A fresh private page of ours that was just written must have it. */
+/* Does this kernel set the bit at all? A private page that this process has just written must have it. */
 static int kernel_has_it(void)
 {
     uint64_t entry = 0;
     volatile char *page = mmap(NULL, PLOVER_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (page == MAP_FAILED || fd < 0) return 0;
-    *page = 1;
-    ssize_t n = pread(fd, &entry, sizeof entry, (off_t)((uintptr_t)page / PLOVER_PAGE * sizeof entry));
-    close(fd);
-    munmap((void *)page, PLOVER_PAGE);
+    ssize_t n = 0;
+    if (page != MAP_FAILED && fd >= 0) {
+        *page = 1;
+        n = pread(fd, &entry, sizeof entry, (off_t)((uintptr_t)page / PLOVER_PAGE * sizeof entry));
+    }
+    if (fd >= 0) close(fd);
+    if (page != MAP_FAILED) munmap((void *)page, PLOVER_PAGE);
     return n == (ssize_t)sizeof entry && entry & SOFT_DIRTY;
 }
 
 static int clear(plover_tracker *t) { return pwrite(t->clear_refs, "4", 1, 0) == 1 ? 0 : -errno; }
 
-/* A page of shared memory that the kernel reclaims leaves no trace in pagemap: not even the bit. Locked pages stay. */
+/* When the kernel reclaims a page of shared memory, its pagemap entry loses the bit. Locked pages are not reclaimed. */
 static int lock(plover_tracker *t, char *err, size_t errlen)
 {
     if (mlock(t->base, t->pages * PLOVER_PAGE)) {
@@ -74,7 +76,7 @@ static int soft_open(plover_tracker *t, char *err, size_t errlen)
     return rc ? rc : clear(t);
 }
 
-/* Marks those of n pages whose content is not known to be synced; how many. */
+/* Mark the pages of index[0..n) whose content is not known to be synced; returns how many. */
 static int64_t tell(plover_tracker *t, uint64_t *bitmap, const uint32_t *index, size_t n)
 {
     uint64_t hashes[ENTRIES];

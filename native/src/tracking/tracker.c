@@ -73,7 +73,7 @@ void plover_tracker_close(plover_tracker *t)
     free(t);
 }
 
-/* ---- scan: hash everything, needs nothing; the referee of the other two ------------------------------------- */
+/* ---- scan: hashes everything and needs nothing from the kernel; the reference for the other two -------------- */
 
 static int scan_open(plover_tracker *t, char *err, size_t errlen)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* uffd-wp: asynchronous write protection, read and reset with PAGEMAP_SCAN.
  * Linux Documentation/admin-guide/mm/pagemap.rst ("Pagemap Scan IOCTL") and userfaultfd.rst.
- * Debian 12's kernel headers are older than the interface, so its few constants stand here. */
+ * Debian 12's kernel headers are older than this interface, so its few constants are defined here. */
 #include "tracking/tracker.h"
 
 #include <errno.h>
@@ -19,7 +19,7 @@ struct scan_argument {
 #define SCAN_IOCTL _IOWR('f', 16, struct scan_argument)
 enum { WRITTEN = 1 << 1, WP_MATCHING = 1 << 0, CHECK_WPASYNC = 1 << 1, REGIONS = 512 };
 
-/* One walk over [t->address, +pages): protects what was written; marks it in bitmap unless that is NULL. */
+/* Walk once over the range: write-protect all written pages, and mark them in bitmap unless that is NULL. */
 static int64_t scan_and_protect(plover_tracker *t, uint64_t *bitmap)
 {
     struct scan_region regions[REGIONS];
@@ -37,7 +37,7 @@ static int64_t scan_and_protect(plover_tracker *t, uint64_t *bitmap)
         for (int i = 0; i < n; i++)
             for (uint64_t at = regions[i].start; at < regions[i].end; at += PLOVER_PAGE)
                 written += bitmap ? tracker_mark(bitmap, (at - t->address) / PLOVER_PAGE) : 1;
-        if (arg.walk_end <= arg.start) return -EIO; /* no progress: never loop for ever */
+        if (arg.walk_end <= arg.start) return -EIO; /* no progress: do not loop for ever */
         arg.start = arg.walk_end;
     }
     return written;

@@ -37,7 +37,7 @@ DISK = {"path": "/images/a.img"}
         ([{"path": "images/a"}], r"disks\[0\].path: 'images/a' must be an absolute path"),
         ([{"path": "/images/a,b"}], r"disks\[0\].path: .* must be an absolute path"),
         ([{"path": 7}], r"disks\[0\].path: must be a string"),
-        ([DISK, DISK], "two disks have one path"),
+        ([DISK, DISK], "two disks have the same path"),
         ([{**DISK, "size": "1G"}], r"disks\[0\].size: unknown; known are path, format"),
         ([{**DISK, "format": "vmdk"}], r"disks\[0\].format: 'vmdk' is not one of raw, qcow2"),
         ([{**DISK, "cache": "unsafe"}], r"disks\[0\].cache: 'unsafe' is not one of writeback, none"),

@@ -58,5 +58,5 @@ def problems(values: list[Any]) -> list[str]:
             out.append(f"{where}.serial: {value['serial']!r} must be at most 20 letters, digits and .-_")
     paths = [value["path"] for value in values if isinstance(value, dict) and isinstance(value.get("path"), str)]
     if len(set(paths)) < len(paths):
-        out.append("disks: two disks have one path; give each an image of its own")
+        out.append("disks: two disks have the same path; give each an image of its own")
     return out

@@ -62,7 +62,7 @@ def read(path: Path, required: bool) -> Secrets:
             text = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
         if required:
-            raise ConfigError(f"secret_file: {path} is missing; run the deploy play, or take the setting away") from None
+            raise ConfigError(f"secret_file: {path} is missing; run the deploy play, or remove the setting") from None
         return NONE
     except OSError as error:
         raise ConfigError(f"secret_file: {path} cannot be read ({error.strerror}); run the deploy play") from error

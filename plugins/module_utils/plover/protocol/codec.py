@@ -107,7 +107,7 @@ class Decoder:
         if version != VERSION:
             raise WireError(f"protocol version {version}, this host speaks {VERSION}; install one version everywhere")
         if tag != self._tag:
-            raise WireError("message of another cluster; 'cluster_id' and 'port' must fit on all members")
+            raise WireError("message of another cluster; 'cluster_id' and 'port' must be equal on all members")
         if kind not in _TYPES or zero:
             raise WireError(f"unknown message type {kind}")
         if length > BODY_BYTES_MAX:
