@@ -13,6 +13,7 @@ import yaml
 from lab import deploy
 from lab.paths import LAB, ROOT
 from tests.prechecks import cases
+from tests.prechecks.inventory import faulty, good
 from tests.prechecks.play import refusals
 
 # Whoever tries to reach a host fails at once, and with another message.
@@ -30,8 +31,8 @@ def results(tmp_path_factory):
     """Title -> the finished play."""
     folder = tmp_path_factory.mktemp("inventories")
     LAB.mkdir(parents=True, exist_ok=True)
-    inventories = {case.title: cases.faulty(case) for case in cases.CASES}
-    inventories.update({"good": cases.good(), "no group": {"plovr": cases.good()["plover"], "plover": {}}})
+    inventories = {case.title: faulty(case) for case in cases.CASES}
+    inventories.update({"good": good(), "no group": {"plovr": good()["plover"], "plover": {}}})
     files = {title: folder / f"{n}.yml" for n, title in enumerate(inventories)}
     for title, inventory in inventories.items():
         inventory["plover"].setdefault("vars", {}).update(NO_WAY)

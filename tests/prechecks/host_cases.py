@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .cases import Change, disk, host, settings, shared, vm
+from .inventory import Change, disk, host, settings, shared, vm
 
 REPLICAS = ("primary", "secondary")
 # A program in QEMU's place that says what QEMU says when it is asked for its version and what it was built with.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A deterministic simulator: the daemons' own core under simulated clocks, network, disks, QEMUs and memory.
 
-One seed is one run. `loop` is time, `guest` what runs in the VM, `host` one host with its daemon's shell, `network` the
-wires, `disk` the durable state's files, `clients` who use the VM, `faults` what goes wrong, `ghost` what must never be.
+One seed is one run. `loop` keeps time, `guest` runs in the VM, `host` is one host, `replica` and `witness` are its daemon, `network`
+carries messages, `disk` holds the durable state, `clients` use the VM. `plan` injects the `faults`, `ghost` checks the invariants.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 
 from . import ROOT
-from .faults import CELLS, PHASES, ROWS
+from .plan import CELLS, PHASES, ROWS
 from .run import Result, run
 
 COVERAGE = ROOT / "build" / "sim" / "coverage.txt"

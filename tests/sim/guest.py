@@ -58,6 +58,7 @@ class Qemu(Process):
         self.ram = [0] * PAGES
         self.dirty: set[int] = set()
         self.forgets = False  # a fault: each fetch while the VM runs forgets half of what was written
+        self.computes = False  # its vCPU never rests, so it never is idle
         self.frames = 0  # device state: must always fit the counter in memory
         self.running = not incoming
         self.stopped_as = 0  # digest of the memory when the VM was stopped
@@ -80,6 +81,10 @@ class Qemu(Process):
     def feed(self, frames: list[bytes]) -> None:
         self.inbox.extend(frames)
         self.wake()
+
+    @property
+    def idle(self) -> bool:
+        return not (self.inbox or self.computes)
 
     def wake(self) -> None:
         if self.running and self.inbox and not self._working:

@@ -205,7 +205,7 @@ class ReplicaMember(Member):
         self.world.loop.after(0.0, self, self._drain, action.tag, end)
 
     def _drain(self, tag: object, end: float) -> None:
-        if self.vm is not None and self.vm.inbox and self.world.loop.now < end:
+        if self.vm is not None and not self.vm.idle and self.world.loop.now < end:
             self.world.loop.after(0.001, self, self._drain, tag, end)
         else:
             self.call("drained", tag)
@@ -232,6 +232,8 @@ class ReplicaMember(Member):
     def _tap(self, action: effects.TapUp | effects.TapEarly | effects.TapDown) -> None:
         if action is self._tap_wanted:
             self.tap_up = not isinstance(action, effects.TapDown)
+            if isinstance(action, effects.TapUp):
+                self.call("tap_ready")
             if self.tap_up:
                 for at in policy.ANNOUNCE_AT_S:
                     self.world.loop.after(at, self, self._announce)
@@ -250,7 +252,7 @@ class ReplicaMember(Member):
 
     def _idle(self) -> None:
         self._idle_asked = False
-        self.call("idle", self.vm is not None and not self.vm.inbox)
+        self.call("idle", self.vm is not None and self.vm.idle)
 
     def vm_exited(self, vm: Qemu) -> None:
         """QEMU ended by itself."""

@@ -39,7 +39,6 @@ class Seat:
         self.fenced: list[str] = []  # members that the agent was run against
         self.fence_error: str | None = None
         self.tells: dict[str, Callable | None] = {}  # event -> what its arguments are instead; None: it is not told
-        self.reached: list[int] = []  # views in which clients reach its VM
         self._held: dict[type, list[Callable]] = {}
 
     @property
@@ -212,14 +211,6 @@ class Rig(Watched):
     def _time_goes_on(self) -> None:
         """Even if all hosts are dead."""
         self.loop.after(0.05, None, self._time_goes_on)
-
-    def announced(self, member: ReplicaMember) -> None:
-        """The first time, its core hears that its TAP is up."""
-        super().announced(member)
-        seat, view = self.seats[member.name], member.consensus.view
-        if view not in seat.reached:
-            seat.reached.append(view)
-            member.call("tap_ready")
 
     def _violated(self, text: str) -> None:
         if self.on_purpose is None or not re.search(self.on_purpose, text):

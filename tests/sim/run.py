@@ -9,8 +9,9 @@ from typing import NamedTuple
 from plover.core.disk_marks import why_torn
 from plover.core.leader import Leader
 
-from .faults import Plan, clear
+from .faults import clear
 from .ghost import Violation
+from .plan import Plan
 from .replica import ReplicaMember
 from .world import World
 

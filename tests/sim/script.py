@@ -29,7 +29,7 @@ from plover.protocol import wire
 
 from lab.linearizable import CAS, READ, UNKNOWN, WRITE, Op
 
-from . import faults, guest
+from . import faults, guest, plan
 from .clients import KINDS, RETRANSMIT_S, Client
 from .shown import TIME_CHARACTERS, line
 from .watch import DOES, Watched
@@ -135,7 +135,7 @@ class Script:
         world = self.world
         conditions = {
             "protected": world.protected,
-            "phase": lambda: faults.phase_of(world) == name,
+            "phase": lambda: plan.phase_of(world) == name,
             "leads": lambda: self._serves(name),
             "degraded": lambda: self._service() == DEGRADED,
             "down": lambda: self._service() == DOWN,

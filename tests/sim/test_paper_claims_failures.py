@@ -13,10 +13,9 @@ from plover.ports import effects
 from plover.protocol import wire
 
 from tests.sim import guest
-from tests.sim.faults import SYNCVM, phase_of
+from tests.sim.claims import SEEDS, between_syncvms, each_seed, protected, qemu
+from tests.sim.plan import SYNCVM, phase_of
 from tests.sim.watch import DISK, DOES, GOT, Watched
-
-from .test_paper_claims import SEEDS, between_syncvms, each_seed, protected, qemu
 
 DETECTION_S, PEER_TIMEOUT_S = 0.1, 0.4
 

@@ -10,10 +10,12 @@ import sys
 from functools import cache
 
 import pytest
+from plover.ports import effects
 
 from tests.sim import ROOT
 from tests.sim.mutants import MUTANTS
 from tests.sim.run import Result, run
+from tests.sim.watch import DOES, Watched
 
 SEEDS = (5, 8, 48)  # of 8 and 48 every message goes through its bytes
 QUICK = {
@@ -60,6 +62,21 @@ def test_a_seed_is_the_same_run_in_another_process():
 
 def test_seeds_differ():
     assert len({traced(seed)[0].steps for seed in SEEDS}) == len(SEEDS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_replica_hears_from_its_shell_when_clients_reach_its_vm(seed):
+    """So the event log has the outage of each failover, as the daemon's has."""
+    world = Watched(seed)
+    world.until(world.protected)
+    world.power_loss("primary")
+    lost_at = world.loop.now
+    world.until(lambda: world.mac_at == "secondary" and world.leader() and world.leader().core.leading.tap_up)
+    served = world.leader().core.leading.serving
+    world.run(0.1)
+    noted = [s.thing.facts for s in world.all(DOES, effects.Happened, "secondary") if s.thing.kind == "serving"]
+    assert served and [facts["view"] for facts in noted] == [world.leader().consensus.view]
+    assert 50 < noted[0]["outage_ms"] <= 1000 * (world.loop.now - lost_at)
 
 
 def test_there_are_many_ways_to_break_it():

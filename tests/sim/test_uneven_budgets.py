@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.faults import CELLS, with_one_sided, with_uneven_budgets
+from tests.sim.plan import CELLS, with_one_sided, with_uneven_budgets
 from tests.sim.watch import Watched
 from tests.sim.world import settings
 

@@ -16,12 +16,12 @@ from lab.linearizable import Undecided, check
 from . import guest
 from .clients import Client
 from .disk import PowerLoss
-from .faults import with_disks, with_one_sided, with_scan, with_uneven_budgets
 from .ghost import Ghost, Violation
 from .host import RESTART_S, Host
 from .loop import Loop
 from .member import Member
 from .network import Network
+from .plan import with_disks, with_one_sided, with_scan, with_uneven_budgets
 from .replica import ReplicaMember
 from .witness import WitnessMember
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lab.paths import ROOT
 from tests.prechecks import cases
+from tests.prechecks.inventory import faulty, good, hosts_of, second, vms
 
 
 def resolved(inventory):
@@ -60,24 +61,24 @@ def problems(inventory):
 
 
 def test_the_shipped_example_is_good():
-    assert problems(cases.good()) == []
+    assert problems(good()) == []
 
 
 def test_two_vms_on_the_same_hosts_are_good():
-    inventory = cases.good()
-    cases.second()(inventory)
+    inventory = good()
+    second()(inventory)
     assert problems(inventory) == []
 
 
 def test_one_witness_host_serves_two_groups_and_is_a_replica_of_a_third():
-    inventory = cases.good()
-    cases.hosts_of(inventory, "plover_replicas").update(
+    inventory = good()
+    hosts_of(inventory, "plover_replicas").update(
         {f"r{n}": {"ansible_host": f"192.168.77.{20 + n}", "plover_replication_address": f"192.168.78.{20 + n}"} for n in (1, 2)}
     )
-    cases.second(primary="r1", secondary="r2", tap=None)(inventory)
+    second(primary="r1", secondary="r2", tap=None)(inventory)
     assert problems(inventory) == []
-    cases.hosts_of(inventory, "plover_replicas")["witness"] = {}
-    cases.hosts_of(inventory, "plover_witnesses")["r1"] = {"ansible_host": "192.168.77.21", "plover_replication_address": "192.168.78.21"}
+    hosts_of(inventory, "plover_replicas")["witness"] = {}
+    hosts_of(inventory, "plover_witnesses")["r1"] = {"ansible_host": "192.168.77.21", "plover_replication_address": "192.168.78.21"}
     third = {
         "name": "three",
         "cluster_id": "21111111-2222-4333-8444-555555555555",
@@ -89,7 +90,7 @@ def test_one_witness_host_serves_two_groups_and_is_a_replica_of_a_third():
         "secondary": "primary",
         "witness": "r1",
     }
-    cases.vms(inventory).append({**cases.vms(inventory)[0], **third})
+    vms(inventory).append({**vms(inventory)[0], **third})
     assert problems(inventory) == []
 
 
@@ -143,7 +144,7 @@ def test_seats_of_nonsense_are_a_clear_error_or_none(vms, host, hosts):
 
 @pytest.mark.parametrize("case", cases.CASES, ids=cases.TITLES)
 def test_one_error_is_one_line_with_the_variable_and_the_remedy(case):
-    (line,) = problems(cases.faulty(case))
+    (line,) = problems(faulty(case))
     assert line.startswith(case.variable)
     assert case.remedy in line and case.wrong in line
 
@@ -165,12 +166,12 @@ def test_all_errors_are_listed_at_once():
             "a MAC twice",
         )
     ]
-    inventory = cases.good()
+    inventory = good()
     for case in apart:
         if "twice" not in case.title:
             case.change(inventory)
     inventory["plover"]["vars"]["plover_vms"][0]["mac"] = "01:00:5e:00:00:01"
-    cases.second(port=None, mac="01:00:5e:00:00:01")(inventory)
+    second(port=None, mac="01:00:5e:00:00:01")(inventory)
     found = problems(inventory)
     for case in apart:
         assert [line for line in found if line.startswith(case.variable) and case.remedy in line], case.title
@@ -181,7 +182,7 @@ VMS = st.lists(st.dictionaries(st.sampled_from([*known.VM_KEYS, "odd"]), ANYTHIN
 
 @given(VMS | ANYTHING, ANYTHING)
 def test_nonsense_gives_sentences_and_never_an_exception(vms, value):
-    hosts, groups = resolved(cases.good())
+    hosts, groups = resolved(good())
     for name in known.VARIABLES:
         hosts["primary"][name] = value
     found = layout.problems(vms, hosts, groups, head)
@@ -190,8 +191,8 @@ def test_nonsense_gives_sentences_and_never_an_exception(vms, value):
 
 @given(ANYTHING, ANYTHING)
 def test_nonsense_in_settings_and_disks_too(one, two):
-    inventory = cases.good()
-    cases.vms(inventory)[0].update(
+    inventory = good()
+    vms(inventory)[0].update(
         settings={"transport": one, "fence_command": two, "disk_port": one, "disks": two},
         disks=[{"path": one, "source": two, "size_mib": one, "serial": two, "format": one}],
     )

@@ -13,7 +13,7 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.prechecks import cases
+from tests.prechecks.inventory import HERE, IMAGE, good, vms
 
 LIMITS = {"clock_difference_s": 5, "free_mib": {"/opt": 64, "/var/lib": 128}}
 SPACE = {"exists": True, "free_mib": 9000, "size_mib": 9999, "free_inodes": 9999, "read_only": False, "device": 1}
@@ -64,13 +64,13 @@ def problems(change=None, **vm):
     looks = {host: copy.deepcopy(seen(host)) for host in LAST}
     if change:
         change(looks)
-    inventory = cases.good()
-    cases.vms(inventory)[0].update(vm)
+    inventory = good()
+    vms(inventory)[0].update(vm)
     variables = {
         host: {"plover_replication_address": f"192.168.78.{LAST[host]}", "plover_bridge_member": "svc0", "ansible_user": "root"}
         for host in LAST
     }
-    return hosts.problems(cases.vms(inventory), looks, variables, LIMITS, lambda path: 500)
+    return hosts.problems(vms(inventory), looks, variables, LIMITS, lambda path: 500)
 
 
 def on(host, **changes):
@@ -148,7 +148,7 @@ def test_good_hosts_are_good():
         (on("primary", listening={"7420": {"pid": 5, "command": "nc -l"}}), {}, "primary: port: 7420 is in use", "choose"),
         (
             on("primary", listening={"7421": {"pid": 0, "command": ""}}),
-            {"disks": [cases.IMAGE]},
+            {"disks": [IMAGE]},
             "primary: settings.disk_port: 7421 is in use here by a process that cannot be seen",
             "choose another",
         ),
@@ -163,7 +163,7 @@ def test_good_hosts_are_good():
         (on("primary", paths={"/opt": {**SPACE, "read_only": True}}), {}, "primary: prechecks_free_mib", "remount it"),
         (
             on("primary", paths={"/srv": {**SPACE, "free_mib": 9, "device": 3}, "/srv/a.img": {**SPACE, "exists": False}}),
-            {"disks": [{"path": "/srv/a.img", "source": cases.HERE}]},
+            {"disks": [{"path": "/srv/a.img", "source": HERE}]},
             "primary: disks[].path: the disk is full: 9 MiB are free for /srv, 500 MiB are needed",
             "larger disk",
         ),

@@ -11,15 +11,10 @@ import pytest
 from plover.disks import copy_gate
 from plover.disks.copy_gate import GREETING, NBD_GREETING, CopyGate, knock
 from plover.errors import QemuError
+from ports import free_port
 
 NAME = "a" * 32
 HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return sock.getsockname()[1]
 
 
 def played(play, error: Exception | None = None, seconds: float = 0.0) -> list[str]:

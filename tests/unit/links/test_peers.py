@@ -18,6 +18,7 @@ from plover.links import hello as hellos
 from plover.links import link
 from plover.links.peers import PeerLinks
 from plover.protocol import codec, wire
+from ports import free_port
 from settings import MEMBERS, settings
 
 CLUSTER = settings("witness")["cluster_id"]
@@ -28,12 +29,6 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
 )
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind((MEMBERS["witness"]["address"], 0))
-        return probe.getsockname()[1]
 
 
 class Member:
@@ -55,7 +50,7 @@ async def listening():
     """The witness: it listens and dials nobody. Errors nobody took are raised at the end."""
     unexpected = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: unexpected.append(context))
-    member = Member("witness", free_port())
+    member = Member("witness", free_port(MEMBERS["witness"]["address"]))
     await member.links.start()
     try:
         yield member

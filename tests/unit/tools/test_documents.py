@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the documents name is there: tests, mutants, faults of the simulator, modules of the runtime."""
+"""Documents name things that exist: tests, mutants, faults of the simulator, modules of the runtime."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_test_in_the_track_record_exists(file, name):
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_in_the_track_record_exists(name):
-    text = (ROOT / "tests" / "sim" / "mutants.py").read_text(encoding="utf-8")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "sim" / "mutants").glob("*.py"))
     assert re.search(rf"^@mutant\(.*\)\ndef {name.replace('-', '_')}\(", text, re.MULTILINE)
 
 

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from plover.config.settings import Config
 from plover.links.peers import PeerLinks
 from plover.protocol import wire
-from settings import settings
-from test_peers import free_port
+from ports import free_port
+from settings import MEMBERS, settings
 
 from lab.paths import ROOT
 
@@ -52,7 +52,7 @@ async def until(condition) -> None:
 @asynccontextmanager
 async def group(tmp_path, mark: bool):
     """(primary, secondary), linked to the witness."""
-    port = free_port()
+    port = free_port(MEMBERS["witness"]["address"])
     own = settings("witness", port=port, run_dir=str(tmp_path / "run"), state_dir=str(tmp_path / "state"))
     (tmp_path / "witness.json").write_text(json.dumps(own))
     (tmp_path / "state" / "demo").mkdir(parents=True)

@@ -2,7 +2,7 @@
 """The decisions of the shell around the core, without their I/O. Pure.
 
 The daemon (``replica/``, ``witness/``, ``dataplane/tap.py``) and the simulator (``tests/sim``) both ask here. So the simulator
-tests the rules that the daemon follows, and a mutant of a rule (``tests/sim/mutants.py``) is a mutant of the daemon's.
+tests the rules that the daemon follows, and a mutant of a rule (``tests/sim/mutants``) is a mutant of the daemon's.
 """
 
 from __future__ import annotations

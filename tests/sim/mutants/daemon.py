@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemon's hold on its QEMU broken on purpose: adoption, watchdog, process note, failed operations."""
+
+from __future__ import annotations
+
+from plover.core import shell_policy
+from plover.core.director import Director
+from plover.core.leader import Leader
+
+from ..replica import ReplicaMember
+from .registry import mutant
+
+
+@mutant("who adopts a VM leaves it as it was, running or not")
+def adopted_as_it_was() -> None:
+    good = Director.__init__
+
+    def init(self, *arguments):
+        good(self, *arguments)
+        if isinstance(self.role, Leader):
+            self.role.vm_stopped_by_us = False
+
+    Director.__init__ = init
+    ReplicaMember._adopt = lambda self, vm: setattr(self.memory, "qemu", vm)
+
+
+@mutant("the watchdog is disarmed while a QEMU that spoke is being ended")
+def disarmed_too_early() -> None:
+    shell_policy.disarms_watchdog = lambda core, unreaped: not isinstance(core.role, Leader)
+
+
+@mutant("a secondary's QEMU is noted as one to be taken over by the next daemon")
+def secondary_adopted() -> None:
+    shell_policy.notes_holder = lambda core: True
+
+
+@mutant("nobody is told that an operation of QEMU's failed")
+def failure_not_told() -> None:
+    shell_policy.failure = lambda action, error, ours: None
