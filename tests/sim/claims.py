@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of the paper's claims share: a protected group at work, and where to look at it."""
+"""Shared by the tests of the paper's claims: a protected group at work, and what to look at."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import pytest
 from plover.ports import effects
@@ -21,12 +23,18 @@ def protected(seed: int = 1, steady: bool = False) -> Watched:
     return world
 
 
+@cache
+def recorded(seed: int) -> Watched:
+    """One second of a protected group at work. To be read only: several tests share it."""
+    return protected(seed).run(1.0)
+
+
 def qemu(world: Watched, name: str) -> guest.Qemu:
     return world.hosts[name].qemu
 
 
 def of_syncvm(action: object) -> int | None:
-    """The number of the syncvm that ``action`` stops a VM for."""
+    """The number of the syncvm for which ``action`` stops a VM."""
     return action.tag[2] if isinstance(action, tuple(STOPS.values())) and action.tag[0] == "syncvm" else None
 
 

@@ -12,14 +12,14 @@ from plover.protocol import wire
 from plover.syncvm.quiesce import QuiesceLimit
 
 from tests.sim import guest
-from tests.sim.claims import between_syncvms, bitmap, each_seed, of_syncvm, protected, qemu
+from tests.sim.claims import between_syncvms, bitmap, each_seed, of_syncvm, protected, qemu, recorded
 from tests.sim.watch import DOES, GOT
 
 
 @each_seed
 def test_the_pages_compared_are_the_union_of_both_dirty_bitmaps(seed):
     """§4.4 step 3: both send their dirty bitmaps, OR them, and hash every page of the union."""
-    world = protected(seed).run(1.0)
+    world = recorded(seed)
     sent = {
         (s.who, s.thing.message.number): bitmap(s.thing.message.payload)
         for s in world.all(DOES, effects.SendData)
@@ -161,7 +161,7 @@ def test_the_secondary_must_not_apply_while_it_receives(seed):
 def test_the_leader_runs_on_once_all_is_copied_and_its_output_waits_for_the_acknowledgement(seed):
     """§4.4 step 6 has the leader stand still until the acknowledgement. Ours copies the pages first: it stands still until
     nothing of them can change any more, and what it says from then on waits for the next syncvm."""
-    world, stopped, copied, early, held, pauses = protected(seed).run(1.0), None, False, False, [], 0
+    world, stopped, copied, early, held, pauses = recorded(seed), None, False, False, [], 0
     for seen in world.seen:
         if seen.who != "primary":
             continue
