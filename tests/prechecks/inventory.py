@@ -73,7 +73,7 @@ def disk(**values: Any) -> Change:
 
 
 def second(**changes: Any) -> Change:
-    """A second VM on the same hosts that has something of the first; None: what the first leaves to the default."""
+    """A second VM on the same hosts that shares a value with the first. None: drop the key, so the default holds."""
 
     def change(inventory: dict[str, Any]) -> None:
         other = {**copy.deepcopy(vms(inventory)[0]), **SECOND, **changes}
@@ -104,7 +104,7 @@ def move(name: str, old: str, new: str) -> Change:
 
 
 def swap_in_groups(inventory: dict[str, Any]) -> None:
-    """As who writes a host's name into the wrong group."""
+    """Host names written into the wrong groups."""
     move("primary", "plover_replicas", "plover_witnesses")(inventory)
     move("witness", "plover_witnesses", "plover_replicas")(inventory)
 

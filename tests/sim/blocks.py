@@ -56,7 +56,7 @@ class Drive:
             if self.reach() == FINE and self.peer.exported:
                 self.peer.written_by_leader(block, value)
             else:
-                self.peer_failed = True  # QEMU tells nobody who does not ask
+                self.peer_failed = True  # QEMU tells only if asked
 
     def written_by_leader(self, block: int, value: int) -> None:
         if self.secondary:
@@ -69,7 +69,7 @@ class Drive:
 
     # ---- the copy to a secondary ------------------------------------------------------------------
     def copy_to(self, peer: Drive, held: tuple[str, ...], name: str, rng: random.Random) -> None:
-        """Some of it: the bitmap has the rest, of which nothing is right yet."""
+        """Part of it: the bitmap has the other blocks, all of them still wrong."""
         if self.lost or self.merging:
             raise InvariantViolation(f"a disk is copied that {'lost a write' if self.lost else 'is not merged yet'}")
         if self.bitmap_name not in held:

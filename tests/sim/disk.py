@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A disk that forgets what was not synced: the Files port of plover.consensus.durable, with power losses in mid-write."""
+"""A disk that forgets unsynced writes: the Files port of plover.consensus.durable, with power losses in mid-write."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class SimDisk(Files):
         return text[: self._rng.randrange(len(text) + 1)]
 
     def power_loss(self) -> None:
-        """Renames that were not synced hold or not; what they name may be torn."""
+        """An unsynced rename holds or not; the file that it names may be torn."""
         for source, target in self._renames:
             if self._rng.random() < 0.5:
                 self._rename_kept(source, target)

@@ -99,7 +99,7 @@ class DiskWork:
         self._member.call("disks_hashed", action.tag, array("Q", self._host.image).tobytes())
 
     def mark(self, step: Callable[..., None], *more: object) -> None:
-        """Of our image; the core learns what the disk says now."""
+        """Mark our image; the core learns the mark that is now on disk."""
         try:
             step(self._member.consensus.view, *more)
         finally:
@@ -140,7 +140,7 @@ class DiskWork:
             self._host.copies, self._host.copies_begun = [vm.copy], []
 
     def _lose_copy(self, vm: Qemu) -> None:
-        """The sync fails: what was in the cache is thrown away, and the next sync will succeed."""
+        """The sync fails: the cached writes are thrown away, and the next sync will succeed."""
         vm.running = False  # what it would read now goes nowhere, if the core does what it must
         for block in self._host.unsynced:
             self._host.image[block] = TORN

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an all-seeing onlooker checks after every step: the invariants of docs/ARCHITECTURE.md, 1 to 6."""
+"""The onlooker sees all members and checks the invariants 1 to 6 of docs/ARCHITECTURE.md after every step."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class Ghost:
         self._promised[name] = max(state.record, self._promised.get(name, Record()), key=lambda record: record.order)
 
     def forgets(self, name: str) -> None:
-        """Its disk is emptied. What others know of it still binds it; what nobody else ever heard of binds nobody."""
+        """Its disk is emptied. Promises that others know of still bind it; promises that nobody heard of bind nobody."""
         self._durable.pop(name, None)
         known = max(state.view for state in self._durable.values())
         self._votes = {key: to for key, to in self._votes.items() if key[0] <= known or key[1] != name or to != name}
         self._entries = {key: entry for key, entry in self._entries.items() if key[0] <= known}
 
     def started(self, name: str, state: Durable | None) -> None:
-        """A daemon starts with ``state``: what it did before must be in it."""
+        """A daemon starts with ``state``, which must contain all its earlier promises."""
         if state is not None:
             self._check_durable(name, state)
         self._started_at = self.world.loop.now
@@ -99,7 +99,7 @@ class Ghost:
         self._check_log(member.name, cons.log)
 
     def _check_committed(self, name: str, cons: Consensus) -> None:
-        """Paxos' promise: while nobody has started anew, a leader has all that the one before it counted as committed."""
+        """Paxos' promise: while no daemon restarts, a leader has all entries that its predecessor counted as committed."""
         if cons.view not in self._leaders and self._committed and not (self.forced or self.forgotten):
             index, view = self._committed
             held = cons.log.view_at(index)
@@ -115,7 +115,7 @@ class Ghost:
             self._check_held(name, *self._committed)
 
     def _check_held(self, leader: str, index: int, view: int) -> None:
-        """A quorum is the leader and another: that one has the entry in its log, or in the memory that the leader writes."""
+        """A quorum is the leader and one other member, with the entry in its log or in the memory that the leader writes."""
         others = [m for name, m in self.world.members.items() if name != leader]
         lately = max(self._started_at, self.world.network.lossy_at)
         if any(m.dead for m in others) or self.world.loop.now - lately < LOGS_LOST_S or self.forced:
@@ -154,7 +154,7 @@ class Ghost:
         self._last_view = max(self._last_view, view)
 
     def emitted(self, member: ReplicaMember, frames: list[bytes]) -> None:
-        """Output leaves: whoever could lead next must have all that it answers."""
+        """Output leaves: each member that could lead next must have all operations that it answers."""
         self.speaks(member)
         other = self.world.members[member.other]
         if self.forced or not self._electable(other):

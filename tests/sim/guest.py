@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs in the simulated VM: a small key-value server whose whole state is in its pages and its device state.
+"""The guest of the simulated VM: a small key-value server whose whole state is in its pages and its device state.
 
 Frames in: one operation of one connection; frames out: its answer. An operation that comes again (as TCP sends it again)
 is answered again but not done again. A page is one number; some pages get different noise on each host, as clocks do.
@@ -65,7 +65,7 @@ class Qemu(Process):
         self.inbox: deque[bytes] = deque()
         self.outbox: list[bytes] = []
         self.on_output = None
-        self.unsent: deque[bytes] = deque()  # what the socket did not take
+        self.unsent: deque[bytes] = deque()  # frames that the socket did not take
         self.read_late_s = 0.0  # a fault: the daemon comes to read so late that the socket is full with one frame
         self._used = 0
         self._working = False
@@ -110,7 +110,7 @@ class Qemu(Process):
             self._loop.after(max(0.0001, self.read_late_s), self, self.on_output)
 
     def take_output(self) -> bytes:
-        """The daemon reads all that is there. Then there is room for what waits, whether the VM runs or not."""
+        """The daemon reads the whole socket. Then waiting frames have room, whether the VM runs or not."""
         out, self.outbox = b"".join(self.outbox), []
         if self.unsent:
             self._loop.after(0.00005, self, self._send_unsent)
@@ -124,7 +124,7 @@ class Qemu(Process):
             self._loop.after(max(0.0001, self.read_late_s), self, self.on_output)
 
     def disconnect(self) -> None:
-        """The daemon has died: what was on its way to it or from it is gone."""
+        """The daemon has died: frames on their way to it or from it are gone."""
         self.on_output = None
         self.inbox.clear()
         self.unsent.clear()
@@ -247,7 +247,7 @@ class SimMemory:
         return array("Q", struct.unpack(f"!{len(pages) // 8}Q", pages))
 
     def hash_blocks(self, index: array) -> array:
-        """A block is a byte; those that differ in the last bit only have one hash: often enough that it happens."""
+        """A block is a byte. Two that differ in the last bit only have the same hash, so collisions are frequent."""
         return array("H", (byte >> 1 for byte in self.gather(index)))
 
     def block_masks(self, index: array, theirs: array) -> array:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One simulated host: what stays when a daemon dies."""
+"""One simulated host, without its daemon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESTART_S = 0.15  # systemd's RestartSec, shortened
 
 
 class Host:
-    """What stays when a daemon dies: the disk, the clock, the QEMU in its own unit, the note who holds the VM."""
+    """State that survives a daemon: the disk, the clock, the QEMU in its own unit, the process note."""
 
     def __init__(self, world: World, name: str, config: Config) -> None:
         self.world, self.name, self.config = world, name, config

@@ -60,7 +60,7 @@ class Images:
         self.new_daemon()
 
     def new_daemon(self) -> None:
-        """It knows what the disk says."""
+        """It knows the marks on the disk."""
         self.marks = DiskMarks(self._host.config, self._host.disk, self.attributes)
         self.marks.read()
         self.new_qemu()
@@ -80,7 +80,7 @@ class Images:
         self.torn = True
 
     def copied(self, view: int) -> None:
-        """All that was written is on the disk."""
+        """All writes are on the disk."""
         self._host.unsynced.clear()
         self.torn = False
         self.copy.write(view)

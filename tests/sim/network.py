@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The wires between the members: connections as TCP's are, and on top of them what a bad day does to messages.
+"""The wires between the members: connections like those of TCP, and the faults that messages meet on them.
 
 In a connection messages keep their order and none is lost, unless it breaks. Behind a cut they wait at the sender, as in
 its socket, and arrive late when the cut heals. `lossy` goes beyond TCP: control messages are lost, doubled, reordered.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The simulated replica daemon, as plover.replica: it carries out the core's actions, in order, and answers with events.
 
-What the daemon decides itself is decided here by the same rules: plover.core.shell_policy.
+The decisions of the daemon's shell are taken here by the same rules: plover.core.shell_policy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ReplicaMember(Member):
         self.taken_bytes = 0
         self.stop_at_emit: Callable[[], None] | None = None  # a fault: called when it has decided to speak
         self._rest: list = []
-        self._speak_until: float | None = None  # of what is in _rest
+        self._speak_until: float | None = None  # of the actions in _rest
         self._does = self._ways()
         state = self._remembered()
         left, host.qemu = host.qemu, None
@@ -65,7 +65,7 @@ class ReplicaMember(Member):
         return self.vm_work.vm
 
     def _ways(self) -> dict[type, Callable]:
-        """Action -> how it is carried out. What is not here is an operation of QEMU's, or tells only the operator."""
+        """Action -> how it is carried out. All others are QEMU operations, or messages to the operator only."""
         drop, send, after = self.world.network.drop, self.world.network.send, self._after
         return {
             Persist: self._persist,
@@ -92,7 +92,7 @@ class ReplicaMember(Member):
         self.world.loop.after(limit_s * self.rng.random(), self, self.call, event, *arguments)
 
     def _adopt(self, vm: Qemu) -> None:
-        """As plover.qemu.vm: whatever its VM did, it stands still now."""
+        """As plover.qemu.vm: the VM is stopped, whether it ran or not."""
         self.memory.qemu = vm
         vm.running, vm.stopped_as = False, vm.digest()
 
@@ -157,7 +157,7 @@ class ReplicaMember(Member):
         self._check_that_it_runs()
 
     def _check_that_it_runs(self) -> None:
-        """Clients are served, nothing is asked of QEMU and nothing will be: then its VM must not stand still."""
+        """A leader that serves, with no QEMU operation pending or to come, must not leave its VM stopped."""
         leader, busy = self.core.leading, self.vm_work.busy or self._rest
         waits = busy or leader and (leader._input_paused or leader.vm_stopped_by_us or leader._retry_at)
         if leader and leader.serving and leader.tap_up and self.vm and not (waits or self.vm.running or self.vm.dead):

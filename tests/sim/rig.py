@@ -34,11 +34,11 @@ class Seat:
     def __init__(self, rig: Rig, name: str) -> None:
         self.rig, self.name = rig, name
         self._since = len(rig.seen)
-        self.done: list[str] = []  # names of the actions that its core asked for
+        self.done: list[str] = []  # names of the actions requested by its core
         self.released: list[int] = []  # values whose answers left the host
-        self.fenced: list[str] = []  # members that the agent was run against
+        self.fenced: list[str] = []  # members that the fencing agent was run against
         self.fence_error: str | None = None
-        self.tells: dict[str, Callable | None] = {}  # event -> what its arguments are instead; None: it is not told
+        self.tells: dict[str, Callable | None] = {}  # event -> makes its arguments; None: the core is not told
         self._held: dict[type, list[Callable]] = {}
 
     @property
@@ -74,7 +74,7 @@ class Seat:
 
     @property
     def vm(self) -> guest.Qemu | None:
-        """The QEMU that its daemon works with; one that is to end is none."""
+        """The QEMU that its daemon works with; None if it is about to end."""
         return self.member.vm
 
     def _told(self, kind: type) -> list:
@@ -159,11 +159,11 @@ class Seat:
 
     # ---- what is held back --------------------------------------------------------------------------
     def hold(self, kind: type) -> list[Callable]:
-        """Messages to it, or actions of its core, of this ``kind``: they wait in the list that is returned."""
+        """Hold messages to it, or actions of its core, of this ``kind``; returns the list in which they wait."""
         return self._held.setdefault(kind, [])
 
     def let_go(self, kind: type) -> None:
-        """What was held arrives or is carried out, and nothing of this ``kind`` is held any longer."""
+        """Held messages arrive, held actions are carried out; nothing of this ``kind`` is held any longer."""
         for go_on in self._held.pop(kind):
             go_on()
 
@@ -175,7 +175,7 @@ class Seat:
 
 
 class Rig(Watched):
-    """``changes``: of settings, on all members."""
+    """``changes``: settings of all members."""
 
     def __init__(self, **changes: object) -> None:
         if pages.PAGE_BYTES != guest.BYTES:
@@ -273,7 +273,7 @@ class Rig(Watched):
 
     # ---- the VM and its client ------------------------------------------------------------------------
     def serving(self) -> Seat | None:
-        """Whose VM answers clients; of two, the one of the newer view."""
+        """The seat whose VM answers clients; of two, the one of the newer view."""
         found = [m for m in self.members.values() if not m.dead and m.core and m.core.leading and m.core.leading.serving]
         newest = max(found, key=lambda m: m.consensus.view, default=None)
         return newest and self.seats[newest.name]
@@ -305,7 +305,7 @@ class Rig(Watched):
         self.ghost.acked[connection] = operation
 
     def write(self, value: int, limit_s: float = 3.0) -> Seat:
-        """Write until it is answered; whose answer it was."""
+        """Write until it is answered; returns the seat that answered."""
         self._answered.pop(value, None)
         end = self.now + limit_s
         while value not in self._answered:

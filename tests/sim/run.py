@@ -16,9 +16,9 @@ from .replica import ReplicaMember
 from .world import World
 
 FAULTS_S_MAX = 6.0
-TAIL_S_MAX = 1.6  # what the last faults still have in store (restarts, heals) before all is mended by hand
+TAIL_S_MAX = 1.6  # for the restarts and heals of the last faults, before everything is mended by hand
 RECOVERY_S_MAX = 12.0
-CALM_S = 0.4  # without a leader for so long, the operator looks whether anyone still holds the state
+CALM_S = 0.4  # after this time without a leader, the operator looks for a host that still holds the state
 
 
 class Result(NamedTuple):
@@ -40,7 +40,7 @@ def run(seed: int, trace: list[str] | None = None, world_class: type[World] = Wo
         world.check_history()
     except Violation as error:
         violation = f"{error} (at {world.loop.now:.4f} s)"
-    except Exception as error:  # whatever escapes the core is a bug as well; the seed replays it
+    except Exception as error:  # any exception that leaves the core is a bug as well; the seed replays it
         violation = f"{type(error).__name__}: {error} (at {world.loop.now:.4f} s)"
         if trace is not None:
             trace.append(traceback.format_exc())

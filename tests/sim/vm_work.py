@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU's operations in a simulated replica, as plover.replica.vm_worker: one after the other, each takes its time."""
+"""QEMU's operations in a simulated replica, as plover.replica.vm_worker: one after the other; each takes some time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from .guest import DISK0, Qemu
 if TYPE_CHECKING:
     from .replica import ReplicaMember
 
-ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0)  # as plover.replica does
-RESTART_S = 0.15  # systemd's RestartSec, shortened
 OPERATION_MS = {
     effects.StopVm: (0.3, 2),
     effects.ContVm: (0.1, 0.5),
@@ -87,7 +85,7 @@ class VmWork:
         self._host.holder = self.vm if policy.notes_holder(self._member.core) else None
 
     def exited(self, vm: Qemu) -> None:
-        """It ended by itself, and its command with it."""
+        """QEMU ended by itself, and its command with it."""
         self.vm = self._host.qemu = self._member.memory.qemu = None
         self.note_holder()
         self.operations.exited(vm)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A world that keeps what its members got, did and stored, for tests that look at single messages."""
+"""A world that records messages, actions and stored states of its members, for tests that look at single messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Steady(random.Random):
 
 class Watched(World):
     def __init__(self, seed: int, steady: bool = False) -> None:
-        """``steady``: nothing takes now more, now less time, and the hosts' clocks agree."""
+        """``steady``: durations are constant and the hosts' clocks agree."""
         self.seen: list[Seen] = []
         self.before: Callable[[Seen], None] = lambda seen: None
         self.after: Callable[[Seen], None] = lambda seen: None
@@ -71,7 +71,7 @@ class Watched(World):
             member.rng = Steady(f"{name} {self.loop.now}")
 
     def config_of(self, name: str) -> Config:
-        """Of a steady world."""
+        """The settings of a member of a steady world."""
         return settings(name, 20, 1000)
 
     def gets(self, member: Member, src: str, message: object, take: Callable[[], None]) -> None:

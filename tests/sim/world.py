@@ -93,7 +93,7 @@ class World:
 
     # ---- hooks: who watches a world derives from it ------------------------------------------------------
     def gets(self, member: Member, src: str, message: object, take: Callable[[], None]) -> None:
-        """A message for ``member`` is here; ``take`` has it deal with it."""
+        """A message for ``member`` has arrived; ``take`` delivers it."""
         take()
 
     def does(self, member: ReplicaMember, action: object, carry_out: Callable[[object], None]) -> None:
@@ -200,7 +200,7 @@ class World:
         member.call(force.force)
 
     def new_boot(self) -> int:
-        """Of a daemon: no other has this number."""
+        """A number for a daemon; no other daemon has it."""
         self._boots += 1
         return self._boots
 
@@ -216,7 +216,7 @@ class World:
         return self._connections - 1
 
     def to_vm(self, frame: bytes) -> None:
-        """From a client to where the bridge saw the VM's MAC last."""
+        """From a client to the host where the bridge last saw the VM's MAC."""
         if self.mac_at is not None:
             member = self.members[self.mac_at]
             self.loop.after(0.0002, member, member.client_frame, guest.wrap(guest.MAC + frame))

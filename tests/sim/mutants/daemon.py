@@ -11,7 +11,7 @@ from ..replica import ReplicaMember
 from .registry import mutant
 
 
-@mutant("who adopts a VM leaves it as it was, running or not")
+@mutant("a daemon that adopts a VM leaves it running or stopped, as it was")
 def adopted_as_it_was() -> None:
     good = Director.__init__
 
@@ -29,11 +29,11 @@ def disarmed_too_early() -> None:
     shell_policy.disarms_watchdog = lambda core, unreaped: not isinstance(core.role, Leader)
 
 
-@mutant("a secondary's QEMU is noted as one to be taken over by the next daemon")
+@mutant("the process note names a secondary's QEMU, so the next daemon adopts it")
 def secondary_adopted() -> None:
     shell_policy.notes_holder = lambda core: True
 
 
-@mutant("nobody is told that an operation of QEMU's failed")
+@mutant("the core is not told that a QEMU operation failed")
 def failure_not_told() -> None:
     shell_policy.failure = lambda action, error, ours: None

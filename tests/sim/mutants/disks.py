@@ -38,7 +38,7 @@ def writes_before_filled() -> None:
     LeaderInitialSync.stops_input = property(lambda self: self.phase != "loading" and stops_input(self))
 
 
-@mutant("a host that leads does not forget which copy of the other's disk it was")
+@mutant("a leader does not forget of which copy its image was")
 def copy_not_forgotten() -> None:
     DiskWork.forget_copies = lambda self: None
 
@@ -71,7 +71,7 @@ def merge_given_up() -> None:
     OwnDisks.merge_again = lambda self, now: False
 
 
-@mutant("a copy that was under way counts after a power loss as well")
+@mutant("a copy begun before a power loss still counts after it")
 def begun_copy_outlives_power_loss() -> None:
     good = Host.lose_unsynced
 

@@ -17,7 +17,7 @@ from .registry import mutant
 
 
 class _Other:
-    """Memory, but for what a derived class does otherwise."""
+    """Memory, except for the methods that a derived class overrides."""
 
     def __init__(self, memory) -> None:
         self._memory = memory
@@ -40,7 +40,7 @@ class _OneSided(_Other):
         return self._memory.pages_of(self._bitmap)
 
 
-@mutant("the secondary writes pages into guest memory as they come")
+@mutant("the secondary writes pages into guest memory as they arrive")
 def apply_while_receiving() -> None:
     good = Staging._keep
 
@@ -51,7 +51,7 @@ def apply_while_receiving() -> None:
     Staging._keep = keep
 
 
-@mutant("the digest of what was staged is not compared")
+@mutant("the digest of the staged pages is not compared")
 def digest_not_checked() -> None:
     good = Staging.on_end
 
@@ -74,7 +74,7 @@ def patched_page_not_verified() -> None:
     Staging.on_blocks = on_blocks
 
 
-@mutant("pages that are asked for again are read from memory, where the leader's VM runs on, not from the copy")
+@mutant("pages requested again are read from memory, where the leader's VM runs on, not from the copy")
 def resent_from_memory() -> None:
     LeaderSyncvm._copied = lambda self, index: self._memory.gather(index)
 
@@ -105,6 +105,6 @@ def fill_not_compared() -> None:
     LeaderCheck.differing = lambda self: array("I")
 
 
-@mutant("who is elected while it compares the disks waits for a load that is over")
+@mutant("a secondary elected while it compares the disks waits for a load that has already ended")
 def waits_for_no_load() -> None:
     Follower.must_finish_load = property(lambda self: self.syncvm is not None and self.syncvm.holds_new_state)

@@ -30,7 +30,7 @@ def release_before_ack() -> None:
     Guard.release = lambda self, mark: release(self, mark) if self._marks else []
 
 
-@mutant("output leaves when all was sent to the secondary, not when it has it")
+@mutant("output leaves when the syncvm was sent to the secondary, not when the secondary has it")
 def released_when_sent() -> None:
     good, release = Director.emit, Guard.release
 
@@ -70,7 +70,7 @@ def hung_leader_speaks() -> None:
     Consensus.fresh = lambda self, now: True
 
 
-@mutant("what was decided before a stop leaves after it")
+@mutant("output decided on before a SIGSTOP leaves after it")
 def stopped_leader_speaks() -> None:
     shell_policy.in_time = lambda now, until: True
 
@@ -88,12 +88,12 @@ def fill_does_not_hold_output() -> None:
     LeaderInitialSync.holds_output = property(lambda self: False)
 
 
-@mutant("a stop is taken for over when QEMU has answered it, though it goes on sending")
+@mutant("a stop counts as finished when QEMU answers, though QEMU still sends")
 def stop_not_over() -> None:
     LastOutput.over = lambda self, taken_bytes: True
 
 
-@mutant("who was just elected, or hung, announces its VM before it knows that it leads")
+@mutant("a leader just elected, or hung, announces its VM before it knows that it still leads")
 def announced_too_early() -> None:
     announce = shell_policy.Announce
     shell_policy.announces = lambda core: announce.NOW if core.leading else announce.NEVER

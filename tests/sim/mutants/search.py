@@ -20,13 +20,13 @@ KNOWN = Path(__file__).parent.with_suffix(".json")
 
 
 def first_looks(name: str) -> list[int]:
-    """The seed that caught it last, on the code as it was then: most often it does again, a hundred times sooner."""
+    """The seed that caught it last. It usually does again, a hundred times sooner than a search from 0."""
     known = json.loads(KNOWN.read_text())
     return [known[name]] if name in known else []
 
 
 def caught(name_and_seeds: tuple[str, int]) -> tuple[str, int, str]:
-    """(mutant, a seed that catches it or -1, what it said)."""
+    """(mutant, a seed that catches it or -1, the violation)."""
     name, seeds = name_and_seeds
     MUTANTS[name][1]()
     for seed in itertools.chain(first_looks(name), range(seeds)):

@@ -19,7 +19,7 @@ from .registry import mutant
 
 
 class _Forgetful:
-    """The disk's operations, but what ``skipped`` says is not synced."""
+    """The disk's operations; files with the suffix ``skipped`` are not synced."""
 
     def __init__(self, files, skipped: str) -> None:
         self._files, self._skipped = files, skipped
@@ -55,7 +55,7 @@ def torn_state_file() -> None:
     _save_without_sync(".new")
 
 
-@mutant("messages are sent before what they promise is on disk")
+@mutant("messages are sent before their promises are on disk")
 def send_before_persist() -> None:
     good = Consensus.take
 
@@ -66,7 +66,7 @@ def send_before_persist() -> None:
 
 
 def _without_own_checks() -> None:
-    """Consensus would stop such a member itself; the onlooker must see it as well."""
+    """Consensus would stop such a member itself. The onlooker must see it as well."""
 
     def change(self, new):
         self.view, self.voted_for, self.record = new
@@ -103,7 +103,7 @@ def stale_member_elected() -> None:
     _without_own_checks()
 
 
-@mutant("a member votes for whoever asks, twice in a view if need be")
+@mutant("a member votes for every candidate, even twice in a view")
 def votes_twice() -> None:
     good, may_stand = Votes.refusal, Votes.may_stand
 
@@ -138,7 +138,7 @@ def empty_folder_votes() -> None:
     Store.begin = lambda self: good(self) or Durable()
 
 
-@mutant("a member that has forgotten all believes the first leader that it hears")
+@mutant("a member that has forgotten everything believes the first leader it hears")
 def forgets_and_believes() -> None:
     Amnesia.heard = lambda self, src, m: isinstance(m, wire.Heartbeat) and m.view > 0
 
@@ -177,12 +177,12 @@ def log_conflicts_kept() -> None:
     Consensus._HANDLERS = {**Consensus._HANDLERS, wire.Append: on_append}
 
 
-@mutant("with RDMA: who votes leaves the old leader the permission to write")
+@mutant("with RDMA: a voter leaves the old leader its write permission")
 def permission_kept() -> None:
     OneSided.seal = lambda self, now: None
 
 
-@mutant("with RDMA: what had landed when the permission was taken away is not counted")
+@mutant("with RDMA: entries that landed before the permission was revoked are not counted")
 def landed_not_read() -> None:
     def end_grant(self, leader):
         if self.grants.pop(leader, None):

@@ -25,7 +25,7 @@ class FakeQemu:
     def __init__(self, folder: Path) -> None:
         self.qmp_path, self.net_path = str(folder / "qmp.sock"), str(folder / "net.sock")
         self.waiting: deque[bytes] = deque()  # frames with their lengths that the card has in its queue
-        self.used = 0  # of the queue in guest memory: so many frames are gone
+        self.used = 0  # of the queue in guest memory: frames already sent
         self.sent_of_first = 0
         self.state = "running"
         self.migration = ""
@@ -95,7 +95,7 @@ class FakeQemu:
         self.flush()
 
     def flush(self) -> None:
-        """Until the socket is full; then it is called again when there is room."""
+        """Send until the socket is full; called again when there is room."""
         while self.waiting and self._net is not None:
             frame = self.waiting[0]
             try:
@@ -121,7 +121,7 @@ class FakeQemu:
         self.sent_of_first = count
 
     def purge(self) -> None:
-        """What a stop or a reset does with a frame that does not go: it is thrown away, but not what was sent of it."""
+        """A stop or a reset throws away an unsent frame, but not the part of it that was sent."""
         self.waiting.clear()
 
     # ---- QMP ------------------------------------------------------------------------------------

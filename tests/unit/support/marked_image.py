@@ -20,9 +20,9 @@ class PowerLoss(Exception):
 
 
 class Host:
-    """A host's state folder and image: what is on the disk, and what waits in memory to be written there, in any order.
+    """A host's state folder and image: contents on the disk, and writes that wait in memory and reach the disk in any order.
 
-    Both ports of the marks in one. ``steps``: so many operations are done before the power goes.
+    Both ports of the marks in one. ``steps``: operations until the power goes.
     """
 
     def __init__(self, image: str = "old", carries: bool = True) -> None:
@@ -46,7 +46,7 @@ class Host:
         return now
 
     def power_losses(self) -> list[Host]:
-        """Each host that may be there afterwards: of what waited any part, in order within one place."""
+        """Each host that may come back: with any part of the waiting writes, in order within one place."""
         out = []
         keys = sorted({key for key, _value in self.waiting})
         runs = [[value for at, value in self.waiting if at == key] for key in keys]
@@ -75,7 +75,7 @@ class Host:
 
     def replace(self, source, target) -> None:
         self._step()
-        # A name may come to the disk before the contents: then it stands for what of these is there.
+        # A name may reach the disk before the contents: then it names the part of them that is there.
         self.waiting += [(target.name, self.disk.get(source.name, "")), (target.name, self._now()[source.name])]
 
     # ---- the image ----

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Both sides of syncvms over real memory and the native library; what is said goes through the wire's bytes."""
+"""Both sides of syncvms over real memory and the native library; messages go through their wire format."""
 
 from __future__ import annotations
 
