@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Benchmarks: each one command, each with a table to read and a file for programs under build/bench/."""
+"""Benchmarks. Each is one command that prints a table and writes a JSON file under build/bench/."""
 
 import sys
 

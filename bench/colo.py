@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU's own COLO mode, set up as its docs do it (docs/COLO-FT.txt), without disks; no line of ours in its data path.
+"""QEMU's own COLO mode, set up as in its docs (docs/COLO-FT.txt), without disks; none of our code is in its data path.
 
 What differs from the docs, and why. All of it was seen with Debian 12's 7.2.22 under TCG; `python -m bench.colo` shows it.
 
@@ -112,7 +112,7 @@ def secondary_proxy(address: str, header: str = "vnet_hdr_support=on") -> list[s
 
 
 def words(config: Config, repaired: bool) -> list[str]:
-    """The command line of all systems, but for memory size, network and incoming migration."""
+    """The command line of all systems, except memory size, network and incoming migration."""
     primary = config.member == "primary"
     script = config.network_ifup if primary else "no"  # the secondary's TAP is not on the bridge before it serves
     whole = f"{config.guest_memory_mib}M"
@@ -159,7 +159,7 @@ class Monitor:
                 self._changed.notify()
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """The answer. Raises BenchError if there is none in time, or an error."""
+        """The answer. Raises BenchError for an error, or if there is no answer in time."""
         request = {"execute": command, **({"arguments": arguments} if arguments else {})}
         with self._changed:
             try:
@@ -175,7 +175,7 @@ class Monitor:
 
 
 def checkpoints_of(events: list[tuple[str, float]]) -> list[dict[str, Any]]:
-    """What a leader's STOP and RESUME tell: one entry for each time it stood still, oldest first."""
+    """The leader's pauses, from its STOP and RESUME events: one entry each, oldest first."""
     out, stopped = [], None
     for name, at_s in events:
         if name == "STOP":
@@ -223,7 +223,7 @@ class Colo:
         self._entered = len(self.primary.events)
 
     def in_colo_mode(self) -> bool:
-        """And not just on the way there, or out of it."""
+        """Whether COLO mode is stable: neither being entered nor being left."""
         status = self.primary.ask("query-migrate").get("status")
         if status == "failed":
             raise BenchError(f"the migration into COLO mode failed: {self.primary.ask('query-migrate')}")
@@ -244,7 +244,7 @@ class Colo:
         return checkpoints_of(self.primary.events[self._entered :])
 
     def check(self) -> None:
-        """Still in COLO mode, and the secondary's guest never fell out of step. Raises BenchError."""
+        """Raises BenchError unless it is still in COLO mode and the secondary's guest never fell out of step."""
         if not self.in_colo_mode():
             raise BenchError(f"no longer in COLO mode: {self.primary.ask('query-colo-status')}")
         lost = [f"{member}: {name}" for member, monitor in self._monitors.items() for name, _ in monitor.events if name in LOST]
@@ -252,7 +252,7 @@ class Colo:
             raise BenchError(f"left COLO's lockstep: {', '.join(lost)}")
 
     def compares(self, ask_what_differs: Callable[[], Any]) -> None:
-        """An answer that the two guests give differently makes a checkpoint at once, or nothing is compared. BenchError."""
+        """Raises BenchError unless an answer that differs between the guests forces a checkpoint at once: output is compared."""
         seen = len(self.checkpoints())
         _until(lambda: len(self.checkpoints()) > seen, CHECKPOINT_S, "no checkpoint")
         ask_what_differs()
@@ -283,7 +283,7 @@ def threads(pid: int) -> str:
 
 
 def main() -> int:
-    """QEMU as shipped, and repaired: what each does."""
+    """Shows how QEMU behaves as shipped, and repaired."""
     if (status := inside.run("bench.colo", lambda: (guests.guest("memory"), library()))) is not None:
         return status
     from .groups import Group  # which starts this module's class: at the top it would be a circle

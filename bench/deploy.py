@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""make bench-deploy: how long the deploy play takes on three fresh hosts, and once more when nothing is left to do.
+"""make bench-deploy: how long the deploy play takes on three fresh hosts, and again when nothing is left to do.
 
 The base image, the guest's image and the native build are there before the clock starts. Writes build/bench/deploy.json.
 """

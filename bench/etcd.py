@@ -88,7 +88,7 @@ def run(folder: Path, loads: list[Load]) -> list[Figures]:
 
 
 def leader() -> str:
-    """The leader's address, once there is one that all three name."""
+    """The leader's address, once all three members name the same leader."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         try:
@@ -136,7 +136,7 @@ def key_of(client: int) -> bytes:
 
 
 def check(figures: list[Figures], revision: int) -> None:
-    """Each put made one revision, and all three members hold the same."""
+    """Checks that each put made one revision, and that all three members hold the same data."""
     total = sum(row.total for row in figures)
     if revision != 1 + total:
         raise BenchError(f"{total} commands counted as committed, but etcd is at revision {revision}")
@@ -152,7 +152,7 @@ def check(figures: list[Figures], revision: int) -> None:
 
 
 def cross_check(load: str) -> list[str]:
-    """What etcd's own load generator (Go) says of a group as fresh as ours. Its load is rate-limited: see etcdctl."""
+    """The result of etcd's own load generator (Go) on an equally fresh group. Its load is rate-limited: see etcdctl."""
     with tempfile.TemporaryDirectory(prefix="plover-bench-", dir="/dev/shm") as folder:
         members = start_members(Path(folder))
         try:

@@ -16,7 +16,7 @@ _FIELD = re.compile(r"(\w+):\s+(\d+) kB")
 
 
 class Footprint(NamedTuple):
-    """MiB. ``private``: of no other process, the RAM file's mapping left out; ``ram``: resident of that mapping."""
+    """MiB. ``private``: memory of this process alone, without the RAM file's mapping; ``ram``: resident part of that mapping."""
 
     private: float
     ram: float
@@ -52,12 +52,12 @@ def of_smaps(text: str, ram_file: str) -> Footprint:
 
 
 def file_mib(ram_file: Path) -> float:
-    """What the file takes of its tmpfs."""
+    """Space that the file takes in its tmpfs."""
     return round(ram_file.stat().st_blocks * 512 / 2**20, 1)
 
 
 class Peak:
-    """The most anonymous memory that some processes had at one of many looks: smaps would hold up their mappings' lock."""
+    """The most anonymous memory of some processes, over many samples. It avoids smaps, which would hold the lock of their mappings."""
 
     def __init__(self, pids: dict[str, int]) -> None:
         self._pids, self._end = pids, threading.Event()

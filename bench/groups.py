@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The systems that `make bench-services` compares: how each is started on the benchmark's hosts, and what it says of itself.
+"""The systems that `make bench-services` compares: how each is started on the benchmark's hosts, and the figures that it reports.
 
 ``unprotected``: the same QEMU with the same guest, at the same place of the network, and no runtime.
 ``plover``: the runtime as it is deployed, but for the interval settings.
@@ -177,13 +177,13 @@ class Group:
         return ask(self.folder / "primary/run/bench/ctl.sock", command)
 
     def syncvms(self) -> list[dict[str, Any]]:
-        """Figures of the last syncvms, oldest first; none of a system that makes none."""
+        """Figures of the last syncvms, oldest first; empty for a system without syncvms."""
         if self._colo:
             return self._colo.checkpoints()
         return self.ask("syncvms").get("syncvms", []) if self._settings is not None else []
 
     def check(self) -> None:
-        """Still what it is measured as: protected, and both memories and disks equal. Raises BenchError."""
+        """Raises BenchError unless the VM is still protected and both memories and disks are equal."""
         if self._colo:
             return self._check_colo(self._colo)
         if self._settings is None:
@@ -204,7 +204,7 @@ class Group:
             raise BenchError(f"{self.name}: the audit after its load found {report}")
 
     def _check_colo(self, colo: Colo) -> None:
-        """Of COLO the memories are not equal, so the secondary has to show that it can serve. It does so only once."""
+        """Under COLO the memories are not equal, so the secondary must show that it can serve. That works only once."""
         colo.check()
         colo.compares(lambda: redis("TIME"))
         keys = redis("DBSIZE")

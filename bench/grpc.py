@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Just enough gRPC over HTTP/2 to call etcd without a client's cost being what is measured.
+"""Just enough gRPC over HTTP/2 to call etcd, so cheap that the benchmark does not measure its client.
 
 A general client spends several hundred microseconds of Python per call. This one builds each request as one run of
 bytes, sends all that are ready in one write, and reads of the answers only what it must: the frames' heads, and the

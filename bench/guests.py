@@ -28,7 +28,7 @@ GUESTS = ("memory", "disk")
 
 
 class Guest(NamedTuple):
-    """``answers``: does it serve? ``disk``: whose image the primary's is a copy of, if it has one."""
+    """``answers``: does it serve? ``disk``: the guest whose image the primary's disk is a copy of, if it has a disk."""
 
     name: str
     kernel: Path
@@ -95,6 +95,6 @@ def with_tables(disk: disk_guest.DiskGuest) -> Path:
 
 
 def folder_of_disks() -> tempfile.TemporaryDirectory:
-    """On the machine's own disk: what a service has to wait for must not be a memory's speed."""
+    """On the machine's own disk: a service's writes must wait for a real disk, not for memory."""
     BUILD.mkdir(exist_ok=True)
     return tempfile.TemporaryDirectory(prefix="bench-disks-", dir=BUILD)

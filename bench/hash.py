@@ -90,7 +90,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def random_pages(pages: int) -> GuestRam:
-    """Guest memory that nobody else has; it is gone with the process."""
+    """Private guest memory; it goes with the process."""
     fd = os.memfd_create("plover-bench-hash")
     try:
         os.truncate(fd, pages * PAGE_BYTES)
@@ -145,7 +145,7 @@ def package(ram: GuestRam, index: array, order: str) -> dict[Key, Work]:
 
 
 def measure(work: dict[Key, Work], pages: int, rounds: int) -> Runs:
-    """Times of every contender in every round. If two hash the same pages, or read them, they must tell the same."""
+    """Times of every contender in every round. Two contenders that hash or read the same pages must get the same result."""
     runs: Runs = {key: [] for key in work}
     told: dict[str, array | int | None] = {}
     for number in range(rounds):
@@ -173,8 +173,8 @@ def fastest_read(runs: Runs, threads: int, order: str) -> list[float]:
 
 
 def ratios(runs: Runs, best: str) -> dict[str, float]:
-    """How many times faster ours is. Of each round, as neighbours on the machine change its memory's speed from one second
-    to the next; then the median over the rounds."""
+    """How many times faster ours is: the median of the ratios of single rounds, as other load on the machine changes its memory's
+    speed from one second to the next."""
 
     def faster(theirs: list[float], ours: list[float]) -> float:
         return round(statistics.median(a / b for a, b in zip(theirs, ours)), 3)
@@ -202,7 +202,7 @@ def cpu_seconds() -> tuple[float, float, float]:
 
 
 def others_percent(began: tuple[float, float, float], ended: tuple[float, float, float]) -> float:
-    """How much of the machine was not this process's meanwhile: if it is much, the figures for all threads are not."""
+    """The share of the machine that other processes used meanwhile. If it is high, ignore the figures for all threads."""
     busy, existing, own = (b - a for a, b in zip(began, ended))
     return round(max(0.0, 100 * (busy - own) / max(existing, 0.01)), 1)
 

@@ -28,7 +28,7 @@ def sh(words: str) -> str:
 
 
 def make() -> None:
-    """Without the frames that IPv6 sends by itself: they would count as what is measured."""
+    """Without the frames that IPv6 sends by itself: they would be measured too."""
     Path("/run/netns").mkdir(exist_ok=True)
     sh("mount -t tmpfs netns /run/netns")
     _quiet("")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the input path is compared with: the same TAP and the same socket, and nothing but reads and writes in between.
+"""The baseline of the input path: the same TAP and the same socket, with only reads and writes in between.
 
 It is as little as a Python program can do: one read and one write per frame, no log, no other host, nothing is held.
 """

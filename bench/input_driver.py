@@ -33,7 +33,7 @@ LOST_S, SETTLE_S = 5.0, 5.0
 
 
 class Load(NamedTuple):
-    """``window``: so many frames are under way at most. ``per_s``: 0 = as fast as it goes."""
+    """``window``: the most frames in flight. ``per_s``: frames per second; 0 = as fast as possible."""
 
     way: str
     frame_bytes: int
@@ -86,7 +86,7 @@ class Driver:
         self.fed = {host: [0, 0] for host in REPLICAS}  # bytes, CRC
 
     def connected(self) -> int:
-        """How many VMs have a daemon by now."""
+        """The number of VMs that have a daemon by now."""
         for host, listener in self._listeners.items():
             if host not in self.vms:
                 try:
@@ -102,7 +102,7 @@ class Driver:
 
     # ---- a load ------------------------------------------------------------------------------------------------
     def run(self, load: Load) -> Passed:
-        """Raises BenchError if not all that was sent came out, as it was sent."""
+        """Raises BenchError unless every frame came out, unchanged."""
         check = Check(load.way, load.frame_bytes)
         send = self._send_to_tap if load.way == INPUT else self._send_from_vm
         began = time.monotonic()
@@ -177,7 +177,7 @@ class Driver:
                 check.frame(frame, now_ns)
 
     def settle(self) -> None:
-        """Until both VMs have been fed the same."""
+        """Waits until both VMs have received the same input."""
         if len(self.vms) < 2:
             return
         nothing = Check(INPUT, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What comes of the frames that `make bench-input` sent: latency that the runtime adds, profiles, a table. Pure."""
+"""The results of `make bench-input`: latency that the runtime adds, profiles, a table. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CASE = ("way", "frame_bytes", "per_s")
 
 
 def added_us(runs: list[Run]) -> dict[str, float]:
-    """Paced loads: how much longer a frame takes than without the runtime."""
+    """How much longer a frame of a paced load takes than without the runtime."""
     out = {}
     for case in cases(runs):
         for key in ("p50_us", "p99_us"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The load every system gets: clients that each have one command of 1 KiB outstanding, and what is measured of them."""
+"""The load for every system: clients with one command of 1 KiB outstanding each, and the measurements."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _PADDING = bytes(i * 37 & 255 for i in range(COMMAND_BYTES - _HEAD.size))
 
 
 class BenchError(Exception):
-    """A system did not do what it is measured for; its figures are worthless."""
+    """A system did not do its job; its figures are worthless."""
 
 
 class Load(NamedTuple):
-    """``clients`` at once. Commits of the first ``warmup_s`` are not measured, those of the ``measure_s`` after it are."""
+    """``clients`` at once. Commits in the first ``warmup_s`` are ignored; commits in the next ``measure_s`` are measured."""
 
     clients: int
     warmup_s: float
@@ -27,7 +27,7 @@ class Load(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """``commits`` per second over the measured time; latency of one command, from its client's hand to its commit."""
+    """``commits`` per second over the measured time; latency of a command, from its submission to its commit."""
 
     clients: int
     commits_per_s: float

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a benchmark says of the machine that it was run on."""
+"""Facts about the machine, for a benchmark's result."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def version() -> str:
 
 
 def run(folder: Path, loads: list[Load]) -> list[Figures]:
-    """Three members from nothing to the last load; raises BenchError if their logs are not one."""
+    """Runs three members from their start to the last load; raises BenchError if their logs differ."""
     members = {}
     try:
         for name in MEMBERS:
@@ -64,7 +64,7 @@ def run(folder: Path, loads: list[Load]) -> list[Figures]:
 
 
 def check(ends: dict[str, dict]) -> None:
-    """The same entries, byte for byte, on all three; and as many commands in them as were counted as committed."""
+    """Checks that all three hold the same entries, byte for byte, with as many commands as were counted as committed."""
     logs = {name: (end["index"], end["commands"], end["crc"]) for name, end in ends.items()}
     if len(set(logs.values())) != 1:
         raise BenchError(f"the members' logs differ: (last index, commands, CRC) is {logs}")
@@ -171,7 +171,7 @@ class LeadingMember(Member):
         self.batch.append(wrap(command))
 
     def _sequence(self) -> None:
-        """What came in this turn becomes one entry, of at most as many frames as the TAP's reader takes."""
+        """The commands of this turn become one entry, with at most as many frames as the TAP's reader takes."""
         batch, self.batch = self.batch[:BATCH_FRAMES_MAX], self.batch[BATCH_FRAMES_MAX:]
         if self.batch:
             self.loop.call_soon(self._sequence)

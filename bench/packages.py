@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs that are measured, or measure: Debian packages, unpacked into the project's cache and not installed."""
+"""The programs that the benchmarks need: Debian packages, unpacked into the project's cache and not installed."""
 
 from __future__ import annotations
 

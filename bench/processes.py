@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Members and clients are processes of their own. They are told what to do by JSON, and tell what came of it by JSON."""
+"""Members and clients are separate processes. They take their task as JSON and report the result as JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def terminate(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def kill(processes: Sequence[subprocess.Popen]) -> None:
-    """Whatever is left, ends."""
+    """Ends the remaining processes."""
     for process in processes:
         if process.poll() is None:
             process.kill()

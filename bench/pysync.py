@@ -31,7 +31,7 @@ def version() -> str:
 
 
 def run(folder: Path, loads: list[Load]) -> list[Figures]:
-    """Each load on a group of its own, as the settings differ; raises BenchError if the members' states differ."""
+    """Runs each load on a separate group, as the settings differ; raises BenchError if the members' states differ."""
     return [figures for load in loads for figures in _run_group(folder, load)]
 
 
@@ -54,7 +54,7 @@ def _run_group(folder: Path, load: Load) -> list[Figures]:
 
 
 def member(me: int, load: Load) -> dict:
-    """One member; the one that is elected runs the load. Ends when all three have applied the last command."""
+    """One member; the elected leader runs the load. Ends when all three have applied the last command."""
     from pysyncobj import SyncObj, SyncObjConf, replicated
 
     batches = load.clients > 1

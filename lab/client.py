@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clients that write all the time, and know exactly what was acknowledged to them.
+"""Clients that write all the time, and know exactly which writes were acknowledged.
 
 Runs in the client's namespace: `python3 -m lab.client --out FILE`; SIGTERM ends the load, then every acknowledged key is
 read back. A write counts as acknowledged only on +OK; one without an answer is unknown, never acknowledged.
@@ -50,7 +50,7 @@ def command(*words: str) -> bytes:
 
 
 async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A refusal is asked again, for as long as an answer is waited for."""
+    """Retries a refused connection, for as long as it would wait for an answer."""
     end = time.monotonic() + READ_TIMEOUT_S
     while True:
         try:
@@ -91,7 +91,7 @@ async def bulk(reader: asyncio.StreamReader) -> bytes | None:
 
 
 async def verify(history: History) -> int:
-    """Read every acknowledged key over a fresh connection; returns how many are not there."""
+    """Reads every acknowledged key over a fresh connection; returns the number of missing keys."""
     reader, writer = await connect()
     lost, wanted = 0, list(history.acked.items())
     for start in range(0, len(wanted), PIPELINE):  # each answer waits for a syncvm: ask for many at once

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""make demo: the main job, shown. Clients write all the time, the primary loses power in mid-load, nothing is lost."""
+"""make demo: clients write all the time, the primary loses power under load, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""make demo-disk: a database on a disk. Clients commit all the time, the primary loses power in mid-load, and then every
-acknowledged commit is looked for, the database checks itself, and both hosts' disks are compared."""
+"""make demo-disk: a database on a disk. Clients commit all the time, and the primary loses power under load. Then the demo looks
+for every acknowledged commit, lets the database check itself, and compares both hosts' disks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def wait_acked(load: subprocess.Popen, more_than: int, seconds: float) -> None:
 
 
 def fail_over(load: subprocess.Popen) -> None:
-    """The primary loses power in mid-load and comes back."""
+    """The primary loses power under load and comes back."""
     say("clients make their tables, then commit")
     wait_acked(load, 0, FIRST_COMMIT_S)
     time.sleep(LOAD_BEFORE_S)
@@ -50,7 +50,7 @@ def fail_over(load: subprocess.Popen) -> None:
 
 
 def mismatching_blocks(host: str) -> int | None:
-    """Blocks in which the two hosts' disks differ; None if that could not be found out."""
+    """Blocks in which the two hosts' disks differ; None if they could not be compared."""
     code, audit = deploy.ploverctl(host, "audit", "--disks")
     if audit.get("disk_blocks_mismatching") is None:
         say(f"the disks could not be compared: {audit.get('error', f'status {code}')}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deploy Plover onto the lab's hosts with its own play, and ask it how it is."""
+"""Deploys Plover onto the lab's hosts with its own play, and asks for its status."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def write_inventory(disk: bool = False, groups: bool = False, patient: bool = Fa
 
 
 def environment() -> dict[str, str]:
-    """In which Ansible finds the collection that `make build` installed."""
+    """The environment in which Ansible finds the collection that `make build` installed."""
     return {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
@@ -142,7 +142,7 @@ def lead(host: str, seconds: float, vm: str = "demo") -> None:
 
 
 def wait_service(seconds: float, address: str = SERVICE_IP) -> None:
-    """Until the guest's Redis answers a client."""
+    """Waits until the guest's Redis answers a client."""
     ping = f"exec 3<>/dev/tcp/{address}/{SERVICE_PORT} && printf 'PING\\r\\n' >&3 && read -t 2 answer <&3 && [ \"$answer\" = $'+PONG\\r' ]"
     end = time.monotonic() + seconds
     while subprocess.run(["ip", "netns", "exec", CLIENT, "timeout", "4", "bash", "-c", ping], capture_output=True, check=False).returncode:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is the disk of a guest that is not running whole? `python3 -m lab.disk_check IMAGE` prints what is wrong with it.
+"""Checks the disk of a guest that is not running. `python3 -m lab.disk_check IMAGE` prints what is wrong with it.
 
 Done on a private copy, as a guest after a power loss would do it: the journal is replayed and what was being deleted is
 deleted; then nothing may be left for e2fsck to say. SQLite's file is taken out with its journal and asked the same way.
@@ -35,7 +35,7 @@ def tool(*command: str) -> tuple[int, str]:
 
 
 def unclean(image: Path) -> list[str]:
-    """What the superblock says against the file system: noted by the guest's kernel when it met an error."""
+    """Errors recorded in the superblock: the guest's kernel noted them when it met them."""
     said = tool("dumpe2fs", "-h", str(image))[1]
     found = re.search(r"^Filesystem state:\s*(.*)$", said, re.M)
     if found and found.group(1) == "clean":
@@ -89,7 +89,7 @@ def take_out(image: Path, folder: Path) -> Path:
 
 
 def check_image(path: Path) -> list[str]:
-    """What is wrong with the disk at ``path``, which is only read; [] if nothing is. No guest may be running on it."""
+    """Problems of the disk at ``path``, which is only read; [] if there are none. No guest may be running on it."""
     with tempfile.TemporaryDirectory(dir=path.resolve().parent) as scratch:
         copy = Path(scratch, "disk.img")
         subprocess.run(["cp", "--reflink=auto", "--sparse=always", str(path), str(copy)], check=True)

@@ -121,7 +121,7 @@ class DiskGuest(NamedTuple):
     image: Path
 
     def copy_to(self, path: Path) -> Path:
-        """A disk of one's own at ``path``, sparse or sharing its blocks; FileExistsError if something is there."""
+        """Makes a private disk at ``path``, sparse or sharing its blocks; FileExistsError if the path exists."""
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         run("cp", "--reflink=auto", "--sparse=always", str(self.image), str(path))
         return path

@@ -86,7 +86,7 @@ def kernel_package(kind: str = "cloud-amd64") -> str:
 
 
 def versions(packages: list[str]) -> list[str]:
-    """name=version of what would be downloaded: the key of the cache."""
+    """name=version of each package to download: the key of the cache."""
     policy = run("apt-cache", "policy", *packages)
     found = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", policy, re.M)
     missing = set(packages) - {name for name, version in found if version != "(none)"}

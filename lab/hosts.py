@@ -68,7 +68,7 @@ def netns_name(host: str) -> str:
 
 
 def cgroup_folders(host: str) -> list[Path]:
-    """One per hierarchy, so that nothing of the host runs in a cgroup of the machine's own."""
+    """One cgroup per hierarchy, so that no process of the host runs in a cgroup of the machine."""
     unified = (CGROUPS / "cgroup.controllers").exists()
     roots = [CGROUPS] if unified else [p for p in CGROUPS.iterdir() if p.is_dir() and not p.is_symlink()]
     return [root / cgroup_name(host) for root in roots]
@@ -251,7 +251,7 @@ def _remove(folder: Path) -> bool:
 
 
 def down() -> list[str]:
-    """Everything gone; returns what is left, which should be nothing."""
+    """Removes everything; returns what is left, which should be nothing."""
     for name in ALL_HOSTS:
         Host(name).destroy()
     for netns in (NETNS, CLIENT):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python3 -m lab.images: make all that hosts and guests start from, so that tests side by side need not make it twice."""
+"""python3 -m lab.images: makes the images of all hosts and guests, so that parallel tests need not make them twice."""
 
 from __future__ import annotations
 

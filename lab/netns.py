@@ -12,7 +12,7 @@ CLONE_NEWNET = 0x40000000
 
 
 def socket_in(netns: str) -> socket.socket:
-    """A TCP socket that belongs to the namespace of that name; raises OSError. A thread of its own goes there to make it."""
+    """A TCP socket in the namespace of that name; raises OSError. A separate thread enters the namespace to make it."""
     libc = ctypes.CDLL(None, use_errno=True)
     made: list[socket.socket | OSError] = []
 

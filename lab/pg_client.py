@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clients of a PostgreSQL in a guest, which know exactly what was acknowledged to them.
+"""Clients of a PostgreSQL in a guest, which know exactly which commits were acknowledged.
 
 Runs in the client's namespace: `python3 -m lab.pg_client --host IP --out FILE`; SIGTERM ends the load, then everything is
 read back and checked (lab/pg_history.py). Transactions are TPC-B's, as pgbench has them, each with an id of its own in
@@ -56,13 +56,13 @@ CHECKSUMS = "SELECT coalesce(sum(checksum_failures), 0)::bigint FROM pg_stat_dat
 
 
 class Server:
-    """Where connections go, and for how long an answer is waited for."""
+    """The address of the server, and how long to wait for an answer."""
 
     def __init__(self, host: str, answer_s: float) -> None:
         self.host, self.answer_s = host, answer_s
 
     def connect(self, answer_s: float | None = None) -> Connection:
-        """A refusal is asked again, for as long as a host may take to come back."""
+        """Retries a refused connection, for as long as a host may take to come back."""
         end = time.monotonic() + AVAILABLE_WITHIN_S
         while True:
             try:
@@ -108,7 +108,7 @@ def close(connection: Connection) -> None:
 
 
 def work(server: Server, recorder: Recorder, client: int, pause_s: float, ending: threading.Event) -> None:
-    """One client. Whatever goes wrong, the transaction is not tried again: its id stands for one attempt."""
+    """One client. It never retries a transaction, whatever goes wrong: an id stands for one attempt."""
     dice = random.Random(f"{recorder.run}.{client}")
     connection = server.connect()
     while not ending.is_set():
@@ -155,7 +155,7 @@ def read_back(server: Server) -> Found:
 
 
 def load(server: Server, recorder: Recorder, clients: int, rate: float, seconds: float, ending: threading.Event) -> None:
-    """Until ``ending`` is set, the time is over, or a client fails."""
+    """Runs until ``ending`` is set, the time is over, or a client fails."""
     end = time.monotonic() + seconds
     with ThreadPoolExecutor(clients) as pool:
         tasks = [pool.submit(work, server, recorder, n, 1 / rate, ending) for n in range(clients)]

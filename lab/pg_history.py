@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the database's clients were told, and whether the database agrees. Pure: no socket, no clock.
+"""The answers that the database's clients got, and whether the database agrees. Pure: no socket, no clock.
 
 A transaction is OPEN until its COMMIT is sent, then UNKNOWN, and ACKED only when the COMMIT was answered.
 """
@@ -15,7 +15,7 @@ SHOWN_MAX = 5
 
 
 class Recorder:
-    """``run``: the beginning of all ids of this run, so that they differ from those of earlier runs."""
+    """``run``: the prefix of all ids of this run, so that they differ from earlier runs."""
 
     def __init__(self, run: str) -> None:
         self.run = run

@@ -48,7 +48,7 @@ def drawing() -> str:
 
 
 def updated(text: str) -> str:
-    """The document with its drawing as the tables are now."""
+    """The document with its drawing updated from the tables."""
     before, rest = text.split(BEGIN)
     return before + drawing() + rest.split(END)[1]
 

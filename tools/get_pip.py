@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""In place of the get-pip.py that ansible-test would download: Python's own pip, and with it the wanted one."""
+"""Replaces the get-pip.py that ansible-test would download: installs the wanted pip with Python's own."""
 
 from __future__ import annotations
 

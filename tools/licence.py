@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each tracked file that can hold a comment says its licence in its first lines. Names those that do not; --fix adds it."""
+"""Each tracked file that can hold a comment names its licence in its first lines. Lists files that do not; --fix adds it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_COMMENT = {
 
 
 def style(name: str) -> tuple[str, str] | None:
-    """What stands around a comment in the file ``name``; None if it can hold none."""
+    """The marks around a comment in the file ``name``; None if it can hold none."""
     suffix = PurePath(name).suffix
     if suffix in NO_COMMENT or any(name == key or (key.endswith("/") and name.startswith(key)) for key in NO_COMMENT):
         return None
@@ -38,7 +38,7 @@ def has_header(text: str) -> bool:
 
 
 def with_header(text: str, around: tuple[str, str]) -> str:
-    """``text`` with the line at its top, after a line that says who interprets it."""
+    """``text`` with the line at its top, after the interpreter line if there is one."""
     header = f"{around[0]}{TAG}{around[1]}\n"
     if text.startswith("#!"):
         first, _newline, rest = text.partition("\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All quality gates: `make lint`, or some of them by name. A line for each; what the failing ones said follows."""
+"""All quality gates: `make lint`, or some of them by name. Prints a line for each, then the output of those that failed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ENV = {
 
 
 def run(*command: str, cwd: Path = ROOT, must_not_say: str | None = None, **env: str) -> str:
-    """What a command said if it failed, or said what it must not; else nothing."""
+    """A command's output if it failed or printed ``must_not_say``; empty otherwise."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -63,7 +63,7 @@ def run(*command: str, cwd: Path = ROOT, must_not_say: str | None = None, **env:
 
 
 def ruff() -> str:
-    """Both are mended by `make format`, most of it."""
+    """`make format` mends most complaints of both."""
     return run("ruff", "check", "--output-format", "concise", ".") + run("ruff", "format", "--check", ".")
 
 
@@ -81,7 +81,7 @@ def ansible_lint() -> str:
 
 
 def sanity() -> str:
-    """ansible-test sanity on a copy of what the tarball is made of: it wants a path that ends in the collection's name."""
+    """ansible-test sanity on a copy of the tarball's files, as it needs a path that ends in the collection's name."""
     folder = SANITY / "ansible_collections" / "plover" / "vmft"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "build" / "collection", folder)
@@ -111,7 +111,7 @@ def sanity() -> str:
 
 
 def digest(folder: Path, others: Path) -> str:
-    """Of all that ansible-test's verdict rests on."""
+    """A digest of everything on which ansible-test's verdict depends."""
     out = hashlib.sha256((ROOT / "requirements" / "lint.txt").read_bytes())
     for path in [*sorted(p for p in folder.rglob("*") if p.is_file()), *sorted(others.iterdir())]:
         data = path.read_bytes() if path.parent != others else str(path.resolve()).encode()
@@ -187,7 +187,7 @@ def write_reference() -> int:
 
 
 def reference() -> str:
-    """Whether docs/reference/ is what antsibull-docs makes now."""
+    """Whether docs/reference/ is up to date with the documentation in modules and roles."""
     with tempfile.TemporaryDirectory() as name:
         failed = make_reference(Path(name))
         if failed:
@@ -199,7 +199,7 @@ def reference() -> str:
 
 
 def changelog() -> str:
-    """The fragments and changelog.yaml are well-formed, and CHANGELOG.rst is what they make."""
+    """The fragments and changelog.yaml are well-formed, and CHANGELOG.rst is up to date with them."""
     with tempfile.TemporaryDirectory() as name:
         made = Path(name, "CHANGELOG.rst")
         failed = (

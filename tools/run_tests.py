@@ -90,7 +90,7 @@ class Runner:
         return taken
 
     def _busy_s(self, piece: Piece) -> float:
-        """How long the lanes that ``piece`` needs are taken yet, as far as one knows."""
+        """How long the lanes that ``piece`` needs will still be busy, by estimate."""
         left = sorted(
             max(0.0, run.piece.seconds * self.pace - (time.time() - run.began)) for run in self._running for _lane in range(run.piece.lanes)
         )
@@ -166,7 +166,7 @@ class Runner:
 
 
 def commit() -> str:
-    """Of the checkout; "none" where it is none."""
+    """The checkout's commit; "none" outside a repository."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "none"
 

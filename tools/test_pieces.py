@@ -47,7 +47,7 @@ class Piece(NamedTuple):
 
     @property
     def names(self) -> set[str]:
-        """By which it is asked for: its own, and those of its files."""
+        """The names that select the piece: its own, and those of its files."""
         return {self.name, *(PurePath(word).stem.removeprefix("test_") for word in self.command if word.endswith(".py"))}
 
     @property
@@ -76,7 +76,7 @@ def _files(stage: str, core: Iterable[str], alone: Iterable[str], seconds: dict[
 
 
 def _together(stage: str, name: str, files: Iterable[str], seconds: int) -> Piece:
-    """Files that take the hosts over from one another, in this order (tests/lab/shared.py)."""
+    """Files that reuse one another's hosts, in this order (tests/lab/shared.py)."""
     return Piece(stage, name, pytest(*(f"tests/{stage}/test_{file}.py" for file in files)), seconds)
 
 
@@ -185,7 +185,7 @@ def core() -> list[Piece]:
 
 
 def rest(commit: str) -> list[Piece]:
-    """What is not in the core, as a ring of which each commit begins at a place that its hash tells.
+    """The pieces outside the core, as a ring. The commit's hash says where in the ring a run begins.
 
     A piece's chance to be the first is its share of the ring's seconds, so that the long ones have their turn as well.
     """
@@ -204,7 +204,7 @@ def chosen(stages: Collection[str], names: Collection[str]) -> list[Piece]:
 
 
 def next_piece(queue: list[Piece], running: Collection[Piece], images_made: bool) -> Piece | None:
-    """The first that may start now. One that wants both lanes waits, and what comes after it in the queue waits with it."""
+    """The first piece that may start now. A piece that needs both lanes waits, and later pieces in the queue wait with it."""
     free = LANES - sum(piece.lanes for piece in running)
     for piece in queue:
         if piece.lanes > free:
@@ -215,8 +215,8 @@ def next_piece(queue: list[Piece], running: Collection[Piece], images_made: bool
 
 
 def fits(piece: Piece, now_s: float, busy_s: float, pace: float) -> bool:
-    """Whether a piece of the rest would end within the budget. ``busy_s``: how long the lanes that it needs are taken yet;
-    ``pace``: how much slower than :attr:`Piece.seconds` this machine was so far."""
+    """Whether a piece of the rest would end within the budget. ``busy_s``: how long the lanes that it needs will still be busy;
+    ``pace``: how much slower than :attr:`Piece.seconds` this machine has been."""
     return now_s + busy_s + piece.seconds * pace <= BUDGET_S - SPARE_S
 
 

@@ -70,7 +70,7 @@ def revive(disk_guest: bool) -> None:
 
 @contextlib.contextmanager
 def program(netns: str, module: str, log: Path, *options: str) -> Iterator[subprocess.Popen]:
-    """One of our programs in a network namespace; ended if it has not ended by itself."""
+    """Runs one of our programs in a network namespace; ends it if it has not ended by itself."""
     with open(log, "w") as file:
         process = subprocess.Popen(
             ["ip", "netns", "exec", netns, sys.executable, "-m", module, *options],
@@ -108,7 +108,7 @@ def wait_warm(log: Path) -> None:
 
 
 class Play:
-    """One round. Its files are in ``folder`` and stay there if the round is not good."""
+    """One round. Its files are in ``folder`` and stay there if the round failed."""
 
     def __init__(self, number: int, fault: str, role: str, disk_guest: bool = False) -> None:
         self.audit = "audit-disks" if disk_guest else "audit"
@@ -171,7 +171,7 @@ class Play:
         return scene, protected
 
     def _cast(self) -> Scene:
-        """Who plays what, looked up at the last moment, while protected: a busy machine has failovers of its own."""
+        """The members' roles, looked up at the last moment, while protected: a busy machine has failovers of its own."""
         before = members.wait(members.protected, PROTECTED_S_MAX, 0.05)
         if before is None:
             raise SystemExit(f"chaos: not protected before round {self.number}: {members.statuses()}")
@@ -195,7 +195,7 @@ class Play:
 
     # ---- judge --------------------------------------------------------------------------------------
     def _judge_clients(self, scene: Scene) -> int:
-        """The outage in ms: of those that keep their connection, from the fault until the end of the load."""
+        """The outage in ms, of clients that keep their connection, from the fault until the end of the load."""
         path = self.folder / "history.json"
         if not path.exists():
             return round(1000 * (self.load_ended_at - scene.injected_at))
@@ -270,7 +270,7 @@ def line(done: Round, rounds: int) -> str:
 
 
 def play(rounds: int, seed: int, cells: list[tuple[str, str]], disk_guest: bool = False) -> Iterator[Round]:
-    """Yields each round as it is done. Brings the lab up first, and anew after a round it did not survive."""
+    """Yields each finished round. Brings the lab up first, and again after a round that it did not survive."""
     shutil.rmtree(CHAOS, ignore_errors=True)
     CHAOS.mkdir(parents=True)
     bring_up(disk_guest)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Never two voices: who sent frames with the VM's address, and was it its turn? The rule is pure; the sniffer is below.
+"""Never two voices: only the current leader may send frames with the VM's address. The rule is pure; the sniffer is below.
 
 A frame does not tell its view, so each is given the *smallest* view that its host led, that is not below the view of a
 frame seen before, and that had begun when the frame was seen. If there is none, no other choice works either: the host
@@ -41,7 +41,7 @@ class Frame(NamedTuple):
 
 
 def violations(frames: Iterable[Frame], terms: Iterable[Term], lag_s: float = JOURNAL_LAG_S) -> list[str]:
-    """Sentences, each with times; empty if there was one voice at any time."""
+    """One sentence, with times, for each violation; empty if there was never more than one voice."""
     terms, out = sorted(set(terms)), []
     leaders: dict[int, Term] = {}
     for term in terms:

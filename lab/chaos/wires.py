@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cutting wires of the replication network: a card's link, or (silently, by nft) what goes from one port to another."""
+"""Cuts wires of the replication network: a card's link, or (silently, with nft) the traffic from one port to another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TABLE = "plover_chaos"
 
 
 def drop(pairs: set[tuple[str, str]]) -> None:
-    """Nothing goes from the first to the second of each pair any more; replaces what was dropped before."""
+    """Drops all traffic from the first to the second of each pair; replaces earlier cuts."""
     rules = "".join(f'  iifname "ft-{src}" oifname "ft-{dst}" drop\n' for src, dst in sorted(pairs))
     _nft(
         f"table bridge {TABLE} {{}}\ndelete table bridge {TABLE}\n"

@@ -108,7 +108,7 @@ class Guest:
         return words
 
     def start(self) -> None:
-        """If it is not running."""
+        """Starts the guest if it is not running."""
         if self.process is not None and self.process.poll() is None:
             return
         self.process = subprocess.Popen(

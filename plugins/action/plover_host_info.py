@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module plover_host_info. A host that cannot be looked at is a result like another one: whoever judges the hosts says in
-one line what is wrong with it. The clock is compared here: only this machine knows when each look began and ended."""
+"""Runs module plover_host_info. A host that cannot be examined does not fail the task: the result says why, and the filter that
+checks the hosts reports it in one line. Clocks are compared here, as only this machine knows when each call began and ended."""
 
 from __future__ import annotations
 

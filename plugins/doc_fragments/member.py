@@ -12,18 +12,18 @@ options:
     type: str
     required: true
   timeout_s:
-    description: How long to wait, all in all. When it is over the module fails with the daemon's own sentence.
+    description: How long to wait in all. After that the module fails with the daemon's own sentence.
     type: int
     default: 120
   slice:
-    description: For the action plugin of the same name, which calls the module in slices to show how far it is.
+    description: For the action plugin of the same name, which calls the module in slices to show the progress.
     type: dict
 author: The Plover developers (@plover)
 requirements:
-  - systemd, and what the role P(plover.vmft.runtime#role) installs.
+  - systemd, and the runtime that the role P(plover.vmft.runtime#role) installs.
 attributes:
   check_mode:
-    description: Says what it would do, and whether it would refuse to.
+    description: Reports what it would do, or why it would refuse.
     support: full
   diff_mode:
     description: Shows this host's member before and after.

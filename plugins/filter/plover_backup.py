@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration of a deployment, to be kept and to be brought back."""
+"""Backs up and restores the configuration of a deployment."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.vms im
 
 
 def file_mib(path):
-    """What a file of this machine takes on a disk."""
+    """Disk space that a file on this machine takes."""
     try:
         return os.stat(os.path.expanduser(path)).st_blocks * 512 >> 20
     except OSError:

@@ -17,7 +17,7 @@ CONNECTION = ("ansible_host", "ansible_port", "ansible_connection", "ansible_use
 
 
 def plain(value):
-    """Without Ansible's own types, so that what is said of a value shows the value."""
+    """``value`` without Ansible's own types, so that messages show it plainly."""
     if isinstance(value, Mapping):
         return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, str):
@@ -33,7 +33,7 @@ def plain(value):
 
 
 def variables_of(values):
-    """A host's variables that are ours, and how it is reached."""
+    """A host's plover_* variables, and those that say how to reach it."""
     out = {}
     for name in [plain(name) for name in values if name.startswith("plover_") or name in CONNECTION]:
         try:
@@ -44,7 +44,7 @@ def variables_of(values):
 
 
 def head(path):
-    """The first bytes of a file of this machine; None if it is none, or cannot be read."""
+    """The first bytes of a file on this machine; None if it is no file or cannot be read."""
     try:
         with open(os.path.expanduser(path), "rb") as file:
             return file.read(HEAD_BYTES)

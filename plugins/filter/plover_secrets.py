@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The secrets of VMs, round by round."""
+"""The VMs' secret files, round by round."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ short_description: Which secret files the members of each VM get, and in which r
 version_added: 0.2.0
 author: The Plover developers (@plover)
 description:
-  - A secret that is there stays, one that the VM's C(secret) names is brought in, and if there is none it is made.
-  - All members must have one round's file before the next round begins; then no link between them is ever refused.
-  - The result is made of random numbers where a secret is made, so call it once for all hosts.
+  - An existing secret stays. A secret in the VM's C(secret) replaces it. If a VM has none, the filter makes one.
+  - All members must have one round's file before the next round begins. Then no link between them is ever refused.
+  - New secrets are random, so call the filter once for all hosts.
 positional: _input
 options:
   _input:
@@ -20,7 +20,7 @@ options:
     elements: dict
     required: true
   looks:
-    description: By host, by VM's name, what role secrets' C(look.sh) printed there.
+    description: What C(look.sh) of role secrets printed, by host and VM name.
     type: dict
     required: true
   rotate:
@@ -37,7 +37,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: By VM's name, by host, the text of its file in each of three rounds.
+  description: The text of each secret file in each of the three rounds, by VM name and host.
   type: dict
 """
 

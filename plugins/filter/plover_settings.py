@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters between plover_vms and the settings files of its members."""
+"""Filters that convert between plover_vms and the members' settings files."""
 
 from __future__ import annotations
 

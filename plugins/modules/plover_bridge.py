@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A card in a bridge, by the host's own network manager, undone by the host itself unless it is confirmed."""
+"""Puts a card into a bridge through the host's own network manager. The host undoes the change unless it is confirmed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: plover_bridge
 short_description: Put a card into a bridge, or take it out
 description:
-  - Plans how the host's own network manager has to make the bridge, with the addresses and routes of the card moved to it,
-    and begins to do so. The card may be the one that Ansible's own connection runs over.
-  - The host undoes the change by itself after O(undo_after_s), unless C(plover-bridge confirm NAME) is run on it before;
-    do that over a new connection, as role P(plover.vmft.bridge#role) does, which also installs the script.
+  - Plans how the host's own network manager makes the bridge and moves the addresses and routes of the card to it, and starts
+    that change. The card may be the one that Ansible's own connection uses.
+  - The host undoes the change by itself after O(undo_after_s), unless C(plover-bridge confirm NAME) is run on it before.
+    Do that over a new connection, as role P(plover.vmft.bridge#role) does, which also installs the script.
 author: The Plover developers (@plover)
 version_added: 0.2.0
 options:
@@ -21,18 +21,18 @@ options:
     type: str
     required: true
   member:
-    description: The card. Without one the bridge must be there already, and nothing is done to it.
+    description: The card. Without one the bridge must exist already, and nothing is done to it.
     type: str
     default: ""
   state:
-    description: V(absent) gives the card back what it had, and removes the bridge if this module made it.
+    description: V(absent) gives the card its settings back, and removes the bridge if this module made it.
     type: str
     choices: [present, absent]
     default: present
   manager:
     description:
-      - Who makes the bridge, now and at each boot. V(auto) is the first of the others that has the card.
-      - V(plover) is a unit of its own, for a card that no network manager has.
+      - What makes the bridge, now and at each boot. V(auto) is the first of the others that manages the card.
+      - V(plover) is a systemd unit of Plover's, for a card that no network manager manages.
     type: str
     choices: [auto, netplan, networkmanager, networkd, ifupdown, plover]
     default: auto
@@ -42,7 +42,7 @@ options:
     default: 60
 attributes:
   check_mode:
-    description: Says what would be done and changes nothing.
+    description: Reports what would be done and changes nothing.
     support: full
   diff_mode:
     description: Shows the manager's files.
@@ -60,16 +60,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What is done, one sentence each.
+  description: What the change does, one sentence each.
   returned: success
   type: list
   elements: str
 manager:
-  description: Who makes the bridge; empty where there is nothing to do.
+  description: What makes the bridge; empty if there is nothing to do.
   returned: success
   type: str
 pending:
-  description: Whether a change has begun that must be confirmed.
+  description: Whether a change has begun and must be confirmed.
   returned: success
   type: bool
 """

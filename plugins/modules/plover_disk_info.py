@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt), which ansible-test wants in words
-"""What a host has of the images of its VMs' disks, and whether their overlays fit into its memory."""
+"""The disk images of a host's VMs, and whether their overlays fit into its memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ module: plover_disk_info
 short_description: Images of protected VMs on this host
 description:
   - Looks at image files and block devices without changing anything.
-  - Needs no QEMU, so that it can be asked before one is installed.
+  - Needs no QEMU, so it can run before QEMU is installed.
 author: The Plover developers (@plover)
 version_added: 0.1.0
 options:
@@ -34,7 +34,7 @@ options:
         choices: [raw, qcow2]
         default: raw
   overlay_dir:
-    description: Where the overlays' tmpfs is mounted, or will be.
+    description: Where the overlays' tmpfs is, or will be, mounted.
     type: path
     default: /run/plover-disks
 attributes:
@@ -53,7 +53,7 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description: By path, C(exists), C(length) in bytes as the guest sees it, C(problem) (a sentence or empty), and C(user),
-    the process that has it locked and is not the VM's own QEMU.
+    a process other than the VM's own QEMU that has it locked.
   returned: success
   type: dict
 deployed:
@@ -61,11 +61,11 @@ deployed:
   returned: success
   type: dict
 free_mib:
-  description: Memory for guests and overlays, whether they use it already or not.
+  description: Memory for guests and overlays, including what they use already.
   returned: success
   type: int
 overlay_used_mib:
-  description: What the overlays take now.
+  description: Memory that the overlays use now.
   returned: success
   type: int
 """
@@ -81,7 +81,7 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 SECTOR_BYTES = 512
 QCOW2_MAGIC = b"QFI\xfb"
 QCOW2_LENGTH_AT = 24
-# QEMU's locks (its block/file-posix.c): 100 + n: permission n is used, 200 + n: it is denied to others; 1 is writing.
+# QEMU's lock bytes (its block/file-posix.c). 100 + n: permission n is in use. 200 + n: n is denied to others. n = 1: writing.
 LOCK_BYTES = (101, 201)
 F_OFD_GETLK = 36
 FLOCK = "hhqqi4x"
@@ -90,7 +90,7 @@ RAM_FILES = "/dev/shm/plover/*.ram"
 
 
 def length_of(path, kind):
-    """Bytes that the guest sees. Raises ValueError with what is wrong."""
+    """The image's length as the guest sees it, in bytes. Raises ValueError with the reason."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise ValueError("is neither a file nor a block device")
@@ -132,7 +132,7 @@ def name_of(pid):
 
 
 def is_locked(path):
-    """Whether a QEMU or a tool of it writes to ``path``, or forbids others to. C(qemu-img info) does not tell: it
+    """Whether QEMU or one of its tools writes to ``path``, or denies writing to others. C(qemu-img info) does not tell: it
     succeeds on a raw image in use."""
     with open(path, "rb") as file:
         for byte in LOCK_BYTES:
@@ -143,7 +143,7 @@ def is_locked(path):
 
 
 def user_of(module, vm, path):
-    """Who has the image locked, other than the VM's own QEMU; empty if nobody has."""
+    """The process that has the image locked, other than the VM's own QEMU; empty if there is none."""
     if not is_locked(path):
         return ""
     own = module.run_command(["systemctl", "show", "-P", "MainPID", f"plover-qemu@{vm}.service"])[1].strip()
@@ -164,7 +164,7 @@ def look(module, image):
 
 
 def used_bytes(folder):
-    """What a tmpfs at ``folder`` holds; 0 if there is none yet."""
+    """Bytes used in the tmpfs at ``folder``; 0 if there is none yet."""
     if not os.path.ismount(folder):
         return 0
     found = os.statvfs(folder)
@@ -172,7 +172,7 @@ def used_bytes(folder):
 
 
 def free_bytes(overlays):
-    """Available memory, and what our own guests and overlays have of it."""
+    """Available memory plus what our own guests and overlays use."""
     with open("/proc/meminfo", encoding="ascii") as file:
         available = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:")) << 10
     return available + overlays + sum(os.stat(path).st_blocks * 512 for path in glob.glob(RAM_FILES))

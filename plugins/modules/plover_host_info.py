@@ -10,23 +10,23 @@ module: plover_host_info
 short_description: What a host can do for Plover, before anything is installed on it
 description:
   - Looks at kernel, CPU, KVM, memory, disks, network, RDMA devices, QEMU and clock, and changes nothing.
-  - Dirty tracking and KVM are really tried, on a page and a guest of ten bytes, as a device that exists proves nothing.
-  - A host that cannot be reached, or on which no Python runs, is no failure of the task but RV(host.failure).
-  - Needs Python's standard library only, and C(ip) of iproute2.
+  - Tries dirty tracking on a page and KVM on a guest of ten bytes, as the existence of a device proves nothing.
+  - If a host cannot be reached or runs no Python, the task does not fail; RV(host.failure) says why.
+  - Needs only Python's standard library, and C(ip) of iproute2.
 author: The Plover developers (@plover)
 version_added: 0.2.0
 options:
   paths:
-    description: Folders and files whose file systems are looked at; they need not exist.
+    description: Folders and files whose file systems are examined; they need not exist.
     type: list
     elements: path
     default: []
   replication_address:
-    description: The host's address on the replication link, returned as it is, for the comparison of hosts.
+    description: The host's address on the replication link. Returned unchanged, so that hosts can be compared.
     type: str
     default: ""
   qemu_binary:
-    description: The QEMU that would be run.
+    description: The QEMU that Plover would run.
     type: path
     default: /usr/bin/qemu-system-x86_64
 attributes:
@@ -64,10 +64,10 @@ host:
   type: dict
   contains:
     failure:
-      description: Kind and text of why the host could not be looked at; then nothing else is there.
+      description: Why the host could not be examined, as a kind and a text. Nothing else is returned then.
       type: list
       elements: str
-      returned: where it could not
+      returned: if the host could not be examined
     hostname: {description: The host's own name., type: str, returned: success}
     uid: {description: The user that the module ran as., type: int, returned: success}
     python: {description: Version of the Python that it ran with., type: str, returned: success}
@@ -83,15 +83,15 @@ host:
     shm_mib: {description: Size of C(/dev/shm)., type: int, returned: success}
     qemu:
       description:
-        - Path, C(version) and C(package) of the installed QEMU and its C(accelerators), C(machines), C(netdevs), C(objects);
-          where there is none, C(candidate), the version that the package manager would install.
+        - Path, C(version) and C(package) of the installed QEMU and its C(accelerators), C(machines), C(netdevs), C(objects).
+          If none is installed, C(candidate), the version that the package manager would install.
       type: dict
       returned: success
     interfaces:
       description: By name, C(addresses), C(mtu), C(up), C(kind) (bridge, card or other), C(master), C(default_route).
       type: dict
       returned: success
-    listening: {description: "By TCP port, C(pid) and C(command) of who listens.", type: dict, returned: success}
+    listening: {description: "By TCP port, C(pid) and C(command) of the listening process.", type: dict, returned: success}
     rdma_devices: {description: Names of the RDMA devices., type: list, elements: str, returned: success}
     paths:
       description: By path, C(exists), C(free_mib), C(size_mib), C(free_inodes), C(read_only), C(device) of its file system.
@@ -99,9 +99,9 @@ host:
       returned: success
     replication_address: {description: As given., type: str, returned: success}
     clock_s: {description: The host's time., type: float, returned: success}
-    clock_offset_s: {description: How far it is ahead of the control machine's., type: float, returned: success}
-    clock_error_s: {description: How exactly that is known., type: float, returned: success}
-    clock_synchronised: {description: "Whether NTP disciplines it; none: unknown.", type: bool, returned: success}
+    clock_offset_s: {description: How far its clock is ahead of the control machine's., type: float, returned: success}
+    clock_error_s: {description: Largest error of that offset., type: float, returned: success}
+    clock_synchronised: {description: "Whether NTP or the like disciplines its clock; none: unknown.", type: bool, returned: success}
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402

@@ -10,13 +10,13 @@ module: plover_info
 short_description: Status and configuration of the protected VMs of this host
 description:
   - Asks the replica and witness daemons of this host, and reads their settings.
-  - The configuration comes in the variables that the roles take, so that an inventory can be made from a running deployment;
-    see the filter P(plover.vmft.plover_inventory#filter).
+  - Returns the configuration in the roles' own variables, so an inventory can be made from a running deployment; see the
+    filter P(plover.vmft.plover_inventory#filter).
 author: The Plover developers (@plover)
 version_added: 0.1.0
 options:
   names:
-    description: The VMs. Without them, all that this host has settings of.
+    description: The VMs; by default all whose settings this host has.
     type: list
     elements: str
   name:
@@ -41,11 +41,11 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: What is protected here, and how is it?
+- name: Which VMs are here, and what is their status?
   plover.vmft.plover_info:
   register: found
 
-- name: How is one VM?
+- name: What is the status of one VM?
   plover.vmft.plover_info:
     name: demo
   register: demo
@@ -53,7 +53,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 vms:
-  description: By name, what is known of each VM.
+  description: Status and configuration of each VM, by name.
   returned: success
   type: dict
   contains:
@@ -70,15 +70,15 @@ vms:
       description: Its seat, V(replica) or V(witness).
       type: str
     pending:
-      description: Settings that were written, but that the daemon will only use after a restart.
+      description: Changed settings that the daemon will use only after a restart.
       type: list
       elements: str
     configuration:
-      description: The VM in the roles' variables; C(vm) is its entry in C(plover_vms), C(hosts) has variables of its hosts,
+      description: The VM in the roles' variables. C(vm) is its entry in C(plover_vms), C(hosts) the variables of its hosts,
         C(variables) those of the whole inventory.
       type: dict
 host:
-  description: Variables of this host, like C(plover_bridge_name), as far as they can be seen here.
+  description: Variables of this host that can be read from it, like C(plover_bridge_name).
   returned: success
   type: dict
   sample: {plover_bridge_name: br0, plover_bridge_member: eno2}

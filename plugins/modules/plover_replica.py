@@ -10,7 +10,7 @@ module: plover_replica
 short_description: This host's replica of a protected VM
 description:
   - Starts, stops, restarts or removes the replica daemon of this host.
-  - What would cost the VM its service is refused, with the sentence that says what to do instead.
+  - Refuses what would interrupt the VM's service, and says what to do instead.
 version_added: 0.2.0
 extends_documentation_fragment: plover.vmft.member
 options:
@@ -18,7 +18,7 @@ options:
     description:
       - V(started) enables and starts the daemon.
       - V(restarted) restarts it, and waits until the VM is protected again if it was before.
-      - V(stopped) stops it and ends this host's QEMU. The unit stays enabled, so that it is back after a boot.
+      - V(stopped) stops it and ends this host's QEMU. The unit stays enabled, so it starts at the next boot.
       - V(absent) stops and disables it, ends QEMU, and removes this member's settings and state. Images of disks stay.
     type: str
     choices: [started, stopped, restarted, absent]
@@ -29,11 +29,11 @@ options:
     type: bool
     default: false
   force:
-    description: Stop or restart even if the VM then does not serve until it is back, or for good.
+    description: Stop or restart it even if the VM then does not serve, until the daemon is back or for good.
     type: bool
     default: false
   wait:
-    description: Once the daemon is started or restarted, wait until the VM is protected. All members must run for that.
+    description: After a start or restart, wait until the VM is protected. That takes all members.
     type: bool
     default: false
 seealso:
@@ -42,7 +42,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Take part, and wait until nothing can be lost any more
+- name: Start the replica, and wait until the VM is protected
   plover.vmft.plover_replica:
     name: demo
     wait: true
@@ -58,23 +58,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, one sentence each; in check mode what would be done.
+  description: What was done, one sentence each; in check mode, what would be done.
   returned: always
   type: list
   elements: str
   sample: [let secondary take over, restarted plover-replica@demo.service]
 progress:
-  description: What the daemon said while it was waited for, and how many seconds after the beginning.
+  description: What the daemon reported during the wait, each with the seconds since the beginning.
   returned: always
   type: list
   elements: dict
   sample: [{at_s: 0.4, text: "demo: degraded; leading without protection; filling secondary: 40 %"}]
 status:
-  description: The VM's status as this host's daemon said it last, as C(ploverctl status -o json) prints it.
+  description: The last status of the VM that this host's daemon reported, as C(ploverctl status -o json) prints it.
   returned: if the daemon runs
   type: dict
 refused:
-  description: Whether it failed because it would have harmed the VM; nothing was changed then.
+  description: Whether it failed because it would have harmed the VM. Nothing was changed then.
   returned: on failure
   type: bool
 """

@@ -9,15 +9,15 @@ DOCUMENTATION = r"""
 module: plover_switchover
 short_description: Let another replica of a protected VM lead
 description:
-  - On the host that leads, waits until the VM is protected, lets the other replica take over, and waits until it serves.
-  - On another host it only waits for that outcome, so that it can run on all members at once if O(to) is given.
+  - On the leader, waits until the VM is protected, lets the other replica take over, and waits until the VM serves there.
+  - On another host it only waits for that outcome. So it can run on all members at once, if O(to) is given.
   - Clients keep their connections.
 version_added: 0.2.0
 extends_documentation_fragment: plover.vmft.member
 options:
   to:
-    description: The replica that shall lead, by its name in the inventory. Without it the one that does not lead; then the
-      module must run on the leader alone.
+    description: The replica that is to lead, by its name in the inventory. By default the one that does not lead now; then
+      the module must run on the leader only.
     type: str
     default: ""
 seealso:
@@ -33,23 +33,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, one sentence each; in check mode what would be done.
+  description: What was done, one sentence each; in check mode, what would be done.
   returned: always
   type: list
   elements: str
   sample: [let primary take over]
 progress:
-  description: What the daemon said while it was waited for, and how many seconds after the beginning.
+  description: What the daemon reported during the wait, each with the seconds since the beginning.
   returned: always
   type: list
   elements: dict
   sample: [{at_s: 0.1, text: "demo: protected; leading; primary is in sync and can take over at any moment"}]
 status:
-  description: The VM's status as this host's daemon said it last, as C(ploverctl status -o json) prints it.
+  description: The last status of the VM that this host's daemon reported, as C(ploverctl status -o json) prints it.
   returned: if the daemon runs
   type: dict
 refused:
-  description: Whether it failed because what was asked for cannot be meant; nothing was changed then.
+  description: Whether it failed because the request makes no sense here. Nothing was changed then.
   returned: on failure
   type: bool
 """

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: plover_vm
 short_description: A protected VM as a whole, as seen from this host
 description:
-  - Lets this host take part in a VM's protection, whatever its seat is, and waits until the VM is as wanted.
+  - Starts this host's member of a VM, replica or witness, and waits until the VM is in the wanted state.
   - Run it on all members of the VM, or on one of them once the others run.
 version_added: 0.1.0
 extends_documentation_fragment: plover.vmft.member
@@ -18,13 +18,13 @@ options:
     description:
       - V(protected) enables and starts this host's daemon, and waits until another host can take over at any moment.
       - V(serving) does the same, but waits only until the VM serves.
-      - V(unprotected) stops and disables this host's daemon; on a replica it also ends its copy of the VM, without a guard.
+      - V(unprotected) stops and disables this host's daemon without any check; on a replica it also ends its copy of the VM.
         On the leader this is a failure like any other; on the last replica it ends the VM.
     type: str
     choices: [protected, serving, unprotected]
     default: protected
   wait:
-    description: Wait for the outcome. Without it, this host's daemon is started and that is all.
+    description: Wait for the outcome. Otherwise the module only starts this host's daemon.
     type: bool
     default: true
 seealso:
@@ -33,12 +33,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Wait until nothing can be lost any more
+- name: Wait until the VM is protected
   plover.vmft.plover_vm:
     name: demo
     timeout_s: 180
 
-- name: Wait until it serves at least
+- name: Wait only until it serves
   plover.vmft.plover_vm:
     name: demo
     state: serving
@@ -46,23 +46,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, one sentence each; in check mode what would be done.
+  description: What was done, one sentence each; in check mode, what would be done.
   returned: always
   type: list
   elements: str
   sample: [enabled plover-replica@demo.service, started plover-replica@demo.service]
 progress:
-  description: What the daemon said while it was waited for, and how many seconds after the beginning.
+  description: What the daemon reported during the wait, each with the seconds since the beginning.
   returned: always
   type: list
   elements: dict
   sample: [{at_s: 0.4, text: "demo: degraded; leading without protection; filling secondary: 40 %"}]
 status:
-  description: The VM's status as this host's daemon said it last, as C(ploverctl status -o json) prints it.
+  description: The last status of the VM that this host's daemon reported, as C(ploverctl status -o json) prints it.
   returned: if the daemon runs
   type: dict
 refused:
-  description: Whether it failed because what was asked for cannot be meant; nothing was changed then.
+  description: Whether it failed because the request makes no sense here. Nothing was changed then.
   returned: on failure
   type: bool
 """

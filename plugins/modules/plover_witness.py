@@ -10,15 +10,15 @@ module: plover_witness
 short_description: This host's witness of a protected VM
 description:
   - Starts, stops, restarts or removes the witness daemon of this host.
-  - While the VM is not protected its replicas need the witness's vote, so it is then neither stopped nor restarted.
+  - While the VM is not protected, its replicas need the witness's vote. The module then refuses to stop or restart it.
 version_added: 0.2.0
 extends_documentation_fragment: plover.vmft.member
 options:
   state:
     description:
       - V(started) enables and starts the daemon.
-      - V(restarted) restarts it, and waits until it says again that the VM is protected.
-      - V(stopped) stops it. The unit stays enabled, so that it is back after a boot.
+      - V(restarted) restarts it, and waits until it reports again that the VM is protected.
+      - V(stopped) stops it. The unit stays enabled, so it starts at the next boot.
       - V(absent) stops and disables it, and removes this member's settings and state.
     type: str
     choices: [started, stopped, restarted, absent]
@@ -28,7 +28,7 @@ options:
     type: bool
     default: false
   wait:
-    description: Once the daemon is started or restarted, wait until the VM is protected. All members must run for that.
+    description: After a start or restart, wait until the VM is protected. That takes all members.
     type: bool
     default: false
 seealso:
@@ -36,11 +36,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let this host vote
+- name: Start the witness
   plover.vmft.plover_witness:
     name: demo
 
-- name: Restart the witness, once the VM can do without it
+- name: Restart the witness, if the VM can do without it
   plover.vmft.plover_witness:
     name: demo
     state: restarted
@@ -48,23 +48,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, one sentence each; in check mode what would be done.
+  description: What was done, one sentence each; in check mode, what would be done.
   returned: always
   type: list
   elements: str
   sample: [restarted plover-witness@demo.service]
 progress:
-  description: What the daemon said while it was waited for, and how many seconds after the beginning.
+  description: What the daemon reported during the wait, each with the seconds since the beginning.
   returned: always
   type: list
   elements: dict
   sample: [{at_s: 0.2, text: "demo: protected; voting; primary leads"}]
 status:
-  description: The VM's status as this host's daemon said it last, as C(ploverctl status -o json) prints it.
+  description: The last status of the VM that this host's daemon reported, as C(ploverctl status -o json) prints it.
   returned: if the daemon runs
   type: dict
 refused:
-  description: Whether it failed because it would have harmed the VM; nothing was changed then.
+  description: Whether it failed because it would have harmed the VM. Nothing was changed then.
   returned: on failure
   type: bool
 """

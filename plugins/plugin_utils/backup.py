@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a backup of the configuration holds, from what the hosts say and the inventory adds. Pure functions."""
+"""Makes a backup of the configuration from the hosts' settings and the inventory, and reads it back. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible.secrets impor
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.settings import inventory_of
 
 FORMAT = 1
-# How Ansible reaches a host, but no password; and what the hosts cannot tell of the inventory's shared variables.
+# Variables that say how Ansible reaches a host, except passwords; then shared variables that the hosts do not know.
 WAY = re.compile(
     r"ansible_(host|port|user|connection|become(_user|_method)?|ssh_[a-z_]+|control_path_dir|"
     r"python_interpreter)\Z"
@@ -19,17 +19,17 @@ SHARED = re.compile(
     r"plover_(wheel_dir|package_[a-z_]+|rdma_[a-z_]+|bridges?|bridge_[a-z_]+|disk_overlay_dir|"
     r"prefer_[a-z_]+)\Z"
 )
-# Of a VM, what lies on the control machine: the hosts only know their copies.
+# A VM's files on the control machine: the hosts know only their copies.
 SOURCES = ("kernel", "initrd")
 
 
 def of_host(variables):
-    """What an inventory says of a host and the host itself does not know."""
+    """A host's variables in the inventory that the host itself does not know."""
     return {key: value for key, value in sorted(variables.items()) if (WAY.match(key) or SHARED.match(key)) and not PASSWORD.search(key)}
 
 
 def with_sources(vm, variables):
-    """The VM as the hosts have it, its images named as the inventory does, if it does."""
+    """The VM as the hosts have it, with the inventory's paths of its images, if the inventory has the same VM."""
     known = next(
         (one for one in variables.get("plover_vms") or [] if one.get("name") == vm["name"] and one.get("cluster_id") == vm["cluster_id"]),
         {},
@@ -45,13 +45,13 @@ def with_sources(vm, variables):
 
 
 def secret_of(texts):
-    """The secret that the members prove with; empty if they have none."""
+    """The secret with which the members prove themselves; empty if they have none."""
     first = [next((line for line in lines_of(text) if line != OPEN), "") for text in texts]
     return next(filter(None, first), "")
 
 
 def backup_of(infos, hostvars, secrets):
-    """C(infos): host -> result of plover_info. C(secrets): host -> VM's name -> text of its secret file."""
+    """C(infos): host -> result of plover_info. C(secrets): host -> VM name -> text of its secret file."""
     inventory = inventory_of(infos)
     group = inventory["plover"]
     for child in group["children"].values():
@@ -65,7 +65,7 @@ def backup_of(infos, hostvars, secrets):
 
 
 def inventory_from(backup):
-    """The inventory that a backup holds; raises ValueError with the remedy."""
+    """The inventory in a backup; raises ValueError with the remedy."""
     if not isinstance(backup, dict) or backup.get("plover_backup") != FORMAT:
         raise ValueError(
             f"this is no backup of format {FORMAT} (plover_backup: {FORMAT}); name a file that the play plover.vmft.backup_config wrote"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes wrong in a filter, as one sentence."""
+"""Turns errors in a filter into one sentence each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ EXPECTED = (ValueError, KeyError, TypeError, AttributeError, StopIteration)
 
 
 def clear(filters):
-    """The same filters, name -> function; what they raise about their input becomes an AnsibleFilterError that names one."""
+    """Wraps filters (name -> function): errors about their input become an AnsibleFilterError that names the filter."""
     return {name: _clear(name, function) for name, function in filters.items()}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An action plugin that runs the module of its own name in slices and shows what the VM's daemon says meanwhile."""
+"""An action plugin that runs the module of its own name in slices and shows the daemon's progress in between."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SlicedAction(ActionBase):
 
     @staticmethod
     def _show(reply, shown, task_vars):
-        """New sentences of waits that take longer than a slice; returns how many are shown now."""
+        """Shows new progress of waits that take longer than one slice; returns the number of lines shown so far."""
         progress = reply.get("progress") or []
         if not shown and "unfinished" not in reply:
             return shown

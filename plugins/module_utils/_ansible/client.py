@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What modules need beyond ``plover.ctl.client``: errors with the remedy, and a wait that outlives a restart of the daemon."""
+"""The modules' client of a daemon: ``plover.ctl.client`` plus errors with the remedy, and a wait that outlives the daemon's restart."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ClientError(Exception):
 
 
 class Refusal(ClientError):
-    """What was asked for would harm the VM, or cannot be meant."""
+    """The request would harm the VM, or makes no sense here."""
 
 
 class NotYet(ClientError):
-    """The time is over, and the VM is not as it was waited for. ``said``: the daemon's last words."""
+    """The VM did not reach the wanted state in time. ``said``: the daemon's last words."""
 
     def __init__(self, name, what, timeout_s, said):
         super().__init__(f"VM {name} is not {what} after {timeout_s:g} s (timeout_s). The daemon says: {said}")
@@ -37,8 +37,8 @@ def ask(name, command, run_dir=None, timeout_s=10.0):
 
 
 def watch(name, end, run_dir=None):
-    """The daemon's statuses as it has news, until ``end`` (monotonic), but at least one try; a ClientError in place of a
-    status says that it does not answer just now. A daemon that is restarted meanwhile is found again."""
+    """Yields the daemon's status at each change until ``end`` (monotonic), with at least one try. Yields a ClientError instead
+    while the daemon does not answer. Finds a daemon again that is restarted meanwhile."""
     while True:
         try:
             for reply in client.watch(_path(name, run_dir), end):
@@ -46,7 +46,7 @@ def watch(name, end, run_dir=None):
                     reply = ask(name, "status", run_dir)  # a daemon from before there was `watch`
                 yield reply if reply["ok"] else ClientError(str(reply.get("error")))
         except ControlTimeoutError as error:
-            if time.monotonic() < end:  # else it had no news, which is no error
+            if time.monotonic() < end:  # otherwise nothing changed, which is no error
                 yield _no_answer(name, run_dir, error)
         except ControlError as error:
             yield _no_answer(name, run_dir, error)
@@ -58,7 +58,7 @@ def watch(name, end, run_dir=None):
 
 
 def wait_until(name, holds, timeout_s, what, run_dir=None, news=lambda status: None):
-    """The first status for which ``holds``; raises NotYet, with what the daemon said last, after ``timeout_s``."""
+    """The first status for which ``holds`` is true. Raises NotYet, with the daemon's last words, after ``timeout_s``."""
     said = "nothing"
     for status in watch(name, time.monotonic() + timeout_s, run_dir):
         if isinstance(status, ClientError):

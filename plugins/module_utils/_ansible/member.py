@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This host's member of a VM, for the modules: look at it, and carry out the steps of :mod:`plan`.
+"""This host's member of a VM, for the modules: examines it, and carries out the steps of :mod:`plan`.
 
-Work that waits is done in slices, so that the action plugins can show how far it is: a call that runs out of its slice
-returns `unfinished`, and is called again with that.
+Waits are cut into slices, so that the action plugins can show the progress. A call whose slice is over returns `unfinished`;
+the action plugin calls the module again with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from . import plan
 from .client import RUN_DIR, ClientError, NotYet, Refusal, ask, wait_until
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")  # as the runtime has it; a name becomes part of paths
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")  # the runtime's rule; a name becomes part of paths
 CONFIG_DIR = "/etc/plover"
 SETTINGS_BYTES_MAX = 1 << 20
 PROGRESS_MAX = 200
@@ -24,7 +24,7 @@ PROGRESS_EVERY_S = 1.0
 SWITCHOVER_S = 40.0
 LOOKS, LOOK_AGAIN_S = 8, 0.25
 NO_NAMES = ("images",)  # a folder of that name lies beside the members' states
-# Of every module here; see _member in doc_fragments.
+# Options of every module here; see doc_fragments/member.py.
 ARGUMENTS = {"name": {"type": "str", "required": True}, "timeout_s": {"type": "int", "default": 120}, "slice": {"type": "dict"}}
 
 
@@ -53,7 +53,7 @@ def check_name(name):
 
 
 def files_of(name, settings):
-    """What a member leaves on its host; not the images of its VM's disks."""
+    """The files of a member on its host, without its VM's disk images."""
     settings = settings or {}
     shm = settings.get("shm_dir", "/dev/shm/plover")
     return [
@@ -66,12 +66,12 @@ def files_of(name, settings):
 
 
 def is_left(path):
-    """A mount point stays, but empty."""
+    """Whether ``path`` is still to be removed. A mount point stays, but empty."""
     return os.path.lexists(path) and not (os.path.ismount(path) and not os.listdir(path))
 
 
 def status_of(name, timeout_s=10):
-    """(status or None, why there is none, settings that wait for a restart)."""
+    """(status or None, reason if None, settings that wait for a restart)."""
     try:
         status = ask(name, "status", timeout_s=timeout_s)
         if not status.get("ok", True):
@@ -82,7 +82,7 @@ def status_of(name, timeout_s=10):
 
 
 class Member:
-    """What :func:`look` finds, for the plans and for the diff."""
+    """This host's member; :meth:`look` gives its state, for the plans and for the diff."""
 
     def __init__(self, module):
         self.module, self.name = module, module.params["name"]
@@ -90,7 +90,7 @@ class Member:
         self.settings = settings_of_host(self.name)
 
     def look(self, kind=""):
-        """As :mod:`plan` wants it. ``kind``: the seat the module is for; empty: the one that the settings name."""
+        """The member's state, as :mod:`plan` needs it. ``kind``: the seat that the module is for; empty: as the settings say."""
         settings, absent = self.settings, self.module.params.get("state") == "absent"
         if settings is None and not absent and not self.module.check_mode:
             raise Refusal(f"{settings_path(self.name)} is missing; role vm (on a replica) or witness writes it")
@@ -127,7 +127,7 @@ class Member:
         return out
 
     def _may_be_linked_soon(self, here):
-        """A connection that was silent is made anew from time to time; before a guard judges that, look again."""
+        """A silent connection is renewed from time to time. Look again before a check takes that for a missing member."""
         judged = self.module.params.get("state") in ("stopped", "restarted", "absent") and here["guest"]
         status = here["status"] or {}
         return judged and status.get("service") == "protected" and not (set(here["others"]) <= set(status.get("linked", here["others"])))
@@ -137,7 +137,7 @@ class Member:
 
 
 def shown(here, steps=()):
-    """What a diff shows of ``here``, once ``steps`` are done."""
+    """The diff's view of ``here`` after ``steps``."""
     out = {
         "active": here["active"],
         "enabled": here["enabled"],
@@ -167,7 +167,7 @@ def shown(here, steps=()):
 
 
 class Work:
-    """The steps, from the beginning or from where the call before this one ended."""
+    """Carries out the steps, from the beginning or from where the previous call ended."""
 
     def __init__(self, module, planned, kind=""):
         self.module, self.name, self.began = module, module.params["name"], time.monotonic()
@@ -261,7 +261,7 @@ class Work:
 
 
 def run(module, planned, kind=""):
-    """``main`` of a module: the steps that ``planned`` (of :mod:`plan`) gives, one result or one clear failure."""
+    """``main`` of a module: carries out the steps of ``planned`` (from :mod:`plan`); ends in one result or one clear failure."""
     work = None
     try:
         work = Work(module, planned, kind)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a module has to do, from what is and what is wanted: pure functions that give steps, or a Refusal with the remedy.
+"""The steps from the present to the wanted state of a member. Pure functions: they return steps, or raise a Refusal with the remedy.
 
-A step is a dictionary, so that it survives the way to the control machine and back: `do` is systemctl, remove, switchover or
-wait; `says` is the sentence of the result's `actions`.
+A step is a dictionary, so it survives the trip to the control machine and back. `do` is systemctl, remove, switchover or wait;
+`says` is its sentence in the result's `actions`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from .client import Refusal
 
 SERVES = ("protected", "degraded")
-# Settings that must be the same on all members while they run together: one member cannot be restarted with new ones.
+# Settings that must be equal on all members while they run. A single member cannot be restarted with new values.
 TOGETHER = (
     "cluster_id",
     "members",
@@ -42,18 +42,18 @@ def switchover(to):
 
 
 def wait(services, leader=""):
-    """Until this member says one of ``services``, and that ``leader`` leads if one is given."""
+    """Wait until this member reports one of ``services``, and ``leader`` as leader if one is given."""
     return {"do": "wait", "services": list(services), "leader": leader}
 
 
 def what(step):
-    """The words of a wait."""
+    """What a wait waits for, in words."""
     services = " or ".join(step["services"])
     return f"{services} with {step['leader']} as leader" if step["leader"] else services
 
 
 def holds(step, status):
-    """A member that was just started remembers who was in sync before; it is one of them when its role says so."""
+    """Whether ``status`` ends the wait. A member that has just started reports the old in-sync set, so its role must confirm it."""
     if step["leader"] and status.get("leader") != step["leader"]:
         return False
     if status.get("service") not in step["services"]:
@@ -79,7 +79,7 @@ def stop(here, disable):
 
 
 def of_vm(here, want):
-    """Steps of plover_vm: this host's seat, whatever it is."""
+    """Steps of plover_vm, for a replica or a witness."""
     if want["state"] == "unprotected":
         return stop(here, True)
     services = ["protected"] if want["state"] == "protected" else SERVES
@@ -102,14 +102,14 @@ def of_member(here, want):
 
 
 def _before_the_end(here, want):
-    """May this member's daemon end now? The steps that come before it; a Refusal if it may not."""
+    """The steps before this member's daemon may end; raises a Refusal if it must not end now."""
     if want["force"]:
         return []
     name, state, status = here["name"], want["state"], here["status"]
     verb = {"restarted": "restart", "stopped": "stop", "absent": "remove"}[state]
     if status is None:
         if not here["running"]:
-            return []  # it holds nothing: systemd tries in vain to keep it up
+            return []  # it holds no state: systemd keeps restarting it in vain
         raise Refusal(
             f"{name}: will not {verb} {here['unit']}, which does not say what it holds ({here['error']}); see "
             f"'journalctl -u {here['unit']}', or give force: true"
@@ -136,7 +136,7 @@ def _replica_may_end(here, want, verb):
     name, status, other = here["name"], here["status"], here["other"]
     leads = status.get("role") == "leader"
     if not leads and here["member"] not in status.get("in_sync", []):
-        return []  # it holds nothing that another needs
+        return []  # no other member needs it
     if status.get("service") != "protected":
         raise Refusal(
             f"{name}: will not {verb} {here['unit']} while the VM is {status.get('service')} "

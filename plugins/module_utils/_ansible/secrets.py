@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which secret files the three members of each VM get, and in which rounds, so that no link is refused in between. Pure.
+"""The secret files of a VM's three members, round by round, so that no link is refused in between. Pure.
 
-A file has a secret a line, the first proves, each is accepted; C(open) lets in who has none (see C(links/auth.py)).
+A file holds one secret per line. A member proves itself with the first and accepts each of them; the line C(open) admits members
+without a secret (see C(links/auth.py)).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ ROUNDS = 3
 
 
 def lines_of(text):
-    """What a file says, without comments: secrets, and perhaps C(open)."""
+    """The lines of a file without comments: secrets, and perhaps C(open)."""
     return [line.strip() for line in (text or "").splitlines() if line.strip() and not line.startswith("#")]
 
 
@@ -24,28 +25,28 @@ def text_of(lines):
 
 
 def rounds(found, given="", fresh=False, proven=False, rotate=False, new=lambda: secrets.token_hex(SECRET_BYTES)):
-    """Each member's file, round by round: all must have their file of one round before the next begins. The last one stays.
+    """Each member's file, round by round. All members need their file of one round before the next begins. The last file stays.
 
-    C(found): each member's file as it is, empty if there is none. C(given): the secret that the inventory names. C(fresh):
-    the VM was never deployed. C(proven): every member has proved itself to every other. C(rotate): make a new one.
+    C(found): each member's current file, empty if there is none. C(given): the secret in the inventory. C(fresh): the VM was
+    never deployed. C(proven): every member has proved itself to every other. C(rotate): make a new secret.
     """
     lines = [lines_of(text) for text in found]
     known = list(dict.fromkeys(line for one in lines for line in one if line != OPEN))
     wanted = given or (new() if rotate or not known else known[0])
     everyone = list(dict.fromkeys([wanted, *known]))
-    # Nobody had a secret, but the VM runs: who is not restarted yet proves nothing, and must not be shut out.
+    # Nobody had a secret, but the VM runs: a member that is not restarted yet proves nothing, and must not be locked out.
     was_open = any(OPEN in one for one in lines) or (not known and not fresh)
     is_open, stays_open = ([OPEN] if flag else [] for flag in (was_open, was_open and not proven))
     last = [text_of([wanted, *stays_open])] * len(found)
     if all(one in ([], [wanted], [wanted, OPEN]) for one in lines):
         return [last] * ROUNDS
-    # First each goes on proving with what the others know it by, and accepts all there is.
+    # First each member proves itself with its old secret, which the others know, and accepts every secret.
     accepting = [text_of(list(dict.fromkeys([*(line for line in one if line != OPEN), *known, wanted])) + is_open) for one in lines]
     return [accepting, [text_of(everyone + is_open)] * len(found), last]
 
 
 def looked(output):
-    """What C(look.sh) said of a host: the file's text, and the marks before it."""
+    """The output of C(look.sh) on a host, parsed: the file's text, and the marks before it."""
     lines = (output or "").splitlines()
     marks = {line[1:] for line in lines if line.startswith("%")}
     return {
@@ -56,7 +57,7 @@ def looked(output):
 
 
 def plan(vms, looks, rotate=False):
-    """By VM's name, by host, its file in each round. C(looks): by host, by VM's name, what C(look.sh) said."""
+    """VM name -> host -> its file in each round. C(looks): host -> VM name -> the output of C(look.sh)."""
     out = {}
     for vm in vms:
         hosts = [vm[seat] for seat in ("primary", "secondary", "witness")]

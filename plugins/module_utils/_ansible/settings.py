@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM as an entry of plover_vms, and as the settings file of one of its members: one into the other, pure.
+"""Converts an entry of plover_vms into the settings files of the VM's members, and back. Pure.
 
-vm_of(settings_of(vm, ...)) gives an entry that makes the same settings again, on every member.
+vm_of(settings_of(vm, ...)) gives an entry that produces the same settings again, on every member.
 """
 
 from __future__ import annotations
 
 IMAGES_DIR = "/var/lib/plover/images"
 OVERLAY_DIR = "/run/plover-disks"
-DISK_KEYS = ("path", "format", "cache", "serial", "bus")  # what the runtime has to know of a disk; the rest is role disks'
+DISK_KEYS = ("path", "format", "cache", "serial", "bus")  # the runtime's keys of a disk; the other keys are for role disks
 SEATS = ("primary", "secondary", "witness")
-# Key of plover_vms -> (setting, type, what it is without one)
+# Key of plover_vms -> (setting, type, default)
 KEYS = {
     "port": ("port", int, 7420),
     "memory_mib": ("guest_memory_mib", int, 256),
@@ -37,7 +37,7 @@ OTHERS = (
 
 
 def image_path(name, part):
-    """Where role vm puts the ``part`` (kernel or initrd) of a VM. A plover_vms entry that names it means: it is there."""
+    """Where role vm puts the ``part`` (kernel or initrd) of a VM. In plover_vms this path means: the file is on the host already."""
     return f"{IMAGES_DIR}/{name}/{part}"
 
 
@@ -46,8 +46,8 @@ def kind_of(seat):
 
 
 def settings_of(vm, member, addresses, defaults=None):
-    """The settings of ``member``. ``addresses``: host -> its address on the replication link, of the VM's three hosts at
-    least. ``defaults``: plover_bridge_name and plover_disk_overlay_dir of the inventory. Raises ValueError."""
+    """The settings of ``member``. ``addresses``: host -> its address on the replication link, at least for the VM's three hosts.
+    ``defaults``: plover_bridge_name and plover_disk_overlay_dir of the inventory. Raises ValueError."""
     defaults, name = defaults or {}, vm["name"]
     missing = [vm[seat] for seat in SEATS if not addresses.get(vm[seat])]
     if missing:
@@ -74,7 +74,7 @@ def settings_of(vm, member, addresses, defaults=None):
 
 
 def vm_of(settings):
-    """The entry of plover_vms that makes these settings; kernel and initrd are named where they lie on the replicas."""
+    """The entry of plover_vms that produces these settings; kernel and initrd are their paths on the replicas."""
     members, primary = settings["members"], settings["preferred_leader"]
     out = {
         "name": settings["name"],
@@ -97,12 +97,12 @@ def vm_of(settings):
 
 
 def hosts_of(settings):
-    """Variables of the VM's hosts that its settings tell: host -> {plover_replication_address, …}."""
+    """Variables of the VM's hosts, from its settings: host -> {plover_replication_address, …}."""
     return {host: {"plover_replication_address": member["address"]} for host, member in settings["members"].items()}
 
 
 def variables_of(settings):
-    """Variables of the whole inventory that its settings tell."""
+    """Variables of the whole inventory, from a VM's settings."""
     overlays = settings.get("disk_overlay_dir")
     return {"plover_disk_overlay_dir": overlays} if overlays and overlays != OVERLAY_DIR else {}
 
@@ -115,14 +115,14 @@ def bridge_of(text):
 
 
 def inventory_of(infos):
-    """An inventory, as a dictionary, from what plover_info returned on its hosts: host -> its result. The way to the hosts
-    (ansible_host and the like) is not in it: Plover does not know it."""
+    """An inventory, as a dictionary, from the results of plover_info (host -> result). It has no ansible_host and the like, as
+    Plover does not know how Ansible reaches the hosts."""
     vms, hosts, variables = {}, {}, {}
     for host, info in sorted(infos.items()):
         hosts.setdefault(host, {}).update(info.get("host") or {})
         for name, found in sorted(info.get("vms", {}).items()):
             configuration = found["configuration"]
-            # The replicas know it best: a witness's settings may have been written for another bridge.
+            # A replica's settings win: a witness's may name another bridge.
             if name not in vms or found["kind"] == "replica":
                 vms[name] = configuration["vm"]
             for member, more in configuration["hosts"].items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A change of the network that the host takes back by itself unless somebody who came in anew confirms it.
+"""A change of the network that the host undoes by itself unless a new connection confirms it.
 
 ``begin`` notes how all was (NAME.undo.json), sets a timer that undoes, and starts the change in a unit of its own, as the
 connection that asked for it may not live through it. ``confirm`` removes the note. Who finds the note gone has nothing to
@@ -121,7 +121,7 @@ def _unit(bridge, verb, after_s):
 
 
 def run(bridge):
-    """The change; what goes wrong in it is undone at once."""
+    """Makes the change; undoes it at once if it fails."""
     with _turn(bridge):
         note = noted(bridge, "undo")
         if not note:
@@ -157,7 +157,7 @@ def _go(note, joined, files, stop, start):
 
 
 def _undo(note, commands=True):
-    """All back as it was; returns what to say of it. Without ``commands``: files only, before a boot's network."""
+    """Restores the old network and returns a sentence about it. Without ``commands``: files only, before a boot's network."""
     files = {path: before[0] for path, before in note["before"].items()}
     try:
         if commands and not (note["joined"] and note["stood"]):
@@ -178,7 +178,7 @@ def _undo(note, commands=True):
 
 
 def undo(bridge):
-    """The timer's: nobody has confirmed."""
+    """Called by the timer: nobody has confirmed."""
     for kind in ("timer", "service"):
         host.command(["systemctl", "stop", f"plover-bridge-run-{bridge}.{kind}"])
     with _turn(bridge):
@@ -208,7 +208,7 @@ def wait(bridge, limit_s):
 
 
 def confirm(bridge):
-    """Called over a connection that was made after the change. Raises HostError if there is nothing good to confirm."""
+    """Called over a connection made after the change. Raises HostError if there is no successful change to confirm."""
     with _turn(bridge):
         note, result = noted(bridge, "undo"), noted(bridge, "result")
         if not note or not result.get("ok"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host itself: what it has, its files, its links and addresses. Every command is bounded."""
+"""The host: its files, links and addresses. Every command is bounded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOREVER_S = 4294967295
 
 
 class HostError(Exception):
-    """A command that had to work did not; the message is what it said."""
+    """A required command failed; the message is its output."""
 
 
 def command(words, timeout_s=COMMAND_TIMEOUT_S):
@@ -68,7 +68,7 @@ def read(path):
 
 
 def write(path, text, mode=0o644):
-    """Whole or not at all, also if the host loses power; None removes it."""
+    """Writes a file completely or not at all, even if the host loses power; None removes it."""
     if text is None:
         if os.path.lexists(path):
             os.unlink(path)
@@ -84,7 +84,7 @@ def write(path, text, mode=0o644):
 
 
 def mode_of(path):
-    """A file that is there keeps its mode; secrets may be in those of NetworkManager and netplan."""
+    """An existing file keeps its mode; files of NetworkManager and netplan may contain secrets."""
     if os.path.isfile(path):
         return os.stat(path).st_mode & 0o777
     return 0o600 if path.startswith((networkmanager.FOLDER, netplan.FOLDER)) else 0o644
@@ -140,7 +140,7 @@ def _links():
 
 
 def _addresses():
-    """Those that somebody gave: what the kernel makes of router advertisements it makes again on the bridge."""
+    """Configured addresses only: the kernel derives those of router advertisements again on the bridge."""
     out = {}
     for link in _json(["ip", "-j", "addr", "show"]):
         for a in link.get("addr_info", []):
@@ -163,7 +163,7 @@ def _routes():
 
 
 def _networkd(index, facts):
-    """The .network file that networkd uses for the member, which is noted where ours is in place."""
+    """The .network file that networkd uses for the member; taken from the note if ours is in place."""
     path = facts.made.get("network", "")
     if not path:
         link = dict(line.split("=", 1) for line in (read(f"/run/systemd/netif/links/{index}") or "").split("\n") if "=" in line)
@@ -210,7 +210,7 @@ def detach(bridge, member, remove):
 
 
 def wait_standing(bridge, member):
-    """Until the member is in the bridge: some managers work on after their command has ended."""
+    """Waits until the member is in the bridge: some managers go on working after their command has ended."""
     end = time.monotonic() + STAND_TIMEOUT_S
     while True:
         links = _links()
@@ -222,8 +222,8 @@ def wait_standing(bridge, member):
 
 
 def wait_gone(bridge):
-    """Until there is no bridge: a manager that was not told yet that its profile is gone makes a deleted one anew, and one
-    that was told works on after its command has ended."""
+    """Waits until the bridge is gone. A manager that does not know yet that its profile is gone makes a deleted bridge again, and
+    one that knows goes on working after its command has ended."""
     end, looks = time.monotonic() + STAND_TIMEOUT_S, 0
     while looks < GONE_LOOKS:
         if bridge not in _links():
@@ -253,7 +253,7 @@ def carry(source, target, addresses, routes):
 
 
 def _give_address(a, device):
-    """A manager that works on after its command has ended may have given it since we looked."""
+    """A manager that goes on working after its command has ended may have added the address since we looked."""
     words = _address_words("add", a, device)
     if command(words)[0] and (a["local"], a["prefixlen"]) not in [(b["local"], b["prefixlen"]) for b in _addresses().get(device, [])]:
         must(words)
@@ -271,7 +271,7 @@ def _address_words(verb, a, device):
 
 
 def _give_route(r, device):
-    """One that the manager has made there by itself, perhaps with its own metric, is left as it is."""
+    """A route that the manager made there by itself, perhaps with its own metric, is left as it is."""
     there = [(h["dst"], h.get("gateway")) for h in _routes().get(device, []) if h["family"] == r["family"]]
     if (r["dst"], r.get("gateway")) in there:
         return
@@ -283,7 +283,7 @@ def _give_route(r, device):
 
 
 def up(text, wait_s=10.0):
-    """What plover-bridge.service does for one file of bridges.d; harmless when all is there already."""
+    """What plover-bridge.service does for one file of bridges.d; harmless if everything exists already."""
     noted = json.loads(text)
     bridge, member = noted["bridge"], noted["member"]
     end = time.monotonic() + wait_s

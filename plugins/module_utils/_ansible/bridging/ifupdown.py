@@ -7,7 +7,7 @@ from .model import Plan, Refusal, header, hide, shown
 
 NAME, MAIN = "ifupdown", "/etc/network/interfaces"
 KEYWORDS = ("iface", "auto", "mapping", "source", "source-directory", "no-auto-down", "no-scripts", "rename", "template")
-# These make or tune the card itself; all others belong to who has the address.
+# These options make or tune the card itself; all others go with the address.
 OF_THE_CARD = ("bond", "vlan", "mtu", "hwaddress", "ethernet-", "link-", "offload-", "pre-up", "post-down")
 
 

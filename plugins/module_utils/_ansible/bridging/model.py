@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host looks like, what is to be done to it, and why it is refused. Pure."""
+"""The values between the parts: a host's facts, the plan for it, a refusal. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 
 class Refusal(Exception):
-    """What cannot be done, with the variable and the remedy."""
+    """The change is impossible; the message names the variable and the remedy."""
 
 
 class Facts:
@@ -69,8 +69,8 @@ def header(facts):
     return HEADER.format(bridge=facts.bridge, member=facts.member)
 
 
-# Lines of a user's own file are not removed but commented, with the number of lines after them that stand in for them:
-# taking the bridge away gives the file back as it is then, with what its user changed elsewhere in the meantime.
+# Lines of a user's own file are commented out, not removed, with the number of replacement lines after them. When the bridge is
+# removed, the lines come back, and the user's later changes elsewhere in the file stay.
 def hide(line, bridge, instead=()):
     return [f"#plover-{bridge}:{len(instead)}# {line}", *instead]
 

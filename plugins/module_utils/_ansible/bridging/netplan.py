@@ -85,7 +85,7 @@ def leave(facts):
 
 
 def _commands(facts, name, renderer):
-    """What puts the member in and takes it out. Not 'netplan apply': it touches every card of the host."""
+    """The commands that put the member in and take it out. Not 'netplan apply', which touches every card of the host."""
     for path in sorted(facts.files):
         if not renderer and "/netplan/" in path:
             renderer = (_network(facts.files[path]) or {}).get("renderer", "")
@@ -113,7 +113,7 @@ def _load(text):
 
 
 def _definitions(facts):
-    """(path, kind, name, content) of each definition that means the member."""
+    """(path, kind, name, content) of each definition of the member."""
     out = []
     for path in sorted(facts.files):
         if "/netplan/" not in path or path == own_file(facts.bridge):
@@ -192,7 +192,7 @@ def _without(text, bridge, keys):
 
 
 def _agree(path, plain, hidden, kind, name, keys):
-    """The text says what it should, else its style is one that this does not edit."""
+    """Raises a Refusal unless the edited text means what it should: some styles cannot be edited here."""
     want = _load(plain)
     want[kind][name] = {**{k: v for k, v in want[kind][name].items() if k not in keys}, "dhcp4": False}
     if _load(hidden) != want:

@@ -103,7 +103,7 @@ def _up(facts):
 
 
 def _down(original, member):
-    """The profiles are gone after a reload, and so is the bridge, which NetworkManager made."""
+    """After a reload the profiles are gone, and so is the bridge, as NetworkManager made it."""
     up = [["nmcli", "--wait", WAIT_S, "connection", "up", "uuid", original, "ifname", member]] if original else []
     return [["nmcli", "connection", "reload"], *up]
 
@@ -122,7 +122,7 @@ def _ip(facts, sections):
 
 
 def _from_kernel(facts):
-    """A card that NetworkManager has without a profile: what it carries now."""
+    """For a card that NetworkManager manages without a profile: its present addresses."""
     out = []
     for key, family in (("ipv4", "inet"), ("ipv6", "inet6")):
         have = [a for a in facts.addresses.get(facts.member, []) if a["family"] == family and not a.get("dynamic")]

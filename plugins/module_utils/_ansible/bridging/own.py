@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where no network manager has the card: plover-bridge.service makes the bridge at each boot. Pure."""
+"""If no network manager manages the card, plover-bridge.service makes the bridge at each boot. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .model import Plan
 
 NAME, FOLDER, UNIT = "plover", "/etc/plover/bridges.d/", "plover-bridge.service"
 ENABLE = (["systemctl", "enable", UNIT], ["systemctl", "restart", UNIT])
-CONF = "/etc/plover/bridge.conf"  # the bridge that qemu-ifup takes if it is not told one
+CONF = "/etc/plover/bridge.conf"  # the default bridge of qemu-ifup
 
 
 def own_file(bridge):
@@ -27,7 +27,7 @@ def before_0_2(facts):
 
 
 def join(facts):
-    """What is not given by some server is noted: it is then there also if whatever gives it to the card comes later."""
+    """Static addresses and routes are noted, so the bridge has them even if the card gets its own only later in the boot."""
     kept = {
         "addresses": [a for a in _of(facts, facts.addresses) if not a.get("dynamic")],
         "routes": [r for r in _of(facts, facts.routes) if r.get("protocol") not in ("dhcp", "ra")],

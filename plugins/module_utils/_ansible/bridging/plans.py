@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which manager has the card, and what it has to be told. Pure: from Facts to a Plan, or a Refusal."""
+"""Which manager manages the card, and the plan for it. Pure: from Facts to a Plan, or a Refusal."""
 
 from __future__ import annotations
 
 from . import ifupdown, netplan, networkd, networkmanager, own
 from .model import Refusal
 
-# netplan first, as the two after it may be its renderers; the last takes what nobody has.
+# netplan first, as the next two may be its renderers. The last takes a card that no manager has.
 MANAGERS = (netplan, networkmanager, networkd, ifupdown, own)
 NAMES = tuple(manager.NAME for manager in MANAGERS)
 
 
 def choose(facts, named="auto"):
-    """The manager of the member; one that the user names must be there."""
+    """The manager of the member; a manager that the user names must be installed."""
     if named == "auto":
         return next(manager for manager in MANAGERS if manager.manages(facts))
     manager = next(m for m in MANAGERS if m.NAME == named)
@@ -32,13 +32,13 @@ def choose(facts, named="auto"):
 
 
 def stands(facts):
-    """The bridge is there, the member is in it, and carries nothing itself."""
+    """Whether the bridge exists with the member in it, and the member has no addresses of its own."""
     there = facts.links.get(facts.bridge, {}).get("bridge", False)
     return bool(there and facts.master == facts.bridge and not facts.addresses.get(facts.member))
 
 
 def join(facts, named="auto"):
-    """The plan that puts the member into the bridge; None if all is as it should be."""
+    """The plan that puts the member into the bridge; None if there is nothing to do."""
     if not facts.member and facts.links.get(facts.bridge, {}).get("bridge"):
         return None
     if not facts.member:
@@ -66,7 +66,7 @@ def join(facts, named="auto"):
     if not made and own.before_0_2(facts):
         return own.join(facts)
     if stands(facts) and (not made or (ours and all(path in facts.files for path in made.get("files", [])))):
-        return None  # without a note of ours it is somebody else's, and good
+        return None  # without a note of ours it is somebody else's, and it works
     if made and not ours:
         raise Refusal(
             "plover_bridge_member: {} was made with {} by {}; remove it first (role bridge, tasks_from: uninstall)".format(
@@ -78,7 +78,7 @@ def join(facts, named="auto"):
 
 
 def leave(facts):
-    """The plan that gives the card back what it had; None if the bridge is not of this role's making."""
+    """The plan that gives the card its settings back; None if this role did not make the bridge."""
     if not facts.made:
         return None
     others = [port for port in facts.ports() if port != facts.member]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether /dev/kvm runs guests: a guest of ten bytes is run, as the device alone proves nothing. x86-64 only.
+"""Whether /dev/kvm runs guests: runs a guest of ten bytes, as the device alone proves nothing. x86-64 only.
 
 Linux Documentation/virt/kvm/api.rst; sizes and numbers are those of its 64-bit interface.
 """
@@ -32,7 +32,7 @@ LONG_MODE = ((224, 0x80000011), (240, PML4), (248, 0x20), (264, 0x500))  # cr0, 
 
 
 def why_not(device=DEVICE):
-    """Why KVM is of no use here; empty if it is. The trial runs in a process of its own, which may hang."""
+    """Why KVM does not work here; empty if it does. The trial runs in a process of its own, as it may hang."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -41,7 +41,7 @@ def why_not(device=DEVICE):
             text = _try(device)
         except OSError as error:
             text = f"{device}: {error.strerror}"
-        except BaseException as error:  # it must never go on as a second copy of its parent
+        except BaseException as error:  # the child must never go on as a second copy of its parent
             text = f"{device}: {error!r}"
         os.write(writer, text.encode()[:4000] or b"\0")
         os._exit(0)
@@ -66,7 +66,7 @@ def _try(device):
 
 
 def _offers_sse3(kvm):
-    """Each CPU with hardware virtualization has it; a KVM that runs guests without hardware offers less than the CPU has."""
+    """Every CPU with hardware virtualization has SSE3. A KVM that works without hardware offers less than the CPU has."""
     table = bytearray(struct.pack("II", CPUID_ENTRIES, 0) + bytes(CPUID_ENTRY_BYTES * CPUID_ENTRIES))
     fcntl.ioctl(kvm, GET_SUPPORTED_CPUID, table)
     for n in range(struct.unpack_from("I", table)[0]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A read-only look at a host before anything is installed on it: what the checks need. Standard library only."""
+"""Collects read-only facts of a host for the prechecks, before anything is installed on it. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import kvm, network, tracking
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
-# Without the caches that it would write.
+# Without the caches that apt-cache would write.
 APT_POLICY = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy")
 UNSYNCHRONISED, TIMEX_BYTES = 5, 512
 HELP = {"accelerators": ("-accel",), "machines": ("-machine",), "netdevs": ("-netdev",), "objects": ("-object",)}
@@ -100,7 +100,7 @@ def words_of(text):
 
 
 def synchronised():
-    """Whether the kernel's clock is disciplined by NTP or the like; None where it does not tell."""
+    """Whether NTP or the like disciplines the kernel's clock; None if unknown."""
     try:
         state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
     except (OSError, AttributeError):

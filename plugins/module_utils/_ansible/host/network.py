@@ -14,7 +14,7 @@ COMMAND_CHARS = 200
 
 
 def tool(*words):
-    """What a command prints, empty if it is missing, fails or hangs."""
+    """A command's output; empty if it is missing or hangs."""
     try:
         return subprocess.run(
             words, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_S, stdin=subprocess.DEVNULL, errors="replace"
@@ -59,7 +59,7 @@ def interfaces():
 
 
 def listening():
-    """TCP port -> {pid, command} of who listens there; pid 0: nobody that can be seen."""
+    """TCP port -> {pid, command} of the listening process; pid 0: it cannot be seen."""
     inodes = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in read(table).splitlines()[1:]:

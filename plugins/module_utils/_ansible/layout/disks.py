@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The disks of one VM, as far as the inventory alone tells; what hosts must tell is refused by role disks. Pure."""
+"""Problems of one VM's disks that show in the inventory alone; role disks checks the hosts. Pure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _one(disk, head):
 
 
 def _source(disk, head):
-    """``source``: an image on this machine, of the format that the disk says."""
+    """``source`` must be an image on this machine, in the disk's format."""
     source = disk.get("source") or ""
     if not source:
         return []

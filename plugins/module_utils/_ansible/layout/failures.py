@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why a host could not be looked at, from what ssh, sudo or a shell said. Pure."""
+"""Why a host could not be examined, from the error of ssh, sudo or a shell. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WHO = re.compile(r"^\s*\S+@[\w.:-]+: ")  # ssh's USER@HOST, so that one error o
 
 
 def failure_of(text, connection):
-    """(kind, one line). ``connection``: whether it was the way to the host that failed."""
+    """(kind, one line). ``connection``: whether the connection to the host failed."""
     said = " ".join(_WHO.sub("", _PREFIX.sub("", str(text))).split()).rstrip(".")[:TEXT_MAX] or "no word about it"
     for kind, pattern in KINDS:
         if pattern.search(str(text)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with the hosts of the VMs, from what plover_host_info saw on them. Pure; the inventory itself is good.
+"""Problems of the VMs' hosts, from the results of plover_host_info. Pure. Expects an inventory without problems.
 
 Every problem at once, one line each: the hosts, the variable, what is wrong, the remedy.
 """
@@ -13,18 +13,18 @@ from .vms import number, port_of, seats
 
 MEMORY_SPARE_MIB = 256
 PYTHON_MIN = (3, 11)
-# Of our own daemons and guests, from an earlier run of the play.
+# Command lines of our own daemons and guests, from an earlier run of the play.
 OURS = ("plover.replica", "plover.witness", "plover-replica", "plover-witness", "path=/run/plover/")
 NETDEV, OBJECT = "stream", "memory-backend-file"
 
 
 def problems(vms, looks, hosts, limits, file_mib=lambda path: 0):
-    """Sentences; none: nothing is wrong.
+    """One sentence per problem; an empty list if there is none.
 
-    ``looks``: host -> what was seen there, for the hosts of this run. ``hosts``: host -> its variables. ``limits``: the
-    role's {clock_difference_s, free_mib}. ``file_mib(path)``: what a file of this machine takes.
+    ``looks``: host -> result of plover_host_info, for the hosts of this run. ``hosts``: host -> its variables. ``limits``: the
+    role's {clock_difference_s, free_mib}. ``file_mib(path)``: disk space of a file on this machine.
     """
-    said = {}  # text -> the hosts of which it is true
+    said = {}  # text -> the hosts with this problem
     for host, look in looks.items():
         here = [(vm, seat) for vm in vms for seat, name in seats(vm).items() if name == host]
         for text in _of_host(look, hosts.get(host) or {}, here, limits, file_mib):
@@ -45,7 +45,7 @@ def _of_host(look, values, here, limits, file_mib):
 
 
 def _unusable(look, values):
-    """Why nothing else can be said of a host."""
+    """Why the host cannot be checked any further; empty if it can."""
     user = values.get("ansible_user") or values.get("remote_user") or "the user of this machine"
     kind, text = look.get("failure", ("", ""))
     if kind == "login":
@@ -93,7 +93,7 @@ def _link(look, values):
 
 
 def _ports(look, here):
-    """Ports that somebody else has. One line for each port, whatever wants it."""
+    """Ports in use by other programs. One line for each port, even if several VMs need it."""
     wanted = {}
     for vm, seat in here:
         wanted.setdefault(port_of(vm, "port"), "port")
@@ -110,7 +110,7 @@ def _ports(look, here):
 
 def _rdma(look, values, vms):
     wanting = ", ".join(str(vm["name"]) for vm in vms if setting(vm, "transport", "tcp") == "rdma")
-    # With a stack, role ofed makes the device.
+    # If plover_rdma_stack is set, role ofed makes the device.
     if not wanting or look["rdma_devices"] or (values.get("plover_rdma_stack") or "none") != "none":
         return []
     return [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with an inventory, as far as it alone tells: no connection, no facts. Pure.
+"""Problems of an inventory that show without connections or facts. Pure.
 
 Every problem at once, one line each: the variable, what is wrong, the remedy.
 """
@@ -11,9 +11,9 @@ from .known import VMS_MAX
 
 
 def problems(given, hosts, groups, head=lambda path: b""):
-    """Sentences; none: nothing is wrong.
+    """One sentence per problem; an empty list if there is none.
 
-    ``given``: plover_vms as it is, whatever that is. ``hosts``: name -> its variables. ``groups``: name -> its hosts.
+    ``given``: plover_vms, of any type. ``hosts``: name -> its variables. ``groups``: name -> its hosts.
     ``head(path)``: the first bytes of a file on this machine, None if it is no file.
     """
     entries, out = _entries(given)

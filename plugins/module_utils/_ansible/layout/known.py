@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an inventory may say: the keys of a VM and of a disk, and the variables that are shared between roles.
+"""The words of an inventory: keys of a VM and of a disk, and variables that several roles share.
 
-This is the one place for it: a new shared variable or key of a VM is a new line here.
+This is the only such list: a new shared variable or VM key is a new line here.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ VM_KEYS = (
     "disk_overlay_mib",
     "secret",
 )
-# A VM's key and the runtime's setting that is made of it. The collision checks look at the key, so the setting must not be
-# given past it.
+# VM key -> the runtime's setting made from it. The collision checks read the key, so `settings` must not override the setting.
 SETTING_OF = {
     "name": "name",
     "cluster_id": "cluster_id",
@@ -50,7 +49,7 @@ SETTING_OF = {
     "disks": "disks",
     "disk_overlay_mib": "disk_overlay_mib",
 }
-# Settings that the roles make of something else than a key of the VM.
+# Settings that the roles make from something other than a VM key.
 SETTING_FROM = {
     "member": "primary, secondary and witness of the VM",
     "members": "plover_replication_address of each host",
@@ -62,7 +61,7 @@ DISK_KEYS = ("path", "format", "cache", "serial", "bus", "source", "size_mib")
 DISK_CHOICES = {"format": ("raw", "qcow2"), "cache": ("writeback", "none"), "bus": ("virtio-blk", "ide")}
 RDMA_STACKS = ("none", "distro", "soft-roce", "mlnx")
 
-# Shared variables and what they hold: a kind, or the values to choose from. "any": another role judges it.
+# Shared variables and their values: a kind, or the choices. "any": another role checks the value.
 VARIABLES = {
     "plover_vms": "any",
     "plover_replication_address": "any",
@@ -78,7 +77,7 @@ VARIABLES = {
     "plover_secret": "any",
     "plover_secrets": "any",
     "plover_confirm": "any",
-    "plover_vm_name": "str",  # from here on: what the day-2 plays are asked with
+    "plover_vm_name": "str",  # from here on: variables of the day-2 plays
     "plover_host": "str",
     "plover_away_from": "str",
     "plover_rollback_to": "str",
@@ -101,7 +100,7 @@ VARIABLES = {
     "plover_rdma_reboot": "bool",
     "plover_rdma_remove_packages": "bool",
 }
-# What the plays for later days take with -e, or note on the way.
+# Variables of the day-2 plays: given with -e, or set by the plays themselves.
 PLAY_VARIABLES = (
     "plover_vm_name",
     "plover_host",
@@ -127,7 +126,7 @@ PLAY_VARIABLES = (
     "plover_role",
     "plover_member",
 )
-# Variables and keys that there were once, or that are often tried: what to write instead.
+# Old variables and frequent mistakes -> what to write instead.
 REMOVED = {
     "plover_bridge": "plover_bridge_name",
     "plover_address": "plover_replication_address",
@@ -139,7 +138,7 @@ _TRUTH = ("yes", "no", "true", "false", "on", "off", "1", "0", "y", "n", "t", "f
 
 
 def close_to(word, known):
-    """The sentence's end that names what was probably meant; empty if nothing is close."""
+    """A sentence's end that suggests the closest known word; empty if none is close."""
     prefix = "plover_" if str(word).startswith("plover_") else ""  # it makes all of them alike
     names = {str(name)[len(prefix) :]: name for name in known if str(name).startswith(prefix)}
     found = difflib.get_close_matches(str(word)[len(prefix) :], names, n=1, cutoff=0.65)
@@ -147,14 +146,14 @@ def close_to(word, known):
 
 
 def unplaced(path):
-    """What is wrong with the path of an image on this machine, if it is relative: plays look for it beside themselves."""
+    """The problem of a relative path of an image on this machine: Ansible would look for it beside the play. Empty if absolute."""
     if path.startswith(("/", "~")):
         return ""
     return f'{path} is relative, and nobody knows to what; write it as "{{{{ inventory_dir }}}}/{path}", if it lies beside the inventory'
 
 
 def unfit(kind, value):
-    """What is wrong with a shared variable's value; empty if nothing is."""
+    """The problem of a shared variable's value; empty if there is none."""
     if isinstance(kind, tuple):
         return "" if value in kind else f"{value} is not one of {', '.join(kind)}; choose one"
     checks = {

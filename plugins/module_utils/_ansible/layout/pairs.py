@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the hosts of one VM must have in common: QEMU, CPU, the link's MTU, the time. Pure."""
+"""Compares the hosts of one VM: QEMU, CPU, the link's MTU, the clock. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _qemu(looks, one, two):
     if all(installed):
         pair = installed if installed[0] != installed[1] else [_package(f) for f in found]
     else:
-        # Where none is installed yet, what the package would bring; nothing, where its list was never fetched.
+        # If QEMU is not installed yet: the version that the package would install; unknown if the list was never fetched.
         pair = [_package(f) for f in found]
         if not all(pair):
             return ""
@@ -42,7 +42,7 @@ def _package(found):
 
 
 def _cpu(vm, looks, one, two):
-    """With KVM the guest runs on the CPU itself: a CPU of its own model hides what they have not in common."""
+    """With KVM the guest runs on the host's CPU. A named guest CPU model hides features that only one host has."""
     if vm.get("accel") != "kvm":
         return ""
     first, second = looks[one]["cpu"], looks[two]["cpu"]
@@ -79,7 +79,7 @@ def _link_mtu(look):
 
 
 def _clock(looks, members, limits):
-    """Each host's clock is known only as exactly as the look at it was short."""
+    """A host's clock is known only to within half the duration of the call that read it."""
     known = [host for host in members if "clock_offset_s" in looks[host]]
     if len(known) < 2:
         return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What two VMs must not have in common: names, MACs, addresses; on one host also ports, TAPs and images. Pure."""
+"""Finds values that two VMs must not share: names, MACs, addresses; on one host also ports, TAPs and images. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _addresses(at, vm, hosts, taken):
 
 
 def _on_one_host(entries):
-    """A line for each key of a VM whose value another one has on the same host, or another key of its own."""
+    """A line for each key whose value is used twice on one host, by another VM or by another key of the same VM."""
     claims = [(at, key, what, value, host) for at, vm in entries for key, what, value, where in _claims(at, vm) for host in where]
     ports = {value for _at, _key, what, value, _host in claims if what == "port"}
     first, lost = {}, {}
@@ -72,7 +72,7 @@ def _free(ports):
 
 
 def _claims(at, vm):
-    """(key, what, value, hosts) of all that a VM takes on a host."""
+    """(key, what, value, hosts) of everything that a VM uses on its hosts."""
     named = seats(vm)
     replicas = list(dict.fromkeys(named[seat] for seat in REPLICA_SEATS if seat in named))
     port, disk_port = port_of(vm, "port"), port_of(vm, "disk_port")
