@@ -51,7 +51,7 @@ class BlockCopy:
                 for old in await self._graph.bitmaps(top):
                     await self._remove_bitmap(top, old)
                 await self._transaction(_add(top, WHOLE, disabled=True), _add(top, name))
-            elif found != name:
+            elif found is not None and found != name:
                 await self._transaction(_add(top, name), _merge(top, name, top, found))
                 await self._remove_bitmap(top, found)
         dirty = sum([await self._graph.dirty_bytes(disk) for disk in self._graph.disks])
@@ -76,8 +76,12 @@ class BlockCopy:
                     left >> 20,
                     self._config.disk_copy_mib_per_s,
                 )
-            most = max(dirty, key=dirty.get)
-            sent += await self._one_round(most, lambda done, of=sent + left, before=sent: progress(before + done, of))
+            most = max(dirty, key=lambda disk: dirty[disk])
+
+            def of_all(done: int, before: int = sent, total: int = sent + left) -> None:
+                progress(before + done, total)
+
+            sent += await self._one_round(most, of_all)
 
     async def keep_up(self) -> None:
         """More rounds while memory is copied, until :meth:`finish`."""
@@ -94,7 +98,7 @@ class BlockCopy:
             if await self._any_whole():
                 raise QemuError("the disks are not copied yet")
             for disk in self._graph.disks:
-                await self._backup(disk, disk.node("top"), "bitmap", await self._graph.copy_name(disk), "on-success")
+                await self._backup(disk, disk.node("top"), "bitmap", await self._known_copy(disk), "on-success")
                 state = await self._job_ended(disk, lambda job: False, REST_S_MAX)
                 if state.get("error"):
                     raise QemuError(f"copying the rest of disk {disk.number} to the secondary: {state['error']}")
@@ -124,10 +128,11 @@ class BlockCopy:
 
             state = await self._job_ended(disk, enough)
             await self._round_over(disk)
-            progress(state["current-progress"])
+            sent: int = state["current-progress"]
+            progress(sent)
             if state.get("error") and not state["given up"]:
                 raise QemuError(f"copying disk {disk.number} to the secondary: {state['error']}")
-            return state["current-progress"]
+            return sent
 
     async def _take_snapshot(self, disk: Disk) -> None:
         """``snapN`` is the disk as of now; its bitmap has what is to be sent of it, and the disk's own begins anew."""
@@ -136,7 +141,7 @@ class BlockCopy:
         await asyncio.to_thread(make_overlay, self._config, path, (await self._graph.sizes())[disk.number])
         whole = WHOLE in await self._graph.bitmaps(top)
         if not whole:
-            name = await self._graph.copy_name(disk)
+            name = await self._known_copy(disk)
             # Before the snapshot: what is written in between is in the bitmap for the next round.
             await self._transaction(_add(top, LEFT, disabled=True), _merge(top, LEFT, top, name), _clear(top, name))
         cache = {"direct": False, "no-flush": True}
@@ -185,10 +190,17 @@ class BlockCopy:
             await self._qmp.execute("blockdev-del", **{"node-name": disk.node("fleece")})
         overlay_path(self._config, disk, "fleece").unlink(missing_ok=True)
 
+    async def _known_copy(self, disk: Disk) -> str:
+        name = await self._graph.copy_name(disk)
+        if name is None:
+            raise QemuError(f"disk {disk.number} has no bitmap of the secondary's copy any more")
+        return name
+
     def _fleece_is_full(self, disk: Disk) -> bool:
         """Then the round ends: its file system may hold the guest's memory as well."""
-        used = overlay_path(self._config, disk, "fleece").stat().st_blocks * 512
-        return used > (self._config.disk_overlay_mib << 19) // len(self._graph.disks)
+        used_bytes = overlay_path(self._config, disk, "fleece").stat().st_blocks * 512
+        limit_bytes: int = self._config.disk_overlay_mib << 19
+        return used_bytes > limit_bytes // len(self._graph.disks)
 
     async def _any_whole(self) -> bool:
         for disk in self._graph.disks:

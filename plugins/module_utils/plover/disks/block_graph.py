@@ -70,4 +70,5 @@ class BlockGraph:
         return {job["id"]: job for job in await self._qmp.execute("query-jobs") if job["id"] in names}
 
     async def _nodes(self) -> list[dict[str, Any]]:
-        return await self._qmp.execute("query-named-block-nodes", flat=True)
+        nodes: list[dict[str, Any]] = await self._qmp.execute("query-named-block-nodes", flat=True)
+        return nodes

@@ -120,9 +120,9 @@ class BlockLayer:
         """Out of band, so that it works on a QEMU whose main loop waits for a secondary that does not answer."""
         if not self._disks:
             return
-        for instance in await self._qmp.execute("query-yank", oob=True):
+        for instance in await self._qmp.execute_out_of_band("query-yank"):
             if instance.get("type") == "block-node":
-                await self._qmp.execute("yank", oob=True, instances=[instance])
+                await self._qmp.execute_out_of_band("yank", instances=[instance])
 
     async def detach(self) -> None:
         """Write to our own images alone again. Does nothing if it is so already."""

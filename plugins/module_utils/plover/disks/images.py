@@ -134,6 +134,8 @@ def virtual_size(disk: Disk) -> int:
     try:
         info = json.loads(_tool("info", "-U", "-f", disk.format, "--output=json", disk.path))
         size = info["virtual-size"]
+        if not isinstance(size, int):
+            raise TypeError(f"its size is {size!r:.40}")
     except (ValueError, KeyError, TypeError) as error:
         raise QemuError(f"disks[{disk.number}].path: qemu-img does not understand {disk.path}: {error}") from error
     if not size or size % SECTOR_BYTES:

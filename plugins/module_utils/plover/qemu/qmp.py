@@ -103,13 +103,19 @@ class Qmp:
             self._client = client
             log.warning("QMP: the connection to QEMU (pid %d) had broken and was made again", pid)
 
-    async def execute(self, command: str, oob: bool = False, **arguments: Any) -> Any:
-        """``oob``: answered even while QEMU's main loop is stuck; few commands can do that."""
+    async def execute(self, command: str, **arguments: Any) -> Any:
+        """QEMU's answer."""
+        return await self._execute(command, arguments, out_of_band=False)
 
+    async def execute_out_of_band(self, command: str, **arguments: Any) -> Any:
+        """The same, but answered even while QEMU's main loop is stuck. Few commands can do that."""
+        return await self._execute(command, arguments, out_of_band=True)
+
+    async def _execute(self, command: str, arguments: dict[str, Any], out_of_band: bool) -> Any:
         async def work() -> Any:
             if self._client.runstate is not Runstate.RUNNING:
                 await self._connect_again()
-            return await self._client.execute(command, arguments or None, oob=oob)
+            return await self._client.execute(command, arguments or None, oob=out_of_band)
 
         try:
             return await asyncio.wait_for(work(), COMMAND_TIMEOUT_S)

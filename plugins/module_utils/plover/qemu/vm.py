@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ..config.settings import Config
 from ..core.join_request import DISK_COPY, DISK_IDS
@@ -33,6 +34,10 @@ LAST_OUTPUT_S = 2.0  # a card's queue holds some MB at most, and the VM that fil
 ACCEPT_TURNS = 3  # of QEMU's main loop, in which it takes a new connection
 OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration that goes on
 EXIT_GRACE_S = 0.2  # a QEMU that ends closes its sockets first
+# Settings that must be equal on both replicas.
+GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac")
+COMMON = (*(f"guest_{key}" for key in GUEST), "syncvm_mode")
+Part = TypeVar("Part")
 
 
 class Vm:
@@ -53,14 +58,27 @@ class Vm:
         self._colo: ColoPeer | None = None
         self._pidfd = -1
         self.pid = 0
-        self.monitor: IdleMonitor | None = None
-        self.qmp: Qmp | None = None
-        self.block: BlockLayer | None = None
+        self._monitor: IdleMonitor | None = None
+        self._qmp: Qmp | None = None
+        self._block: BlockLayer | None = None
         self.disk_copy = disk_copy or DiskCopy(config)
         self.replicated_saved: asyncio.Future[None] | None = None  # for a promotion: see DiskCopy.save_replicated
 
+    # ---- its parts: QemuError while QEMU is not open ----------------------------------------------------
+    @property
+    def qmp(self) -> Qmp:
+        return _opened(self._qmp, "its monitor")
+
+    @property
+    def block(self) -> BlockLayer:
+        return _opened(self._block, "its block layer")
+
+    @property
+    def monitor(self) -> IdleMonitor:
+        return _opened(self._monitor, "its network")
+
     # ---- life -----------------------------------------------------------------------------------------
-    async def start(self, incoming: bool, view: int = 0) -> dict:
+    async def start(self, incoming: bool, view: int = 0) -> dict[str, Any]:
         """Start QEMU in ``view``; returns the facts that must be equal on both replicas.
 
         A secondary's images are not exported yet: see replica/disk_work.py.
@@ -77,7 +95,7 @@ class Vm:
             await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
         return facts
 
-    async def adopt(self) -> dict:
+    async def adopt(self) -> dict[str, Any]:
         """Take over a QEMU that ran before this daemon did. Its VM stands still afterwards, until :meth:`cont`.
 
         The daemon before us may have died after any command: the VM runs, or was stopped, or its devices are being captured.
@@ -92,36 +110,24 @@ class Vm:
         return await self._attach()
 
     async def _open(self) -> None:
-        self.qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
-        self.pid = self.qmp.pid
+        qmp = self._qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
+        self.pid = qmp.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._exited)
-        self.block = BlockLayer(self.config, self.qmp)
+        self._block = BlockLayer(self.config, qmp)
 
-    async def _attach(self) -> dict:
+    async def _attach(self) -> dict[str, Any]:
         """Connect to the VM's network; returns the facts."""
         await self.network.connect(self._paths["net"])
-        self.monitor = IdleMonitor(self.pid, self.network.fileno())
+        self._monitor = IdleMonitor(self.pid, self.network.fileno())
         version = (await self.qmp.ask("query-version", qemu=dict))["qemu"]
         return {
             "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
-            **{
-                key: getattr(self.config, key)
-                for key in (
-                    "guest_memory_mib",
-                    "guest_vcpus",
-                    "guest_machine",
-                    "guest_cpu",
-                    "guest_accel",
-                    "guest_nic",
-                    "guest_mac",
-                    "syncvm_mode",
-                )
-            },
+            **{key: getattr(self.config, key) for key in COMMON},
             **(await self._disk_facts() if self.config.disks else {}),
         }
 
-    async def _disk_facts(self) -> dict:
+    async def _disk_facts(self) -> dict[str, Any]:
         names = [identity(disk.path) for disk in self.config.disk_list]
         return {"disk_bytes": await self.block.sizes(), DISK_IDS: names}
 
@@ -139,8 +145,8 @@ class Vm:
         if self._colo:
             self._colo.close()
             self._colo = None
-        if self.monitor:
-            self.monitor.close()
+        if self._monitor:
+            self._monitor.close()
 
     async def kill(self) -> None:
         """End QEMU now, whoever started it, and wait until it is gone."""
@@ -149,8 +155,8 @@ class Vm:
         if pid:
             await _end(pid)
         await self._supervisor.stop()
-        if self.qmp:
-            await self.qmp.close()
+        if self._qmp:
+            await self._qmp.close()
 
     # ---- network ----------------------------------------------------------------------------------------
     def inject(self, payload: bytes) -> None:
@@ -223,7 +229,7 @@ class Vm:
             self.network = VmNetwork(self._on_output, self._network_broke, self.network.dropped_bytes)
             await self.network.connect(self._paths["net"])
             self.monitor.close()
-            self.monitor = IdleMonitor(self.pid, self.network.fileno())
+            self._monitor = IdleMonitor(self.pid, self.network.fileno())
         await self.qmp.execute("cont")
 
     async def save_device(self) -> bytes:
@@ -293,12 +299,12 @@ class Vm:
 
     # ---- the COLO loop --------------------------------------------------------------------------------------
     async def feed_stream(self, stream: bytes) -> None:
-        self._colo = await ColoPeer.connect(self._paths["colo"])
-        await self._colo.feed(stream)
+        peer = self._colo = await ColoPeer.connect(self._paths["colo"])
+        await peer.feed(stream)
 
     async def colo_stop(self) -> None:
         last = LastOutput(self.network.taken_bytes)
-        await self._colo.stop()
+        await _opened(self._colo, "the COLO loop").stop()
         await self._take_last_output(last)
 
     async def reset(self) -> None:
@@ -317,7 +323,7 @@ class Vm:
         if reset:
             await self.reset()
         self.monitor.disturb()
-        await self._colo.load(state)
+        await _opened(self._colo, "the COLO loop").load(state)
         if not runs:
             await self.stop()
 
@@ -341,10 +347,17 @@ class Vm:
             self._colo = None
 
     async def _in_colo(self) -> bool:
-        return (await self.qmp.ask("query-colo-status", mode=str))["mode"] == "secondary"
+        status = await self.qmp.ask("query-colo-status", mode=str)
+        return bool(status["mode"] == "secondary")
 
 
-def _not_failed(migration: dict) -> None:
+def _opened(part: Part | None, name: str) -> Part:
+    if part is None:
+        raise QemuError(f"QEMU is not running, or not yet: {name} is not open")
+    return part
+
+
+def _not_failed(migration: dict[str, Any]) -> None:
     """``migration``: QEMU's answer to query-migrate."""
     if migration.get("status") in ("failed", "cancelled"):
         raise QemuError(f"QEMU's migrate: {migration.get('error-desc', migration['status'])}")
@@ -364,11 +377,11 @@ async def _end(pid: int) -> None:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    gone = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().add_reader(fd, lambda: gone.done() or gone.set_result(None))
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, gone.set)
     try:
         signal.pidfd_send_signal(fd, signal.SIGKILL)
-        await asyncio.wait_for(gone, KILL_TIMEOUT_S)
+        await asyncio.wait_for(gone.wait(), KILL_TIMEOUT_S)
     except ProcessLookupError:
         return
     except asyncio.TimeoutError:

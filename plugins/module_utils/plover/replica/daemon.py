@@ -169,7 +169,7 @@ class Replica(MemberDaemon):
             self.run()
 
     # ---- actions that take time ---------------------------------------------------------------------------
-    def _hash(self, action: effects.Hash | effects.HashBlocks, work: Callable[[array], array], event: str) -> None:
+    def _hash(self, action: effects.Hash | effects.HashBlocks, work: Callable[[array[int]], array[int]], event: str) -> None:
         async def in_thread() -> None:
             try:
                 hashes = await asyncio.to_thread(work, action.index)
@@ -192,10 +192,10 @@ class Replica(MemberDaemon):
         self.answer("fenced", action.tag, await fence(argv, self.config.fence_timeout_ms / 1000))
 
     # ---- the operator -------------------------------------------------------------------------------------
-    async def operator(self, request: dict) -> dict:
+    async def operator(self, request: dict[str, Any]) -> dict[str, Any]:
         return await self._operator.answer(request)
 
-    def shell_status(self) -> dict:
+    def shell_status(self) -> dict[str, Any]:
         dropped = {
             "output_bytes": self.core.role.guard.dropped_bytes,
             "output_frames": self.taps.tap.dropped,

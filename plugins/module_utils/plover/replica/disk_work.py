@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import Any
 
 from ..config.disks import Disk
 from ..core.disk_marks import MERGING
@@ -34,7 +35,7 @@ class DiskWork:
         self._images = ImageFiles()
         self.marks = DiskMarks(self._config, images=self._images)
         self._gate: CopyGate | None = None
-        self._copying: asyncio.Task | None = None
+        self._copying: asyncio.Task[None] | None = None
         self._told_at = self._began = 0.0
         self._untold = UntoldFlush()
         self.merge = MergeWatch(shell, self._merged, self._lost_after_failover)
@@ -119,10 +120,10 @@ class DiskWork:
         self._shell.core.marks = self.marks.now
 
     # ---- the copy ---------------------------------------------------------------------------------------------
-    def copy(self, action: effects.CopyDisks) -> None:
+    def copy(self, vm: Vm, action: effects.CopyDisks) -> None:
         self._stop_copying()
         self._began = self._told_at = self._shell.loop.time()
-        self._copying = self._shell.spawn(self._copy(self._shell.vm, action))
+        self._copying = self._shell.spawn(self._copy(vm, action))
 
     async def _copy(self, vm: Vm, action: effects.CopyDisks) -> None:
         address, tag = self._config.members[self._shell.peer]["address"], action.tag
@@ -195,11 +196,11 @@ class DiskWork:
     def detach(self, vm: Vm | None) -> None:
         """At once, whatever QEMU's operations wait for; the graph is put in order in its turn."""
         self._stop_copying()
-        if vm is not None and vm.block is not None:
+        if vm is not None:
             self._shell.spawn(self._cut(vm))
 
     async def _cut(self, vm: Vm) -> None:
-        with contextlib.suppress(QemuError):  # QEMU is gone, or it is asked again by the detach
+        with contextlib.suppress(QemuError):  # QEMU is not open yet, or is gone, or is asked again by the detach
             await vm.block.cut()
 
     def hash(self, action: effects.HashDisks) -> None:
@@ -217,7 +218,7 @@ class DiskWork:
     async def _watch(self, vm: Vm) -> None:
         await vm.qmp.watch((MISSED, TOLD), lambda name, data: self._error(vm, name, data))
 
-    def _error(self, vm: Vm, name: str, data: dict) -> None:
+    def _error(self, vm: Vm, name: str, data: dict[str, Any]) -> None:
         if vm is not self._shell.vm:
             return
         what = data.get("operation", data.get("type", "I/O"))
@@ -241,7 +242,7 @@ class DiskWork:
         if stops and vm is self._shell.vm:
             self._shell.answer("vm_waits_for_disk", text)
 
-    def _is_untold_flush(self, name: str, data: dict, text: str) -> bool:
+    def _is_untold_flush(self, name: str, data: dict[str, Any], text: str) -> bool:
         now = self._shell.loop.time()
         if name == TOLD and data.get("action") == "report":
             self._untold.guest_told(now, text)

@@ -62,9 +62,9 @@ class VmWorker:
             **dict.fromkeys(self._ways, self._ask),
             effects.KillQemu: self._kill,
             effects.DetachDisks: self._cut_disks,
-            effects.CopyDisks: lambda a: self.vm and self.disks.copy(a),
+            effects.CopyDisks: self._copy_disks,
             effects.HashDisks: self.disks.hash,
-            effects.Inject: lambda a: self.vm and self.vm.inject(a.payload),
+            effects.Inject: self._inject,
             effects.Drain: lambda a: self._shell.spawn(self._drain(a)),
         }
 
@@ -84,6 +84,14 @@ class VmWorker:
     def _cut_disks(self, action: effects.DetachDisks) -> None:
         self.disks.detach(self.vm)
         self._ask(action)
+
+    def _copy_disks(self, action: effects.CopyDisks) -> None:
+        if self.vm:
+            self.disks.copy(self.vm, action)
+
+    def _inject(self, action: effects.Inject) -> None:
+        if self.vm:
+            self.vm.inject(action.payload)
 
     async def work(self) -> None:
         while True:
