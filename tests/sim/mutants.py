@@ -33,7 +33,7 @@ from plover.core.output_commit import OutputCommit
 from plover.core.own_disks import OwnDisks
 from plover.core.reprotection import Reprotection
 from plover.dataplane.last_output import LastOutput
-from plover.disks.copy_names import DiskCopy
+from plover.disks.local_images import LocalImages
 from plover.host.store import Store
 from plover.ports import effects
 from plover.protocol import wire
@@ -415,12 +415,12 @@ def torn_image_booted() -> None:
 
 @mutant("an image into which overlays are merged is not marked")
 def merge_not_marked() -> None:
-    DiskCopy.promoted = lambda self, view: None
+    LocalImages.promoted = lambda self, view: None
 
 
 @mutant("an image to which a copy has begun is not marked")
 def copy_not_marked() -> None:
-    DiskCopy.torn = lambda self, view: None
+    LocalImages.torn = lambda self, view: None
 
 
 @mutant("a copy whose sync failed keeps its name")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the block layer asks of QEMU's monitor; qemu/qmp.py is it."""
+"""The monitor port of the block layer; qemu/qmp.py implements it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ..core.join_request import DISK_COPY, DISK_IDS
 from ..dataplane.last_output import LastOutput
 from ..dataplane.vm_network import READ_BYTES, VmNetwork
 from ..disks.block_layer import BlockLayer
-from ..disks.copy_names import DiskCopy
+from ..disks.local_images import LocalImages
 from ..disks.identity import identity
 from ..errors import QemuError
 from ..host import qemu_user
@@ -47,7 +47,7 @@ class Vm:
         on_output: Callable[[bytes], None],
         on_exit: Callable[[str], None],
         on_broken: Callable[[str], None],
-        disk_copy: DiskCopy | None = None,
+        images: LocalImages | None = None,
     ) -> None:
         """``on_broken(why)``: QEMU runs, but nothing that it sends can be believed any more."""
         self.config, self._on_output, self._on_exit, self._on_broken = config, on_output, on_exit, on_broken
@@ -61,8 +61,8 @@ class Vm:
         self._monitor: IdleMonitor | None = None
         self._qmp: Qmp | None = None
         self._block: BlockLayer | None = None
-        self.disk_copy = disk_copy or DiskCopy(config)
-        self.replicated_saved: asyncio.Future[None] | None = None  # for a promotion: see DiskCopy.save_replicated
+        self.images = images or LocalImages(config)
+        self.replicated_saved: asyncio.Future[None] | None = None  # for a promotion: see LocalImages.save_replicated
 
     # ---- its parts: QemuError while QEMU is not open ----------------------------------------------------
     @property
@@ -84,12 +84,12 @@ class Vm:
         A secondary's images are not exported yet: see replica/disk_work.py.
         """
         await asyncio.to_thread(prepare, self.config, incoming)
-        held = await asyncio.to_thread(self.disk_copy.begin if incoming else self.disk_copy.booted, view)
+        held = await asyncio.to_thread(self.images.begin if incoming else self.images.booted, view)
         await self._supervisor.start()
         await self._open()
         facts = await self._attach()
         if incoming and self.config.disks:
-            facts[DISK_COPY] = {"held": held, "next": self.disk_copy.name}
+            facts[DISK_COPY] = {"held": held, "next": self.images.name}
         if incoming:
             await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
             await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
@@ -334,8 +334,8 @@ class Vm:
         """
         if self.config.disks:
             await self.block.end_export()
-            await asyncio.to_thread(self.disk_copy.promoted, view)
-            self.replicated_saved = asyncio.ensure_future(asyncio.to_thread(self.disk_copy.save_replicated, view))
+            await asyncio.to_thread(self.images.promoted, view)
+            self.replicated_saved = asyncio.ensure_future(asyncio.to_thread(self.images.save_replicated, view))
         if await self._in_colo():
             # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
             # early means the time before. The RESUME of that start is the end of it; one of a load was told by now.

@@ -12,7 +12,7 @@ from ..config.disks import Disk
 from ..core.disk_marks import MERGING
 from ..core.reprotection import SECONDARY_NODES
 from ..disks.copy_gate import CopyGate
-from ..disks.copy_names import DiskCopy
+from ..disks.local_images import LocalImages
 from ..disks.image_files import ImageFiles
 from ..disks.images import hash_blocks
 from ..disks.marks import DiskMarks
@@ -47,23 +47,23 @@ class DiskWork:
             self._shell.spawn(self._watch(vm))
             self._shell.spawn(self._look_at_pressure(vm))
 
-    def new_copy(self) -> DiskCopy:
+    def new_images(self) -> LocalImages:
         """For a new QEMU. What happened to the images under the one before it is known."""
-        return DiskCopy(self._config, marks=self.marks, images=self._images)
+        return LocalImages(self._config, marks=self.marks, images=self._images)
 
     # ---- a secondary's images ------------------------------------------------------------------------------------
     async def wait_for_copy(self, vm: Vm) -> None:
         """An empty secondary: its images are the leader's to write once it begins, and not before."""
         if self._config.disks:
             self.close()
-            self._gate = CopyGate(vm.disk_copy.name, lambda: self._take_copy(vm))
+            self._gate = CopyGate(vm.images.name, lambda: self._take_copy(vm))
             await self._gate.open(self._config.members[self._config.member]["address"], self._config.disk_port)
 
     async def _take_copy(self, vm: Vm) -> None:
         if vm is not self._shell.vm:
             return
         try:
-            await asyncio.to_thread(vm.disk_copy.torn, self._shell.core.consensus.view)
+            await asyncio.to_thread(vm.images.torn, self._shell.core.consensus.view)
             self.tell_marks()
             await vm.block.export()
         except (QemuError, OSError) as error:
@@ -98,7 +98,7 @@ class DiskWork:
         try:
             for disk in self._config.disk_list:
                 await self._flush(vm, disk, view)
-            if await asyncio.to_thread(vm.disk_copy.merged, view):
+            if await asyncio.to_thread(vm.images.merged, view):
                 log.info("disks: what was in the overlays is in the images, and on the disk")
         except LostWritesError as error:
             await self._lost_after_failover(vm, error)
@@ -159,7 +159,7 @@ class DiskWork:
             for disk in self._config.disk_list:
                 if disk.format != "raw":
                     await self._flush(vm, disk, view)
-            if not await asyncio.to_thread(vm.disk_copy.write, view):
+            if not await asyncio.to_thread(vm.images.write, view):
                 log.warning(
                     "the copy of the disks is not noted, so it will be made anew next time: not all images are on "
                     "file systems with extended attributes (user.plover.copy)"
@@ -176,7 +176,7 @@ class DiskWork:
         try:
             await vm.block.flush(disk)
         except LostWritesError:
-            await asyncio.to_thread(vm.disk_copy.spoiled, view)
+            await asyncio.to_thread(vm.images.spoiled, view)
             raise
 
     def _stop_copying(self) -> None:
@@ -263,7 +263,7 @@ class DiskWork:
 
     async def _mark_lost(self, vm: Vm, view: int) -> None:
         """Neither a cold start nor a copy may begin from an image that lacks a write."""
-        await asyncio.to_thread(vm.disk_copy.spoiled, view)
+        await asyncio.to_thread(vm.images.spoiled, view)
         self.tell_marks()
 
     async def _look_at_pressure(self, vm: Vm) -> None:

@@ -226,7 +226,7 @@ class VmWorker:
 
     # ---- one QEMU, from its first day to its last -----------------------------------------------------------
     def _new_vm(self) -> Vm:
-        return Vm(self._config, self._output, self._exited, lambda why: self._shell.answer("failed", None, why), self.disks.new_copy())
+        return Vm(self._config, self._output, self._exited, lambda why: self._shell.answer("failed", None, why), self.disks.new_images())
 
     def _output(self, run: bytes) -> None:
         self._shell.at().output(run)
