@@ -25,8 +25,8 @@ from plover.core.disk_marks import (
     why_torn,
     worse,
 )
-from plover.disks.local_images import LocalImages
 from plover.disks.image_files import ImageFiles
+from plover.disks.local_images import LocalImages
 from plover.disks.marks import ATTRIBUTE, FILE, DiskMarks
 from plover.errors import LostWritesError
 from plover.replica.disk_work import DiskWork

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from plover.config.disks import parse
 from plover.config.settings import Config
-from plover.disks.local_images import NAMES_MAX, LocalImages
 from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, hash_blocks, image_block_bytes, prepare, virtual_size
+from plover.disks.local_images import NAMES_MAX, LocalImages
 from plover.errors import ConfigError, QemuError
 from plover.ports import effects
 from plover.protocol import codec, wire

@@ -17,8 +17,8 @@ from ..core.join_request import DISK_COPY, DISK_IDS
 from ..dataplane.last_output import LastOutput
 from ..dataplane.vm_network import READ_BYTES, VmNetwork
 from ..disks.block_layer import BlockLayer
-from ..disks.local_images import LocalImages
 from ..disks.identity import identity
+from ..disks.local_images import LocalImages
 from ..errors import QemuError
 from ..host import qemu_user
 from ..native.idle import IdleMonitor
@@ -30,10 +30,10 @@ from .qmp import Qmp, peer_pid
 STREAM_BYTES_MAX = 48 << 20
 CAPTURE_TIMEOUT_S, CAPTURE_LOOK_S = 15.0, 0.1
 KILL_TIMEOUT_S = 10.0
-LAST_OUTPUT_S = 2.0  # a card's queue holds some MB at most, and the VM that fills it stands still
-ACCEPT_TURNS = 3  # of QEMU's main loop, in which it takes a new connection
-OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration that goes on
-EXIT_GRACE_S = 0.2  # a QEMU that ends closes its sockets first
+LAST_OUTPUT_S = 2.0  # a card's queue holds a few MB at most, and the VM that fills it is stopped
+ACCEPT_TURNS = 3  # turns of QEMU's main loop until it has accepted a new connection
+OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration under way
+EXIT_GRACE_S = 0.2  # an ending QEMU closes its sockets first
 # Settings that must be equal on both replicas.
 GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac")
 COMMON = (*(f"guest_{key}" for key in GUEST), "syncvm_mode")
@@ -49,7 +49,7 @@ class Vm:
         on_broken: Callable[[str], None],
         images: LocalImages | None = None,
     ) -> None:
-        """``on_broken(why)``: QEMU runs, but nothing that it sends can be believed any more."""
+        """``on_broken(why)``: QEMU runs, but its network output can no longer be trusted."""
         self.config, self._on_output, self._on_exit, self._on_broken = config, on_output, on_exit, on_broken
         self._supervisor = supervisor(config)
         self._paths = sockets(config)
@@ -62,7 +62,7 @@ class Vm:
         self._qmp: Qmp | None = None
         self._block: BlockLayer | None = None
         self.images = images or LocalImages(config)
-        self.replicated_saved: asyncio.Future[None] | None = None  # for a promotion: see LocalImages.save_replicated
+        self.replicated_saved: asyncio.Future[None] | None = None  # by a promotion: see LocalImages.save_replicated
 
     # ---- its parts: QemuError while QEMU is not open ----------------------------------------------------
     @property
@@ -79,7 +79,7 @@ class Vm:
 
     # ---- life -----------------------------------------------------------------------------------------
     async def start(self, incoming: bool, view: int = 0) -> dict[str, Any]:
-        """Start QEMU in ``view``; returns the facts that must be equal on both replicas.
+        """Start QEMU in ``view``. Returns the facts that must be equal on both replicas.
 
         A secondary's images are not exported yet: see replica/disk_work.py.
         """
@@ -96,17 +96,17 @@ class Vm:
         return facts
 
     async def adopt(self) -> dict[str, Any]:
-        """Take over a QEMU that ran before this daemon did. Its VM stands still afterwards, until :meth:`cont`.
+        """Take over a QEMU that ran before this daemon. Its VM is stopped afterwards, until :meth:`cont`.
 
-        The daemon before us may have died after any command: the VM runs, or was stopped, or its devices are being captured.
+        The daemon before this one may have died after any command: the VM may run, be stopped, or have its devices captured.
         """
         await self._open()
-        await self.block.cut()  # a stop waits for the VM's writes, and they may wait for a secondary
+        await self.block.cut()  # a stop waits for the VM's writes, and these may wait for a secondary
         await self._end_migration()
         await self._step_in()
         await self.qmp.execute("stop")
         await self.block.merge.mend()
-        self.block.hides_errors = bool(self.config.disks)  # until its leader has detached what may be attached
+        self.block.hides_errors = bool(self.config.disks)  # a secondary's image may be attached; the leader detaches it
         return await self._attach()
 
     async def _open(self) -> None:
@@ -117,7 +117,7 @@ class Vm:
         self._block = BlockLayer(self.config, qmp)
 
     async def _attach(self) -> dict[str, Any]:
-        """Connect to the VM's network; returns the facts."""
+        """Connect to the VM's network. Returns the facts."""
         await self.network.connect(self._paths["net"])
         self._monitor = IdleMonitor(self.pid, self.network.fileno())
         version = (await self.qmp.ask("query-version", qemu=dict))["qemu"]
@@ -149,7 +149,7 @@ class Vm:
             self._monitor.close()
 
     async def kill(self) -> None:
-        """End QEMU now, whoever started it, and wait until it is gone."""
+        """Kill QEMU, whoever started it, and wait until it is gone."""
         pid = self.pid or running_qemu(self.config)
         self._detach()
         if pid:
@@ -169,11 +169,11 @@ class Vm:
         self._loop.call_later(EXIT_GRACE_S, self._tell_broken, why)
 
     def _tell_broken(self, why: str) -> None:
-        if self._pidfd >= 0 and self.network.broken:  # else QEMU has ended, or the VM has been let go on with another
+        if self._pidfd >= 0 and self.network.broken:  # otherwise QEMU has ended, or the VM runs on with another connection
             self._on_broken(why)
 
     async def _take_last_output(self, last: LastOutput) -> None:
-        """All output of the VM that has just been stopped, also what QEMU could not write yet."""
+        """Take all output of the VM that has just been stopped, including frames that QEMU could not write yet."""
         end = self._loop.time() + LAST_OUTPUT_S
         self.network.read()
         await self.qmp.execute("query-status")
@@ -192,11 +192,11 @@ class Vm:
             raise QemuError(self.network.broken)
 
     async def _step_in(self) -> None:
-        """Make QEMU begin its next connection with a whole frame; what its VM sends meanwhile is lost, as on any wire.
+        """Make QEMU begin its next connection with a whole frame. Frames sent meanwhile are lost, as on any wire.
 
-        Of a frame that was sent in part QEMU sends the rest to whoever connects next (net/stream.c: send_index outlives the
-        connection). A write that fails makes it forget. So here is a reader that takes nothing, and a frame for it: the one
-        that waits, if the VM runs and stops, or else an announcement.
+        QEMU sends the rest of a partly sent frame on the next connection (net/stream.c: send_index outlives the connection).
+        A failed write makes QEMU forget that rest. So connect a reader that takes nothing, and make QEMU write to it: a
+        frame that waits is sent while the VM runs for a moment; if none waits, an announcement is.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf, contextlib.suppress(QemuError):
             deaf.setblocking(False)
@@ -213,7 +213,7 @@ class Vm:
         return await self.monitor.wait(limit_s) and not self.network.has_backlog
 
     async def drain(self, limit_s: float) -> None:
-        """The same; at once if it was idle and got no input since."""
+        """The same, but returns at once if the VM was idle and has got no input since."""
         if limit_s > 0 and not self.monitor.undisturbed:
             await self.rests(limit_s)
 
@@ -224,7 +224,7 @@ class Vm:
         await self._take_last_output(last)
 
     async def cont(self) -> None:
-        if self.network.broken:  # only the only copy of a VM is asked to go on all the same
+        if self.network.broken:  # the core lets a VM go on like this only if it is the only copy
             await self._step_in()
             self.network = VmNetwork(self._on_output, self._network_broke, self.network.dropped_bytes)
             await self.network.connect(self._paths["net"])
@@ -268,7 +268,7 @@ class Vm:
         return stream
 
     async def _captured(self, done: asyncio.Future[bytes]) -> bytes:
-        """The whole stream. One that fails is noticed at once: the VM stands still meanwhile."""
+        """The whole stream. A failure is noticed at once, as the VM is stopped meanwhile."""
         end = self._loop.time() + CAPTURE_TIMEOUT_S
         while self._loop.time() < end:
             await asyncio.wait([done], timeout=CAPTURE_LOOK_S)
@@ -278,7 +278,7 @@ class Vm:
         raise QemuError(f"capturing the device stream took longer than {CAPTURE_TIMEOUT_S} s")
 
     async def _end_migration(self) -> None:
-        """Of a daemon before us: its end would stop the VM again."""
+        """End a migration of the daemon before this one: when it ended later, it would stop the VM again."""
         for _try in range(200):
             stands = (await self.qmp.ask("query-status", status=str))["status"]
             status = (await self.qmp.ask("query-migrate")).get("status")
@@ -308,18 +308,18 @@ class Vm:
         await self._take_last_output(last)
 
     async def reset(self) -> None:
-        """All devices of the stopped VM, as a load needs it.
+        """Reset all devices of the stopped VM, before a load.
 
-        A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this VM
-        did on its own since the last load would stay: a card disabled while its guest booted was dead after a failover.
-        The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone, see
-        qemu/kernel_image.py.
+        A device state leaves out fields that are as after a reset (vmstate subsections, e.g. "virtio/disabled"). Without a
+        reset, changes that this VM made on its own since the last load would stay: a card disabled while its guest booted
+        was dead after a failover. With it, the load goes into fresh devices, as in a migration. The reset does not change
+        guest RAM, see qemu/kernel_image.py.
         """
-        # A reset that the guest asked for just before its stop says RESET too; a load in front of ours would be undone.
+        # A reset by the guest just before its stop also sends RESET. Were it taken for ours, ours would undo the load.
         await self.qmp.execute_and_wait("system_reset", "RESET", reason="host-qmp-system-reset")
 
     async def colo_load(self, state: bytes, runs: bool = True, reset: bool = True) -> None:
-        """Load a device state into the stopped VM; it runs on from there, or not."""
+        """Load a device state into the stopped VM; it runs on from there if ``runs``."""
         if reset:
             await self.reset()
         self.monitor.disturb()
@@ -328,20 +328,20 @@ class Vm:
             await self.stop()
 
     async def promote(self, view: int = 0) -> None:
-        """Leave the loop; the VM runs on as an ordinary one, and its overlays are merged into its images.
+        """Leave the COLO loop: the VM runs on as an ordinary one, and its overlays are merged into its images.
 
-        After an error it is asked again; each step is done once.
+        May be called again after an error; each step is done once.
         """
         if self.config.disks:
             await self.block.end_export()
             await asyncio.to_thread(self.images.promoted, view)
             self.replicated_saved = asyncio.ensure_future(asyncio.to_thread(self.images.save_replicated, view))
         if await self._in_colo():
-            # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
-            # early means the time before. The RESUME of that start is the end of it; one of a load was told by now.
+            # QEMU answers first; then it stops the VM, leaves the loop and starts the VM again. A "running" asked too early
+            # would be about the time before. The RESUME of that start ends it; that of an earlier load has come by now.
             await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
         elif not (await self.qmp.ask("query-status", running=bool))["running"]:
-            await self.cont()  # it left the loop when it was asked before
+            await self.cont()  # an earlier call made it leave the loop
         if self._colo:
             self._colo.close()
             self._colo = None
@@ -364,7 +364,7 @@ def _not_failed(migration: dict[str, Any]) -> None:
 
 
 def running_qemu(config: Config) -> int:
-    """Pid of a QEMU of this VM that runs already; 0 if none."""
+    """Pid of the running QEMU of this VM; 0 if there is none."""
     try:
         return peer_pid(sockets(config)["qmp"])
     except OSError:
