@@ -241,7 +241,7 @@ def test_a_copy_whose_sync_fails_is_none_and_the_next_one_is_whole(state_fails):
     assert len(broken.begin(7)) == 1
     broken.torn(7)
     host.failing = {"sync image": errno.EIO, **({"write": errno.ENOSPC} if state_fails else {})}
-    with pytest.raises(LostWritesError, match="is lost in part: .*Input/output error"):
+    with pytest.raises(LostWritesError, match="disks are lost: .*Input/output error"):
         broken.write(7)
     host.failing = {}
     assert marks.now == (Mark(MISSED, 7),) and host.marks.now[0].torn
@@ -260,7 +260,7 @@ def test_what_was_lost_under_the_qemu_before_is_told_to_the_next_one():
     first.torn(7)
     assert copy_of(host).read() == [first.name]
     second, host.failing = copy_of(host), {"hold": errno.EIO}
-    with pytest.raises(LostWritesError, match="written to the disks before this QEMU is lost: .*Input/output error"):
+    with pytest.raises(LostWritesError, match="write of the QEMU before this one is lost: .*Input/output error"):
         second.begin(7)
     host.failing = {}
     assert host.marks.now == (Mark(MISSED, 7),) and copy_of(host).begin(7) == []
@@ -295,7 +295,7 @@ def test_the_sync_of_a_mark_that_fails_is_one_of_the_image(ends):
     copy_of(host).write(7)
     host.fails_after_put = f"{LIVE} 8", f"{WHOLE} 8"
     marks = host.marks
-    with pytest.raises(LostWritesError, match="is lost in part: .*Input/output error"):
+    with pytest.raises(LostWritesError, match="disks are lost: .*Input/output error"):
         ends(LocalImages(CONFIG, "boot", marks, host))
     host.failing, host.fails_after_put = {}, ()
     assert marks.now == host.marks.now == (Mark(MISSED, 8),)

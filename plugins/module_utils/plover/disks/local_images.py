@@ -46,7 +46,7 @@ class LocalImages:
             self._images.hold(disk.path for disk in self._disks)
         except OSError as error:
             self.spoiled(view)
-            raise LostWritesError(f"something that was written to the disks before this QEMU is lost: {error}") from error
+            raise LostWritesError(f"a write of the QEMU before this one is lost: {error}") from error
 
     def read(self) -> list[str]:
         """Names of the copies that all images hold."""
@@ -98,7 +98,7 @@ class LocalImages:
             for disk in self._disks:
                 self._images.sync(disk.path)
         except OSError as error:
-            raise LostWritesError(f"what was written to this host's disks is lost in part: {error}") from error
+            raise LostWritesError(f"some writes to this host's disks are lost: {error}") from error
 
     @contextlib.contextmanager
     def _spoiling(self, view: int) -> Iterator[None]:

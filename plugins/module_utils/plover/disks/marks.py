@@ -101,7 +101,7 @@ class DiskMarks:
             try:
                 self._images.sync(path)  # not only the mark: the VM may write to the image by now
             except OSError as error:
-                raise LostWritesError(f"what was written to this host's disks is lost in part: {error}") from error
+                raise LostWritesError(f"some writes to this host's disks are lost: {error}") from error
 
     def _on_image(self, path: str) -> Mark:
         try:
