@@ -18,8 +18,8 @@ from plover.replica.daemon import Replica
 REFUSE = load(Path(sys.argv[1])).run_path / "refuse"
 
 
-async def forgetful(self, command: str, oob: bool = False, **arguments: object):
-    answer = await execute(self, command, oob, **arguments)
+async def forgetful(self, command: str, **arguments: object):
+    answer = await execute(self, command, **arguments)
     if REFUSE.exists() and REFUSE.read_text() == command:
         REFUSE.unlink()
         raise QemuError(f"QMP {command}: its answer was lost")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from plover.disks.copy_names import DiskCopy
+from plover.disks.local_images import LocalImages
 from plover.disks.marks import DiskMarks
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Images:
         self.new_qemu()
 
     def new_qemu(self) -> None:
-        self.copy = DiskCopy(self._host.config, "boot", self.marks, self.attributes)
+        self.copy = LocalImages(self._host.config, "boot", self.marks, self.attributes)
 
     def boots(self, view: int, by_force: bool) -> None:
         if self.torn and not by_force:

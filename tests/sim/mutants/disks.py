@@ -7,7 +7,7 @@ from plover.core import cold_start, routes, transitions
 from plover.core.leader import Leader
 from plover.core.own_disks import OwnDisks
 from plover.core.reprotection import Reprotection
-from plover.disks.copy_names import DiskCopy
+from plover.disks.local_images import LocalImages
 from plover.syncvm.initial_sync import LeaderInitialSync
 
 from ..disk_work import DiskWork
@@ -90,12 +90,12 @@ def torn_image_booted() -> None:
 
 @mutant("an image into which overlays are merged is not marked")
 def merge_not_marked() -> None:
-    DiskCopy.promoted = lambda self, view: None
+    LocalImages.promoted = lambda self, view: None
 
 
 @mutant("an image to which a copy has begun is not marked")
 def copy_not_marked() -> None:
-    DiskCopy.torn = lambda self, view: None
+    LocalImages.torn = lambda self, view: None
 
 
 @mutant("a copy whose sync failed keeps its name")

@@ -25,8 +25,8 @@ from plover.core.disk_marks import (
     why_torn,
     worse,
 )
-from plover.disks.copy_names import DiskCopy
 from plover.disks.image_files import ImageFiles
+from plover.disks.local_images import LocalImages
 from plover.disks.marks import ATTRIBUTE, FILE, DiskMarks
 from plover.errors import LostWritesError
 from plover.replica.disk_work import DiskWork
@@ -36,7 +36,7 @@ from settings import settings
 def filled(host: Host) -> None:
     """A secondary's image becomes the leader's of view 7."""
     marks = host.marks
-    copy = DiskCopy(CONFIG, "boot", marks, host)
+    copy = LocalImages(CONFIG, "boot", marks, host)
     copy.begin(7)
     copy.torn(7)
     host.tear()
@@ -46,7 +46,7 @@ def filled(host: Host) -> None:
 def promoted(host: Host) -> None:
     """What was in the overlays comes into the image."""
     marks = host.marks
-    DiskCopy(CONFIG, "boot", marks, host).promoted(8)
+    LocalImages(CONFIG, "boot", marks, host).promoted(8)
     host.tear()
     host.sync(PATH)
     marks.set(LIVE, 8)
@@ -116,8 +116,8 @@ def test_without_a_durable_warning_nothing_is_marked():
 # --- a disk that loses what was written to it ---
 
 
-def copy_of(host: Host) -> DiskCopy:
-    return DiskCopy(CONFIG, "boot", host.marks, host)
+def copy_of(host: Host) -> LocalImages:
+    return LocalImages(CONFIG, "boot", host.marks, host)
 
 
 @pytest.mark.parametrize("state_fails", [False, True])
@@ -126,15 +126,15 @@ def test_a_copy_whose_sync_fails_is_none_and_the_next_one_is_whole(state_fails):
     host = Host()
     copy_of(host).write(6)
     marks = host.marks
-    broken = DiskCopy(CONFIG, "boot", marks, host)
+    broken = LocalImages(CONFIG, "boot", marks, host)
     assert len(broken.begin(7)) == 1
     broken.torn(7)
     host.failing = {"sync image": errno.EIO, **({"write": errno.ENOSPC} if state_fails else {})}
-    with pytest.raises(LostWritesError, match="is lost in part: .*Input/output error"):
+    with pytest.raises(LostWritesError, match="disks are lost: .*Input/output error"):
         broken.write(7)
     host.failing = {}
     assert marks.now == (Mark(MISSED, 7),) and host.marks.now[0].torn
-    after = DiskCopy(CONFIG, "boot", marks, host)
+    after = LocalImages(CONFIG, "boot", marks, host)
     assert after.begin(8) == [] and after.read() == []
     after.torn(8)
     assert after.read() == [after.name]  # and of those before it none
@@ -149,7 +149,7 @@ def test_what_was_lost_under_the_qemu_before_is_told_to_the_next_one():
     first.torn(7)
     assert copy_of(host).read() == [first.name]
     second, host.failing = copy_of(host), {"hold": errno.EIO}
-    with pytest.raises(LostWritesError, match="written to the disks before this QEMU is lost: .*Input/output error"):
+    with pytest.raises(LostWritesError, match="write of the QEMU before this one is lost: .*Input/output error"):
         second.begin(7)
     host.failing = {}
     assert host.marks.now == (Mark(MISSED, 7),) and copy_of(host).begin(7) == []
@@ -166,12 +166,12 @@ def test_a_merge_whose_sync_fails_never_ends_well():
     assert copy.merged(8) is False and host.marks.now == (Mark(MISSED, 8),) and marks.now == (Mark(),)
 
 
-def ends_a_merge(copy: DiskCopy) -> None:
+def ends_a_merge(copy: LocalImages) -> None:
     copy.promoted(8)
     copy.merged(8)
 
 
-def ends_a_copy(copy: DiskCopy) -> None:
+def ends_a_copy(copy: LocalImages) -> None:
     copy.begin(8)
     copy.torn(8)
     copy.write(8)
@@ -184,11 +184,11 @@ def test_the_sync_of_a_mark_that_fails_is_one_of_the_image(ends):
     copy_of(host).write(7)
     host.fails_after_put = f"{LIVE} 8", f"{WHOLE} 8"
     marks = host.marks
-    with pytest.raises(LostWritesError, match="is lost in part: .*Input/output error"):
-        ends(DiskCopy(CONFIG, "boot", marks, host))
+    with pytest.raises(LostWritesError, match="disks are lost: .*Input/output error"):
+        ends(LocalImages(CONFIG, "boot", marks, host))
     host.failing, host.fails_after_put = {}, ()
     assert marks.now == host.marks.now == (Mark(MISSED, 8),)
-    after = DiskCopy(CONFIG, "boot", marks, host)
+    after = LocalImages(CONFIG, "boot", marks, host)
     assert after.merged(9) is False and after.begin(9) == []
 
 
@@ -197,7 +197,7 @@ def test_what_the_leader_wrote_is_saved_by_a_flush_of_our_own_where_qemu_forgets
     host = Host()
     host.marks.set(WHOLE, 7)
     config = SimpleNamespace(disk_list=[CONFIG.disk_list[0]._replace(cache=cache)])
-    copy = DiskCopy(config, "boot", host.marks, host)
+    copy = LocalImages(config, "boot", host.marks, host)
     copy.promoted(8)
     host.failing = {"sync image": errno.EIO}
     with pytest.raises(LostWritesError) if cache == "none" else contextlib.nullcontext():
@@ -242,7 +242,7 @@ def test_only_a_write_that_our_own_image_missed_marks_it(tmp_path, node, ours):
             self.core = SimpleNamespace(consensus=SimpleNamespace(view=9), marks=())
             self.spawn = self.spawned.append
             self.work = DiskWork(self)
-            self.vm = SimpleNamespace(disk_copy=self.work.new_copy(), block=SimpleNamespace(hides_errors=True))
+            self.vm = SimpleNamespace(images=self.work.new_images(), block=SimpleNamespace(hides_errors=True))
 
         def answer(self, *words: object) -> None:
             self.answers.append(words)

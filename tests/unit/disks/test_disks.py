@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from plover.config.disks import parse
 from plover.config.settings import Config
-from plover.disks.copy_names import NAMES_MAX, DiskCopy
 from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, hash_blocks, image_block_bytes, prepare, virtual_size
+from plover.disks.local_images import NAMES_MAX, LocalImages
 from plover.errors import ConfigError, QemuError
 from plover.ports import effects
 from plover.protocol import codec, wire
@@ -264,56 +264,56 @@ def test_a_leader_that_dies_while_the_images_are_compared_is_followed_at_once(gr
 
 def test_a_copy_is_known_by_its_name_until_our_own_vm_writes(tmp_path):
     config = config_of(tmp_path, 512, 512)
-    copy = DiskCopy(config)
+    copy = LocalImages(config)
     assert copy.begin(7) == []
     copy.write(7)
-    assert DiskCopy(config).read() == [copy.name]
+    assert LocalImages(config).read() == [copy.name]
     copy.booted(8)
-    assert DiskCopy(config).read() == []
+    assert LocalImages(config).read() == []
     copy.write(7)  # a thread that was still flushing the images
-    assert DiskCopy(config).read() == []
-    other = DiskCopy(config)
+    assert LocalImages(config).read() == []
+    other = LocalImages(config)
     other.write(7)
-    assert DiskCopy(config).read() == [other.name]
+    assert LocalImages(config).read() == [other.name]
 
 
 def test_a_copy_that_was_under_way_counts_until_the_host_boots(tmp_path):
     config = config_of(tmp_path, 512)
-    whole, broken, last = DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1"), DiskCopy(config, "boot-1")
+    whole, broken, last = LocalImages(config, "boot-1"), LocalImages(config, "boot-1"), LocalImages(config, "boot-1")
     whole.write(7)
     assert broken.begin(7) == [whole.name]
     assert last.begin(7) == [whole.name, broken.name]
-    assert DiskCopy(config, "boot-2").read() == [whole.name]
+    assert LocalImages(config, "boot-2").read() == [whole.name]
     last.write(7)
-    assert DiskCopy(config, "boot-1").read() == [last.name]
+    assert LocalImages(config, "boot-1").read() == [last.name]
 
 
 def test_names_of_copies_do_not_pile_up(tmp_path):
     config = config_of(tmp_path, 512)
-    made = [DiskCopy(config, "boot") for _ in range(9)]
+    made = [LocalImages(config, "boot") for _ in range(9)]
     for copy in made:
         copy.begin(7)
-    assert DiskCopy(config, "boot").read() == [copy.name for copy in made[-NAMES_MAX:]]
+    assert LocalImages(config, "boot").read() == [copy.name for copy in made[-NAMES_MAX:]]
 
 
 def test_what_qemu_keeps_in_memory_is_no_copy(tmp_path):
     config = config_of(tmp_path, 512)
     config = Config(settings("primary", disks=[{"path": config.disk_list[0].path, "format": "qcow2"}], state_dir=str(tmp_path / "state")))
-    copy = DiskCopy(config)
+    copy = LocalImages(config)
     copy.begin(7)
-    assert DiskCopy(config).read() == []
+    assert LocalImages(config).read() == []
     copy.write(7)
-    assert DiskCopy(config).read() == [copy.name]
+    assert LocalImages(config).read() == [copy.name]
 
 
 def test_an_image_that_was_put_in_place_of_a_copy_is_none(tmp_path):
     config = config_of(tmp_path, 512, 512)
-    copy = DiskCopy(config)
+    copy = LocalImages(config)
     copy.write(7)
     (tmp_path / "1.img").unlink()
-    assert DiskCopy(config).read() == []
+    assert LocalImages(config).read() == []
     (tmp_path / "1.img").write_bytes(bytes(512))
-    assert DiskCopy(config).read() == []
+    assert LocalImages(config).read() == []
 
 
 def asked_copies(said: object) -> list[tuple[tuple[str, ...], str]]:

@@ -51,7 +51,7 @@ class Replica:
         self.core = SimpleNamespace(consensus=SimpleNamespace(view=9), marks=())
         self.spawn, self.loop = self.spawned.append, SimpleNamespace(time=lambda: 5.0)
         self.work = DiskWork(self)
-        self.vm = SimpleNamespace(disk_copy=self.work.new_copy(), block=SimpleNamespace(hides_errors=False))
+        self.vm = SimpleNamespace(images=self.work.new_images(), block=SimpleNamespace(hides_errors=False))
 
     def answer(self, *words: object) -> None:
         self.answers.append(words[0])

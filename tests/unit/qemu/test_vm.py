@@ -214,3 +214,18 @@ def test_a_reset_of_the_guest_is_not_taken_for_ours(fake):
 
     with_vm(fake, work)
     assert fake.commands[-3:] == ["system_reset", "(reset)", "(load)"]
+
+
+# --- a QEMU that is not open ---
+
+
+@pytest.mark.parametrize(
+    "ask", [Vm.stop, Vm.reset, lambda machine: machine.block.cut(), lambda machine: machine.colo_load(b"state", reset=False)]
+)
+def test_a_qemu_that_is_not_open_is_an_error_of_an_operation_not_the_daemons_end(tmp_path, ask):
+    async def run():
+        machine = Vm(Config(settings("primary", run_dir=str(tmp_path), qemu_supervisor="child")), bytes, str, str)
+        with pytest.raises(QemuError, match="is not open"):
+            await ask(machine)
+
+    asyncio.run(run())

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import WireError
 
-DISK_COPY = "disk_copy"  # names of the copies that its images hold and will hold, see disks/copy_names.py
+DISK_COPY = "disk_copy"  # names of the copies that its images hold and will hold, see disks/local_images.py
 DISK_IDS = "disk_ids"  # names of the devices that hold its images, see disks/identity.py
 NAMES_MAX = 16
 _NAME = re.compile(r"[0-9a-f]{32}\Z")  # names of QEMU's bitmaps have this form

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The TAP of one VM, owned by the replica daemon: when the daemon is gone, so is the way in and out."""
+"""The TAP of one VM, owned by the replica daemon: without the daemon, no frame gets in or out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH_FRAMES_MAX = 64
 
 class Tap:
     def __init__(self, name: str, bridge: str, ifup: str, ifdown: str, now: Callable[[], float]) -> None:
-        """Create the TAP, down. ``now``: the clock of :meth:`write`. Raises NetworkError if that or the bridge is not possible."""
+        """Create the TAP, down. ``now``: the clock of :meth:`write`. Raises NetworkError, also if there is no such bridge."""
         self.name, self._bridge, self._ifup, self._ifdown, self._now = name, bridge, ifup, ifdown, now
         self.dropped = 0
         if not Path(f"/sys/class/net/{bridge}/bridge").exists():
@@ -72,10 +72,10 @@ class Tap:
         return b"".join(out)
 
     def write(self, run: bytes, until: float) -> None:
-        """Send a run of wrapped frames; what the TAP cannot take is dropped, as on any wire.
+        """Send a run of wrapped frames. Frames that the TAP cannot take are dropped, as on any wire.
 
-        So is what is still here after ``until``: a daemon that was stopped between its decision and this
-        line must not speak when it goes on, as another may lead by then. TCP sends it again if need be.
+        Frames still here after ``until`` are dropped too: if this daemon was suspended between its decision and this line,
+        another member may lead by now. TCP sends them again if need be.
         """
         for frame in split(run):
             if not policy.in_time(self._now(), until):

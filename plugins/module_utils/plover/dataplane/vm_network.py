@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The adapter of QEMU's stream netdev: wrapped frames in and out of one UNIX socket, never out of step.
 
-A stream has no second chance: a frame of which a part was sent or read must be completed. Where that cannot be, the
-connection is broken, and said to be; nothing is sent or believed on it any more.
+A stream has no second chance: a partly sent or read frame must be completed. If that is impossible, the connection is
+broken and reported; nothing on it is sent or trusted any more.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..errors import QemuError
 from ..protocol.frames import FrameBuffer
 
 BACKLOG_BYTES_MAX = 4 << 20
-READ_BYTES = 64 << 10  # a larger read gets fresh memory from the kernel each time: 33 us for a small frame, not 4
+READ_BYTES = 64 << 10  # for a larger read Python takes fresh memory from the kernel each time: 33 us for a small frame, not 4
 SEND_BUFFER_BYTES = 1 << 20
-NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # of the kernel's, for a moment: the socket is as good as before
+NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # a moment's shortage in the kernel: the socket still works
 RETRY_S = 0.005
 
 
 class VmNetwork:
     def __init__(self, on_output: Callable[[bytes], None], on_broken: Callable[[str], None], dropped_bytes: int = 0) -> None:
-        """``on_output(run)``: whole frames came. ``on_broken(why)``: once, when the connection is of no use any more."""
+        """``on_output(run)``: whole frames came. ``on_broken(why)``: called once, when the connection is broken."""
         self._on_output, self._on_broken = on_output, on_broken
         self._loop = asyncio.get_running_loop()
         self._frames = FrameBuffer()
@@ -34,9 +34,9 @@ class VmNetwork:
         self._waits_for_room = False
         self._retry: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
-        self.taken_bytes = 0  # of the VM's output, whoever asked for the read
-        self.dropped_bytes = dropped_bytes  # of its input
-        self.broken = ""  # why
+        self.taken_bytes = 0  # of the VM's output, by any read
+        self.dropped_bytes = dropped_bytes  # of the VM's input
+        self.broken = ""  # the reason; empty: it works
 
     async def connect(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -56,7 +56,7 @@ class VmNetwork:
             self._socket = None
 
     def give_up(self, why: str) -> None:
-        """It is out of step, or its other end is gone."""
+        """The connection is out of step, or its other end is gone."""
         if self.broken:
             return
         self.close()
@@ -68,7 +68,7 @@ class VmNetwork:
 
     # ---- the VM's output --------------------------------------------------------------------------
     def read(self) -> None:
-        """Take all output that is there now."""
+        """Take all output that has come."""
         while self._socket is not None:
             try:
                 data = self._socket.recv(READ_BYTES)
@@ -88,7 +88,7 @@ class VmNetwork:
 
     @property
     def half_frame_bytes(self) -> int:
-        """Of a frame that has come in part."""
+        """Bytes of a frame that has come only in part."""
         return self._frames.rest_bytes
 
     # ---- its input ----------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class VmNetwork:
         return bool(self._backlog)
 
     def inject(self, payload: bytes) -> None:
-        """Feed wrapped frames; never blocks. What a stuck VM does not take is dropped, bounded, whole entries."""
+        """Feed wrapped frames; never blocks. The backlog of a stuck VM is bounded; further payloads are dropped whole."""
         if self._socket is None or (self._backlog and self._backlog_bytes + len(payload) > BACKLOG_BYTES_MAX):
             self.dropped_bytes += len(payload)
             return
@@ -107,7 +107,7 @@ class VmNetwork:
             self._flush()
 
     def _flush(self) -> None:
-        """Send what is waiting. The rest of an entry of which a part was sent stays in front, whatever happens."""
+        """Send the backlog. The rest of a partly sent payload stays in front, whatever happens."""
         if self._socket is None:
             return None
         self._stop_waiting(self._socket)
@@ -121,7 +121,9 @@ class VmNetwork:
             except OSError as error:
                 if error.errno not in NO_MEMORY:
                     return self.give_up(f"QEMU takes no more frames: {error.strerror or error}")
-                self._retry = self._loop.call_later(RETRY_S, self._flush)  # there is room: a writer would be called at once
+                self._retry = self._loop.call_later(
+                    RETRY_S, self._flush
+                )  # not add_writer: the socket has room, so it would be called at once
                 return None
             self._backlog_bytes -= sent
             if sent < len(head):

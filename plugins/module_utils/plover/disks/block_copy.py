@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The copy of a leader's disks to a new secondary, while the VM runs: rounds, each of what was written in the one before.
+"""Copies a leader's disks to a new secondary while the VM runs, in rounds: each sends the writes of the one before.
 
 A round reads from a snapshot (QEMU's docs/interop/live-block-operations.rst and its fleecing: copy-before-write with
-on-cbw-error=break-snapshot), never from the guest's own node. A backup of that node would make a write of the guest wait for
-the secondary, and fail with it; so it costs the round at most. What the guest overwrites meanwhile goes to ``fleeceN``.
+on-cbw-error=break-snapshot), never from the guest's own node: a backup of that node would make the guest's writes wait for
+the secondary, and fail with it. This way a failure costs the round at most. Old data of blocks that the guest overwrites
+meanwhile go to ``fleeceN``.
 
-A bitmap on the disk's top node, named as the secondary names its copy, has every block that may differ there. Where a round
-ends early its rest goes back into that bitmap, so a copy that broke off is resumed by name.
+A bitmap on the disk's top node, named after the secondary's copy, has every block that may differ there. If a round ends
+early, its rest goes back into that bitmap, so a copy that broke off is resumed by name.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class BlockCopy:
     def __init__(self, config: Config, qmp: Monitor, graph: BlockGraph) -> None:
         self._config, self._qmp, self._graph = config, qmp, graph
         self._round, self._ending = asyncio.Lock(), False
-        self._running: set[int] = set()  # disks whose round's job has begun: its bitmap tells what is left of it
+        self._running: set[int] = set()  # disks whose round's job has begun: the bitmap of its snapshot has the rest
 
     async def begin(self, held: tuple[str, ...], name: str) -> None:
-        """The secondary has the copies ``held``, by their names, and calls what it will have ``name``."""
+        """``held``: names of the copies that the secondary has; ``name``: the copy it will have."""
         self._ending = False
         known = [await self._graph.copy_name(disk) for disk in self._graph.disks]
         resumed = all(found in held for found in known)
@@ -51,7 +52,7 @@ class BlockCopy:
                 for old in await self._graph.bitmaps(top):
                     await self._remove_bitmap(top, old)
                 await self._transaction(_add(top, WHOLE, disabled=True), _add(top, name))
-            elif found != name:
+            elif found is not None and found != name:
                 await self._transaction(_add(top, name), _merge(top, name, top, found))
                 await self._remove_bitmap(top, found)
         dirty = sum([await self._graph.dirty_bytes(disk) for disk in self._graph.disks])
@@ -76,8 +77,12 @@ class BlockCopy:
                     left >> 20,
                     self._config.disk_copy_mib_per_s,
                 )
-            most = max(dirty, key=dirty.get)
-            sent += await self._one_round(most, lambda done, of=sent + left, before=sent: progress(before + done, of))
+            most = max(dirty, key=lambda disk: dirty[disk])
+
+            def of_all(done: int, before: int = sent, total: int = sent + left) -> None:
+                progress(before + done, total)
+
+            sent += await self._one_round(most, of_all)
 
     async def keep_up(self) -> None:
         """More rounds while memory is copied, until :meth:`finish`."""
@@ -88,19 +93,19 @@ class BlockCopy:
                     await self._one_round(disk, lambda done: None)
 
     async def finish(self) -> None:
-        """The VM stands still: send what is left. The bitmaps note what is written from now on."""
+        """The VM is stopped: send the rest. The bitmaps note writes from now on."""
         self._ending = True
         async with self._round:
             if await self._any_whole():
                 raise QemuError("the disks are not copied yet")
             for disk in self._graph.disks:
-                await self._backup(disk, disk.node("top"), "bitmap", await self._graph.copy_name(disk), "on-success")
+                await self._backup(disk, disk.node("top"), "bitmap", await self._known_copy(disk), "on-success")
                 state = await self._job_ended(disk, lambda job: False, REST_S_MAX)
                 if state.get("error"):
                     raise QemuError(f"copying the rest of disk {disk.number} to the secondary: {state['error']}")
 
     async def abandon(self) -> None:
-        """End what runs, and put the graph in order; what was not copied is in the bitmaps."""
+        """End all jobs and put the graph in order; blocks not copied are in the bitmaps."""
         self._ending = True
         for name, job in (await self._graph.jobs()).items():
             await self._end_job(name, job)
@@ -124,20 +129,21 @@ class BlockCopy:
 
             state = await self._job_ended(disk, enough)
             await self._round_over(disk)
-            progress(state["current-progress"])
+            sent: int = state["current-progress"]
+            progress(sent)
             if state.get("error") and not state["given up"]:
                 raise QemuError(f"copying disk {disk.number} to the secondary: {state['error']}")
-            return state["current-progress"]
+            return sent
 
     async def _take_snapshot(self, disk: Disk) -> None:
-        """``snapN`` is the disk as of now; its bitmap has what is to be sent of it, and the disk's own begins anew."""
+        """``snapN`` is the disk as of now; its bitmap has the blocks to send, and the disk's own bitmap begins anew."""
         top, image = disk.node("top"), disk.node("image")
         below, path = await self._graph.file_of(image), overlay_path(self._config, disk, "fleece")
         await asyncio.to_thread(make_overlay, self._config, path, (await self._graph.sizes())[disk.number])
         whole = WHOLE in await self._graph.bitmaps(top)
         if not whole:
-            name = await self._graph.copy_name(disk)
-            # Before the snapshot: what is written in between is in the bitmap for the next round.
+            name = await self._known_copy(disk)
+            # Before the snapshot: writes in between are in the bitmap for the next round.
             await self._transaction(_add(top, LEFT, disabled=True), _merge(top, LEFT, top, name), _clear(top, name))
         cache = {"direct": False, "no-flush": True}
         await self._qmp.execute(
@@ -164,7 +170,7 @@ class BlockCopy:
             await self._transaction(_merge(disk.node("snap"), LEFT, top, LEFT))
 
     async def _round_over(self, disk: Disk) -> None:
-        """Whatever is there of a round: its rest into the disk's bitmap, its nodes out of the graph."""
+        """Undo a round, however far it came: its rest into the disk's bitmap, its nodes out of the graph."""
         top, snap, cbw = disk.node("top"), disk.node("snap"), disk.node("cbw")
         marks, known = await self._graph.bitmaps(top), await self._graph.copy_name(disk)
         nodes = await self._graph.names()
@@ -185,10 +191,17 @@ class BlockCopy:
             await self._qmp.execute("blockdev-del", **{"node-name": disk.node("fleece")})
         overlay_path(self._config, disk, "fleece").unlink(missing_ok=True)
 
+    async def _known_copy(self, disk: Disk) -> str:
+        name = await self._graph.copy_name(disk)
+        if name is None:
+            raise QemuError(f"disk {disk.number} has no bitmap of the secondary's copy any more")
+        return name
+
     def _fleece_is_full(self, disk: Disk) -> bool:
-        """Then the round ends: its file system may hold the guest's memory as well."""
-        used = overlay_path(self._config, disk, "fleece").stat().st_blocks * 512
-        return used > (self._config.disk_overlay_mib << 19) // len(self._graph.disks)
+        """Then the round ends, as the guest's memory may be on the same file system."""
+        used_bytes = overlay_path(self._config, disk, "fleece").stat().st_blocks * 512
+        limit_bytes: int = self._config.disk_overlay_mib << 19
+        return used_bytes > limit_bytes // len(self._graph.disks)
 
     async def _any_whole(self) -> bool:
         for disk in self._graph.disks:
@@ -234,7 +247,7 @@ class BlockCopy:
             await self._job_ended(disk, lambda job: False, END_S_MAX)
         except QemuError:
             if name in await self._graph.jobs():
-                raise  # else it ended by itself just now
+                raise  # otherwise it ended by itself just now
 
     # ---- commands -------------------------------------------------------------------------------------------------
     async def _transaction(self, *actions: dict[str, Any]) -> None:

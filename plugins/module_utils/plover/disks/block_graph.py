@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What QEMU's block graph is like at this moment, over QMP. Names of nodes: see disks/images.py."""
+"""QEMU's block graph as it is at this moment, read over QMP. Names of nodes: see disks/images.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..config.disks import Disk
 from ..config.settings import Config
 from .monitor import Monitor
 
-# Beside the bitmap that notes writes, while it does not tell all: all blocks count, or those of this one as well.
+# Marker bitmaps beside the one that notes writes. WHOLE: copy every block. LEFT: also copy the blocks set here.
 WHOLE, LEFT = "plover-whole", "plover-left"
 
 
@@ -56,11 +56,11 @@ class BlockGraph:
         }
 
     async def copy_name(self, disk: Disk) -> str | None:
-        """Name of the copy that the disk's bitmap is about."""
+        """Name of the copy that the disk's bitmap belongs to."""
         return next((name for name in await self.bitmaps(disk.node("top")) if name not in (WHOLE, LEFT)), None)
 
     async def dirty_bytes(self, disk: Disk) -> int:
-        """What is to be sent of the disk."""
+        """Bytes of the disk still to be sent."""
         bitmaps = await self.bitmaps(disk.node("top"))
         return (await self.sizes())[disk.number] if WHOLE in bitmaps else sum(bitmaps.values())
 
@@ -70,4 +70,5 @@ class BlockGraph:
         return {job["id"]: job for job in await self._qmp.execute("query-jobs") if job["id"] in names}
 
     async def _nodes(self) -> list[dict[str, Any]]:
-        return await self._qmp.execute("query-named-block-nodes", flat=True)
+        nodes: list[dict[str, Any]] = await self._qmp.execute("query-named-block-nodes", flat=True)
+        return nodes

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The block layer of one running QEMU, over QMP: export, copy to a new secondary, replicate, let go.
 
-Names of nodes: see disks/images.py. The bitmap of a copy (disks/block_copy.py) notes every write of the guest from then on: a secondary
-that comes back with that copy differs in those blocks at most, however it ended, and gets only them.
+Names of nodes: see disks/images.py. The bitmap of a copy (disks/block_copy.py) notes every later write of the guest. A
+secondary that comes back with that copy, however it ended, differs in those blocks at most, and gets only them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .block_merge import BlockMerge
 from .copy_gate import knock
 from .monitor import Monitor
 
-CLUSTER_BYTES = 65_536  # of an overlay: a small write takes as much of it, as what surrounds it is copied
+CLUSTER_BYTES = 65_536  # of an overlay: a small write takes a whole one, as QEMU copies the rest of the cluster
 
 
 class BlockLayer:
@@ -26,7 +26,7 @@ class BlockLayer:
         self._graph = BlockGraph(config, qmp)
         self._copy = BlockCopy(config, qmp, self._graph)
         self.merge = BlockMerge(config, qmp, self._graph)
-        # While the secondary's image is beside ours, QEMU tells the guest that a write is done which only one of them took.
+        # While the secondary's image is attached, QEMU reports a write as done to the guest even if only one image took it.
         self.hides_errors = False
 
     async def sizes(self) -> list[int]:
@@ -34,7 +34,7 @@ class BlockLayer:
         return await self._graph.sizes()
 
     async def overlay_bytes(self) -> int:
-        """What the guest's writes since QEMU's start take of an overlay at most, if each goes to a place of its own."""
+        """Upper bound of the overlay space that the guest's writes since QEMU's start need: each in a place of its own."""
         stats = [device["stats"] for device in await self._qmp.execute("query-blockstats")]
         return sum(each["wr_bytes"] + CLUSTER_BYTES * each["wr_operations"] for each in stats)
 
@@ -56,15 +56,15 @@ class BlockLayer:
             )
 
     async def end_export(self) -> None:
-        """Nobody writes to the images from outside any more; then the VM's own writes may go to them. Does nothing if so."""
+        """Take no more writes from outside, so that the VM's own may go to the images. May be called again."""
         try:
             await self._qmp.execute("nbd-server-stop")
         except QemuError:
             if await self._qmp.execute("query-block-exports"):
-                raise  # else it was stopped before: there is no server without an export (see export)
+                raise  # otherwise it was stopped before: there is no server without an export (see export)
 
     async def flush(self, disk: Disk) -> None:
-        """What QEMU itself still keeps of an image goes to its file. (An error of the file is seen when that is synced.)"""
+        """Write QEMU's own caches of an image to its file. (A later sync of the file shows errors of the file.)"""
         answer = await self._qmp.execute("human-monitor-command", **{"command-line": f'qemu-io {disk.node("disk")} "flush"'})
         if answer.strip():
             raise LostWritesError(f"disk {disk.number} cannot be flushed: {answer.strip()[:200]}")
@@ -73,7 +73,7 @@ class BlockLayer:
     async def copy(self, address: str, held: tuple[str, ...], name: str, progress: Progress) -> None:
         """Make the images at ``address`` nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes.
 
-        ``held``: names of the copies that they are by now; ``name``: of the one that they become.
+        ``held``: names of the copies that those images are now; ``name``: the copy that they become.
         """
         merge = await self.merge.look()
         if not merge.over:
@@ -92,11 +92,11 @@ class BlockLayer:
         await self._copy.run(progress)
 
     async def keep_up(self) -> None:
-        """After :meth:`copy`, until :meth:`attach`: go on sending what the guest writes."""
+        """After :meth:`copy`, until :meth:`attach`: go on sending the guest's writes."""
         await self._copy.keep_up()
 
     async def attach(self) -> None:
-        """The VM stands still: send what is left, then let each write go to both images from here on."""
+        """The VM is stopped: send the rest; from here on each write goes to both images."""
         await self._copy.finish()
         self.hides_errors = True
         for disk in self._disks:
@@ -107,9 +107,9 @@ class BlockLayer:
         await self._qmp.execute("xen-set-replication", enable=True, primary=True)
 
     async def peer_error(self) -> str:
-        """What went wrong with a write at the secondary since :meth:`attach`; empty if nothing did.
+        """The error of a write at the secondary since :meth:`attach`; empty if there was none.
 
-        QEMU takes such a write for done (block/replication.c, replication_return_value), and no event tells of it.
+        QEMU treats such a write as done (block/replication.c, replication_return_value), and no event reports it.
         """
         if not self._disks:
             return ""
@@ -117,15 +117,15 @@ class BlockLayer:
         return str(state.get("desc", "unknown error")) if state["error"] else ""
 
     async def cut(self) -> None:
-        """Out of band, so that it works on a QEMU whose main loop waits for a secondary that does not answer."""
+        """Cut the connections to the secondary. Out of band: QEMU's main loop may wait for a secondary that does not answer."""
         if not self._disks:
             return
-        for instance in await self._qmp.execute("query-yank", oob=True):
+        for instance in await self._qmp.execute_out_of_band("query-yank"):
             if instance.get("type") == "block-node":
-                await self._qmp.execute("yank", oob=True, instances=[instance])
+                await self._qmp.execute_out_of_band("yank", instances=[instance])
 
     async def detach(self) -> None:
-        """Write to our own images alone again. Does nothing if it is so already."""
+        """Write to our own images alone again. May be called again."""
         await self.cut()
         await self._copy.abandon()
         nodes, edges = await self._graph.names(), await self._graph.edges()

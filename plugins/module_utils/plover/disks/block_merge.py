@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After a failover: the overlays of a promoted VM are merged into its images, over QMP. Names of nodes: see disks/images.py.
+"""After a failover: merges the overlays of a promoted VM into its images, over QMP. Names of nodes: see disks/images.py.
 
-QEMU begins that by itself (block/replication.c, replication_stop), with a job that no query shows. The first error ends it,
-and no event tells of that: what the guest flushes from then on stays in the overlays, that is in memory, for good.
-So :meth:`look` finds out from the graph how far it is, and :meth:`again` begins a job of ours, ``mergeN``, which waits at
-an error and is resumed.
+QEMU begins that by itself (block/replication.c, replication_stop), with a job that no query shows. The first error ends the
+job, and no event reports it: later flushes of the guest stay in the overlays, that is in memory, for good.
+So :meth:`look` reads the merge's progress from the graph, and :meth:`again` begins a job of ours, ``mergeN``, which waits at
+an error and can be resumed.
 
-A commit takes no node that others use. So the VM stands still for some milliseconds, in which the quorum of the device has
-``spareN`` in place of ``imageN``. The spare answers each read and write with an error: should the VM ever run on it, nothing
-is lost in silence. Each step looks first whether it is done already, so what was broken off goes on from there.
-(To reopen ``imageN`` over another node would be simpler. QEMU 7.2 aborts in that: it loses count of drained parents here.)
+A commit takes no node that others use. So the VM is stopped for some milliseconds, and the device's quorum has ``spareN`` in
+place of ``imageN``. The spare answers each read and write with an error: should the VM ever run on it, nothing is lost in
+silence. Each step first checks whether it is done already, so an interrupted merge goes on where it stopped.
+(Reopening ``imageN`` over another node would be simpler, but QEMU 7.2 aborts then: it loses count of drained parents.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MERGED, MERGING, FAILED = "merged", "merging", "failed"
 
 class Merge(NamedTuple):
     over: bool
-    error: str = ""  # why it does not go on, until :meth:`BlockMerge.again`
+    error: str = ""  # why it stopped; it goes on with :meth:`BlockMerge.again`
 
 
 class BlockMerge:
@@ -41,10 +41,10 @@ class BlockMerge:
         self._disks = config.disk_list
 
     async def look(self) -> Merge:
-        """How far it is. What has ended well is put in order.
+        """The merge's progress. If it is over, merged overlays are removed.
 
-        Raises LostWritesError if a job of ours could not flush the image. (QEMU would flush again when the job is resumed, and
-        take what the first flush lost for saved. With QEMU's buffered images it would fail for good.)
+        Raises LostWritesError if a job of ours could not flush the image. (A resumed job would flush again, and QEMU would
+        treat data that the first flush lost as saved. With buffered images QEMU would fail for good.)
         """
         jobs, view = await self._jobs(), await self._graph.view()
         errors = []
@@ -62,7 +62,7 @@ class BlockMerge:
         return Merge(over, "; ".join(errors))
 
     async def again(self) -> None:
-        """Let each merge that failed go on. Raises QemuError; then it may be asked again."""
+        """Let each failed merge go on. Raises QemuError; it may be called again then."""
         jobs, view = await self._jobs(), await self._graph.view()
         begin = []
         for disk in self._disks:
@@ -76,14 +76,14 @@ class BlockMerge:
             await self._begin(begin)
 
     async def mend(self) -> None:
-        """A daemon before this one may have ended in the midst of :meth:`again`. No VM may run before that is mended."""
+        """Finish an :meth:`again` that the daemon before this one did not finish. No VM may run before."""
         nodes = await self._graph.names()
         for disk in self._disks:
             if disk.node("spare") in nodes:
                 await self._swap(disk)
 
     async def clean(self) -> None:
-        """Overlays that are merged go."""
+        """Remove merged overlays."""
         nodes = await self._graph.names()
         for disk in self._disks:
             for kind in OVERLAYS:
@@ -92,7 +92,7 @@ class BlockMerge:
                     overlay_path(self._config, disk, kind).unlink(missing_ok=True)
 
     def used_bytes(self) -> int:
-        """What the overlays take of their file system."""
+        """Space that the overlays take on their file system."""
         out = 0
         for disk in self._disks:
             for kind in OVERLAYS:
@@ -115,12 +115,12 @@ class BlockMerge:
         return {job["device"]: job for job in await self._qmp.execute("query-block-jobs") if job["device"] in names}
 
     async def _help(self, disk: Disk, job: dict[str, Any] | None) -> None:
-        """A job of ours does not complete by itself, as it is to wait at an error."""
+        """Complete a job of ours that is ready: as it waits at errors, it does not complete by itself."""
         if job is not None and job["status"] == "ready":
             await self._qmp.execute("job-complete", id=disk.node("merge"))
 
     async def _cannot_flush(self, job: dict[str, Any] | None) -> bool:
-        """It waits at an error, and not at one of a read or write: of those something is left to do."""
+        """Does the job wait at a failed flush? After a failed read or write there would be work left."""
         if job is None or not _waits(job) or job["offset"] < job["len"]:
             return False
         try:
@@ -129,7 +129,7 @@ class BlockMerge:
             if "already paused" in str(error):
                 return True
             raise
-        await self._qmp.execute("job-resume", id=job["device"])  # it only stood still for a moment, as QEMU lets jobs do
+        await self._qmp.execute("job-resume", id=job["device"])  # it only paused for a moment, as QEMU's jobs do
         return False
 
     async def _begin(self, disks: list[Disk]) -> None:
@@ -137,25 +137,25 @@ class BlockMerge:
         if runs:
             await self._qmp.execute("stop")
         for disk in disks:
-            await self._swap(disk)  # if it fails, the VM stays where it is: it must not run on the spare
+            await self._swap(disk)  # if it fails, the VM stays stopped: it must not run on the spare
         if runs:
             await self._qmp.execute("cont")
 
     async def _swap(self, disk: Disk) -> None:
-        """``imageN`` is over the overlays by way of QEMU's filter or of nothing; afterwards by way of our job."""
+        """Put ``imageN`` on top of our job; before, it is on QEMU's filter or directly on the overlays."""
         top, image, spare, job = (disk.node(kind) for kind in ("top", "image", "spare", "merge"))
         await self._put_spare_in(disk)
         if image in await self._graph.names() and disk.node("merging") not in await self._graph.below(image):
             await self._child(top, image, gone=True)
             await self._qmp.execute("blockdev-del", **{"node-name": image})
         nodes, refused = await self._graph.names(), None
-        if disk.node("repl") in nodes:  # else it says for good that the failover failed, and refuses a new secondary
+        if disk.node("repl") in nodes:  # otherwise it reports a failed failover for good, and refuses a new secondary
             await self._qmp.execute("blockdev-del", **{"node-name": disk.node("repl")})
         if image not in nodes:
             below = disk.node("merging")
             try:
                 await self._commit(disk, job, below)
-            except QemuError as error:  # the VM runs on over the overlays, as before
+            except QemuError as error:  # the VM runs on with its overlays, as before
                 below, refused = disk.node("active"), error
             await self._qmp.execute("blockdev-add", driver="raw", file=below, **{"node-name": image})
         await self._child(top, image)
@@ -184,7 +184,7 @@ class BlockMerge:
         )
 
     async def _child(self, top: str, node: str, gone: bool = False) -> None:
-        """``node`` is a child of the quorum ``top``, or is none any more."""
+        """Make ``node`` a child of the quorum ``top``, or (``gone``) remove it there."""
         child = (await self._graph.edges()).get((top, node))
         if gone and child:
             await self._qmp.execute("x-blockdev-change", parent=top, child=child)
@@ -193,12 +193,12 @@ class BlockMerge:
 
 
 def _waits(job: dict[str, Any] | None) -> bool:
-    """At an error. (Its io-status would say which; but each "cont" of the VM makes that "ok" again.)"""
+    """Does it wait at an error? (Its io-status would say which one, but each "cont" of the VM resets that to "ok".)"""
     return job is not None and job["status"] in ("paused", "standby")
 
 
 def _state(disk: Disk, view: dict[str, str | None], job: dict[str, Any] | None) -> tuple[str, str]:
-    """``view``: node -> the one below it that has its data."""
+    """``view``: node -> the node below it that has its data."""
     active = disk.node("active")
     if active not in view:
         return MERGED, ""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a copy of the disks begins: the leader knocks at the secondary's disk port, and nobody can write there before.
+"""How a copy of the disks begins: the leader knocks at the secondary's disk port; before that, nobody can write there.
 
-An empty secondary may wait for long, for instance for a leader that still merges its own overlays. Its images are as whole
-then as they ever were, and the only whole ones if that leader is lost. So they are marked incomplete, and exported, no
-sooner than the leader begins: it says the copy's name, which it has from the secondary over their authenticated link.
+An empty secondary may wait for a long time, for instance for a leader that still merges its own overlays. Its images are
+still whole then, and the only whole ones if that leader is lost. So they are marked incomplete and exported only when the
+leader begins. The leader proves itself by the copy's name, which the secondary told it over their authenticated link.
 
-A secondary of an earlier version exports at once: its QEMU answers the knock as NBD servers greet. A leader of an earlier
-version does not knock: its QEMU finds no NBD server at first and says nothing, and finds one when it tries again.
+A secondary of an earlier version exports at once: its QEMU answers the knock with an NBD server's greeting. A leader of an
+earlier version does not knock: its QEMU finds no NBD server at first, says nothing, and finds one when it tries again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CopyGate:
             if self._clients <= CLIENTS_MAX:
                 await self._answer(reader, writer)
         except (OSError, ValueError, asyncio.TimeoutError, QemuError):
-            return  # who talks nonsense or goes away harms only itself; who begins reports its own errors
+            return  # a client that sends nonsense or goes away harms only itself; begin() reports its own errors
         finally:
             self._clients -= 1
             writer.close()
@@ -73,7 +73,7 @@ class CopyGate:
 
 
 async def knock(address: str, port: int, name: str) -> None:
-    """The leader's side: returns once the secondary takes the copy ``name``. Raises QemuError."""
+    """The leader's side: returns once the secondary is ready for the copy ``name``. Raises QemuError."""
     try:
         await asyncio.wait_for(_knock(address, port, name), KNOCK_S_MAX)
     except asyncio.TimeoutError:  # an OSError in some versions of Python

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a block device is called all over the world, to tell whether two hosts were given one and the same.
+"""A block device's worldwide unique name, to detect that two hosts were given the same device.
 
-Only names that are unique by their standard count (NAA, EUI-64, UUID): serial numbers of virtual disks are not, and hosts
-that were cloned from one image have the same volume groups. A file has none: two QEMUs that open one file on a shared file
-system are kept apart by QEMU's own lock on it.
+Only names that are unique by their standard count (NAA, EUI-64, UUID). Serial numbers of virtual disks are not unique, and
+hosts cloned from one image have the same volume groups. A file has no such name: QEMU's own lock keeps two QEMUs from
+opening one file on a shared file system.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SYS = Path("/sys")
 
 
 def identity(path: str, sys: Path = SYS) -> str:
-    """Empty if no such name is known."""
+    """The device's name; empty if it has none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -34,7 +34,7 @@ def _of(sys: Path, device: int) -> str:
 
 
 def _name(folder: Path, depth: int) -> str:
-    """``folder``: of a device in sysfs."""
+    """``folder``: the device's folder in sysfs."""
     if not depth:
         return ""
     partition = _read(folder / "partition")
@@ -49,7 +49,7 @@ def _name(folder: Path, depth: int) -> str:
 
 
 def _mapped(folder: Path, depth: int) -> str:
-    """A device of the mapper (a logical volume, a multipath device) is known if all that it lies on is."""
+    """A device of the mapper (a logical volume, a multipath device) has a name if all devices below it have one."""
     uuid = _read(folder / "dm" / "uuid")
     below = sorted(folder.glob("slaves/*")) if uuid else []
     names = [_name(each.resolve(), depth - 1) for each in below]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The few operations on a disk's image that what we note about it needs. Each raises OSError.
+"""The few operations on image files that names and marks need. Each raises OSError.
 
-Linux tells of a lost write once: to each descriptor that was open then, and to the first that is opened afterwards. QEMU's
-own flush may take that one. So :meth:`ImageFiles.hold` opens the images before anybody writes to them, and
-:meth:`ImageFiles.sync` asks those descriptors.
+Linux reports a lost write once: to each descriptor that was open then, and to the first one opened afterwards. QEMU's own
+flush may take that report. So :meth:`ImageFiles.hold` opens the images before anybody writes to them, and
+:meth:`ImageFiles.sync` syncs those descriptors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ImageFiles:
         self._held: dict[str, int] = {}
 
     def hold(self, paths: Iterable[str]) -> None:
-        """What was held before is asked first. Raises OSError, and holds them anew then as well."""
+        """Open the images, after a sync of those held before. If that raises OSError, they are opened anew all the same."""
         paths = list(paths)
         try:
             for path in paths:
@@ -45,7 +45,7 @@ class ImageFiles:
             raise
 
     def put(self, path: str, name: str, text: str) -> bool:
-        """False if such a file cannot have any."""
+        """Set an extended attribute. False if the file cannot have any."""
         try:
             os.setxattr(path, name, text.encode("ascii"))
         except OSError as error:
@@ -62,7 +62,7 @@ class ImageFiles:
                 raise
 
     def sync(self, path: str) -> None:
-        """All that was written to the image is on the disk when this returns."""
+        """All writes to the image are on the disk when this returns."""
         held = self._held.get(path)
         fd = os.open(path, os.O_RDONLY) if held is None else held
         try:

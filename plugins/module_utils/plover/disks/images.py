@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The disks of one VM: what the settings say, and how QEMU's block graph of each role is made of it.
+"""The disks of one VM: QEMU's block graph of each role, made from the settings, and the image files.
 
-Names in the graph, for disk N: ``diskN`` the image, ``topN`` the quorum the guest's device sits on,
-``imageN`` between them the place where a snapshot is put in while the disk is copied (disks/block_copy.py). On a secondary,
-``activeN`` and ``hiddenN`` are its overlays and ``replN`` is the filter that switches them (QEMU's
-docs/block-replication.txt; after a failover see disks/block_merge.py). On a leader beside one, ``nbdN`` is the secondary's
-image and ``peerN`` the filter over it.
+Names in the graph, for disk N: ``diskN`` is the image and ``topN`` the quorum below the guest's device. Between them,
+``imageN`` is the place of the snapshot while the disk is copied (disks/block_copy.py). On a secondary, ``activeN`` and
+``hiddenN`` are its overlays and ``replN`` is the filter that switches them (QEMU's docs/block-replication.txt; after a
+failover see disks/block_merge.py). On a leader with a secondary, ``nbdN`` is the secondary's image and ``peerN`` the filter
+over it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DEVICES = {"virtio-blk": "virtio-blk-pci", "ide": "ide-hd"}
 
 # ---- the graph -------------------------------------------------------------------------------------------------
 def arguments(config: Config, incoming: bool) -> list[str]:
-    """QEMU's arguments for all disks: as one that boots, or as a secondary that is filled."""
+    """QEMU's arguments for all disks of a VM that boots or, with ``incoming``, of an empty secondary."""
     out: list[str] = []
     for disk in config.disk_list:
         nodes = [_image(disk)]
@@ -80,7 +80,7 @@ def _image(disk: Disk) -> dict[str, Any]:
 
 
 def _overlay(config: Config, disk: Disk, kind: str, below: str) -> dict[str, Any]:
-    """An overlay lives as long as its QEMU, so nothing of it needs to reach a disk."""
+    """An overlay lives only as long as its QEMU, so it need not reach a disk."""
     cache = {"direct": False, "no-flush": True}
     return {
         "driver": "qcow2",
@@ -104,7 +104,7 @@ def _is_block_device(path: str) -> bool:
 
 # ---- the files -------------------------------------------------------------------------------------------------
 def prepare(config: Config, incoming: bool) -> None:
-    """Look at the images; for a secondary make its overlays, empty. Raises QemuError with the remedy."""
+    """Check the images; for a secondary create its empty overlays. Raises QemuError with the remedy."""
     for disk in config.disk_list:
         if not os.access(disk.path, os.R_OK | os.W_OK):
             raise QemuError(f"disks[{disk.number}].path: {disk.path} is missing or not writable on this host; role 'disks' places it")
@@ -116,7 +116,7 @@ def prepare(config: Config, incoming: bool) -> None:
 
 
 def make_overlay(config: Config, path: Path, size: int) -> None:
-    """Empty, of ``size`` bytes, for QEMU's user. Raises QemuError."""
+    """Create an empty overlay of ``size`` bytes for QEMU's user. Raises QemuError."""
     user = qemu_user.find(config)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,10 +130,12 @@ def make_overlay(config: Config, path: Path, size: int) -> None:
 
 
 def virtual_size(disk: Disk) -> int:
-    """Length in bytes that the guest sees."""
+    """Length in bytes, as the guest sees it."""
     try:
         info = json.loads(_tool("info", "-U", "-f", disk.format, "--output=json", disk.path))
         size = info["virtual-size"]
+        if not isinstance(size, int):
+            raise TypeError(f"its size is {size!r:.40}")
     except (ValueError, KeyError, TypeError) as error:
         raise QemuError(f"disks[{disk.number}].path: qemu-img does not understand {disk.path}: {error}") from error
     if not size or size % SECTOR_BYTES:
@@ -163,7 +165,7 @@ def hash_blocks(config: Config, hash64: Callable[[memoryview], int]) -> bytes:
 
 
 def image_block_bytes(size: int) -> int:
-    """How much of an image of ``size`` bytes one hash covers: so that its hashes fit into one message."""
+    """Bytes covered by one hash of an image of ``size`` bytes: enough for its hashes to fit into one message."""
     out = IMAGE_BLOCK_BYTES
     while size // out > IMAGE_BLOCKS_MAX:
         out *= 2

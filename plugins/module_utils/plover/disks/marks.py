@@ -2,7 +2,7 @@
 """The marks of this host's images (core/disk_marks.py), kept durably.
 
 Each mark is kept twice, in the state folder and on the image itself (files only), and the worse one counts: the state folder
-may be lost, an image may be moved.
+may get lost, and an image may be moved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILE = "disks.json"
 
 
 class DiskMarks:
-    """One for each daemon. Its methods wait for the disk."""
+    """One for each daemon. Its methods block until the disk has the marks."""
 
     def __init__(self, config: Config, files: Files | None = None, images: ImageFiles | None = None) -> None:
         self._paths = [disk.path for disk in config.disk_list]
@@ -33,37 +33,37 @@ class DiskMarks:
         self.now: tuple[Mark, ...] = tuple(Mark() for _path in self._paths)
 
     def read(self) -> tuple[Mark, ...]:
-        """What the disk says; :attr:`now` is that from here on."""
+        """Read the marks from the disk into :attr:`now`."""
         with self._lock:
             noted = self._load()
             self.now = tuple(worse(self._on_image(path), noted.get(path, Mark())) for path in self._paths)
             return self.now
 
     def set(self, state: str, view: int, number: int | None = None) -> None:
-        """Mark all images, or that of one disk; it is durable when this returns.
+        """Mark all images, or that of one disk; the mark is durable when this returns.
 
-        One that clears says that all that was written is on the disk. Raises OSError: then nothing may be done that the
-        mark was to warn of, and an image is as torn as it was. Raises LostWritesError if an image cannot be synced: to try
-        that again proves nothing.
+        A mark that clears means: all writes are on the disk. Raises OSError: then the action that the mark was to warn of
+        must not begin, and a torn image stays torn. Raises LostWritesError if an image cannot be synced: another try would
+        prove nothing.
         """
         with self._lock:
             self._set(state, view, number)
 
     def missed(self, view: int, number: int | None = None) -> None:
-        """A write is lost that the guest took for done. Only a whole copy of another host's image mends that.
+        """A write is lost that the guest believes done. Only a whole copy of another host's image mends that.
 
-        This daemon goes by it even if the mark cannot be set.
+        This daemon obeys the mark even if the disk cannot take it.
         """
         with self._lock:
             self.now = self._marks(MISSED, view, number)
             self._set(MISSED, view, number)
 
     def merged(self, view: int) -> bool:
-        """The overlays are in the images, and that is on the disk. False if one missed a write: it stays marked so."""
+        """The overlays are merged into the images, on the disk. False if an image lacks a write: it stays marked so."""
         return self._go_on(MERGING, LIVE, view)
 
     def filled(self, view: int) -> bool:
-        """The copy is complete, and on the disk."""
+        """The copy is complete and on the disk."""
         return self._go_on(INCOMPLETE, WHOLE, view)
 
     def _go_on(self, before: str, state: str, view: int) -> bool:
@@ -76,7 +76,7 @@ class DiskMarks:
     def _set(self, state: str, view: int, number: int | None) -> None:
         marks = self._marks(state, view, number)
         if state in TORN:
-            self._save(marks)  # its own small file: an image may have much that waits to be written
+            self._save(marks)  # in its own small file first: an image may have a lot of data waiting to be written
             self.now = marks
         for n in self._which(number):
             self._put(self._paths[n], f"{state} {view}", state in TORN)
@@ -96,12 +96,12 @@ class DiskMarks:
         except OSError:
             if not warns:
                 raise
-            return  # what the state folder says counts
+            return  # the state folder's mark counts
         if carried and not warns:
             try:
-                self._images.sync(path)  # not only of the mark: the VM may write to the image by now
+                self._images.sync(path)  # not only the mark: the VM may write to the image by now
             except OSError as error:
-                raise LostWritesError(f"what was written to this host's disks is lost in part: {error}") from error
+                raise LostWritesError(f"some writes to this host's disks are lost: {error}") from error
 
     def _on_image(self, path: str) -> Mark:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the block layer asks of QEMU's monitor; qemu/qmp.py is it."""
+"""The monitor port of the block layer; qemu/qmp.py implements it."""
 
 from __future__ import annotations
 
@@ -7,5 +7,8 @@ from typing import Any, Protocol
 
 
 class Monitor(Protocol):
-    async def execute(self, command: str, oob: bool = False, **arguments: Any) -> Any:
-        """QEMU's answer. Raises QemuError. ``oob``: answered even while QEMU's main loop is stuck."""
+    async def execute(self, command: str, **arguments: Any) -> Any:
+        """QEMU's answer. Raises QemuError."""
+
+    async def execute_out_of_band(self, command: str, **arguments: Any) -> Any:
+        """The same, but answered even while QEMU's main loop is stuck. Few commands can do that."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The clock that daemons go by: seconds since the boot, those that the host was suspended for among them.
+"""The daemons' clock: seconds since the boot, including time in which the host was suspended.
 
-CLOCK_MONOTONIC stands still meanwhile. By it a leader that was suspended for an hour would take the last acknowledgement for
-fresh, and speak before it asks whether it still leads. By this one, a suspended host is one that was hung.
+CLOCK_MONOTONIC does not count suspended time. A leader that was suspended for an hour would take its last acknowledgement for
+fresh, and speak before it asks whether it still leads. By this clock, a suspended host is like one that hung.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a command says. Not ``print``: ansible-test takes all of module_utils for parts of modules, whose standard output is
+"""Output of commands. Not ``print``: ansible-test treats all of module_utils as parts of modules, whose standard output is
 their result."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 def say(text: object) -> None:
     sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()  # whoever watches sees each line when it comes
+    sys.stdout.flush()  # a reader sees each line at once
 
 
 def complain(text: object) -> None:

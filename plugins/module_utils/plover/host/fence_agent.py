@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The adapter of the external fence agent: a command of the operator's. Exit status 0 means: that host is off."""
+"""The adapter of the external fence agent, a command of the operator. Exit status 0 means: that host is off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def words(command: list[str], host: str, address: str) -> list[str]:
 
 
 class _Tail:
-    """The end of what a process says. Its children may hold the pipe open for as long as they like."""
+    """The last output of a process. Its children may keep the pipe open for any time."""
 
     def __init__(self) -> None:
         self._fd, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -41,7 +41,7 @@ class _Tail:
 
 
 async def fence(argv: list[str], timeout_s: float) -> str | None:
-    """Run it; None if it succeeded, else why not. Not longer than ``timeout_s``; what it started ends with it."""
+    """Run it for at most ``timeout_s``, then kill its process group. None if it succeeded, otherwise why not."""
     tail = _Tail()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -61,7 +61,7 @@ async def fence(argv: list[str], timeout_s: float) -> str | None:
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
-            pass  # it left nobody behind
+            pass  # no process of its group is left
         said = tail.close()
     if late:
         await process.wait()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The member's history: what the event log notes, stamped and kept in the state folder; one JSON object a line.
+"""The member's history: notes of the event log with a time stamp, in the state folder; one JSON object a line.
 
-Nothing rests on it, so nothing may suffer from it: notes wait in memory (bounded) and are written by a thread; what cannot
-be written stays there and is tried again. Two files of at most BYTES_MAX; damaged lines are passed over and counted.
+Nothing depends on it, so nothing may suffer from it: notes wait in memory (bounded) and a thread writes them; notes that
+cannot be written stay there for another try. Two files of at most BYTES_MAX; damaged lines are skipped and counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def stamp(seconds: float) -> str:
 
 
 def seconds_of(text: str) -> float:
-    """The other way; raises ValueError."""
+    """The reverse of :func:`stamp`; raises ValueError."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc).timestamp()
 
 
@@ -48,7 +48,7 @@ class History:
         self._pending.append(json.dumps(entry).encode() + b"\n")
 
     def flush(self) -> bool:
-        """Write what waits; False, with ``error`` set, if that was not possible. Never raises for the disk's sake."""
+        """Write all waiting notes; False, with ``error`` set, if that was not possible. Never raises OSError."""
         try:
             while self._pending:
                 self._append(self._pending[0])
@@ -66,7 +66,7 @@ class History:
                 os.replace(self.path, older(self.path))
                 return self._append(line)
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                line = b"\n" + line  # a line that was cut off: the next must not be lost with it
+                line = b"\n" + line  # the last line was cut off: the next must not be lost with it
             if os.write(fd, line) != len(line):
                 raise OSError(28, "No space left on device")
         finally:
@@ -108,8 +108,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
     """The views and modes, each with ``lasted_s`` (of the present ones: so far) and ``ended``; views with their outage.
 
-    A mode's length is what the daemon measured; a view's, and what a daemon did not live to measure, comes from the wall
-    clock, which may have been set in between. A daemon's start ends the mode before it.
+    The daemon measured a mode's length. Lengths of views, and of modes whose daemon died, come from the wall clock, which may
+    have been set in between. A daemon's start ends the mode before it.
     """
     out: list[dict[str, Any]] = []
     for n, entry in enumerate(entries):
@@ -120,7 +120,7 @@ def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, 
             row = {**entry, "outage_ms": served and served["outage_ms"]}
             again = any(e["kind"] == "view" and e["view"] == entry["view"] for e in out)
             if again and entry["cause"] == "found leading":
-                continue  # only this daemon began anew
+                continue  # only this daemon started again
         elif entry["kind"] == "mode":
             ends = next((e for e in rest if e["kind"] in ("mode", "start")), None)
             row = dict(entry)
@@ -137,7 +137,7 @@ def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, 
 
 
 def duration(seconds: float) -> str:
-    """For people: two units at most."""
+    """For the operator: two units at most."""
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 60:
@@ -149,7 +149,7 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Lines for people, of what :func:`with_durations` returned."""
+    """Lines for the operator. ``rows``: from :func:`with_durations`."""
     out = [f"{'when (UTC)':<24}  {'what':<14}  {'lasted':<12}  why"]
     for row in rows:
         if row["kind"] == "start":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which QEMU leads, for a restart of the daemon: forgotten at a reboot. A secondary's QEMU cannot be taken up again."""
+"""Notes which QEMU leads, for a restart of the daemon; a reboot removes the note. A secondary's QEMU cannot be adopted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class HolderNote:
             self._pid = pid
 
     def alive(self, running: int) -> bool:
-        """Is the QEMU that was noted the one that runs (pid ``running``)?"""
+        """Is the running QEMU (pid ``running``) the noted one?"""
         try:
             noted = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -32,7 +32,7 @@ class HolderNote:
 
 
 def _start_time(pid: int) -> str:
-    """Start time of a process in clock ticks, so that a reused pid is not mistaken; '' if it is gone."""
+    """Start time of a process in clock ticks, to recognize a reused pid; '' if the process is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return file.read().rsplit(")", 1)[1].split()[19]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The unprivileged user that QEMU becomes once it has opened what needs root: KVM, userfaultfd, images, the RAM file.
+"""The unprivileged user that QEMU becomes once it has opened everything that needs root: KVM, userfaultfd, images, RAM.
 
-QEMU changes by itself (``-run-with user=`` from 9.0 on, ``-runas`` before). What it opens by name later – its migration
-sockets, its device state, a disk's overlay – lies in folders that belong to root and that the user's group may write to;
-they are sticky, so it can take nothing away that is not its own.
+QEMU switches by itself (``-run-with user=`` from 9.0 on, ``-runas`` before). Files that it opens by name later (migration
+sockets, device state, overlays) are in folders that belong to root and that the user's group may write to. These are sticky,
+so QEMU can remove only its own files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class QemuUser(NamedTuple):
     gid: int
 
     def share_folder(self, path: Path) -> None:
-        """May put its own files there; what it may pass through above it is not for listing."""
+        """The user may create files there. It may pass through the folder above, but not list it."""
         os.chown(path, 0, self.gid)
         path.chmod(FOLDER_MODE)
         if path.parent.stat().st_uid == 0 and not path.parent.stat().st_mode & 0o001:
@@ -45,7 +45,7 @@ class QemuUser(NamedTuple):
 
 
 def find(config: Config) -> QemuUser | None:
-    """None: QEMU stays root, as where nobody made the default user. Raises QemuError if the settings name another."""
+    """None: QEMU stays root, e.g. without the default user. Raises QemuError if the settings name another user that is missing."""
     if os.geteuid() != 0 or config.qemu_user == "root":
         return None
     try:
@@ -59,7 +59,7 @@ def find(config: Config) -> QemuUser | None:
 
 
 def arguments(user: QemuUser, binary: str) -> list[str]:
-    """What tells ``binary`` to become the user."""
+    """The arguments that make ``binary`` become the user."""
     return ["-run-with", f"user={user.name}"] if major_version(binary) >= 9 else ["-runas", user.name]
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a member must not forget, on disk: ``state.json`` in its state folder (docs/ARCHITECTURE.md, invariant 3).
+"""A member's durable state on disk: ``state.json`` in its state folder (docs/ARCHITECTURE.md, invariant 3).
 
 :class:`Store` keeps a :class:`Durable` in one file, replaced atomically and fsynced (file and folder) before ``save``
 returns, and refuses a damaged file instead of starting from nothing.
 
-Without a file a member has forgotten what it promised, and takes part in nothing until it has recovered (consensus/amnesia.py). Only
-the play that makes a VM anew says otherwise, by an empty file ``first-boot`` beside it.
+Without the file, a member has forgotten its promises and takes part in nothing until it has recovered (consensus/amnesia.py).
+The exception is a new VM: the play that creates it leaves an empty file ``first-boot`` beside it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Files:
 
 class Store:
     def __init__(self, folder: Path, files: Files | None = None, member: str = "") -> None:
-        """``member``: whose folder it must be, as a copied one is of another; empty: anyone's."""
+        """``member``: the owner that the folder must have (a copied folder has another); empty: anyone."""
         self._member, self._whose = member, folder / MEMBER
         self._path, self._mark, self._files = folder / "state.json", folder / FIRST_BOOT, files or Files()
         try:
@@ -72,10 +72,10 @@ class Store:
             raise DurableStateError(f"state_dir: cannot create {folder}: {error.strerror}") from error
 
     def begin(self) -> Durable | None:
-        """At a daemon's start, before it says anything: what it must not forget; None: it has forgotten all.
+        """At a daemon's start, before it sends anything: its durable state; None: it has forgotten everything.
 
-        What was read is written anew: after an fsync that failed, a file reads well from the page cache, yet a power loss
-        takes it away.
+        The state is written again: after a failed fsync, a file still reads well from the page cache, yet a power loss would
+        take it away.
         """
         state = self.load()
         try:
@@ -87,7 +87,7 @@ class Store:
             self.save(state)
             if self._member and not noted:
                 self._write(self._whose, f"{self._member}\n")
-            if self._files.exists(self._mark):  # it holds once, or a state that is lost later would pass for a new one
+            if self._files.exists(self._mark):  # it counts once: a state lost later must not pass for a new VM
                 self._files.remove(self._mark)
                 self._files.sync(self._mark.parent)
         except OSError as error:
@@ -95,7 +95,7 @@ class Store:
         return state
 
     def _noted_member(self) -> str:
-        """Whose folder this is; empty: that is not noted, by a version before this one. Raises DurableStateError."""
+        """The folder's owner; empty: an earlier version did not note it. Raises DurableStateError."""
         if not self._member or not self._files.exists(self._whose):
             return ""
         try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host's watchdog: the only file that knows Linux' watchdog device (linux/watchdog.h, one ioctl each).
 
-Armed while this host's VM may speak, fed as the daemon's main loop makes progress: a host that hangs is reset. Opening the
-device arms it, closing it does not disarm it unless 'V' was written before (magic close): a daemon that dies leaves it
-armed, and the next one takes it up or disarms it. It is disarmed only after QEMU is gone.
+It is armed while this host's VM may speak, and fed by the progress of the daemon's main loop: a host that hangs is reset.
+Opening the device arms it. Closing it disarms it only after 'V' was written (magic close): a daemon that dies leaves it
+armed, and the next one takes it over or disarms it. It is disarmed only after QEMU is gone.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Watchdog:
         return self._fd >= 0
 
     def probe(self) -> None:
-        """Is there a working device that can be disarmed again? Arms it for a moment. Raises FencingError."""
+        """Check that the device works and can be disarmed, by arming it for a moment. Raises FencingError."""
         self.arm()
         self.disarm()
 
     def arm(self) -> None:
-        """Open it, set the time-out, feed it. Raises FencingError, and leaves it disarmed as far as it can be."""
+        """Open it, set the time-out, feed it. Raises FencingError; then it is disarmed again if that is possible."""
         if self.armed:
             return
         self._refuse_what_cannot_be_disarmed()
@@ -75,7 +75,7 @@ class Watchdog:
             raise
 
     def _refuse_what_cannot_be_disarmed(self) -> None:
-        """Before it is opened: afterwards nothing could stop it any more."""
+        """Before it is opened: afterwards nothing could stop it."""
         try:
             status = os.stat(self.path)
             if not stat.S_ISCHR(status.st_mode):
@@ -109,28 +109,28 @@ class Watchdog:
             try:
                 os.write(fd, b"V")
             except OSError:
-                pass  # the device is gone, or was none
+                pass  # the device is gone, or was no watchdog
             finally:
                 os.close(fd)
 
     def abandon(self) -> None:
-        """Close it armed: from now on somebody must take it up within the time-out, or the host is reset."""
+        """Close it armed: unless another daemon takes it over within the time-out, the host is reset."""
         if self.armed:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
 
 class Keeper:
-    """The policy: ``off``, ``automatic`` (used where there is one), ``required`` (the VM speaks only while it is armed)."""
+    """The policy: ``off``, ``automatic`` (used if there is one), ``required`` (the VM speaks only while it is armed)."""
 
     def __init__(self, policy: str, device: Watchdog) -> None:
         self.policy, self.device = policy, device
         self.problem = ""
-        self.starved = ""  # why it is not fed any more
+        self.starved = ""  # the reason why it is not fed any more
         self._fed_at = float("-inf")
 
     def check(self) -> None:
-        """At start. Raises FencingError if one is required and does not work."""
+        """At the daemon's start. Raises FencingError if a watchdog is required and does not work."""
         if self.policy == "off":
             return
         try:
@@ -139,7 +139,7 @@ class Keeper:
             self._failed(error)
 
     def arm(self) -> None:
-        """Before the VM may speak. Raises FencingError if that must not be without it."""
+        """Before the VM may speak. Raises FencingError if a watchdog is required and does not work."""
         if self.policy == "off" or self.device.armed:
             return
         try:
@@ -154,7 +154,7 @@ class Keeper:
             raise error
 
     def progress(self, now: float) -> None:
-        """The main loop has come round."""
+        """The main loop has made a turn."""
         if self.device.armed and not self.starved and now - self._fed_at >= self.device.timeout_s / FEEDS_PER_TIMEOUT:
             self._fed_at = now
             try:
@@ -164,7 +164,7 @@ class Keeper:
                 self._failed(FencingError(f"fence_watchdog_device: {self.device.path}: {error.strerror} while it was fed"))
 
     def starve(self, why: str) -> None:
-        """What must end does not: let the host be reset."""
+        """Stop feeding it, so that the host is reset: a QEMU does not end."""
         if self.device.armed:
             self.starved = why
 
@@ -172,7 +172,7 @@ class Keeper:
         self.device.disarm()
 
     def abandon(self) -> None:
-        """This daemon ends and leaves a QEMU behind."""
+        """This daemon ends and leaves a running QEMU."""
         self.device.abandon()
 
     def describe(self) -> str:
@@ -188,7 +188,8 @@ class Keeper:
 
 
 def release(path: str) -> int:
-    """After QEMU's end, with no daemon there: take the device up and disarm it. In use: its user knows. Exit status."""
+    """After QEMU's end, without a daemon: open the device and disarm it. If it is in use, its user decides. Returns the exit
+    status."""
     device = Watchdog(path, 60)
     try:
         device.probe()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from ..errors import InvariantViolation
+from ..ports.effects import Buffer
 from ..protocol.pages import PageRun
 from . import huge_pages, zstd
 from .buffers import NativeError
@@ -119,20 +120,20 @@ class GuestMemory:
     def _bitmap_bytes(self) -> int:
         return (self.pages + 63) // 64 * 8
 
-    def put_back(self, bitmap: bytes | bytearray) -> None:
+    def put_back(self, bitmap: Buffer) -> None:
         union = bytearray(bitmap)
         if self._put_back is not None:
             self._native.bitmap_union(union, self._put_back)
         self._put_back = bytes(union)
 
-    def union(self, a: bytearray, b: bytes | bytearray) -> array[int]:
+    def union(self, a: bytearray, b: Buffer) -> array[int]:
         self._native.bitmap_union(a, b)
         return self.pages_of(a)
 
-    def pages_of(self, bitmap: bytes | bytearray) -> array[int]:
+    def pages_of(self, bitmap: Buffer) -> array[int]:
         return self._native.bitmap_pages(bitmap, self.pages)
 
-    def bits_of(self, bitmap: bytes | bytearray, bits: int) -> array[int]:
+    def bits_of(self, bitmap: Buffer, bits: int) -> array[int]:
         return self._native.bitmap_pages(bitmap, bits)
 
     def bitmap_of(self, index: array[int], bits: int) -> bytearray:
@@ -163,7 +164,7 @@ class GuestMemory:
     def gather_blocks(self, index: array[int], masks: array[int]) -> bytearray:
         return self._native.gather_blocks(self.ram, index, masks)
 
-    def patched(self, index: array[int], masks: array[int], blocks: bytes) -> tuple[bytearray, array[int]]:
+    def patched(self, index: array[int], masks: array[int], blocks: Buffer) -> tuple[bytearray, array[int]]:
         pages = self._native.patch_pages(self.ram, index, masks, blocks)
         return pages, self._native.hash_data(self.pool, pages)
 
@@ -180,14 +181,14 @@ class GuestMemory:
             return self.gather(index)
         return PageRun(index, self.gather)
 
-    def hashes_of(self, pages: bytes) -> array[int]:
+    def hashes_of(self, pages: Buffer) -> array[int]:
         return self._native.hash_data(self.pool, pages)
 
-    def apply(self, index: array[int], data: bytes) -> None:
+    def apply(self, index: array[int], data: Buffer) -> None:
         self._native.apply(self.ram, index, data)
         self._synced(index, data)
 
-    def _synced(self, index: array[int], data: bytes | bytearray | None) -> None:
+    def _synced(self, index: array[int], data: Buffer | None) -> None:
         """Tell a tracker that compares contents the content that both hosts hold now."""
         if self._compares and self._tracker is not None:
             with self._hashing:
@@ -199,5 +200,5 @@ class GuestMemory:
         backend = self._tracker.backend if self._tracker is not None else ""
         return backend == "scan" or (backend == "soft-dirty" and self._growing)
 
-    def digest(self, data: bytes) -> int:
+    def digest(self, data: Buffer) -> int:
         return self._native.cityhash64(data)

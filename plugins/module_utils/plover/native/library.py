@@ -93,13 +93,13 @@ class Native:
     def pool(self, threads: int = 0) -> Pool:
         return Pool(self._lib, threads)
 
-    def bitmap_union(self, dst: bytearray, src: bytes | bytearray) -> int:
+    def bitmap_union(self, dst: bytearray, src: Buffer) -> int:
         """``dst`` |= ``src``; returns the pages set."""
         if len(dst) != len(src) or len(dst) % 8:
             raise NativeError(f"bitmaps of {len(dst)} and {len(src)} bytes; need equal whole words")
         return checked(self._lib.plover_bitmap_union(address_of(dst, True), address_of(src, False), len(dst) // 8), "union")
 
-    def bitmap_pages(self, bitmap: bytes | bytearray, pages: int) -> array[int]:
+    def bitmap_pages(self, bitmap: Buffer, pages: int) -> array[int]:
         if len(bitmap) != (pages + 63) // 64 * 8:
             raise NativeError(f"bitmap of {len(bitmap)} bytes for {pages} pages")
         count = int.from_bytes(bitmap, "little").bit_count()  # not room for all: clearing that costs more than the rest

@@ -301,16 +301,16 @@ class Memory(Compressor, Protocol):
     def count_blocks(self, masks: array[int]) -> int:
         """How many blocks are set in these masks."""
 
-    def gather_blocks(self, index: array[int], masks: array[int]) -> bytes:
+    def gather_blocks(self, index: array[int], masks: array[int]) -> bytes | bytearray:
         """The blocks set in the masks, one after the other."""
 
-    def patched(self, index: array[int], masks: array[int], blocks: Buffer) -> tuple[bytes, array[int]]:
+    def patched(self, index: array[int], masks: array[int], blocks: Buffer) -> tuple[bytes | bytearray, array[int]]:
         """(Copies of the pages with ``blocks`` in place, the hashes of these copies.) The pages themselves stay unchanged."""
 
-    def gather(self, index: array[int]) -> bytes:
+    def gather(self, index: array[int]) -> bytes | bytearray:
         """A copy of the pages, one after the other."""
 
-    def lend(self, index: array[int]) -> bytes | PageRun:
+    def lend(self, index: array[int]) -> bytes | bytearray | PageRun:
         """The pages, for sending. If the network card reads guest memory itself: as they are when it reads them. Else a copy."""
 
     def hashes_of(self, pages: Buffer) -> array[int]:
@@ -322,5 +322,5 @@ class Memory(Compressor, Protocol):
     def apply(self, index: array[int], data: Buffer) -> None:
         """Overwrite the pages with ``data``."""
 
-    def digest(self, data: bytes) -> int:
+    def digest(self, data: Buffer) -> int:
         """CityHash64 of ``data``."""

@@ -45,14 +45,14 @@ class Parts:
 
 
 @overload
-def pack(index: array[int], data: bytes) -> bytes: ...
+def pack(index: array[int], data: bytes | bytearray) -> bytes: ...
 
 
 @overload
 def pack(index: array[int], data: PageRun) -> Parts: ...
 
 
-def pack(index: array[int], data: bytes | PageRun) -> bytes | Parts:
+def pack(index: array[int], data: bytes | bytearray | PageRun) -> bytes | Parts:
     if isinstance(data, PageRun):
         return Parts(index.tobytes(), data)
     return b"".join((index.tobytes(), data))

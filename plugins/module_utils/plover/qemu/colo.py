@@ -16,13 +16,13 @@ from ..errors import QemuError
 READY, REQUEST, REPLY, SEND, SIZE, RECEIVED, LOADED = range(7)
 ENABLE_COLO = bytes.fromhex("0800080000")  # QEMU_VM_COMMAND, MIG_CMD_ENABLE_COLO, no data
 _RAM_SECTION = re.compile(rb"\x01[\x00-\xff]{4}\x03ram")
-STATE_HEADER_BYTES = 8  # magic and version in front of what xen-save-devices-state writes
+STATE_HEADER_BYTES = 8  # magic and version at the start of xen-save-devices-state's file
 STATE_MAGIC = b"QEVM"
 TIMEOUT_S = 20.0
 
 
 def enable_colo(stream: bytes) -> bytes:
-    """Insert the command that makes the loading side enter the COLO loop, before the first section start."""
+    """Insert, before the first section, the command that makes the loading side enter the COLO loop."""
     match = _RAM_SECTION.search(stream)
     if not match or not stream.startswith(STATE_MAGIC):
         raise QemuError("the captured migration stream has no RAM section; this QEMU's format is not known")
@@ -30,7 +30,7 @@ def enable_colo(stream: bytes) -> bytes:
 
 
 def device_state(saved: bytes) -> bytes:
-    """Device state as the loop wants it, from what xen-save-devices-state wrote."""
+    """The device state in the COLO loop's form. ``saved``: the file of xen-save-devices-state."""
     if not saved.startswith(STATE_MAGIC) or len(saved) <= STATE_HEADER_BYTES:
         raise QemuError(f"QEMU wrote a device state of {len(saved)} bytes that does not start with its magic")
     return saved[STATE_HEADER_BYTES:]
@@ -54,7 +54,7 @@ class ColoPeer:
         await self._expect(READY)
 
     async def stop(self) -> None:
-        """Stop the VM; it may stand still already, if what it was stopped for was given up."""
+        """Stop the VM; it may be stopped already, if a syncvm was given up after its stop."""
         if self._stopped:
             return
         self._writer.write(struct.pack("!I", REQUEST))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The file that QEMU writes its devices' state to, read with care: QEMU's user may put anything into that folder."""
+"""The file with QEMU's device state, read with care: QEMU's user may put anything into that folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STATE_BYTES_MAX = 48 << 20
 
 
 def forget(path: Path) -> None:
-    """Before a save: should QEMU say that it wrote a state and write none, the one before is not taken for it."""
+    """Remove the old file before a save: if QEMU writes none, the old state must not pass for the new one."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -21,10 +21,10 @@ def forget(path: Path) -> None:
 
 
 def read(path: Path) -> bytes:
-    """What is in it. Raises QemuError if it is no file of a sensible size.
+    """The file's contents. Raises QemuError if it is not an ordinary file of sensible size.
 
-    A link would lead the daemon, which is root, to any file of this host and on to the other one; a pipe would keep it
-    waiting for good.
+    Through a link, the daemon, which is root, would send any file of this host to the other one; on a pipe it would wait for
+    ever.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is a guest's kernel one that stays as it is at a reset? Linux boot protocol, "The Real-Mode Kernel Header".
+"""Does the guest's kernel in memory survive a reset? Linux boot protocol, "The Real-Mode Kernel Header".
 
 QEMU hands a bzImage to the firmware, which puts it into memory when the VM boots. The segments of any other image (an ELF
-file with a PVH note, a multiboot image) QEMU writes into guest memory itself, at each reset (hw/core/loader.c, rom_reset).
-There is a reset in front of each load of a secondary: the kernel's data would go back to what it was at boot.
+file with a PVH note, a multiboot image) are written into guest memory by QEMU itself, at each reset (hw/core/loader.c,
+rom_reset). A secondary is reset before each load, so the kernel's data would be those of its boot again.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU's command line, and who runs it: a systemd unit of its own, or (tests) the daemon as its parent."""
+"""QEMU's command line and its supervisor: a systemd unit of its own or, in tests, the daemon as its parent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import kernel_image
 
 log = logging.getLogger("plover")
 START_TIMEOUT_S = 20.0
-DEVICE_STATE = "device-state"  # the file in run_path that QEMU writes it to
+DEVICE_STATE = "device-state"  # QEMU's file for it, in run_path
 
 
 def sockets(config: Config) -> dict[str, str]:
@@ -66,7 +66,7 @@ def command_line(config: Config, incoming: bool) -> list[str]:
 
 
 def environment(config: Config) -> dict[str, str]:
-    """What QEMU's environment needs: the preload library, where dirty tracking asks for it."""
+    """Additions to QEMU's environment: the preload library, if dirty tracking needs it."""
     if config.syncvm_dirty_tracking != "uffd-wp":
         return {}
     folder = os.environ.get("PLOVER_NATIVE_DIR", "/opt/plover/current/native")
@@ -74,7 +74,7 @@ def environment(config: Config) -> dict[str, str]:
 
 
 def prepare(config: Config, incoming: bool) -> None:
-    """Fresh folders and launch file; nothing of an earlier QEMU may be found. Raises QemuError."""
+    """Write folders and launch file afresh; nothing of an earlier QEMU may remain. Raises QemuError."""
     for key in ("guest_kernel", "guest_initrd", "qemu_binary"):
         path = getattr(config, key)
         if path and not os.access(path, os.R_OK):

@@ -22,21 +22,21 @@ else:
 
 COMMAND_TIMEOUT_S = 10.0
 DISCONNECT_S = 1.0
-EVENTS_MAX = 1000  # of one listener that nobody has looked at yet
+EVENTS_MAX = 1000  # unread events of one listener
 log = logging.getLogger("plover")
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
 def check_library() -> None:
-    """Raises QemuError if qemu.qmp is not there: before anything is started that nobody could talk to."""
+    """Raises QemuError if qemu.qmp is missing: before a QEMU is started that nobody could talk to."""
     if not HAS_LIBRARY:
         raise QemuError("the Python library qemu.qmp is missing; role 'runtime' installs it")
 
 
 class Listener:
-    """Events of some names, in order, no more than a few.
+    """A bounded queue of events with some names, in order.
 
-    Not the library's own: that one keeps all it ever heard, and a syncvm alone makes two or three.
+    The library's own listener keeps every event for ever, and each syncvm makes two or three.
     """
 
     def __init__(self, *names: str) -> None:
@@ -57,14 +57,14 @@ class Listener:
         return await self._events.get()
 
     def clear(self) -> None:
-        """Called by the library as it lets the listener go."""
+        """Called by the library when it drops the listener."""
 
 
 class Qmp:
     """QMP of one QEMU. All errors are QemuError.
 
-    A connection that broke although QEMU lives is made anew by the next command: without it the only copy of a VM would stand
-    still for good. What the broken one was asked last may or may not have been done, as after a time-out.
+    If the connection breaks while QEMU lives, the next command connects again: otherwise the only copy of a VM might stay
+    stopped for good. The last command on the broken connection may or may not have been done, as after a time-out.
     """
 
     def __init__(self, path: str) -> None:
@@ -103,13 +103,19 @@ class Qmp:
             self._client = client
             log.warning("QMP: the connection to QEMU (pid %d) had broken and was made again", pid)
 
-    async def execute(self, command: str, oob: bool = False, **arguments: Any) -> Any:
-        """``oob``: answered even while QEMU's main loop is stuck; few commands can do that."""
+    async def execute(self, command: str, **arguments: Any) -> Any:
+        """QEMU's answer."""
+        return await self._execute(command, arguments, out_of_band=False)
 
+    async def execute_out_of_band(self, command: str, **arguments: Any) -> Any:
+        """The same, but answered even while QEMU's main loop is stuck. Few commands can do that."""
+        return await self._execute(command, arguments, out_of_band=True)
+
+    async def _execute(self, command: str, arguments: dict[str, Any], out_of_band: bool) -> Any:
         async def work() -> Any:
             if self._client.runstate is not Runstate.RUNNING:
                 await self._connect_again()
-            return await self._client.execute(command, arguments or None, oob=oob)
+            return await self._client.execute(command, arguments or None, oob=out_of_band)
 
         try:
             return await asyncio.wait_for(work(), COMMAND_TIMEOUT_S)
@@ -119,18 +125,18 @@ class Qmp:
             raise QemuError(f"QMP {command}: {error}") from error
 
     async def ask(self, command: str, **kinds: type) -> dict[str, Any]:
-        """A query whose answer is an object that has at least these keys, with values of these kinds."""
+        """A query. Raises QemuError unless its answer is an object with at least these keys, with values of these types."""
         answer = await self.execute(command)
         if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in kinds.items()):
             raise QemuError(f"QMP {command}: QEMU's answer is not understood: {str(answer)[:100]}")
         return answer
 
     async def execute_and_wait(self, command: str, event: str, **data: Any) -> None:
-        """``command``, and then QEMU's ``event`` that says it has taken effect: the one with this ``data``."""
+        """Execute ``command``, then wait for the ``event`` with this ``data``, which says that it has taken effect."""
 
         async def come(listener: Listener) -> None:
             while not data.items() <= (await listener.get()).get("data", {}).items():
-                pass  # of something else, e.g. of what the guest did itself
+                pass  # of another cause, e.g. the guest's own action
 
         with self.listening(event) as listener:
             await self.execute(command)
@@ -148,7 +154,7 @@ class Qmp:
 
     @contextlib.contextmanager
     def listening(self, *events: str) -> Iterator[Listener]:
-        """Events of these names, over a connection that is made again too."""
+        """Events with these names; it survives a new connection."""
         listener = Listener(*events)
         self._listeners.append(listener)
         self._client.register_listener(listener)
@@ -165,13 +171,13 @@ class Qmp:
         )
 
     async def close(self) -> None:
-        """End the connection; also takes the error with which a dead QEMU ended it."""
+        """End the connection; also swallows the error that a dead QEMU left on it."""
         self._closed = True
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        # The library raises again here whatever its reader died of: a broken socket, but also what it made of a line without
-        # an end or of nested nonsense (ValueError, RecursionError). It is over either way.
+        # The library raises its reader's error again here: a broken socket, but also ValueError or RecursionError after a
+        # line without an end or deeply nested input. The connection is over either way.
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.disconnect(), DISCONNECT_S)
 
@@ -183,7 +189,7 @@ def _client() -> QMPClient:
 
 
 def peer_pid(path: str) -> int:
-    """Process that listens on a UNIX socket: QEMU itself, whoever started it."""
+    """Pid of the process that listens on a UNIX socket: QEMU itself, whoever started it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(2.0)
         sock.connect(path)

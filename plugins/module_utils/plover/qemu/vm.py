@@ -10,14 +10,15 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ..config.settings import Config
 from ..core.join_request import DISK_COPY, DISK_IDS
 from ..dataplane.last_output import LastOutput
 from ..dataplane.vm_network import READ_BYTES, VmNetwork
 from ..disks.block_layer import BlockLayer
-from ..disks.copy_names import DiskCopy
 from ..disks.identity import identity
+from ..disks.local_images import LocalImages
 from ..errors import QemuError
 from ..host import qemu_user
 from ..native.idle import IdleMonitor
@@ -29,10 +30,14 @@ from .qmp import Qmp, peer_pid
 STREAM_BYTES_MAX = 48 << 20
 CAPTURE_TIMEOUT_S, CAPTURE_LOOK_S = 15.0, 0.1
 KILL_TIMEOUT_S = 10.0
-LAST_OUTPUT_S = 2.0  # a card's queue holds some MB at most, and the VM that fills it stands still
-ACCEPT_TURNS = 3  # of QEMU's main loop, in which it takes a new connection
-OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration that goes on
-EXIT_GRACE_S = 0.2  # a QEMU that ends closes its sockets first
+LAST_OUTPUT_S = 2.0  # a card's queue holds a few MB at most, and the VM that fills it is stopped
+ACCEPT_TURNS = 3  # turns of QEMU's main loop until it has accepted a new connection
+OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration under way
+EXIT_GRACE_S = 0.2  # an ending QEMU closes its sockets first
+# Settings that must be equal on both replicas.
+GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac")
+COMMON = (*(f"guest_{key}" for key in GUEST), "syncvm_mode")
+Part = TypeVar("Part")
 
 
 class Vm:
@@ -42,9 +47,9 @@ class Vm:
         on_output: Callable[[bytes], None],
         on_exit: Callable[[str], None],
         on_broken: Callable[[str], None],
-        disk_copy: DiskCopy | None = None,
+        images: LocalImages | None = None,
     ) -> None:
-        """``on_broken(why)``: QEMU runs, but nothing that it sends can be believed any more."""
+        """``on_broken(why)``: QEMU runs, but its network output can no longer be trusted."""
         self.config, self._on_output, self._on_exit, self._on_broken = config, on_output, on_exit, on_broken
         self._supervisor = supervisor(config)
         self._paths = sockets(config)
@@ -53,75 +58,76 @@ class Vm:
         self._colo: ColoPeer | None = None
         self._pidfd = -1
         self.pid = 0
-        self.monitor: IdleMonitor | None = None
-        self.qmp: Qmp | None = None
-        self.block: BlockLayer | None = None
-        self.disk_copy = disk_copy or DiskCopy(config)
-        self.replicated_saved: asyncio.Future[None] | None = None  # for a promotion: see DiskCopy.save_replicated
+        self._monitor: IdleMonitor | None = None
+        self._qmp: Qmp | None = None
+        self._block: BlockLayer | None = None
+        self.images = images or LocalImages(config)
+        self.replicated_saved: asyncio.Future[None] | None = None  # by a promotion: see LocalImages.save_replicated
+
+    # ---- its parts: QemuError while QEMU is not open ----------------------------------------------------
+    @property
+    def qmp(self) -> Qmp:
+        return _opened(self._qmp, "its monitor")
+
+    @property
+    def block(self) -> BlockLayer:
+        return _opened(self._block, "its block layer")
+
+    @property
+    def monitor(self) -> IdleMonitor:
+        return _opened(self._monitor, "its network")
 
     # ---- life -----------------------------------------------------------------------------------------
-    async def start(self, incoming: bool, view: int = 0) -> dict:
-        """Start QEMU in ``view``; returns the facts that must be equal on both replicas.
+    async def start(self, incoming: bool, view: int = 0) -> dict[str, Any]:
+        """Start QEMU in ``view``. Returns the facts that must be equal on both replicas.
 
         A secondary's images are not exported yet: see replica/disk_work.py.
         """
         await asyncio.to_thread(prepare, self.config, incoming)
-        held = await asyncio.to_thread(self.disk_copy.begin if incoming else self.disk_copy.booted, view)
+        held = await asyncio.to_thread(self.images.begin if incoming else self.images.booted, view)
         await self._supervisor.start()
         await self._open()
         facts = await self._attach()
         if incoming and self.config.disks:
-            facts[DISK_COPY] = {"held": held, "next": self.disk_copy.name}
+            facts[DISK_COPY] = {"held": held, "next": self.images.name}
         if incoming:
             await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
             await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
         return facts
 
-    async def adopt(self) -> dict:
-        """Take over a QEMU that ran before this daemon did. Its VM stands still afterwards, until :meth:`cont`.
+    async def adopt(self) -> dict[str, Any]:
+        """Take over a QEMU that ran before this daemon. Its VM is stopped afterwards, until :meth:`cont`.
 
-        The daemon before us may have died after any command: the VM runs, or was stopped, or its devices are being captured.
+        The daemon before this one may have died after any command: the VM may run, be stopped, or have its devices captured.
         """
         await self._open()
-        await self.block.cut()  # a stop waits for the VM's writes, and they may wait for a secondary
+        await self.block.cut()  # a stop waits for the VM's writes, and these may wait for a secondary
         await self._end_migration()
         await self._step_in()
         await self.qmp.execute("stop")
         await self.block.merge.mend()
-        self.block.hides_errors = bool(self.config.disks)  # until its leader has detached what may be attached
+        self.block.hides_errors = bool(self.config.disks)  # a secondary's image may be attached; the leader detaches it
         return await self._attach()
 
     async def _open(self) -> None:
-        self.qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
-        self.pid = self.qmp.pid
+        qmp = self._qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
+        self.pid = qmp.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._exited)
-        self.block = BlockLayer(self.config, self.qmp)
+        self._block = BlockLayer(self.config, qmp)
 
-    async def _attach(self) -> dict:
-        """Connect to the VM's network; returns the facts."""
+    async def _attach(self) -> dict[str, Any]:
+        """Connect to the VM's network. Returns the facts."""
         await self.network.connect(self._paths["net"])
-        self.monitor = IdleMonitor(self.pid, self.network.fileno())
+        self._monitor = IdleMonitor(self.pid, self.network.fileno())
         version = (await self.qmp.ask("query-version", qemu=dict))["qemu"]
         return {
             "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
-            **{
-                key: getattr(self.config, key)
-                for key in (
-                    "guest_memory_mib",
-                    "guest_vcpus",
-                    "guest_machine",
-                    "guest_cpu",
-                    "guest_accel",
-                    "guest_nic",
-                    "guest_mac",
-                    "syncvm_mode",
-                )
-            },
+            **{key: getattr(self.config, key) for key in COMMON},
             **(await self._disk_facts() if self.config.disks else {}),
         }
 
-    async def _disk_facts(self) -> dict:
+    async def _disk_facts(self) -> dict[str, Any]:
         names = [identity(disk.path) for disk in self.config.disk_list]
         return {"disk_bytes": await self.block.sizes(), DISK_IDS: names}
 
@@ -139,18 +145,18 @@ class Vm:
         if self._colo:
             self._colo.close()
             self._colo = None
-        if self.monitor:
-            self.monitor.close()
+        if self._monitor:
+            self._monitor.close()
 
     async def kill(self) -> None:
-        """End QEMU now, whoever started it, and wait until it is gone."""
+        """Kill QEMU, whoever started it, and wait until it is gone."""
         pid = self.pid or running_qemu(self.config)
         self._detach()
         if pid:
             await _end(pid)
         await self._supervisor.stop()
-        if self.qmp:
-            await self.qmp.close()
+        if self._qmp:
+            await self._qmp.close()
 
     # ---- network ----------------------------------------------------------------------------------------
     def inject(self, payload: bytes) -> None:
@@ -163,11 +169,11 @@ class Vm:
         self._loop.call_later(EXIT_GRACE_S, self._tell_broken, why)
 
     def _tell_broken(self, why: str) -> None:
-        if self._pidfd >= 0 and self.network.broken:  # else QEMU has ended, or the VM has been let go on with another
+        if self._pidfd >= 0 and self.network.broken:  # otherwise QEMU has ended, or the VM runs on with another connection
             self._on_broken(why)
 
     async def _take_last_output(self, last: LastOutput) -> None:
-        """All output of the VM that has just been stopped, also what QEMU could not write yet."""
+        """Take all output of the VM that has just been stopped, including frames that QEMU could not write yet."""
         end = self._loop.time() + LAST_OUTPUT_S
         self.network.read()
         await self.qmp.execute("query-status")
@@ -186,11 +192,11 @@ class Vm:
             raise QemuError(self.network.broken)
 
     async def _step_in(self) -> None:
-        """Make QEMU begin its next connection with a whole frame; what its VM sends meanwhile is lost, as on any wire.
+        """Make QEMU begin its next connection with a whole frame. Frames sent meanwhile are lost, as on any wire.
 
-        Of a frame that was sent in part QEMU sends the rest to whoever connects next (net/stream.c: send_index outlives the
-        connection). A write that fails makes it forget. So here is a reader that takes nothing, and a frame for it: the one
-        that waits, if the VM runs and stops, or else an announcement.
+        QEMU sends the rest of a partly sent frame on the next connection (net/stream.c: send_index outlives the connection).
+        A failed write makes QEMU forget that rest. So connect a reader that takes nothing, and make QEMU write to it: a
+        frame that waits is sent while the VM runs for a moment; if none waits, an announcement is.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf, contextlib.suppress(QemuError):
             deaf.setblocking(False)
@@ -207,7 +213,7 @@ class Vm:
         return await self.monitor.wait(limit_s) and not self.network.has_backlog
 
     async def drain(self, limit_s: float) -> None:
-        """The same; at once if it was idle and got no input since."""
+        """The same, but returns at once if the VM was idle and has got no input since."""
         if limit_s > 0 and not self.monitor.undisturbed:
             await self.rests(limit_s)
 
@@ -218,12 +224,12 @@ class Vm:
         await self._take_last_output(last)
 
     async def cont(self) -> None:
-        if self.network.broken:  # only the only copy of a VM is asked to go on all the same
+        if self.network.broken:  # the core lets a VM go on like this only if it is the only copy
             await self._step_in()
             self.network = VmNetwork(self._on_output, self._network_broke, self.network.dropped_bytes)
             await self.network.connect(self._paths["net"])
             self.monitor.close()
-            self.monitor = IdleMonitor(self.pid, self.network.fileno())
+            self._monitor = IdleMonitor(self.pid, self.network.fileno())
         await self.qmp.execute("cont")
 
     async def save_device(self) -> bytes:
@@ -262,7 +268,7 @@ class Vm:
         return stream
 
     async def _captured(self, done: asyncio.Future[bytes]) -> bytes:
-        """The whole stream. One that fails is noticed at once: the VM stands still meanwhile."""
+        """The whole stream. A failure is noticed at once, as the VM is stopped meanwhile."""
         end = self._loop.time() + CAPTURE_TIMEOUT_S
         while self._loop.time() < end:
             await asyncio.wait([done], timeout=CAPTURE_LOOK_S)
@@ -272,7 +278,7 @@ class Vm:
         raise QemuError(f"capturing the device stream took longer than {CAPTURE_TIMEOUT_S} s")
 
     async def _end_migration(self) -> None:
-        """Of a daemon before us: its end would stop the VM again."""
+        """End a migration of the daemon before this one: when it ended later, it would stop the VM again."""
         for _try in range(200):
             stands = (await self.qmp.ask("query-status", status=str))["status"]
             status = (await self.qmp.ask("query-migrate")).get("status")
@@ -293,65 +299,72 @@ class Vm:
 
     # ---- the COLO loop --------------------------------------------------------------------------------------
     async def feed_stream(self, stream: bytes) -> None:
-        self._colo = await ColoPeer.connect(self._paths["colo"])
-        await self._colo.feed(stream)
+        peer = self._colo = await ColoPeer.connect(self._paths["colo"])
+        await peer.feed(stream)
 
     async def colo_stop(self) -> None:
         last = LastOutput(self.network.taken_bytes)
-        await self._colo.stop()
+        await _opened(self._colo, "the COLO loop").stop()
         await self._take_last_output(last)
 
     async def reset(self) -> None:
-        """All devices of the stopped VM, as a load needs it.
+        """Reset all devices of the stopped VM, before a load.
 
-        A device state leaves out what is as after a reset (vmstate subsections, e.g. "virtio/disabled"), so what this VM
-        did on its own since the last load would stay: a card disabled while its guest booted was dead after a failover.
-        The reset makes the load what it is in a migration: one into fresh devices. It leaves guest RAM alone, see
-        qemu/kernel_image.py.
+        A device state leaves out fields that are as after a reset (vmstate subsections, e.g. "virtio/disabled"). Without a
+        reset, changes that this VM made on its own since the last load would stay: a card disabled while its guest booted
+        was dead after a failover. With it, the load goes into fresh devices, as in a migration. The reset does not change
+        guest RAM, see qemu/kernel_image.py.
         """
-        # A reset that the guest asked for just before its stop says RESET too; a load in front of ours would be undone.
+        # A reset by the guest just before its stop also sends RESET. Were it taken for ours, ours would undo the load.
         await self.qmp.execute_and_wait("system_reset", "RESET", reason="host-qmp-system-reset")
 
     async def colo_load(self, state: bytes, runs: bool = True, reset: bool = True) -> None:
-        """Load a device state into the stopped VM; it runs on from there, or not."""
+        """Load a device state into the stopped VM; it runs on from there if ``runs``."""
         if reset:
             await self.reset()
         self.monitor.disturb()
-        await self._colo.load(state)
+        await _opened(self._colo, "the COLO loop").load(state)
         if not runs:
             await self.stop()
 
     async def promote(self, view: int = 0) -> None:
-        """Leave the loop; the VM runs on as an ordinary one, and its overlays are merged into its images.
+        """Leave the COLO loop: the VM runs on as an ordinary one, and its overlays are merged into its images.
 
-        After an error it is asked again; each step is done once.
+        May be called again after an error; each step is done once.
         """
         if self.config.disks:
             await self.block.end_export()
-            await asyncio.to_thread(self.disk_copy.promoted, view)
-            self.replicated_saved = asyncio.ensure_future(asyncio.to_thread(self.disk_copy.save_replicated, view))
+            await asyncio.to_thread(self.images.promoted, view)
+            self.replicated_saved = asyncio.ensure_future(asyncio.to_thread(self.images.save_replicated, view))
         if await self._in_colo():
-            # QEMU stops the VM, leaves the loop and starts the VM again, all after it has answered: "running" asked too
-            # early means the time before. The RESUME of that start is the end of it; one of a load was told by now.
+            # QEMU answers first; then it stops the VM, leaves the loop and starts the VM again. A "running" asked too early
+            # would be about the time before. The RESUME of that start ends it; that of an earlier load has come by now.
             await self.qmp.execute_and_wait("x-colo-lost-heartbeat", "RESUME")
         elif not (await self.qmp.ask("query-status", running=bool))["running"]:
-            await self.cont()  # it left the loop when it was asked before
+            await self.cont()  # an earlier call made it leave the loop
         if self._colo:
             self._colo.close()
             self._colo = None
 
     async def _in_colo(self) -> bool:
-        return (await self.qmp.ask("query-colo-status", mode=str))["mode"] == "secondary"
+        status = await self.qmp.ask("query-colo-status", mode=str)
+        return bool(status["mode"] == "secondary")
 
 
-def _not_failed(migration: dict) -> None:
+def _opened(part: Part | None, name: str) -> Part:
+    if part is None:
+        raise QemuError(f"QEMU is not running, or not yet: {name} is not open")
+    return part
+
+
+def _not_failed(migration: dict[str, Any]) -> None:
     """``migration``: QEMU's answer to query-migrate."""
     if migration.get("status") in ("failed", "cancelled"):
         raise QemuError(f"QEMU's migrate: {migration.get('error-desc', migration['status'])}")
 
 
 def running_qemu(config: Config) -> int:
-    """Pid of a QEMU of this VM that runs already; 0 if none."""
+    """Pid of the running QEMU of this VM; 0 if there is none."""
     try:
         return peer_pid(sockets(config)["qmp"])
     except OSError:
@@ -364,11 +377,11 @@ async def _end(pid: int) -> None:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    gone = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().add_reader(fd, lambda: gone.done() or gone.set_result(None))
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, gone.set)
     try:
         signal.pidfd_send_signal(fd, signal.SIGKILL)
-        await asyncio.wait_for(gone, KILL_TIMEOUT_S)
+        await asyncio.wait_for(gone.wait(), KILL_TIMEOUT_S)
     except ProcessLookupError:
         return
     except asyncio.TimeoutError:

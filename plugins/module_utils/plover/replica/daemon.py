@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon: wiring and dispatch. It carries out what the Director asks, and tells it what happened.
+"""The replica daemon: wiring and dispatch. It carries out the Director's effects, and reports events to it.
 
-What a shell decides itself is in core/shell_policy.py. Its parts: vm_worker.py (QEMU), disk_work.py, tap_worker.py, operator.py.
+A shell's own decisions are in core/shell_policy.py. Its parts: vm_worker.py (QEMU), disk_work.py, tap_worker.py, operator.py.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Replica(MemberDaemon):
         self._actions = self._ways()
 
     def _ways(self) -> dict[type, Callable[[Any], object]]:
-        """Action -> how it is carried out, or begun."""
+        """Kind of effect -> the call that carries it out, or begins it."""
         return {
             Persist: lambda a: self.store.save(a.state),
             Send: lambda a: self.say(a.to, a.message),
@@ -83,7 +83,7 @@ class Replica(MemberDaemon):
         self.go_one_sided(self.core.consensus)
         if adopted:
             await self.vms.adopt()
-            self.watchdog.arm()  # it still is, if the daemon before us armed it
+            self.watchdog.arm()  # it may still be armed by the daemon before this one
         elif running_qemu(self.config):
             await self.vms.end_left_over()
         if not adopted:
@@ -105,9 +105,9 @@ class Replica(MemberDaemon):
         self.run()
 
     def run(self) -> None:
-        """Carry out what the core wants, in order."""
+        """Carry out the core's effects, in order."""
         if self._executing:
-            return  # an action led to an event; the loop below sees its actions
+            return  # called by an effect's answer: the loop below takes the new effects too
         self._executing = True
         try:
             while actions := self.core.take():
@@ -134,7 +134,7 @@ class Replica(MemberDaemon):
             self.alive()
             if policy.disarms_watchdog(self.core, self.vms.unreaped):
                 self.watchdog.qemu_gone()
-            self.watchdog.progress(self.loop.time())  # fed as this loop goes round
+            self.watchdog.progress(self.loop.time())  # fed by each turn of this loop
             await asyncio.sleep(TICK_S)
 
     # ---- the other members --------------------------------------------------------------------------------
@@ -169,12 +169,12 @@ class Replica(MemberDaemon):
             self.run()
 
     # ---- actions that take time ---------------------------------------------------------------------------
-    def _hash(self, action: effects.Hash | effects.HashBlocks, work: Callable[[array], array], event: str) -> None:
+    def _hash(self, action: effects.Hash | effects.HashBlocks, work: Callable[[array[int]], array[int]], event: str) -> None:
         async def in_thread() -> None:
             try:
                 hashes = await asyncio.to_thread(work, action.index)
             except InvariantViolation:
-                return  # QEMU ended in the meantime; who asked for the hashes is told so
+                return  # QEMU ended in the meantime; the core learns it from the exit
             self.answer(event, action.tag, hashes)
 
         if len(action.index) > INLINE_PAGES_MAX:
@@ -183,7 +183,7 @@ class Replica(MemberDaemon):
             self.loop.call_soon(self.answer, event, action.tag, work(action.index))
 
     async def _pack(self, action: effects.Pack) -> None:
-        payloads = await asyncio.to_thread(lambda: list(map(zstd.compress, action.payloads)))  # zstd lets this thread run on
+        payloads = await asyncio.to_thread(lambda: list(map(zstd.compress, action.payloads)))  # zstd releases the GIL
         self.answer("packed", action.tag, payloads)
 
     async def _fence(self, action: effects.Fence) -> None:
@@ -192,10 +192,10 @@ class Replica(MemberDaemon):
         self.answer("fenced", action.tag, await fence(argv, self.config.fence_timeout_ms / 1000))
 
     # ---- the operator -------------------------------------------------------------------------------------
-    async def operator(self, request: dict) -> dict:
+    async def operator(self, request: dict[str, Any]) -> dict[str, Any]:
         return await self._operator.answer(request)
 
-    def shell_status(self) -> dict:
+    def shell_status(self) -> dict[str, Any]:
         dropped = {
             "output_bytes": self.core.role.guard.dropped_bytes,
             "output_frames": self.taps.tap.dropped,

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon's work on disks that goes on beside the queue of QEMU's operations: the copy, errors, pressure."""
+"""The replica daemon's work on disks outside the queue of QEMU's operations: the copy, errors, pressure."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+from typing import Any
 
 from ..config.disks import Disk
 from ..core.disk_marks import MERGING
 from ..core.reprotection import SECONDARY_NODES
 from ..disks.copy_gate import CopyGate
-from ..disks.copy_names import DiskCopy
 from ..disks.image_files import ImageFiles
 from ..disks.images import hash_blocks
+from ..disks.local_images import LocalImages
 from ..disks.marks import DiskMarks
 from ..disks.untold_flush import TOGETHER_S, UntoldFlush
 from ..errors import LostWritesError, QemuError
@@ -25,7 +26,7 @@ from .shell import Shell
 log = logging.getLogger("plover")
 REPORT_S = 5.0
 PRESSURE_LOOK_S = 0.1
-MISSED, TOLD = "QUORUM_REPORT_BAD", "BLOCK_IO_ERROR"  # QEMU's events: an image has an error; the guest's device has
+MISSED, TOLD = "QUORUM_REPORT_BAD", "BLOCK_IO_ERROR"  # QEMU's events: an error of an image; of the guest's device
 
 
 class DiskWork:
@@ -34,35 +35,35 @@ class DiskWork:
         self._images = ImageFiles()
         self.marks = DiskMarks(self._config, images=self._images)
         self._gate: CopyGate | None = None
-        self._copying: asyncio.Task | None = None
+        self._copying: asyncio.Task[None] | None = None
         self._told_at = self._began = 0.0
         self._untold = UntoldFlush()
         self.merge = MergeWatch(shell, self._merged, self._lost_after_failover)
 
     def watch(self, vm: Vm) -> None:
-        """Errors of ``vm``'s disks, and how much it writes."""
+        """Watch the errors of ``vm``'s disks, and how much it writes."""
         if self._config.disks:
             self._untold = UntoldFlush()
             self._shell.spawn(self._watch(vm))
             self._shell.spawn(self._look_at_pressure(vm))
 
-    def new_copy(self) -> DiskCopy:
-        """For a new QEMU. What happened to the images under the one before it is known."""
-        return DiskCopy(self._config, marks=self.marks, images=self._images)
+    def new_images(self) -> LocalImages:
+        """For a new QEMU; they share the marks and held files of the one before."""
+        return LocalImages(self._config, marks=self.marks, images=self._images)
 
     # ---- a secondary's images ------------------------------------------------------------------------------------
     async def wait_for_copy(self, vm: Vm) -> None:
-        """An empty secondary: its images are the leader's to write once it begins, and not before."""
+        """An empty secondary: the leader may write to its images only from the copy's beginning on."""
         if self._config.disks:
             self.close()
-            self._gate = CopyGate(vm.disk_copy.name, lambda: self._take_copy(vm))
+            self._gate = CopyGate(vm.images.name, lambda: self._take_copy(vm))
             await self._gate.open(self._config.members[self._config.member]["address"], self._config.disk_port)
 
     async def _take_copy(self, vm: Vm) -> None:
         if vm is not self._shell.vm:
             return
         try:
-            await asyncio.to_thread(vm.disk_copy.torn, self._shell.core.consensus.view)
+            await asyncio.to_thread(vm.images.torn, self._shell.core.consensus.view)
             self.tell_marks()
             await vm.block.export()
         except (QemuError, OSError) as error:
@@ -70,14 +71,14 @@ class DiskWork:
             raise
 
     def promoted(self, vm: Vm) -> None:
-        """Until the overlays are merged into the images, these are of two moments."""
+        """Watch the merge: until it is over, the images mix the states of two moments."""
         if self._config.disks:
             self.tell_marks()
             self._shell.spawn(self._replicated(vm))
             self.merge.begin(vm)
 
     def adopted(self, vm: Vm) -> None:
-        """The daemon before us may have promoted it."""
+        """The daemon before this one may have promoted it."""
         self.promoted(vm)
 
     async def _replicated(self, vm: Vm) -> None:
@@ -88,7 +89,7 @@ class DiskWork:
                 await self._lost_after_failover(vm, error)
 
     async def _merged(self, vm: Vm) -> None:
-        """The overlays are in the images, as QEMU sees these. Raises QemuError or OSError: it is not known yet, ask again."""
+        """QEMU says the merge is over. Raises QemuError or OSError if that is not certain yet; then ask again."""
         if not any(mark.state == MERGING for mark in self.marks.now):
             return  # there were none
         if vm.replicated_saved is not None:
@@ -97,8 +98,8 @@ class DiskWork:
         try:
             for disk in self._config.disk_list:
                 await self._flush(vm, disk, view)
-            if await asyncio.to_thread(vm.disk_copy.merged, view):
-                log.info("disks: what was in the overlays is in the images, and on the disk")
+            if await asyncio.to_thread(vm.images.merged, view):
+                log.info("disks: the overlays are merged into the images, and on the disk")
         except LostWritesError as error:
             await self._lost_after_failover(vm, error)
         finally:
@@ -107,7 +108,7 @@ class DiskWork:
     async def _lost_after_failover(self, vm: Vm, error: LostWritesError) -> None:
         await self._mark_lost(vm, self._shell.core.consensus.view)
         if vm is self._shell.vm:
-            log.error("disks: not all that belongs into this host's images after the failover got there: %s", error)
+            log.error("disks: some writes did not get into this host's images after the failover: %s", error)
             self._shell.answer("copy_lost", None, str(error))
 
     def close(self) -> None:
@@ -119,10 +120,10 @@ class DiskWork:
         self._shell.core.marks = self.marks.now
 
     # ---- the copy ---------------------------------------------------------------------------------------------
-    def copy(self, action: effects.CopyDisks) -> None:
+    def copy(self, vm: Vm, action: effects.CopyDisks) -> None:
         self._stop_copying()
         self._began = self._told_at = self._shell.loop.time()
-        self._copying = self._shell.spawn(self._copy(self._shell.vm, action))
+        self._copying = self._shell.spawn(self._copy(vm, action))
 
     async def _copy(self, vm: Vm, action: effects.CopyDisks) -> None:
         address, tag = self._config.members[self._shell.peer]["address"], action.tag
@@ -148,7 +149,7 @@ class DiskWork:
             )
 
     def filled(self, vm: Vm) -> None:
-        """A secondary: from now on our images are this copy of the leader's."""
+        """A secondary: its images are now this copy of the leader's."""
         if self._config.disks:
             self._shell.spawn(self._note_copy(vm))
 
@@ -158,7 +159,7 @@ class DiskWork:
             for disk in self._config.disk_list:
                 if disk.format != "raw":
                     await self._flush(vm, disk, view)
-            if not await asyncio.to_thread(vm.disk_copy.write, view):
+            if not await asyncio.to_thread(vm.images.write, view):
                 log.warning(
                     "the copy of the disks is not noted, so it will be made anew next time: not all images are on "
                     "file systems with extended attributes (user.plover.copy)"
@@ -166,7 +167,7 @@ class DiskWork:
             self._shell.core.copies_failed = 0
         except (QemuError, OSError) as error:
             if vm is self._shell.vm:
-                log.error("what was copied to this host's disks is lost, so all of it will be copied again: %s", error)
+                log.error("a part of the copy on this host's disks is lost, so all of it will be copied again: %s", error)
                 self._shell.answer("copy_lost", None, str(error))
         finally:
             self.tell_marks()
@@ -175,7 +176,7 @@ class DiskWork:
         try:
             await vm.block.flush(disk)
         except LostWritesError:
-            await asyncio.to_thread(vm.disk_copy.spoiled, view)
+            await asyncio.to_thread(vm.images.spoiled, view)
             raise
 
     def _stop_copying(self) -> None:
@@ -184,22 +185,22 @@ class DiskWork:
             self._copying = None
 
     async def stopped(self, vm: Vm) -> None:
-        """The leader's VM stands still. If the secondary's image lacks a write of it, no syncvm may count on that image.
+        """The leader's VM is stopped. If the secondary's image lacks a write, no syncvm may rely on that image.
 
-        If our own lacks one, QEMU has told so by an event before its stop was over, and that is heard before this answer.
+        If our own image lacks one, QEMU has sent an event before its stop was over, and we get it before this answer.
         """
         error = await vm.block.peer_error()
         if error:
             self._shell.answer("disk_failed", "peer", error)
 
     def detach(self, vm: Vm | None) -> None:
-        """At once, whatever QEMU's operations wait for; the graph is put in order in its turn."""
+        """At once, whatever QEMU's operations wait for. The queued DetachDisks puts the graph in order."""
         self._stop_copying()
-        if vm is not None and vm.block is not None:
+        if vm is not None:
             self._shell.spawn(self._cut(vm))
 
     async def _cut(self, vm: Vm) -> None:
-        with contextlib.suppress(QemuError):  # QEMU is gone, or it is asked again by the detach
+        with contextlib.suppress(QemuError):  # QEMU is not open, or the queued DetachDisks cuts again
             await vm.block.cut()
 
     def hash(self, action: effects.HashDisks) -> None:
@@ -213,11 +214,11 @@ class DiskWork:
             hashes = b""  # differs from any other
         self._shell.answer("disks_hashed", tag, hashes)
 
-    # ---- what QEMU says -----------------------------------------------------------------------------------------
+    # ---- QEMU's events ------------------------------------------------------------------------------------------
     async def _watch(self, vm: Vm) -> None:
         await vm.qmp.watch((MISSED, TOLD), lambda name, data: self._error(vm, name, data))
 
-    def _error(self, vm: Vm, name: str, data: dict) -> None:
+    def _error(self, vm: Vm, name: str, data: dict[str, Any]) -> None:
         if vm is not self._shell.vm:
             return
         what = data.get("operation", data.get("type", "I/O"))
@@ -241,7 +242,7 @@ class DiskWork:
         if stops and vm is self._shell.vm:
             self._shell.answer("vm_waits_for_disk", text)
 
-    def _is_untold_flush(self, name: str, data: dict, text: str) -> bool:
+    def _is_untold_flush(self, name: str, data: dict[str, Any], text: str) -> bool:
         now = self._shell.loop.time()
         if name == TOLD and data.get("action") == "report":
             self._untold.guest_told(now, text)
@@ -262,16 +263,16 @@ class DiskWork:
 
     async def _mark_lost(self, vm: Vm, view: int) -> None:
         """Neither a cold start nor a copy may begin from an image that lacks a write."""
-        await asyncio.to_thread(vm.disk_copy.spoiled, view)
+        await asyncio.to_thread(vm.images.spoiled, view)
         self.tell_marks()
 
     async def _look_at_pressure(self, vm: Vm) -> None:
-        """A secondary's overlays hold what was written since the last syncvm; that must not fill their file system."""
+        """A secondary's overlays hold all writes since the last syncvm; these must not fill their file system."""
         limit, since = self._config.disk_overlay_mib << 19, SinceSyncvm()
         while vm is self._shell.vm:
             leader = self._shell.core.leading
             if leader and leader.protected:
-                with contextlib.suppress(QemuError):  # it hangs for a while; or it is going: its exit is noticed elsewhere
+                with contextlib.suppress(QemuError):  # QEMU hangs for a while, or ends: its exit is noticed elsewhere
                     taken = since.look(self._shell.core.totals["syncvms"], await vm.block.overlay_bytes())
                     if taken > limit and vm is self._shell.vm and not leader.disk_pressure:
                         self._shell.answer("disk_pressure", taken)
@@ -279,13 +280,13 @@ class DiskWork:
 
 
 class SinceSyncvm:
-    """How much a growing number has grown since the last syncvm; more rather than less."""
+    """Growth of a counter since the last syncvm; rather too much than too little."""
 
     def __init__(self) -> None:
         self._syncvms = self._base = self._last = 0
 
     def look(self, syncvms: int, now: int) -> int:
-        if syncvms != self._syncvms:  # it was some time after the last look
+        if syncvms != self._syncvms:  # the syncvm was some time after the last look
             self._syncvms, self._base = syncvms, self._last
         self._last = now
         return now - self._base

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon's watch over the merge of disks after a failover, until it is over; it must not fill memory."""
+"""The replica daemon watches the merge of disks after a failover until it is over; overlays must not fill memory."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class MergeWatch:
     def __init__(
         self, shell: Answering, over: Callable[[Vm], Awaitable[None]], lost: Callable[[Vm, LostWritesError], Awaitable[None]]
     ) -> None:
-        """``over``: what is to be done before the core learns of the end; ``lost``: if it can only end badly."""
+        """``over``: called before the core learns of the end; ``lost``: called if the merge has lost a write."""
         self._shell, self._over, self._lost = shell, over, lost
-        self._told = False  # the core knows that it failed, and has not yet asked for more
+        self._told = False  # the core knows that the merge failed, and has not asked for another try
         self._slow = False
 
     def begin(self, vm: Vm) -> None:
-        """``vm`` was promoted, or is one of which we do not know."""
+        """``vm`` was promoted, or may have been by the daemon before this one."""
         self._told = self._slow = False
         self._shell.spawn(self._watch(vm))
 
     async def again(self, vm: Vm) -> None:
-        """In the queue of QEMU's operations, as the VM stands still for a moment."""
+        """An operation of QEMU's queue, as the VM is stopped for a moment."""
         try:
             await vm.block.merge.again()
         except QemuError as error:
@@ -46,7 +46,7 @@ class MergeWatch:
                     return
             except LostWritesError as error:
                 return await self._lost(vm, error)
-            except (QemuError, OSError) as error:  # QEMU is going, its exit is noticed elsewhere; or it or our disk hangs
+            except (QemuError, OSError) as error:  # QEMU ends (noticed elsewhere), or QEMU or our disk hangs
                 log.warning("the merge of the disks cannot be looked at: %s", error)
             await asyncio.sleep(LOOK_S)
 

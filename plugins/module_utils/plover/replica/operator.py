@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ploverctl and the modules ask a replica daemon for: one method a command."""
+"""The commands that ploverctl and the modules send to a replica daemon: one method each."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Asked(Protocol):
         """The core, which knows the time now."""
 
     def run(self) -> None:
-        """Carry out what the core wants."""
+        """Carry out the core's effects."""
 
     def settings(self) -> Reply:
-        """What of the settings file only counts after a restart."""
+        """Changes of the settings file that count only after a restart."""
 
     def shell_status(self) -> Reply:
-        """What the core does not know: ``watchdog``, ``dropped`` output and input, ``tap_error``, and how members are linked."""
+        """Status that the core does not know: ``watchdog``, ``dropped`` output and input, ``tap_error``, links of the members."""
 
 
 class Operator:
@@ -58,7 +58,7 @@ class Operator:
         known = self._commands.get(command) if isinstance(command, str) else None
         return await known() if known else {"error": f"unknown command {command!r}"}
 
-    # ---- looking --------------------------------------------------------------------------------------
+    # ---- queries --------------------------------------------------------------------------------------
     async def _status(self) -> Reply:
         status, more = self._daemon.at().status(), self._daemon.shell_status()
         status["fencing"]["watchdog"], error = more.pop("watchdog"), more.pop("tap_error")
@@ -73,7 +73,7 @@ class Operator:
     async def _syncvms(self) -> Reply:
         return {"syncvms": [{**status_of_syncvm(figures), "at_s": at} for at, figures in self._daemon.core.recent]}
 
-    # ---- what takes its time --------------------------------------------------------------------------
+    # ---- commands that take time --------------------------------------------------------------------------
     async def _switchover(self) -> Reply:
         error = await self._wait(self._daemon.at().switchover)
         return {"error": error} if error else {"switched": True, "view": self._daemon.core.consensus.view}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the parts of the replica daemon need of it. They know this and not the daemon."""
+"""The ports of the replica daemon that its parts use; they do not know the daemon itself."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ TapAction = effects.TapUp | effects.TapEarly | effects.TapDown
 
 
 class Answering(Protocol):
-    """Enough for work on the disks of one QEMU."""
+    """The part that work on the disks of one QEMU needs."""
 
     config: Config
 
     @property
     def vm(self) -> Vm | None:
-        """The QEMU of now. Work on another one is over."""
+        """The present QEMU. Work on another one is over."""
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """An error in it ends the daemon."""
 
     def answer(self, event: str, *arguments: object) -> None:
-        """Tell the core of an event, and carry out what it wants then."""
+        """Tell the core of an event, and carry out its effects."""
 
 
 class Shell(Answering, Protocol):
@@ -48,4 +48,4 @@ class Shell(Answering, Protocol):
         """The core, which knows the time now."""
 
     def run(self) -> None:
-        """Carry out what the core wants."""
+        """Carry out the core's effects."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon's way to the VM's clients: the TAP goes up and down, is read, is written, and the network is told."""
+"""The replica daemon's way to the VM's clients: it brings the TAP up and down, reads and writes it, and announces the VM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAP_SLOW_MS = 200
 
 
 class TapWorker:
-    """``error``: why clients cannot reach the VM."""
+    """``error``: the reason why clients cannot reach the VM."""
 
     def __init__(self, shell: Shell, watchdog: Keeper) -> None:
         config = shell.config
@@ -29,7 +29,7 @@ class TapWorker:
         self.tap = Tap(config.network_tap, config.network_bridge, config.network_ifup, config.network_ifdown, shell.loop.time)
         self.error = ""
         self._work: asyncio.Queue[TapAction] = asyncio.Queue()
-        # The scripts' programs are read from the disk at the start, not while clients wait for a failover.
+        # Run a script now, so that its programs are read from the disk before clients wait for a failover.
         self._work.put_nowait(effects.TapDown())
         self._reading = self._up = False
         self._announcing: asyncio.Future[None] = shell.loop.create_future()
@@ -51,7 +51,7 @@ class TapWorker:
             self.tap.write(run, self._shell.core.speak_until)
 
     def follow(self) -> None:
-        """The core has come further: read the TAP, or stop reading it."""
+        """The core has moved on: begin or stop reading the TAP."""
         reads = policy.reads_tap(self._shell.core)
         if reads != self._reading:
             self._reading = reads

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon's QEMU: its operations one after the other, its memory, whether it is idle, its end."""
+"""The replica daemon's QEMU: its queue of operations, its memory, its idleness, its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDLE_WAIT_S = 0.01
 
 
 class VmWorker:
-    """One QEMU at a time. Those before it may still be being ended (``unreaped``)."""
+    """One QEMU at a time. Earlier ones may not have ended yet (``unreaped``)."""
 
     def __init__(self, shell: Shell, watchdog: Keeper) -> None:
         self._shell, self._config, self._watchdog = shell, shell.config, watchdog
@@ -57,14 +57,14 @@ class VmWorker:
         return bool(self._operations.unreaped)
 
     def actions(self) -> dict[type, Callable[[Any], object]]:
-        """What waits in the queue, and what is done at once."""
+        """Kind of effect -> its call: most wait in the queue, some are done at once."""
         return {
             **dict.fromkeys(self._ways, self._ask),
             effects.KillQemu: self._kill,
             effects.DetachDisks: self._cut_disks,
-            effects.CopyDisks: lambda a: self.vm and self.disks.copy(a),
+            effects.CopyDisks: self._copy_disks,
             effects.HashDisks: self.disks.hash,
-            effects.Inject: lambda a: self.vm and self.vm.inject(a.payload),
+            effects.Inject: self._inject,
             effects.Drain: lambda a: self._shell.spawn(self._drain(a)),
         }
 
@@ -84,6 +84,14 @@ class VmWorker:
     def _cut_disks(self, action: effects.DetachDisks) -> None:
         self.disks.detach(self.vm)
         self._ask(action)
+
+    def _copy_disks(self, action: effects.CopyDisks) -> None:
+        if self.vm:
+            self.disks.copy(self.vm, action)
+
+    def _inject(self, action: effects.Inject) -> None:
+        if self.vm:
+            self.vm.inject(action.payload)
 
     async def work(self) -> None:
         while True:
@@ -203,7 +211,7 @@ class VmWorker:
         self._shell.answer("drained", action.tag)
 
     def follow(self) -> None:
-        """The core has come further: look whether the VM is idle, if it wants to know."""
+        """The core has moved on: watch whether the VM is idle, if the core wants to know."""
         if policy.watches_idle(self._shell.core) and self._idle_task is None:
             self._idle_task = self._shell.spawn(self._watch_idle())
 
@@ -216,16 +224,16 @@ class VmWorker:
         finally:
             self._idle_task = None
 
-    # ---- one QEMU, from its first day to its last -----------------------------------------------------------
+    # ---- begin and end of a QEMU -----------------------------------------------------------
     def _new_vm(self) -> Vm:
-        return Vm(self._config, self._output, self._exited, lambda why: self._shell.answer("failed", None, why), self.disks.new_copy())
+        return Vm(self._config, self._output, self._exited, lambda why: self._shell.answer("failed", None, why), self.disks.new_images())
 
     def _output(self, run: bytes) -> None:
         self._shell.at().output(run)
         self._shell.run()
 
     async def adopt(self) -> None:
-        """The QEMU that ran before this daemon did goes on."""
+        """Take over the QEMU that ran before this daemon."""
         self.vm = self._new_vm()
         self._shell.core.facts = await self.vm.adopt()
         self.disks.watch(self.vm)
@@ -234,7 +242,7 @@ class VmWorker:
         log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
 
     async def end_left_over(self) -> None:
-        """A QEMU runs that cannot be adopted."""
+        """End a running QEMU that cannot be adopted."""
         await self._new_vm().kill()
 
     def _exited(self, why: str) -> None:

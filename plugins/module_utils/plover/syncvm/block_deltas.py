@@ -56,7 +56,7 @@ def hashes_of(payload: bytes, pages: int) -> array[int]:
     return out
 
 
-def pack(masks: array[int], hashes: array[int], blocks: bytes) -> bytes:
+def pack(masks: array[int], hashes: array[int], blocks: effects.Buffer) -> bytes:
     return b"".join((masks.tobytes(), hashes.tobytes(), blocks))
 
 
@@ -75,7 +75,7 @@ def unpack(count: int, payload: bytes, memory: effects.Memory) -> tuple[array[in
     return masks, hashes, memoryview(payload)[2 * head :]
 
 
-def without(wrong: array[int], index: array[int], data: bytes) -> tuple[array[int], bytes]:
+def without(wrong: array[int], index: array[int], data: effects.Buffer) -> tuple[array[int], bytes]:
     """``index`` and ``data`` without the pages that are ``wrong``."""
     left_out, view = set(wrong), memoryview(data)
     kept = [n for n, page in enumerate(index) if page not in left_out]

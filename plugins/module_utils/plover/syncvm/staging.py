@@ -28,7 +28,7 @@ class Staging:
     def __init__(self, index: array[int], memory: effects.Memory, base: bytes) -> None:
         """``index``: the pages that may come. ``base``: the device state of the last syncvm; empty: none."""
         self._index, self._memory, self._base = index, memory, base
-        self.staged: list[tuple[array[int], bytes | memoryview]] = []
+        self.staged: list[tuple[array[int], effects.Buffer]] = []
         self.pages = self.digest = 0
         self.wrong = array("I")  # pages whose hash was not the leader's when patched: they must come whole
         self.device = b""
@@ -68,7 +68,7 @@ class Staging:
             self.wrong = array("I", (page for page in self.wrong if page not in come))
         self._keep(index, data, pg.digest_of(index, self._memory.hashes_of(data)))
 
-    def _keep(self, index: array[int], data: bytes | memoryview, digested: bytes) -> None:
+    def _keep(self, index: array[int], data: effects.Buffer, digested: bytes) -> None:
         self.pages += len(index)
         self.digest = chain_digest(self._memory, self.digest, digested)
         self.staged.append((index, data))

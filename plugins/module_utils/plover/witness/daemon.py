@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from .. import __version__
 from ..config.settings import Config
@@ -90,7 +91,7 @@ class Witness(MemberDaemon):
             return self.consensus.forgotten(self.loop.time())
         return f"voting; {self.consensus.leader} leads" if self._heard() else "voting; no leader is heard"
 
-    async def operator(self, request: dict) -> dict:
+    async def operator(self, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("cmd") == "settings":
             return self.settings()
         if request.get("cmd") != "status":

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which copies of the leader's disks this host's images are: names on each image itself, there only while they are true.
+"""This host's images: which copies of the leader's disks they are, and what they are fit for.
 
-A copy's name is made by the secondary's side, one for each QEMU. While the copy is under way its name is on the image with
-this boot's id behind it: a write that QEMU has confirmed outlives QEMU, but not a power loss. Once all is on the disk, the
-name stands alone. What the images are fit for at each of these steps is marked by core/disk_marks.py.
+A copy's name is written on each image (extended attribute) and stays there only while it is true. The secondary makes one
+name for each QEMU. While the copy is under way, its name carries this boot's id: a write that QEMU has confirmed outlives
+QEMU, but not a power loss. Once all data are on the disk, the name stands alone. The marks of core/disk_marks.py say at each
+step what the images are fit for.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from ..errors import LostWritesError
 from .image_files import ImageFiles
 from .marks import DiskMarks
 
-ATTRIBUTE = "user.plover.copy"  # on the file: another file that is put in its place has none
-NAMES_MAX = 4  # a secondary that could not join a few times in a row still knows what it had
-COPIES = (UNMARKED, WHOLE, INCOMPLETE)  # marks of an image that may be a copy at all
+ATTRIBUTE = "user.plover.copy"  # on the file: a file put in its place has none
+NAMES_MAX = 4  # a secondary that failed to join a few times in a row still knows its copies
+COPIES = (UNMARKED, WHOLE, INCOMPLETE)  # marks of an image that may be a copy
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class DiskCopy:
-    """One for each QEMU. ``name``: of the copy that its fill makes; no other has it."""
+class LocalImages:
+    """One for each QEMU. ``name``: the unique name of the copy that its initial sync makes."""
 
     def __init__(self, config: Config, boot: str = "", marks: DiskMarks | None = None, images: ImageFiles | None = None) -> None:
         self._disks = config.disk_list
@@ -39,16 +40,16 @@ class DiskCopy:
         self.name = uuid.uuid4().hex
 
     def hold(self, view: int) -> None:
-        """From now on no lost write is missed, whoever else asks for it. Raises LostWritesError if one was, under the QEMU
-        before this one."""
+        """Notice every lost write from now on, also one already reported to another process. Raises LostWritesError if a
+        write of the QEMU before this one is lost."""
         try:
             self._images.hold(disk.path for disk in self._disks)
         except OSError as error:
             self.spoiled(view)
-            raise LostWritesError(f"something that was written to the disks before this QEMU is lost: {error}") from error
+            raise LostWritesError(f"a write of the QEMU before this one is lost: {error}") from error
 
     def read(self) -> list[str]:
-        """Names of the copies that all images are."""
+        """Names of the copies that all images hold."""
         names = [
             [name for name, _at, boot in (word.partition("@") for word in self._words(disk.path)) if boot in ("", self._boot)]
             for disk in self._disks
@@ -61,10 +62,10 @@ class DiskCopy:
         return self._images.get(path, ATTRIBUTE).split()
 
     def begin(self, view: int) -> list[str]:
-        """A copy may begin from now on. Returns what :meth:`read` does.
+        """A copy may begin from now on. Returns the names of :meth:`read`.
 
-        An image that cannot carry a name (a block device) has none. One of qcow2 gets this one only at its end: what QEMU
-        keeps of it in memory dies with QEMU.
+        An image that cannot carry a name (a block device) has none. A qcow2 image gets its name only at the end of the copy:
+        QEMU keeps parts of it in memory, and they die with QEMU.
         """
         self.hold(view)
         held = self.read()
@@ -78,10 +79,10 @@ class DiskCopy:
         self._marks.set(INCOMPLETE, view)
 
     def write(self, view: int) -> bool:
-        """The images are the copy: they are on the disk first, so a power loss takes nothing of them.
+        """The copy is complete: sync the images, then name and mark them, so that a power loss takes nothing.
 
-        False if one cannot carry a name. Raises LostWritesError: what was lost of the images stays lost, also where the next
-        try succeeds, so they have lost all names, and are marked. Raises OSError if they cannot be named or marked.
+        False if an image cannot carry a name. Raises LostWritesError: a lost write stays lost even if the next sync succeeds,
+        so the images have lost all names and are marked. Raises OSError if they cannot be named or marked.
         """
         with self._spoiling(view):
             self._sync()
@@ -97,11 +98,11 @@ class DiskCopy:
             for disk in self._disks:
                 self._images.sync(disk.path)
         except OSError as error:
-            raise LostWritesError(f"what was written to this host's disks is lost in part: {error}") from error
+            raise LostWritesError(f"some writes to this host's disks are lost: {error}") from error
 
     @contextlib.contextmanager
     def _spoiling(self, view: int) -> Iterator[None]:
-        """A sync that failed in here was the only one to tell of it."""
+        """Linux reports a lost write only once, so an error of a sync in here is noted at once."""
         try:
             yield
         except LostWritesError:
@@ -109,8 +110,8 @@ class DiskCopy:
             raise
 
     def spoiled(self, view: int) -> None:
-        """Something that was written to the images is lost."""
-        with self._lock, contextlib.suppress(OSError):  # the state folder fails as well; this daemon knows it all the same
+        """A write to the images is lost."""
+        with self._lock, contextlib.suppress(OSError):  # the state folder fails as well; this daemon still knows it
             self._drop_names()
             self._marks.missed(view)
 
@@ -127,24 +128,24 @@ class DiskCopy:
         with self._lock:
             self._over = True
             if not any(mark.torn and mark.state != INCOMPLETE for mark in self._marks.now):
-                self._marks.set(MERGING, view)  # so names do not count any more, and nothing need wait for the images
+                self._marks.set(MERGING, view)  # names no longer count, so nothing need wait for the images
             self._drop_names()
 
     def merged(self, view: int) -> bool:
-        """QEMU has written the overlays to the images and flushed them. False if they missed a write before.
+        """QEMU has written the overlays to the images and flushed them. False if an image lacked a write before.
 
-        Raises LostWritesError: some of it is lost. Raises OSError if it cannot be marked now.
+        Raises LostWritesError if a write is lost. Raises OSError if the images cannot be marked now.
         """
         with self._spoiling(view):
             self._sync()
             return self._marks.merged(view)
 
     def save_replicated(self, view: int) -> None:
-        """What the leader wrote to the images is on the disk when this returns. Raises LostWritesError.
+        """Sync the leader's writes to the images, when a secondary is promoted. Raises LostWritesError.
 
-        For a secondary that is promoted. Of QEMU's own merge one cannot tell whether a write or a flush ended it. A write's data
-        are in the overlays, and merged again; what the leader wrote is not. QEMU's buffered images fail each flush after
-        the first, so they need no flush of ours.
+        If QEMU's own merge ends with an error, one cannot tell whether a write or a flush failed. Data of a failed write are
+        still in the overlays and are merged again; the leader's writes are not. Once a flush of a buffered image has failed,
+        QEMU fails every later one, so buffered images need no sync of ours.
         """
         if any(disk.cache == "none" for disk in self._disks):
             with self._spoiling(view):
