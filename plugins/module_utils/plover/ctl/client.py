@@ -86,7 +86,7 @@ class _Connection:
             self._data += chunk
             if len(self._data) > REPLY_BYTES_MAX:
                 raise ControlError(f"an answer of over {REPLY_BYTES_MAX} bytes")
-        line, _, self._data = self._data.partition(b"\n")
+        line, _newline, self._data = self._data.partition(b"\n")
         return line
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias, Union
 
 from ..protocol import wire
 from ..protocol.packing import Compressor
 from ..protocol.pages import PageRun
 
 Tag = Hashable
-Buffer = bytes | bytearray | memoryview
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 
 class SendData(NamedTuple):
@@ -228,41 +228,41 @@ class Happened(NamedTuple):
     facts: dict[str, object]
 
 
-Effect = (
-    SendData
-    | Inject
-    | Emit
-    | StartQemu
-    | KillQemu
-    | Drain
-    | StopVm
-    | ContVm
-    | SaveDevice
-    | CaptureStream
-    | FeedStream
-    | ColoStop
-    | ResetVm
-    | ColoLoad
-    | Promote
-    | CopyDisks
-    | AttachDisks
-    | DetachDisks
-    | MergeDisks
-    | HashDisks
-    | TapEarly
-    | TapUp
-    | TapDown
-    | Fence
-    | Hash
-    | HashBlocks
-    | Pack
-    | OpenTracker
-    | FetchDirty
-    | CloseData
-    | Yield
-    | Report
-    | Happened
-)
+Effect = Union[  # noqa: UP007 (ansible-test takes the bars for an operator)
+    SendData,
+    Inject,
+    Emit,
+    StartQemu,
+    KillQemu,
+    Drain,
+    StopVm,
+    ContVm,
+    SaveDevice,
+    CaptureStream,
+    FeedStream,
+    ColoStop,
+    ResetVm,
+    ColoLoad,
+    Promote,
+    CopyDisks,
+    AttachDisks,
+    DetachDisks,
+    MergeDisks,
+    HashDisks,
+    TapEarly,
+    TapUp,
+    TapDown,
+    Fence,
+    Hash,
+    HashBlocks,
+    Pack,
+    OpenTracker,
+    FetchDirty,
+    CloseData,
+    Yield,
+    Report,
+    Happened,
+]
 
 
 class Memory(Compressor, Protocol):

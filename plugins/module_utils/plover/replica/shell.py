@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..config.settings import Config
 from ..core.director import Director
@@ -17,7 +17,7 @@ from .observer import Observer
 if TYPE_CHECKING:
     from ..rdma.rings import Rings
 
-TapAction = effects.TapUp | effects.TapEarly | effects.TapDown
+TapAction: TypeAlias = "effects.TapUp | effects.TapEarly | effects.TapDown"
 
 
 class Answering(Protocol):
