@@ -7,12 +7,12 @@ import ctypes as c
 import os
 from array import array
 from mmap import mmap
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Union
 
 from ..errors import PloverError
 
 if TYPE_CHECKING:
-    Buffer: TypeAlias = "bytes | bytearray | memoryview | mmap | array[int]"
+    Buffer = Union[bytes, bytearray, memoryview, mmap, array[int]]  # noqa: UP007 (ansible-test takes the bars for an operator)
 
 
 PAGE_BYTES = 4096  # PLOVER_PAGE. Not protocol.pages.PAGE_BYTES, which the simulator makes smaller

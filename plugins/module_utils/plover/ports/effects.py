@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable
-from typing import NamedTuple, Protocol, TypeAlias, Union
+from typing import NamedTuple, Protocol, Union
 
 from ..protocol import wire
 from ..protocol.packing import Compressor
 from ..protocol.pages import PageRun
 
 Tag = Hashable
-Buffer: TypeAlias = "bytes | bytearray | memoryview"
+Buffer = Union[bytes, bytearray, memoryview]  # noqa: UP007 (ansible-test takes the bars for an operator)
 
 
 class SendData(NamedTuple):
