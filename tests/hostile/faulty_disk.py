@@ -19,8 +19,9 @@ from lab import disk_guest
 HERE = Path(__file__).parent
 REPLICAS = ("primary", "secondary")
 QEMU = "/usr/bin/qemu-system-x86_64"
-# The dirty tracking's library has acted on the shell already, and taken itself out of its environment.
-LAUNCHER = """export LD_PRELOAD='{library} {tracking}' PLOVER_UFFD_FILE='{uffd}' PLOVER_TEST_DISK_FAULTS='{orders}'
+# Plover's library has acted on the shell already, and taken itself out of its environment. The disk lies below it.
+LAUNCHER = """export LD_PRELOAD='{tracking} {library}' PLOVER_UFFD_FILE='{uffd}' PLOVER_FLUSH_FILE='{flush}'
+export PLOVER_TEST_DISK_FAULTS='{orders}'
 exec {qemu} "$@\""""
 WRITE, FLUSH = "write", "flush"
 KINDS = (WRITE, FLUSH)
@@ -96,6 +97,7 @@ class FaultyDiskGroup(harness.Group):
                     tracking=harness.ROOT / "native/build/libplover_preload.so",
                     qemu=QEMU,
                     uffd=self.run_folder(member) / "uffd",
+                    flush=self.run_folder(member) / "flush-failed",
                     orders=self._orders(folder, member),
                 ),
             )

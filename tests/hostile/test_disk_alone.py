@@ -9,7 +9,8 @@ import time
 import harness
 import pytest
 from conftest import DiskStage
-from disk_play import BURST_S, TELLS_S, struck
+from disk_cases import REPLICATED, Case
+from disk_play import BURST_S, TELLS_S, play, struck
 from faulty_disk import FLUSH, WRITE
 
 pytestmark = pytest.mark.usefixtures("native_library")
@@ -104,3 +105,10 @@ def test_what_the_leader_wrote_does_not_rest_on_a_flush_that_qemu_forgets(both):
     while time.monotonic() < end:
         assert not group.leads("protected") and not group.leads("degraded")
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("both", ["none"], indirect=True)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_secondary_does_not_go_on_from_a_flush_that_failed(both, number):
+    """Whoever flushed: its own stop, or the leader."""
+    play(both[0], Case(REPLICATED, FLUSH, "EIO", number, for_ever=False))

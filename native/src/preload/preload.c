@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Loaded into QEMU with LD_PRELOAD: opens a userfaultfd that acts on QEMU's memory, and writes its number to the
  * file named by PLOVER_UFFD_FILE: "<pid> <fd>\n", or "<pid> error <text>\n". The replica daemon fetches the
- * descriptor with pidfd_getfd and does the rest. Without the variable this does nothing. It never disturbs QEMU. */
+ * descriptor with pidfd_getfd and does the rest. Without the variable it opens none; it never disturbs QEMU.
+ * What else the library does: see sticky_flush.c. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,7 @@ __attribute__((constructor)) static void plover_preload(void)
     char line[160];
     struct uffdio_api api = {
         .api = UFFD_API, .features = PLOVER_WP_ASYNC | PLOVER_WP_UNPOPULATED | PLOVER_WP_HUGETLBFS_SHMEM};
+    unsetenv("LD_PRELOAD"); /* QEMU's children are none of our business */
     if (!path) return;
     int saved = errno, fd = open_uffd(), n;
     if (fd >= 0 && ioctl(fd, UFFDIO_API, &api)) {
@@ -54,7 +56,6 @@ __attribute__((constructor)) static void plover_preload(void)
         if (write(file, line, (size_t)n) != n) unlink(path);
         close(file);
     }
-    unsetenv("PLOVER_UFFD_FILE"); /* not for QEMU's children */
-    unsetenv("LD_PRELOAD");
+    unsetenv("PLOVER_UFFD_FILE");
     errno = saved;
 }

@@ -17,6 +17,9 @@ from . import kernel_image
 
 log = logging.getLogger("plover")
 START_TIMEOUT_S = 20.0
+FLUSH_FILE = "flush-failed"  # the preload library writes to it
+PRELOAD = "libplover_preload.so"
+REMEDY = "role 'native' installs it; 'cache: writeback' does without"
 DEVICE_STATE = "device-state"  # QEMU's file for it, in run_path
 
 
@@ -66,11 +69,42 @@ def command_line(config: Config, incoming: bool) -> list[str]:
 
 
 def environment(config: Config) -> dict[str, str]:
-    """Additions to QEMU's environment: the preload library, if dirty tracking needs it."""
-    if config.syncvm_dirty_tracking != "uffd-wp":
-        return {}
-    folder = os.environ.get("PLOVER_NATIVE_DIR", "/opt/plover/current/native")
-    return {"LD_PRELOAD": f"{folder}/libplover_preload.so", "PLOVER_UFFD_FILE": str(config.run_path / "uffd")}
+    """What QEMU's environment needs: the preload library, where dirty tracking or a disk asks for it."""
+    tracks = config.syncvm_dirty_tracking == "uffd-wp"
+    out = {"LD_PRELOAD": str(_preload())} if tracks or forgets_flushes(config) else {}
+    if forgets_flushes(config):
+        out["PLOVER_FLUSH_FILE"] = str(config.run_path / FLUSH_FILE)
+    return {**out, "PLOVER_UFFD_FILE": str(config.run_path / "uffd")} if tracks else out
+
+
+def _preload() -> Path:
+    return Path(os.environ.get("PLOVER_NATIVE_DIR", "/opt/plover/current/native"), PRELOAD)
+
+
+def forgets_flushes(config: Config) -> bool:
+    """QEMU by itself lets a flush succeed after one that failed, of an image that it opens with O_DIRECT."""
+    return any(disk.cache == "none" for disk in config.disk_list)
+
+
+def flush_failed(config: Config) -> bool:
+    """A flush of the last QEMU's failed, so far; it may have ended. (Of buffered images the daemon's own sync tells that.)"""
+    try:
+        return forgets_flushes(config) and (config.run_path / FLUSH_FILE).stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def check_flushes(config: Config, pid: int) -> None:
+    """A flush that failed stays failed in this QEMU (native/src/preload/sticky_flush.c). Raises QemuError.
+
+    The dynamic loader only warns of a library that it cannot load, and ignores the variable in a program with privileges of its own.
+    """
+    try:
+        if not forgets_flushes(config) or PRELOAD in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace"):
+            return
+    except OSError as error:
+        raise QemuError(f"cannot see whether QEMU has loaded {PRELOAD}: {error}") from error
+    raise QemuError(f"QEMU has not loaded {_preload()}, which 'cache: none' needs; {REMEDY}")
 
 
 def prepare(config: Config, incoming: bool) -> None:
@@ -79,6 +113,8 @@ def prepare(config: Config, incoming: bool) -> None:
         path = getattr(config, key)
         if path and not os.access(path, os.R_OK):
             raise QemuError(f"{key}: {path} is missing or not readable on this host; the deploy play copies it")
+    if forgets_flushes(config) and not os.access(_preload(), os.R_OK):
+        raise QemuError(f"disks: {_preload()} is missing on this host, and 'cache: none' needs it; {REMEDY}")
     kernel_image.check(config.guest_kernel)
     user = qemu_user.find(config)
     config.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -93,7 +129,7 @@ def prepare(config: Config, incoming: bool) -> None:
     disks.prepare(config, incoming)
     for socket in sockets(config).values():
         Path(socket).unlink(missing_ok=True)
-    for path in (config.ram_path, config.run_path / "uffd", config.run_path / DEVICE_STATE):
+    for path in (config.ram_path, config.run_path / "uffd", config.run_path / FLUSH_FILE, config.run_path / DEVICE_STATE):
         path.unlink(missing_ok=True)
     argv = command_line(config, incoming) + (qemu_user.arguments(user, config.qemu_binary) if user else [])
     launch = {"argv": argv, "env": environment(config)}

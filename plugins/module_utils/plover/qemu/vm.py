@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -24,9 +25,10 @@ from ..host import qemu_user
 from ..native.idle import IdleMonitor
 from . import device_file
 from .colo import ColoPeer, device_state
-from .process import DEVICE_STATE, START_TIMEOUT_S, prepare, sockets, supervisor
+from .process import DEVICE_STATE, START_TIMEOUT_S, check_flushes, flush_failed, prepare, sockets, supervisor
 from .qmp import Qmp, peer_pid
 
+log = logging.getLogger("plover")
 STREAM_BYTES_MAX = 48 << 20
 CAPTURE_TIMEOUT_S, CAPTURE_LOOK_S = 15.0, 0.1
 KILL_TIMEOUT_S = 10.0
@@ -83,10 +85,13 @@ class Vm:
 
         A secondary's images are not exported yet: see replica/disk_work.py.
         """
+        if incoming and flush_failed(self.config):  # under the QEMU before this one
+            await asyncio.to_thread(self.images.spoiled, view)
         await asyncio.to_thread(prepare, self.config, incoming)
         held = await asyncio.to_thread(self.images.begin if incoming else self.images.booted, view)
         await self._supervisor.start()
         await self._open()
+        check_flushes(self.config, self.pid)
         facts = await self._attach()
         if incoming and self.config.disks:
             facts[DISK_COPY] = {"held": held, "next": self.images.name}
@@ -101,6 +106,10 @@ class Vm:
         The daemon before this one may have died after any command: the VM may run, be stopped, or have its devices captured.
         """
         await self._open()
+        try:
+            check_flushes(self.config, self.pid)
+        except QemuError as error:  # an earlier version has started it; it is the only one that has this VM
+            log.warning("a flush that fails may be forgotten until this QEMU ends: %s", error)
         await self.block.cut()  # a stop waits for the VM's writes, and these may wait for a secondary
         await self._end_migration()
         await self._step_in()

@@ -19,6 +19,7 @@ from ..disks.marks import DiskMarks
 from ..disks.untold_flush import TOGETHER_S, UntoldFlush
 from ..errors import LostWritesError, QemuError
 from ..ports import effects
+from ..qemu.process import flush_failed
 from ..qemu.vm import Vm
 from .merge_watch import MergeWatch
 from .shell import Shell
@@ -159,6 +160,9 @@ class DiskWork:
             for disk in self._config.disk_list:
                 if disk.format != "raw":
                     await self._flush(vm, disk, view)
+            if flush_failed(self._config):
+                await asyncio.to_thread(vm.images.spoiled, view)
+                raise LostWritesError("a flush of QEMU's failed meanwhile")
             if not await asyncio.to_thread(vm.images.write, view):
                 log.warning(
                     "the copy of the disks is not noted, so it will be made anew next time: not all images are on "
