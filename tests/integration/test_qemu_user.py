@@ -41,12 +41,16 @@ def may(*command: str) -> bool:
     )
 
 
-def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tmp_path):
+@pytest.mark.parametrize("cache", ["writeback", "none"])
+def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tmp_path, cache):
+    """``none``: each QEMU must also have loaded what keeps a failed flush failed, and be able to note one."""
     images = {member: tmp_path / f"{member}.img" for member in REPLICAS}
     for path in images.values():
         path.touch(mode=0o600)
         os.truncate(path, 32 << 20)
-    group = new_group(own={member: {"disks": [{"path": str(path)}]} for member, path in images.items()}, qemu_user=USER.pw_name)
+    group = new_group(
+        own={member: {"disks": [{"path": str(path), "cache": cache}]} for member, path in images.items()}, qemu_user=USER.pw_name
+    )
     group.start()
     group.wait("primary", seconds=120, service="protected")
     client, acked = connect(), {}
