@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The witness forgets that the leader went on without the secondary; then the leader is gone. Time must not go back."""
+"""The witness forgets that the leader went on without the secondary; then the leader is gone. Time must not go back.
+
+It forgets with an empty state folder, or with one that came back from a backup made before.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
 
+import pytest
 from harness import ADDRESSES, connect, in_netns, sh
 
 SILENCE_S = 4.0  # a link that was cut for so long is made anew, and what waited in it is lost
@@ -36,14 +41,25 @@ def forget(group, member: str) -> None:
     shutil.rmtree(group.folder / member / "state")
 
 
-def test_an_empty_state_folder_elects_no_stale_replica_and_is_filled_by_who_was_forced(group):
+def put_back(group, member: str, backup) -> None:
+    forget(group, member)
+    subprocess.run(["cp", "-a", str(backup), str(group.folder / member / "state")], check=True)
+
+
+@pytest.mark.parametrize("how", ["emptied", "put back"])
+def test_a_lost_state_folder_elects_no_stale_replica_and_is_filled_by_who_was_forced(group, tmp_path, how):
+    state = group.folder / "witness" / "state"
+    subprocess.run(["cp", "-a", str(state), str(tmp_path / "backup")], check=True)
     client = connect()
     assert client.ask("SET", "a", "old") == b"+OK"
     cut("secondary")
     group.wait("primary", service="degraded")
     assert client.ask("SET", "a", "new") == b"+OK"  # the witness has stored that the primary alone has it
     time.sleep(SILENCE_S)
-    forget(group, "witness")
+    if how == "emptied":
+        forget(group, "witness")
+    else:
+        put_back(group, "witness", tmp_path / "backup")
     group.power_off("primary")
     group.start("witness")
     heal()
@@ -52,12 +68,12 @@ def test_an_empty_state_folder_elects_no_stale_replica_and_is_filled_by_who_was_
     assert (status["role"], status["in_sync"]) == ("candidate", ["primary", "secondary"]), "it knows no better, so it asks"
     said = group.wait("witness", leader=None, service="down")["sentence"]
     assert "has forgotten what it promised" in said and "primary" in said
-    assert not (group.folder / "witness/state/demo/state.json").exists()
+    assert not (state / "demo/state.json").exists() or how == "put back"
     # The primary is gone for good: the VM is lost, and only an operator may go on from the old state.
     assert group.ctl("secondary", "failover-force")["view"] >= 1_000_000
     group.wait("witness", leader="secondary", forced=False)
     group.wait("secondary", forced=False, service="degraded")
-    assert json.loads((group.folder / "witness/state/demo/state.json").read_text().splitlines()[0])["view"] >= 1_000_000
+    assert json.loads((state / "demo/state.json").read_text().splitlines()[0])["view"] >= 1_000_000
     group.start("primary")
     group.wait("secondary", service="protected")
 

@@ -14,6 +14,10 @@ class PowerLoss(BaseException):
     """The host died in the middle of a file operation. No Exception: nothing in the daemon may catch it."""
 
 
+class Copy(str):
+    """What a file holds that came back from a backup."""
+
+
 class SimDisk(Files):
     """Two views of each name: what a reader sees now, and what is there after a power loss."""
 
@@ -84,17 +88,33 @@ class SimDisk(Files):
         self._removed.add(path.name)
         self._step()
 
+    def sign(self, path: Path) -> bool:
+        return True
+
+    def is_signed(self, path: Path) -> bool:
+        return not isinstance(self._seen[path.name], Copy)
+
     def mark(self, name: str) -> None:
         """An empty file, as a play leaves it."""
         self._seen[name] = self._kept[name] = ""
 
     @property
-    def empty(self) -> bool:
-        return not self._seen
+    def forgets(self) -> bool:
+        """A daemon that starts now remembers nothing that counts."""
+        return isinstance(self._seen.get("state.json", Copy()), Copy)
 
     def wipe(self) -> None:
         """A new disk, or a folder that somebody cleaned up."""
         self._seen, self._kept, self._unsynced, self._renames, self._removed = {}, {}, set(), [], set()
+
+    def backup(self) -> dict[str, str]:
+        return dict(self._kept)
+
+    def put_back(self, backup: dict[str, str]) -> None:
+        """All files of the state folder are again as they were."""
+        self.wipe()
+        self._kept = {name: Copy(text) for name, text in backup.items()}
+        self._seen = dict(self._kept)
 
     def _rename_kept(self, source: str, target: str) -> None:
         if source in self._kept:

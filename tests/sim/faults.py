@@ -28,22 +28,37 @@ def power_loss(world: World, rng: random.Random, name: str) -> None:
         world.power_loss(name)
 
 
-def amnesia(world: World, rng: random.Random, name: str) -> None:
-    """It comes back without its state file: a new disk, or a daemon whose folder somebody cleaned up."""
+def amnesia(world: World, rng: random.Random, name: str, backup: dict[str, str] | None = None) -> None:
+    """It comes back without its state file: a new disk, or a daemon whose folder somebody cleaned up. Or with that of an
+    old ``backup``."""
     if rng.random() < 0.6:
         world.loop.after(rng.uniform(0.05, 0.9), None, world.power_on, name)
         world.power_loss(name)
     else:
         world.kill_daemon(name)
-    world.forget(name)
+    world.forget(name, backup)
+
+
+def put_back(world: World, rng: random.Random, name: str) -> None:
+    """Its state folder is again as it was some time ago."""
+    world.loop.after(rng.uniform(0.1, 1.2), None, amnesia, world, rng, name, world.hosts[name].disk.backup())
 
 
 def forgotten_record(world: World, rng: random.Random, name: str) -> None:
     """The leader goes on without the secondary. The witness stored that, and forgets it. Then the leader hangs, and the
     secondary, which is stale, is back."""
+    _record_lost(world, rng, name, None)
+
+
+def record_of_before(world: World, rng: random.Random, name: str) -> None:
+    """As ``forgotten_record``, but the witness's state folder comes back from a backup."""
+    _record_lost(world, rng, name, world.hosts["witness"].disk.backup())
+
+
+def _record_lost(world: World, rng: random.Random, name: str, backup: dict[str, str] | None) -> None:
     other = "secondary" if name == "primary" else "primary"
     _cut(world, rng, [p for o in _others(other) for p in ((other, o), (o, other))], rng.uniform(0.8, 1.0))
-    world.loop.after(rng.uniform(0.55, 0.7), None, amnesia, world, rng, "witness")
+    world.loop.after(rng.uniform(0.55, 0.7), None, amnesia, world, rng, "witness", backup)
     world.loop.after(0.75, None, world.freeze, name)
     world.loop.after(rng.uniform(1.6, 2.2), None, world.thaw, name)
 
@@ -303,6 +318,8 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "amnesia": (amnesia, ALL),
     "forgotten-record": (forgotten_record, LEADER),
     "forgotten-vote": (forgotten_vote, LEADER),
+    "put-back": (put_back, ALL),
+    "record-of-before": (record_of_before, LEADER),
     "full-disk": (full_disk, ALL),
     "failed-image": (failed_image, REPLICAS),
     "failed-merge": (failed_merge, REPLICAS),

@@ -110,7 +110,7 @@ class World:
         except PowerLoss:
             return self.power_loss(name)
         self.members[name] = member
-        self.ghost.started(name, member.store.load())
+        self.ghost.started(name, None if member.consensus.amnesia else member.store.load())
         member.start()
         self.note(name, "daemon starts")
 
@@ -161,18 +161,18 @@ class World:
             self.restart_daemon(name)
             self.network.host_back(name)
 
-    def forget(self, name: str) -> bool:
-        """A dead daemon's state folder is empty from now on; not if another member has forgotten all already."""
+    def forget(self, name: str, backup: dict[str, str] | None = None) -> bool:
+        """A dead daemon's state folder is empty from now on, or as in ``backup``; not if another member has forgotten already."""
         if any(self.forgetful(other) for other in NAMES if other != name):
             return False
-        self.note(name, "ITS STATE FOLDER IS EMPTIED")
-        self.hosts[name].disk.wipe()
+        self.note(name, "ITS STATE FOLDER IS EMPTIED" if backup is None else "AN OLD BACKUP OF ITS STATE FOLDER IS PUT BACK")
+        self.hosts[name].disk.put_back(backup or {})
         self.ghost.forgets(name)
         return True
 
     def forgetful(self, name: str) -> bool:
         member = self.members[name]
-        return self.hosts[name].disk.empty or (not member.dead and member.consensus.amnesia is not None)
+        return self.hosts[name].disk.forgets or (not member.dead and member.consensus.amnesia is not None)
 
     def freeze(self, name: str) -> None:
         host = self.hosts[name]

@@ -138,6 +138,11 @@ def empty_folder_votes() -> None:
     Store.begin = lambda self: good(self) or Durable()
 
 
+@mutant("a state folder that came back from a backup counts as if it had never been away")
+def old_backup_votes() -> None:
+    Store.is_copy = False
+
+
 @mutant("a member that has forgotten everything believes the first leader it hears")
 def forgets_and_believes() -> None:
     Amnesia.heard = lambda self, src, m: isinstance(m, wire.Heartbeat) and m.view > 0

@@ -20,7 +20,7 @@ from plover.config.timing import Timing
 from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable, Record
 from plover.errors import DurableStateError
-from plover.host.store import FIRST_BOOT, Store
+from plover.host.store import BIRTH, FIRST_BOOT, Store
 from settings import MEMBERS
 
 from lab.paths import ROOT
@@ -67,7 +67,7 @@ def test_a_new_member_starts_from_nothing_once(tmp_path):
     store = Store(tmp_path)
     (tmp_path / FIRST_BOOT).touch()
     assert store.begin() == Durable(0, None, Record(0, 0, frozenset()))
-    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"state.json", BIRTH}
     assert store.begin() == Durable()
     path_of(store).unlink()
     assert store.begin() is None

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A member that has forgotten its promises, and how it recovers. Pure; the rules are in docs/fencing.md.
 
-Its state file is gone: the disk is new, the folder is not mounted, somebody cleaned up. It may have voted for a leader that
+Its state file is gone: the disk is new, the folder is not mounted, somebody cleaned up. Or the file is a copy from a backup,
+and older promises are all that it knows (host/store.py). It may have voted for a leader that
 only one other member knows. So it does not vote, stand for election or acknowledge anything until it has recovered. It
 recovers like a replica in Viewstamped Replication Revisited (Liskov and Cowling, 2012), section 4.3:
 
@@ -65,7 +66,9 @@ class Amnesia:
 
     def describe(self, forgetful: list[str]) -> str:
         """``forgetful``: other members that have forgotten their promises too."""
-        text = "this host has forgotten what it promised (its state folder is empty), so it neither votes nor leads"
+        text = (
+            "this host has forgotten what it promised (its state folder is empty, or came back from a copy), so it neither votes nor leads"
+        )
         if len(forgetful) == len(self._others):
             return (
                 f"{text}; so have {' and '.join(forgetful)}: nobody remembers this VM. If it is new, or all of its "

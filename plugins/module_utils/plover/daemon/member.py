@@ -31,13 +31,13 @@ class MemberDaemon(Daemon):
         self.store = Store(config.state_path, member=config.member)
 
     def remembered(self) -> Durable | None:
-        """The durable state of this member; None, with a warning in the log, if it is lost."""
+        """The durable state of this member; None, with a warning in the log, if it is lost or too old."""
         state = self.store.begin()
         if state is None:
             log.warning(
-                "%s: there is no state.json, so this member has forgotten what it promised; it takes no part until "
-                "both others have told it what it missed",
+                "%s: %s, so this member has forgotten what it promised; it takes no part until both others have told it what it missed",
                 self.config.state_path,
+                "state.json came back from a copy" if self.store.is_copy else "there is no state.json",
             )
         return state
 

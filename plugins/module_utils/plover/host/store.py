@@ -6,6 +6,10 @@ returns, and refuses a damaged file instead of starting from nothing.
 
 Without the file, a member has forgotten its promises and takes part in nothing until it has recovered (consensus/amnesia.py).
 The exception is a new VM: the play that creates it leaves an empty file ``first-boot`` beside it.
+
+A file that came back from a backup knows old promises only, so it counts for no more than a missing file. Each state.json
+names its own birth (host/birth.py). The file ``birth`` beside it says that it does: earlier versions
+and some file systems do not.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from pathlib import Path
 
 from ..consensus.durable import Durable, Record
 from ..errors import DurableStateError
+from . import birth
 
-FIRST_BOOT, MEMBER = "first-boot", "member"
+FIRST_BOOT, MEMBER, BIRTH = "first-boot", "member", "birth"
+BIRTH_TEXT = "state.json names its own birth (user.plover.birth). A copy of it does not, and counts for nothing.\n"
 
 
 def _body(state: Durable) -> str:
@@ -60,19 +66,29 @@ class Files:
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
 
+    def sign(self, path: Path) -> bool:
+        """Let the file name its own birth. False if the file system cannot."""
+        return birth.sign(path)
+
+    def is_signed(self, path: Path) -> bool:
+        """False: this is a copy of a file."""
+        return birth.is_signed(path)
+
 
 class Store:
     def __init__(self, folder: Path, files: Files | None = None, member: str = "") -> None:
         """``member``: the owner that the folder must have (a copied folder has another); empty: anyone."""
         self._member, self._whose = member, folder / MEMBER
         self._path, self._mark, self._files = folder / "state.json", folder / FIRST_BOOT, files or Files()
+        self._birth = folder / BIRTH
         try:
             self._files.make_folder(folder)
         except OSError as error:
             raise DurableStateError(f"state_dir: cannot create {folder}: {error.strerror}") from error
 
     def begin(self) -> Durable | None:
-        """At a daemon's start, before it sends anything: its durable state; None: it has forgotten everything.
+        """At a daemon's start, before it sends anything: its durable state; None: it has forgotten everything, or remembers
+        only what it had promised before a backup.
 
         The state is written again: after a failed fsync, a file still reads well from the page cache, yet a power loss would
         take it away.
@@ -82,7 +98,7 @@ class Store:
             noted = self._noted_member()
             if state is None and self._files.exists(self._mark):
                 state = Durable()
-            if state is None:
+            if state is None or self.is_copy:
                 return None
             self.save(state)
             if self._member and not noted:
@@ -93,6 +109,11 @@ class Store:
         except OSError as error:
             raise DurableStateError(f"state_dir: {self._path.parent}: {error.strerror}; see to it, the member stops until then") from error
         return state
+
+    @property
+    def is_copy(self) -> bool:
+        """The state came back from a backup. Raises OSError."""
+        return self._files.exists(self._path) and self._files.exists(self._birth) and not self._files.is_signed(self._path)
 
     def _noted_member(self) -> str:
         """The folder's owner; empty: an earlier version did not note it. Raises DurableStateError."""
@@ -142,15 +163,30 @@ class Store:
     def save(self, state: Durable) -> None:
         body = _body(state)
         try:
-            self._write(self._path, f"{body}\n{zlib.crc32(body.encode()):08x}\n")
+            self._write(self._path, f"{body}\n{zlib.crc32(body.encode()):08x}\n", signed=True)
         except OSError as error:
             raise DurableStateError(
                 f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, the member stops until then"
             ) from error
 
-    def _write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, text: str, signed: bool = False) -> None:
         temporary = path.with_suffix(".new")
         self._files.write(temporary, text)
+        signs = signed and self._files.sign(temporary)
         self._files.sync(temporary)
+        if signed and not signs:
+            self._expect_birth(False)
         self._files.replace(temporary, path)
         self._files.sync(path.parent)
+        if signs:
+            self._expect_birth(True)
+
+    def _expect_birth(self, wanted: bool) -> None:
+        """From the next start on, must state.json name its birth?"""
+        if wanted == self._files.exists(self._birth):
+            return
+        if wanted:
+            self._write(self._birth, BIRTH_TEXT)
+        else:
+            self._files.remove(self._birth)
+            self._files.sync(self._birth.parent)
