@@ -79,7 +79,7 @@ def test_a_vm_is_added_beside_the_other_and_all_are_protected(two_vms):
 
 
 def test_a_name_that_is_not_in_the_inventory_is_not_added(two_vms):
-    assert "plover_vm_name: third: give the name of the new VM" in refused("add_vm", plover_vm_name="third")
+    assert "plover_vm_name: third: name the new VM" in refused("add_vm", plover_vm_name="third")
 
 
 def test_all_vms_leave_a_host_and_go_back_to_their_preferred_leaders(two_vms):
@@ -88,7 +88,7 @@ def test_all_vms_leave_a_host_and_go_back_to_their_preferred_leaders(two_vms):
     run("switchover")
     assert leaders() == {"demo": "primary", "second": "secondary"}
     assert run("switchover")[0] == 0
-    assert "give one of them, or neither" in refused("switchover", plover_away_from="nowhere")
+    assert "set one of them, or neither" in refused("switchover", plover_away_from="nowhere")
 
 
 def test_every_member_is_restarted_one_at_a_time_and_only_if_asked_for(two_vms):
@@ -114,7 +114,7 @@ def broken(tmp_path, monkeypatch):
 def test_an_upgrade_that_does_not_come_back_goes_back(two_vms, broken):
     before = {host: execute(host, "readlink -f /opt/plover/current").stdout for host in HOSTS}
     said = refused("upgrade", runtime_version="9.9.9", runtime_restart_timeout_s=20)
-    assert "All members that were changed run the version from before again" in said, said
+    assert "All changed members run the previous version again" in said, said
     assert {host: execute(host, "readlink -f /opt/plover/current").stdout for host in HOSTS} == before
     run("status", plover_status_strict=True)
     assert not any("9.9.9" in execute(host, "cat /proc/[0-9]*/environ | tr '\\0' '\\n'").stdout for host in HOSTS)
@@ -147,7 +147,7 @@ def test_a_backup_comes_back_as_an_inventory_with_which_nothing_is_to_do(two_vms
 
 
 def test_a_vm_is_removed_only_with_its_name_said_twice_and_leaves_nothing(two_vms):
-    assert "give its name in plover_vm_name and once more in plover_confirm" in refused("remove_vm", plover_vm_name="second")
+    assert "to confirm, repeat its name in plover_confirm" in refused("remove_vm", plover_vm_name="second")
     run("remove_vm", plover_vm_name="second", plover_confirm="second")
     left = (
         "find /etc /run /var/lib/plover /dev/shm -name '*second*' ! -path '/run/systemd/*' ! -name '*secondary*';"
@@ -170,7 +170,7 @@ def test_a_wheel_that_is_missing_or_another_is_refused(tmp_path):
 
 def test_a_host_that_is_gone_is_replaced_by_a_fresh_one_while_the_vm_serves():
     deploy.lead("primary", 120)
-    assert "plover_host: primary serves demo" in refused("replace_host", plover_host="primary")
+    assert "hears that primary leads demo" in refused("replace_host", plover_host="primary")
     Host("secondary").destroy()
     up(["secondary"])
     run("replace_host", plover_host="secondary")
@@ -180,7 +180,7 @@ def test_a_host_that_is_gone_is_replaced_by_a_fresh_one_while_the_vm_serves():
 def test_without_a_quorum_the_price_is_shown_and_paid_only_when_confirmed(deployed):
     deploy.lead("primary", 120)
     asked = {"plover_vm_name": "demo", "plover_host": "secondary"}
-    assert "secondary will not lead: ploverctl: primary leads" in refused("failover", **asked)
+    assert "secondary cannot lead: ploverctl: primary leads" in refused("failover", **asked)
     for host in ("witness", "primary"):
         Host(host).power_loss()
     assert "The price of leading from this host" in refused("failover", **asked)

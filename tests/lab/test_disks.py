@@ -77,8 +77,8 @@ def test_a_changed_size_is_applied_while_the_overlays_are_in_use(result):
     mounted = asked("primary", "findmnt -no MAJ:MIN /run/plover-disks")
     _, output = deploy.play()
     done = {change.split(" @ ")[0].split(" : ")[1] for change in changes(output)}
-    assert {"Install the unit of the overlays' tmpfs", "Mount it, now and at each boot", "Write the settings"} <= done
-    assert not done & {"Place the images", "Install it", "Write the secrets"}
+    assert {"Install the unit of the overlays' tmpfs", "Mount the tmpfs, now and at each boot", "Write the settings"} <= done
+    assert not done & {"Create and copy the images", "Install this version", "Write the secrets"}
     assert overlays_mib("primary") == overlays_mib("secondary") == 320
     assert mounted and asked("primary", "findmnt -no MAJ:MIN /run/plover-disks") == mounted
     deploy.wait_protected("secondary", 120)  # the one that follows was restarted, for the settings; the leader was not
@@ -105,8 +105,8 @@ def test_the_role_alone_makes_an_empty_qcow2_image_and_its_target(result, tmp_pa
     monkeypatch.setattr(deploy, "PLAY", play)
     _, output = deploy.play()
     assert {change for change in changes(output) if "lacks" in change} == {
-        "plover.vmft.disks : Make the empty images that the primary lacks @ secondary",
-        "plover.vmft.disks : Make the targets that the secondary lacks @ primary",
+        "plover.vmft.disks : Create missing empty images on the primary @ secondary",
+        "plover.vmft.disks : Create missing target images on the secondary @ primary",
     }
     assert deploy.play()[0] == 0
     for host in ("primary", "secondary"):
@@ -121,7 +121,7 @@ def test_a_primary_that_lost_its_image_gets_it_from_the_secondary(result):
     asked("primary", f"systemctl stop plover-replica@demo plover-qemu@demo && rm {IMAGE}")
     _, output = deploy.play()
     assert [change for change in changes(output) if "image" in change or "target" in change] == [
-        "plover.vmft.disks : Make the empty images that the primary lacks @ primary"
+        "plover.vmft.disks : Create missing empty images on the primary @ primary"
     ]
     assert asked("secondary", f"stat -c %i,%s,%W {IMAGE}") == before
     assert asked("primary", f"stat -c %s {IMAGE}") == before.split(",")[1]

@@ -106,11 +106,11 @@ def test_a_host_s_death_moves_its_own_vm_alone_and_the_other_group_goes_on_being
     kept = settings("secondary"), settings("witness")
     assert deploy.play(*SECOND_ONLY)[0] == 0
     another = refused("deploy_plover", *SECOND_ONLY, runtime_version="9.9.9")
-    assert "--limit: version 9.9.9 would become that of demo on witness too" in another
+    assert "--limit: version 9.9.9 would also become that of demo on witness, outside of this run" in another
     leads = status("witness", "second")["leader"]
     run("switchover", "--limit", "all:!primary", plover_vm_name="second")
     assert {leads, status("witness", "second")["leader"]} == set(GROUPS["second"][:2])
-    cut = "--limit leaves out primary, secondary, where members of demo are, as on witness"
+    cut = "--limit leaves out primary, secondary, which have members of demo like witness"
     for play in ("upgrade", "rolling_restart", "rotate_secrets"):
         assert cut in refused(play, *SECOND_ONLY)
     assert cut in refused("reset", *SECOND_ONLY, plover_confirm="reset")

@@ -53,11 +53,11 @@ def test_one_error_is_refused_with_one_line_that_names_the_variable_and_the_reme
     done = results[case.title]
     (line,) = refusals(done.output)
     assert line.startswith(case.variable) and case.remedy in line and case.wrong in line
-    assert done.code == "2" and "UNREACHABLE" not in done.output and "Look at the host" not in done.output
+    assert done.code == "2" and "UNREACHABLE" not in done.output and "Inspect the host" not in done.output
 
 
 def test_a_good_inventory_is_not_refused_before_the_hosts_are_reached(results):
-    assert "TASK [plover.vmft.prechecks : Look at the host" in results["good"].output
+    assert "TASK [plover.vmft.prechecks : Inspect the host" in results["good"].output
     hosts = [line.partition(": ansible_host: nothing is reached at ")[0] for line in refusals(results["good"].output)]
     assert hosts == ["primary", "secondary", "witness"]
 

@@ -60,7 +60,7 @@ def test_the_unit_makes_it_when_it_starts(play):
 def test_only_the_missing_device_is_made_again(play):
     _, said = play()
     assert [line for line in said.splitlines() if line.startswith("changed:")] == ["changed: [witness]"]
-    assert "TASK [plover.vmft.ofed : Make it now]" in said
+    assert "TASK [plover.vmft.ofed : Create the device now]" in said
 
 
 def test_modules_that_are_built_in_are_not_loaded(play):
