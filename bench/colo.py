@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU's own COLO mode, set up as in its docs (docs/COLO-FT.txt), without disks; none of our code is in its data path.
 
-What differs from the docs, and why. All of it was seen with Debian 12's 7.2.22 under TCG; `python -m bench.colo` shows it.
+Differences from the docs, and their reasons. All were seen with Debian 12's 7.2.22 under TCG; `python -m bench.colo` shows it.
 
 * ``colo_lock.c`` is preloaded. As shipped, the leader deadlocks in its first checkpoint, in every run; the file says how.
-  That may be as late as 20 s after the migration (x-checkpoint-delay), and until then all seems well. Tried, and the same:
-  no filters at all; virtio-net with vnet_hdr_support, e1000 and rtl8139 without; memory as it is, in a memfd, with
+  That may come 20 s after the migration (x-checkpoint-delay), and until then all seems well. The same happens with:
+  no filters at all; virtio-net with vnet_hdr_support, e1000 and rtl8139 without; default memory, a memfd,
   x-ignore-shared; 1 and 2 vCPUs; thread=single; other times of colo-compare. With q35 the secondary aborts.
 * The guest has 8 KiB less than 256 MiB. If the size is a multiple of 256 KiB, QEMU clears its dirty bitmap by whole words
-  (cpu_physical_memory_sync_dirty_bitmap), and does not make TCG watch those pages again: writes get lost, and some
-  checkpoints later the secondary's kernel panics. With any other size it goes page by page, and that is right.
-* The guest boots before the migration. If checkpoints are made while it boots, the secondary's guest is deaf afterwards in
-  one run of three, and clients get their answers only at the next checkpoint; else it never was (0 of 20 runs).
+  (cpu_physical_memory_sync_dirty_bitmap), and TCG does not watch those pages again: writes get lost, and some
+  checkpoints later the secondary's kernel panics. With any other size QEMU goes page by page, which works.
+* The guest boots before the migration. If checkpoints are made while it boots, the secondary's guest receives nothing afterwards
+  in one run of three, and clients get their answers only at the next checkpoint. Otherwise this never happened (0 of 20).
 * ``nodelay`` on the proxy's sockets, so that its small packets do not wait for acknowledgements.
 * A checkpoint every 2 s (the docs' figure; QEMU's default is 20 s) once the guest serves, and at once if outputs differ.
   Some 35 ms of each pause are a delayed acknowledgement: QEMU's migration socket has no TCP_NODELAY, and we leave it so.
@@ -19,7 +19,7 @@ What differs from the docs, and why. All of it was seen with Debian 12's 7.2.22 
 Other versions, unpacked: 10.0.2 (bookworm-backports) never enters COLO mode: its migration ends as "completed", or with the
 capability return-path as "failed". 11.1.2 (testing), with return-path, runs without ``colo_lock.c`` if it has the smaller
 memory and boots first (5 runs of 5; else the secondary's kernel panicked in 3 of 4). It was not faster than 7.2, so all
-systems have the distribution's QEMU. KVM, which has not the first two bugs, was not tried: it boots no guest here.
+systems have the distribution's QEMU. KVM, which does not have the first two bugs, was not tried: it boots no guest here.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make bench-consensus`: Plover's consensus beside etcd and PySyncObj, in one run on one machine.
+"""`make bench-consensus`: Plover's consensus compared with etcd and PySyncObj, in one run on one machine.
 
-Each system is three processes on loopback addresses of a network namespace of its own (its process namespace ends with
-the run, and everything in it). A round takes every system once, in turn, from nothing: start, elect, one load after the
-other, check that the members hold the same. Commands have 1 KiB; a client has one outstanding. Each adapter's docstring
-says how its system is driven; they differ in where the clients are, as the systems do in use.
+Each system is three processes on loopback addresses of a network namespace of its own. (Its process namespace ends with the
+run, with everything in it.) A round takes every system once: start, elect, one load after the other, check that all members
+hold the same. Commands have 1 KiB; a client has one outstanding. Each adapter's docstring says how its system is driven.
+The clients' places differ, as they do in use.
 """
 
 from __future__ import annotations

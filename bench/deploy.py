@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """make bench-deploy: how long the deploy play takes on three fresh hosts, and again when nothing is left to do.
 
-The base image, the guest's image and the native build are there before the clock starts. Writes build/bench/deploy.json.
+The base image, the guest's image and the native build are made before the clock starts. Writes build/bench/deploy.json.
 """
 
 from __future__ import annotations

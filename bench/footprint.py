@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory a host's daemon and QEMU take beside the guest's RAM, which both map from one file."""
+"""How much memory a host's daemon and QEMU take besides the guest's RAM, which both map from one file."""
 
 from __future__ import annotations
 

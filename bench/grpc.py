@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Just enough gRPC over HTTP/2 to call etcd, so cheap that the benchmark does not measure its client.
+"""Just enough gRPC over HTTP/2 to call etcd, cheap enough that the benchmark does not measure its client.
 
 A general client spends several hundred microseconds of Python per call. This one builds each request as one run of
-bytes, sends all that are ready in one write, and reads of the answers only what it must: the frames' heads, and the
-bodies. Answers' headers are not decoded: a call that failed has no body, and that is an error here.
+bytes, sends all ready requests in one write, and reads only the frames' heads and the bodies of the answers. Headers
+are not decoded: a failed call has no body, which is an error here.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Channel:
         self._waiting.append((request, len(body)))
 
     def wait(self) -> None:
-        """Send what is queued, then wait for bytes and hand out the answers in them."""
+        """Send the queued requests, then wait for bytes and hand out the answers."""
         while self._waiting and self._waiting[0][1] <= self._window:
             request, size = self._waiting.popleft()
             self._window -= size

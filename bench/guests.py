@@ -28,7 +28,7 @@ GUESTS = ("memory", "disk")
 
 
 class Guest(NamedTuple):
-    """``answers``: does it serve? ``disk``: the guest whose image the primary's disk is a copy of, if it has a disk."""
+    """``answers``: does it serve? ``disk``: the guest whose image is copied to the primary's disk, if it has one."""
 
     name: str
     kernel: Path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make bench-hash`: Plover's page hashing beside the `cityhash` package and beside reading the same memory, in one run.
+"""`make bench-hash`: Plover's page hashing compared with the `cityhash` package and with reading the same memory, in one run.
 
-The memory is as guest memory is: a shared mapping of a tmpfs, of 4 KiB pages, far larger than the caches, with random
-content. A round takes every contender once over all pages, in turn: in their order, as after a full scan, and at random,
+The memory is like guest memory: a shared mapping of a tmpfs, of 4 KiB pages, far larger than the caches, with random
+content. In each round every contender hashes all pages twice: in order, as after a full scan, and in random order,
 which is worse than any set of dirty pages. Every hash of every round is compared with the package's.
 """
 

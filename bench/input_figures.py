@@ -30,7 +30,7 @@ def cases(runs: list[Run]) -> list[dict[str, Any]]:
 
 
 def condensed(rows: list[list], frames: int) -> dict[str, Any]:
-    """Of a profile: what is called for each frame, what less often, and the functions that took most of the time.
+    """The functions of a profile that took most of the time, and the share of those called for each frame.
 
     The wait for events is left out: it is not work.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`make bench-input`: the way in (TAP, sequencer, log, VM's socket) and the way out (VM's socket, guard, TAP), no guest.
 
-Three real daemons on three hosts of one machine (hosts.py), protected, with real TAPs and sockets. At the end of the VM's
-socket there is no QEMU but the measuring point (input_driver.py, input_replica.py). Beside it the same TAP and socket with
-nothing in between (input_bare.py): what is more than that is the runtime's.
+Three real daemons run on three hosts of one machine (hosts.py), protected, with real TAPs and sockets. The measuring point
+takes QEMU's place at the end of the VM's socket (input_driver.py, input_replica.py). The baseline is the same TAP and socket
+with nothing in between (input_bare.py); everything above it is the runtime's cost.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon with a VM that has no guest: a UNIX socket on which the benchmark is what QEMU's stream netdev is.
+"""The replica daemon with a VM without a guest: the benchmark takes the place of QEMU's stream netdev on its UNIX socket.
 
 Everything between the TAP and that socket is the real daemon: its loop, the core, the links, the log, the guard, syncvms.
-Of a VM's own operations nothing is left, as they are not what is measured: it stops, saves and loads at once, it is idle
-whenever it has read its input, and nothing is ever written to its memory.
+The VM's own operations are not measured, so they cost nothing: it stops, saves and loads at once, is idle whenever it has
+read its input, and never writes to its memory.
 
 ``SIGUSR1`` begins a profile, ``SIGUSR2`` ends it and writes it into the file 'profile' of the run folder.
 """

@@ -24,7 +24,7 @@ def start(module: str, spec: dict, log: Path) -> subprocess.Popen:
 
 
 def answer(process: subprocess.Popen, timeout_s: float, log: Path) -> dict:
-    """End the process if it has not ended by itself, and read the one JSON object it printed last."""
+    """End the process if it still runs, and read the JSON object that it printed last."""
     try:
         out, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make bench-rdma`: what a commit and a transfer of pages cost over RDMA, beside perftest's raw writes in the same guests.
+"""`make bench-rdma`: the cost of a commit and of a transfer of pages over RDMA, compared with perftest's raw writes in the same guests.
 
-There is no RDMA hardware here: two QEMU guests under TCG, of one vCPU each, speak real verbs over Soft-RoCE. Times are
-thus many times a card's; the ratios say what Plover puts on top of the verbs. A round takes every contender once, in turn,
+There is no RDMA hardware here: two QEMU guests under TCG, of one vCPU each, speak real verbs over Soft-RoCE. So
+times are many times a card's; the ratios show Plover's cost on top of the verbs. A round takes every contender once, in turn,
 and the next one in the opposite order.
 
 A commit is a frame into the follower's ring and its completion: there and back. `ib_write_lat` reports half of such a way.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`build/bench/report.html`: the figures of `make bench-services` on one page that needs nothing beside it."""
+"""`build/bench/report.html`: the figures of `make bench-services` on one self-contained page."""
 
 from __future__ import annotations
 

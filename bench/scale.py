@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`make bench-scale`: what a syncvm costs by guest RAM, by dirty pages and by vCPUs, and what memory the runtime takes.
 
-Real QEMU pairs on three hosts of one machine (hosts.py). Of each cell several syncvms: a command to the guest's Redis makes
-both VMs write so many pages, and its answer waits for the syncvm that covers them. Output waits for idleness and nothing
-else here, on both sides, so all the writes are in that syncvm and both VMs have done them; the time for which the leader
-waits until the secondary's VM is idle is measured and taken off the pause, as it is the guest's work and no syncvm's.
+Real QEMU pairs run on three hosts of one machine (hosts.py). Each cell has several syncvms: a command to the guest's Redis
+makes both VMs write the cell's number of pages, and its answer waits for the syncvm that covers them. Here, both sides wait
+for idleness alone, so that syncvm has all the writes and both VMs have done them. The leader's wait for an idle secondary
+is the guest's work, so it is measured and subtracted from the pause.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def per_divergent_page(runs: list[Run]) -> float | None:
 
 
 def memory_checks(guests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each: what is looked at, the figure and the limit in MiB, and whether it is met."""
+    """One row each: the name, the figure and the limit in MiB, and whether the limit is met."""
     out = []
     for guest in guests:
         label, took = f"{guest['mib']} MiB, {guest['vcpus']} vCPU", guest["processes"]

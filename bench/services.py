@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make bench-services`: what protection costs a service, beside none, checkpoints as Remus makes them, and QEMU's COLO.
+"""`make bench-services`: what protection costs a service, compared with none, Remus-like checkpoints, and QEMU's COLO.
 
 One run on one machine, with a network and process namespace of its own: three hosts (hosts.py), the lab's guests, real
 clients. A round takes every system in turn, from its start to an audit of both memories (and disks); each round begins with
-another one. Before each measured load the same load is run for a moment, not measured. A system that fails loses its figures
+another system. Each load runs for a moment before it is measured. A system that fails loses its figures
 of that round, and the run goes on.
 """
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon, which also writes down what each part of a syncvm took: a line of JSON per syncvm in the file
-'parts' of its run folder. Times are on the machine's monotonic clock, so those of two daemons on one machine compare.
+"""The replica daemon, which also notes the time of each part of a syncvm: a line of JSON per syncvm in the file 'parts' of
+its run folder. Times are on the machine's monotonic clock, so two daemons on one machine can be compared.
 
-One thing it does otherwise: both sides wait until their VM is idle, and the secondary does not try whether
-less would pay (syncvm/quiesce.py). Then both VMs have done the same writes, and what is measured is the work and no guess.
+It differs in one thing: both sides wait until their VM is idle, and the secondary does not try shorter waits
+(syncvm/quiesce.py). So both VMs have done the same writes, and the figures show the work alone.
 """
 
 from __future__ import annotations

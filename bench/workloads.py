@@ -39,7 +39,7 @@ class Workload(Protocol):
     name: str
 
     def warm_up(self, seconds: float) -> int:
-        """Ask for a moment. Returns how much takes about so many seconds, in what this workload counts."""
+        """Run for a moment. Returns how much of this workload takes about ``seconds``, in its own unit."""
 
     def run(self, amount: int) -> Served:
         """Raises BenchError if anything was not served."""
@@ -103,8 +103,8 @@ class Web(NamedTuple):
 
 
 class Postgres(NamedTuple):
-    """pgbench's TPC-B-like script, 32 connections, a thread each so that they connect at once. Counted in seconds, of which
-    pgbench takes some to connect; these are not in its figures, but what is sent in them is in what we count."""
+    """pgbench's TPC-B-like script with 32 connections, a thread each so that they connect at once. Counted in seconds. The time
+    that pgbench takes to connect is not in its figures, but the bytes sent meanwhile are in ours."""
 
     guest = "disk"
     name = "pgbench-tpcb"
@@ -165,7 +165,7 @@ def parse_redis(text: str, requests: int) -> Served:
 
 
 def parse_ab(text: str, centiles: str, requests: int) -> Served:
-    """``centiles``: the file of its option -e; in what it prints itself they are whole milliseconds."""
+    """``centiles``: the file of its option -e. Its printed centiles are whole milliseconds."""
     if re.search(r"^Non-2xx responses: ", text, re.M):
         raise BenchError(f"ab got other answers than the page: {text}")
     counts = [int(number("ab", rf"^{what} requests: +(\d+)$", text)) for what in ("Complete", "Failed", "Keep-Alive")]

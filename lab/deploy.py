@@ -39,7 +39,7 @@ def guest(disk: bool) -> dict:
 
 
 def second_vm(first: dict) -> dict:
-    """A VM of the second group: replicas of its own, and the same host as witness; it has the lab's guest in RAM."""
+    """A VM of the second group: its own replicas, the same host as witness, and the lab's guest in RAM."""
     image = guest_image.build()
     return {
         **first,

@@ -174,7 +174,7 @@ def make(target: Path, packages: list[str], fill: Callable[[Path, Path], None] =
 
 @functools.cache
 def build() -> Image:
-    """The image for today's Debian packages, from the cache if it is there."""
+    """The image for today's Debian packages, from the cache if possible."""
     packages = [kernel_package(), *PACKAGES]
     inputs = [Path(__file__), *(GUEST / name for name in ("init", *OWN_FILES))]
     key = hashlib.sha256(json.dumps([versions(packages), [p.read_text() for p in inputs]]).encode()).hexdigest()[:16]

@@ -251,7 +251,7 @@ def _remove(folder: Path) -> bool:
 
 
 def down() -> list[str]:
-    """Removes everything; returns what is left, which should be nothing."""
+    """Remove everything. Returns whatever could not be removed."""
     for name in ALL_HOSTS:
         Host(name).destroy()
     for netns in (NETNS, CLIENT):

@@ -36,7 +36,7 @@ def pack(files: dict[str, Path]) -> bytes:
 
 
 def contents() -> dict[str, dict[str, Path]]:
-    """What is packed: for the runtime, what a version's folder on a host holds beside the wheel and the native library."""
+    """The files to pack: for the runtime, everything in a version's folder on a host except the wheel and the native library."""
     modules = below(ROOT / "plugins" / "module_utils", "plover")
     return {
         "roles/native/files/plover-native.tar": below(ROOT / "native", "Makefile", "include", "src", "tests"),

@@ -28,7 +28,7 @@ STAGES = {
 
 
 class Piece(NamedTuple):
-    """``seconds``: on two quiet cores, with another piece beside it unless ``lanes`` is 2: then it has both cores alone."""
+    """``seconds``: on two quiet cores, with another piece running. A piece with two ``lanes`` has both cores to itself."""
 
     stage: str
     name: str

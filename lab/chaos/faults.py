@@ -57,7 +57,7 @@ class Fault(NamedTuple):
 
 
 def none(scene: Scene, host: str) -> None:
-    """What clients wait for when nothing is wrong: the other rows are to be read beside this one."""
+    """How long clients wait without a fault: compare the other rows with this one."""
     scene.mark("nothing happens")
     time.sleep(HOLD_S)
 

@@ -70,7 +70,7 @@ def revive(disk_guest: bool) -> None:
 
 @contextlib.contextmanager
 def program(netns: str, module: str, log: Path, *options: str) -> Iterator[subprocess.Popen]:
-    """Runs one of our programs in a network namespace; ends it if it has not ended by itself."""
+    """Run one of our programs in a network namespace, and end it if it still runs afterwards."""
     with open(log, "w") as file:
         process = subprocess.Popen(
             ["ip", "netns", "exec", netns, sys.executable, "-m", module, *options],

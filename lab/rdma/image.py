@@ -144,7 +144,7 @@ def _key(what: object) -> str:
 
 @functools.cache
 def build() -> Image:
-    """From the cache, if it is there for today's packages."""
+    """From the cache, if it has one for today's packages."""
     package = kernel_package("amd64")
     kernel = CACHE / f"rdma-kernel-{_key(versions([package]))}"
     root = CACHE / f"rdma-root-{_key(['compiled', *versions(PACKAGES)])}"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole Debian in a guest whose kernel has rdma_rxe: the lab's base image with systemd and sshd, on a copy of its own over
-9p, so that what is installed there is there after a reboot too. For role `ofed`. `python3 -m lab.rdma.machine up | down`.
+"""A whole Debian in a guest whose kernel has rdma_rxe, for role `ofed`. `python3 -m lab.rdma.machine up | down`.
+
+It runs the lab's base image with systemd and sshd. Its root is a copy of that image, reached over 9p, so installed packages
+survive a reboot.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The benchmark measures what it says: real commits, on all members, and it refuses to report anything else.
 
-Times are not looked at. etcd is left out, as it would have to be fetched; PySyncObj is taken if it is installed.
+Times do not matter. etcd is left out, as it would have to be downloaded; PySyncObj is used if it is installed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What bench-deploy makes of Ansible's log, and what it calls good."""
+"""How bench-deploy reads Ansible's log, and what it accepts as a good run."""
 
 from __future__ import annotations
 

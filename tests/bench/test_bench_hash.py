@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The benchmark hashes what it says and compares every hash; it refuses to report anything else. Times are not looked at."""
+"""The benchmark hashes what it says and compares every hash; it refuses to report anything else. Times do not matter."""
 
 from __future__ import annotations
 

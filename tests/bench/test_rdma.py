@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make bench-rdma` reads perftest rightly, compares what it says it compares, and gives no result when a figure is missing.
+"""`make bench-rdma` reads perftest correctly, compares like with like, and gives no result when a figure is missing.
 A real run, in guests: tests/rdma/test_bench.py.
 """
 

@@ -20,7 +20,7 @@ SAYS_SO = ("not merged", "torn", "lost what was written", "stands still")
 
 
 class Writer:
-    """A client that knows what it was told."""
+    """A client that remembers every acknowledged write."""
 
     def __init__(self, client: harness.Redis) -> None:
         self.client, self.acked, self._count, self._unheard = client, {}, 0, {}
@@ -32,7 +32,7 @@ class Writer:
         self.acked[name] = value
 
     def burst(self) -> None:
-        """Much at once, of which no answer is awaited: the secondary's overlays have it at a failover."""
+        """Send many writes without waiting for answers, so that the secondary's overlays have them at a failover."""
         self._unheard = {f"burst{n}": f"{self._count:06}" * 10_000 for n in range(20)}
         self.client.sock.sendall(
             b"".join(
@@ -108,10 +108,10 @@ def play_one_of_two(group: FaultyDiskGroup, writer: Writer, case: Case) -> None:
 
 
 def play_the_only_one(group: FaultyDiskGroup, writer: Writer, case: Case) -> bool:
-    """Overlays are merged into it, and the other host is gone: the guest may be told of the error, and the VM may be given up.
+    """The overlays are merged into the only image left: the guest may be told of the error, and the VM may be given up.
 
-    Returns whether all is well in the end. After a flush that failed it is not: no later one tells what that one has lost, so neither
-    QEMU nor the daemon takes the image for good again.
+    Returns whether all is well in the end. It is not after a failed flush: no later flush tells what that one has lost, so neither
+    QEMU nor the daemon trusts the image again.
     """
     leader, victim = group.protected()
     for _time in range(5):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real group with a disk, of which each host's image can be told to fail at its n-th write or flush (disk_faults.c)."""
+"""A real group with a disk. Each host's image can be told to fail at its n-th write or flush (disk_faults.c)."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class HostileGroup(harness.Group):
         raise ProcessLookupError(f"{member} has no QEMU")
 
     def protected(self, seconds: float = AGAIN_S_MAX) -> tuple[str, str]:
-        """Leader and secondary, once both are there and nobody is about to leave."""
+        """Leader and secondary, once both are in sync and neither is about to leave."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.check_daemons()

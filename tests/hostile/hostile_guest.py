@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The VM of a hostile QEMU: it answers each frame with what it has counted, and knows which memory belongs to its devices.
 
-As in QEMU (net/stream.c, hw/net/virtio-net.c) a frame that the socket does not take waits and goes out later, whether the
-VM runs or not, and each that is gone changes guest memory. A reset throws away what waits, also the rest of a frame.
+As in QEMU (net/stream.c, hw/net/virtio-net.c), a frame that the socket does not take waits and goes out later, whether the
+VM runs or not. Each sent frame changes guest memory. A reset drops waiting frames, even the rest of a half-sent one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a hostile QEMU is told to do wrong, and what it writes down: files in its run folder, so that they outlive it.
+"""Orders to a hostile QEMU, and its diary: files in its run folder, which outlive it.
 
-A point is a place where it could go wrong: ``qmp:stop`` (a command of that name), ``colo:REPLY`` (a message of the COLO
+A point is a place where it can go wrong: ``qmp:stop`` (a command of that name), ``colo:REPLY`` (a message of the COLO
 loop), ``capture`` (its migration stream), ``state`` (the file of its devices), ``net`` (a frame that its guest answers).
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 RULE, FIRED, DIARY = "hostile.json", "hostile.fired", "hostile.log"
-TORN = "TORN"  # how a line of the diary begins that tells of memory and devices of two moments
+TORN = "TORN"  # begins a line of the diary about memory and devices of two moments
 
 
 class Rule(NamedTuple):

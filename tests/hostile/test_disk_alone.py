@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A flush of the only image in use fails once, of which QEMU does not tell the guest: it flushes again."""
+"""A flush of the only image in use fails once. QEMU does not tell the guest, and flushes again."""
 
 from __future__ import annotations
 

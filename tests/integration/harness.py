@@ -149,7 +149,7 @@ class Group:
         return "\n".join(f"--- {m} says {self.status(m)}\n{self.log(m)[-4000:]}" for m in ADDRESSES if (self.folder / f"{m}.log").exists())
 
     def wait_for_log(self, member: str, text: str, times: int = 1, seconds: float = 30.0) -> None:
-        """Until the member's log has ``text`` so often."""
+        """Wait until the member's log has ``text`` ``times`` times."""
         end = time.monotonic() + seconds
         while self.log(member).count(text) < times:
             if time.monotonic() > end:

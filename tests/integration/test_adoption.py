@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A lone leader's daemon is killed between two commands to its QEMU: the next one takes over what it left, and serves."""
+"""A lone leader's daemon is killed between two commands to its QEMU: the next daemon adopts its QEMU, and serves."""
 
 from __future__ import annotations
 

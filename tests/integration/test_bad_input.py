@@ -136,7 +136,7 @@ def test_messages_of_strangers_are_refused_and_the_running_vm_is_not_harmed(grou
 
 
 def test_tracking_by_scan_protects_as_well(new_group):
-    """Of memory that takes so long to read that a secondary asks again meanwhile."""
+    """A secondary asks again while its memory is still being read."""
     group = new_group(syncvm_dirty_tracking="scan", guest_memory_mib=3072, syncvm_hash_threads=1, failover_budget_ms=10_000)
     group.start()
     group.wait("primary", service="protected")

@@ -117,7 +117,7 @@ async def copied(leader: Side, held: tuple[str, ...], name: str) -> int:
 
 
 async def broken_off(leader: Side, secondary: Side, name: str, disk: int = 0) -> None:
-    """A copy whose link breaks once some of it is there; the guest writes on both sides of what was sent."""
+    """A copy whose link breaks halfway; the guest writes before and behind the copied part."""
     task = asyncio.ensure_future(leader.block.copy(ADDRESSES["secondary"], (), NAMES[name], lambda done, total: None))
     while not (await leader.graph.jobs()).get(f"copy{disk}", {}).get("current-progress", 0) > 16 * MIB:
         await asyncio.sleep(0.02)
@@ -196,7 +196,7 @@ def test_a_daemon_that_begins_anew_in_mid_copy_forgets_nothing(tmp_path):
 
 
 def test_what_the_guest_overwrites_during_a_copy_takes_bounded_room(tmp_path):
-    """Half of disk_overlay_mib; then the round ends, and the next one takes up what is left."""
+    """Half of disk_overlay_mib; then the round ends, and the next one copies the rest."""
 
     async def play(leader: Side, secondary: Side) -> None:
         fleece, most = overlay_path(leader.config, leader.config.disk_list[0], "fleece"), 0

@@ -34,7 +34,7 @@ def loop_devices(tmp_path):
 
 
 def failed_over_and_back(group) -> str:
-    """Writes of a client outlive each leader; returns who leads at last, the other being gone."""
+    """A client's writes outlive each leader. Returns the last leader; the other host is gone."""
     client, acked, leader = connect(), {}, "primary"
     for turn in range(2):
         for n in range(30):

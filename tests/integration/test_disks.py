@@ -62,7 +62,7 @@ def disk_group(new_group, tmp_path):
 
 @pytest.fixture
 def small_tmpfs(tmp_path):
-    """A function that mounts a tmpfs of so many MiB."""
+    """A function that mounts a tmpfs of the given size in MiB."""
     mounted: list[Path] = []
 
     def make(mib: int) -> Path:
@@ -222,7 +222,7 @@ def test_a_secondary_whose_qemu_hangs_is_let_go_and_filled_again(disk_group):
 
 
 def test_a_secondary_that_comes_back_gets_only_what_changed(disk_group):
-    """Whether it restarts or its host loses power; after it has led, everything is copied."""
+    """After a restart, and after a power loss; a former leader gets a whole copy."""
     group = disk_group()
     client, acked, files = connect(), {}, []
     for n in range(3):

@@ -37,7 +37,7 @@ class Writer(threading.Thread):
             self.error = error
 
     def writes(self, more: int) -> None:
-        """Until so many more were answered."""
+        """Wait until ``more`` further writes were answered."""
         wanted, end = len(self.answers) + more, time.monotonic() + 20.0
         while len(self.answers) < wanted:
             assert self.is_alive() and time.monotonic() < end, (self.error, len(self.answers), wanted)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest with a real watchdog device (QEMU's i6300esb) in which the adapter runs: what it does there, QEMU reports.
+"""A guest with a real watchdog device (QEMU's i6300esb) in which the adapter runs; QEMU reports what the device was told.
 
 From Debian packages, like the demo guest: the ordinary kernel (the cloud kernel lacks the driver), busybox, python3-minimal.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One lab for several files of a test run: to make hosts and to deploy costs more than most of what is tested on them.
+"""One lab for several files of a test run: making and deploying hosts costs more than most tests on them.
 
-A file that leaves the hosts as it found them says so by the fixture that it asks for (conftest.py), and the next file gets
-them as they are. Whatever else happened to them shows in their process ids, and they are made anew.
+A file that leaves the hosts as it found them says so by its fixture (conftest.py), and the next file gets the same hosts. If
+anything else happened to them, their process ids show it, and they are made anew.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def refused(name: str, **variables) -> str:
 
 
 def leaders() -> dict[str, str]:
-    """VM -> who leads, as the witness hears."""
+    """VM -> its leader, as the witness hears."""
     out = {}
     for path in execute("witness", "ls /etc/plover/*.json").stdout.split():
         name = path.split("/")[-1].removesuffix(".json")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""docs/getting-started.md is true: its files are written and its commands run, in their order, as a beginner does it. With
-the built tarball of which only the folders are left that an installed collection may use, without a network, and with the
-newest ansible-core that a Python of this machine allows."""
+"""docs/getting-started.md is true: its files are written and its commands run, in their order, as a beginner does.
+
+It uses the built tarball, with only the folders that an installed collection may use, no network, and the newest
+ansible-core that a Python of this machine allows.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +157,7 @@ def test_the_page_is_true(beginner, capsys):
 
 
 def test_its_inventory_is_the_example():
-    """One of the two would be forgotten when the other changes: whoever knows one knows the other."""
+    """Two texts that must stay equal: a change of one alone fails here."""
     page = yaml.safe_load(next(text for kind, info, text in blocks() if info == "inventory.yml"))["plover"]
     example = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())["plover"]
     assert page["children"] == example["children"]

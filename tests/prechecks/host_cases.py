@@ -32,7 +32,7 @@ NO_VISITOR = "pkill -KILL -u visitor; sleep 0.3; userdel -r visitor 2>/dev/null;
 
 
 class Case(NamedTuple):
-    """``before`` and ``after``: host -> what is done there, and undone."""
+    """``before`` and ``after``: host -> the command that makes the fault there, and the one that mends it."""
 
     title: str
     starts: str
@@ -51,7 +51,7 @@ def tmpfs(name: str, folder: str, options: str, fill: str = "") -> dict[str, dic
 
 
 def covered(device: str, *hosts: str) -> dict[str, dict[str, str]]:
-    """The device does nothing of what it should."""
+    """The device does nothing."""
     return on(hosts, f"test -e {device} || touch {device}; mount --bind /dev/null {device}", f"umount {device}")
 
 

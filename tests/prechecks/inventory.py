@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 
 def good() -> dict[str, Any]:
-    """The shipped example, with images that are there."""
+    """The shipped example, with existing images."""
     inventory = yaml.safe_load(EXAMPLE.read_text())
     vms(inventory)[0].update(kernel=HERE, initrd=HERE)
     return inventory

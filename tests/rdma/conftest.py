@@ -36,7 +36,7 @@ def group():
 
 @pytest.fixture
 def inside(guests):
-    """Runs a program of inside/ in a guest; what it printed."""
+    """Run a program of inside/ in a guest. Returns its output."""
 
     def run(guest: str, program: str, *arguments: str, timeout_s: float = 60) -> str:
         path = f"/plover/tests/rdma/inside/{program}"

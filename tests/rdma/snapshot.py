@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM that has booted, as a file: QEMU in QEMU without KVM needs minutes to boot what it loads in seconds.
+"""A booted VM in a file: QEMU in QEMU without KVM boots in minutes but loads such a file in seconds.
 
-It is booted here, on the machine itself, by the runtime's own command line, and saved. A script in QEMU's place then starts
-QEMU from it where the runtime boots the VM; everything after that is as ever.
+The VM is booted on the machine itself, with the runtime's own command line, and saved. In the guest, a script in QEMU's
+place starts QEMU from this file when the runtime boots the VM. Nothing else differs.
 """
 
 from __future__ import annotations
