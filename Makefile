@@ -10,7 +10,7 @@ LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.t
 
 help:
 	@echo "make test              what is proven, one of each kind, and a slice of the rest: half an hour. T=tests/unit/core/test_guard.py: one file"
-	@echo "make test-unit         pure logic, bad input, the paper's claims in the simulator: half a minute"
+	@echo "make test-unit         pure logic, bad input: 20 seconds. test-sim: the same core in the simulator, the paper's claims"
 	@echo "make test-lab          the plays on systemd hosts: demo, chaos, refusals, ...; T=day2: one topic"
 	@echo "make test-all          everything; test-native, test-integration, test-rdma, test-molecule, test-bench: one kind, T= one topic"
 	@echo "make test-list         the pieces of all that: what each stage proves, and what it costs"
@@ -69,11 +69,11 @@ test-%: ready
 test-list: setup
 	@$(RUN_TESTS) --list
 
-# On all cores; the files of the simulator take longest, so they begin. What was compiled is kept, whatever the environment says:
-# that is half of what a worker needs to begin.
+# One worker more than there are cores, as some tests wait. The compiled tests are kept, whatever the environment says: compiling
+# is half of a worker's start.
 test-unit: native
 	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" \
-	    $(PYTEST) -n auto --dist loadfile --no-loadscope-reorder tests/sim tests/unit
+	    $(PYTEST) -n $$(($$(nproc) + 1)) --dist worksteal -o faulthandler_timeout=0 tests/unit
 
 # The core under a seed's faults. PYTHONHASHSEED: a trace is then the same to the letter.
 sim: setup
