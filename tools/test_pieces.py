@@ -121,6 +121,7 @@ PIECES = [
             "disk_kinds": 40,
             "disk_marks": 50,
             "elf_kernel": 20,
+            "lying_witness": 25,
             "operator": 30,
             "qemu_user": 50,
             "switchover": 35,

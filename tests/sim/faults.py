@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from plover.consensus.effects import CANDIDATE
 from plover.syncvm.figures import Figures
 
+from .lies import lying_witness
 from .replica import ReplicaMember
 
 if TYPE_CHECKING:
@@ -320,6 +321,7 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "forgotten-vote": (forgotten_vote, LEADER),
     "put-back": (put_back, ALL),
     "record-of-before": (record_of_before, LEADER),
+    "lying-witness": (lying_witness, ANY),
     "full-disk": (full_disk, ALL),
     "failed-image": (failed_image, REPLICAS),
     "failed-merge": (failed_merge, REPLICAS),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pytest
 from plover.core.reprotection import ABSENT, FILLING
+from plover.errors import WireError
 from plover.ports import effects
 from plover.protocol import wire
 
@@ -116,7 +117,8 @@ def test_the_witness_never_wins(seed):
     assert world.leader() is None
     request = wire.VoteRequest(view + 1, False, True, *witness.group.record_fields(witness.record), witness.log.last_view, 1 << 40)
     primary = world.members["primary"]
-    primary.call("control", "witness", request)
+    with pytest.raises(WireError, match="neither leads"):
+        primary.core.control("witness", request)
     assert primary.consensus.voted_for != "witness"
     assert not any(s.thing.granted for s in world.all(GOT, wire.VoteReply, "witness"))
 

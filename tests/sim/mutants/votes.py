@@ -143,6 +143,11 @@ def old_backup_votes() -> None:
     Store.is_copy = False
 
 
+@mutant("what a witness says counts, whatever it is")
+def senders_not_checked() -> None:
+    Consensus.check_sender = lambda self, src, message: None
+
+
 @mutant("a member that has forgotten everything believes the first leader it hears")
 def forgets_and_believes() -> None:
     Amnesia.heard = lambda self, src, m: isinstance(m, wire.Heartbeat) and m.view > 0

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from plover.config.timing import Timing
 from plover.consensus import votes
 from plover.consensus.amnesia import QUESTION, Amnesia
-from plover.consensus.consensus import ERA, Consensus
+from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable, Record
 from plover.consensus.effects import CANDIDATE, FOLLOWER, LEADER, Persist, Send
+from plover.consensus.sender import ERA
 from plover.errors import WireError
 from plover.protocol import wire
 
@@ -145,6 +146,7 @@ def test_a_leader_by_force_is_enough_until_somebody_has_acknowledged_it():
     told(cons, "primary", answer.message)
     out = told(cons, "primary", beat(forced.view))
     assert cons.amnesia is None and any(isinstance(o, Send) and isinstance(o.message, wire.HeartbeatAck) for o in out)
+    forced.tick(0.0)
     told(forced, "witness", *(o.message for o in out if isinstance(o, Send)))
     assert not forced.alone
     assert told(forced, "secondary", QUESTION)[0].message.ahead is False

@@ -181,7 +181,7 @@ def test_an_entry_counts_by_the_cards_word_only_once_the_follower_agreed():
         if number == 1:
             one.counters_read(0.0, "witness", 70, Counters(70, 0, 1, *consensus.record.order, 1, 1, 1).packed())
             assert consensus.commit_index == 1
-    assert consensus.answered_at["witness"] == 0.0
+    assert consensus.followers.answered_at["witness"] == 0.0
 
 
 def test_a_failed_write_gives_the_ring_up_and_messages_go_on():

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from plover.consensus.consensus import ERA
+from plover.consensus.sender import ERA
 from plover.core.event_log import EventLog
 
 from tests.sim.rig import protected

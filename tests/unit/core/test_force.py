@@ -10,10 +10,11 @@ from ctl_host import Says, run_ctl
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.config.timing import Timing
-from plover.consensus.consensus import ERA, Consensus
+from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable
 from plover.consensus.effects import Persist
 from plover.consensus.log import INPUT
+from plover.consensus.sender import ERA
 from plover.core.force import force, price, refusal
 from plover.ctl import commands as ctl
 from plover.errors import InvariantViolation

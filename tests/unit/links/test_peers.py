@@ -31,6 +31,9 @@ json_values = st.recursive(
 )
 
 
+OURS = {wire.CONTROL: "witness", wire.DATA: "secondary"}  # whose links are tested
+
+
 class Member:
     """The links of one member, and all that they told it."""
 
@@ -46,11 +49,13 @@ class Member:
 
 
 @asynccontextmanager
-async def listening():
-    """The witness: it listens and dials nobody. Errors nobody took are raised at the end."""
+async def listening(channel=wire.CONTROL):
+    """The witness, which listens and dials nobody; for the data channel, which it has none of, the secondary. Errors nobody took
+    are raised at the end."""
     unexpected = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: unexpected.append(context))
-    member = Member("witness", free_port(MEMBERS["witness"]["address"]))
+    name = OURS[channel]
+    member = Member(name, free_port(MEMBERS[name]["address"]))
     await member.links.start()
     try:
         yield member
@@ -61,7 +66,8 @@ async def listening():
 
 
 async def dial(member):
-    return await asyncio.open_connection(MEMBERS["witness"]["address"], member.links.config.port)
+    config = member.links.config
+    return await asyncio.open_connection(config.members[config.member]["address"], config.port)
 
 
 async def until(condition):
@@ -102,18 +108,26 @@ def check(message, dialled=None, member="witness"):
 # --- the Hello itself ---
 
 
-@pytest.mark.parametrize("channel", [wire.CONTROL, wire.DATA])
-@pytest.mark.parametrize("member", ["primary", "secondary"])
-def test_a_hello_of_another_member_is_accepted(member, channel):
-    assert check(hello(member=member, channel=channel)) == (member, channel, None)
-    assert check(hello(member=member, channel=channel), (member, channel)) == (member, channel, None)
+@pytest.mark.parametrize(
+    "ours, member, channel",
+    [("witness", "primary", 0), ("witness", "secondary", 0), ("secondary", "primary", 1), ("primary", "secondary", 1)],
+)
+def test_a_hello_of_another_member_is_accepted(ours, member, channel):
+    assert check(hello(member=member, channel=channel), member=ours) == (member, channel, None)
+    assert check(hello(member=member, channel=channel), (member, channel), ours) == (member, channel, None)
+
+
+@pytest.mark.parametrize("ours, member", [("primary", "witness"), ("secondary", "witness"), ("witness", "primary")])
+def test_the_witness_has_no_data_channel(ours, member):
+    with pytest.raises(WireError, match="is between the replicas"):
+        check(hello(member=member, channel=wire.DATA), member=ours)
 
 
 def test_our_own_hello_is_accepted_by_every_other_member():
     primary = Config(settings("primary"))
     for other in ("secondary", "witness"):
-        found = hellos.check(Config(settings(other)), hellos.of(primary, wire.DATA, "ab"), None)
-        assert found == ("primary", wire.DATA, Timing.of(primary), "ab")
+        found = hellos.check(Config(settings(other)), hellos.of(primary, wire.CONTROL, "ab"), None)
+        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab")
 
 
 @pytest.mark.parametrize(
@@ -189,14 +203,14 @@ def test_any_json_as_hello_is_a_member_and_a_channel_or_refused(data):
 @pytest.mark.parametrize("channel", [wire.CONTROL, wire.DATA])
 def test_a_member_that_greets_is_greeted_back_and_heard(channel):
     async def run():
-        async with listening() as member:
+        async with listening(channel) as member:
             reader, writer = await dial(member)
             writer.write(sent(hello(channel=channel)) + sent(wire.TransferLeadership(5)))
             await until(lambda: member.heard)
             assert member.up == [("primary", channel, None)]
             assert member.heard == [("primary", channel, wire.TransferLeadership(5))]
             (back,) = codec.Decoder(TAG).feed(await reader.read(1000))
-            assert json.loads(back.payload)["member"] == "witness"
+            assert json.loads(back.payload)["member"] == OURS[channel]
             writer.close()
             await until(lambda: member.down == [("primary", channel)])
 
@@ -256,7 +270,7 @@ def test_nonsense_of_a_member_closes_its_connection_and_it_may_come_back():
 @pytest.mark.parametrize("channel", [wire.CONTROL, wire.DATA])
 def test_a_second_hello_closes_the_connection_and_goes_no_further(channel):
     async def run():
-        async with listening() as member:
+        async with listening(channel) as member:
             reader, writer = await dial(member)
             writer.write(sent(hello(channel=channel)) + sent(hello(channel=channel)))
             await closed(reader)
@@ -320,7 +334,7 @@ def test_a_connection_that_the_other_end_forgot_is_noticed_though_nobody_sends()
     tcp_repair = 19  # linux/tcp.h: closed in this mode, a socket leaves without a word
 
     async def run():
-        async with listening() as member:
+        async with listening(wire.DATA) as member:
             _, writer = await dial(member)
             writer.write(sent(hello(channel=wire.DATA)))
             await until(lambda: member.up)

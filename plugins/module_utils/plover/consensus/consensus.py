@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from ..config.timing import Timing, Timings
 from ..errors import InvariantViolation, WireError
 from ..protocol import wire
+from . import sender
 from .amnesia import Amnesia
 from .durable import Durable, Record
 from .effects import CANDIDATE, FOLLOWER, LEADER, Deposed, Elected, Output, Persist, RecordCommitted, Send
@@ -28,11 +29,11 @@ from .followers import Followers
 from .group import Group
 from .log import Entry, Log
 from .promises import Promises
+from .sender import ERA
 from .votes import Votes
 
 DEAF_AFTER, DEAF_PAUSE = 2, 5  # detection times
 FRESH_SHARE = 0.8  # of the detection time: an acknowledgement older than this share is not fresh
-ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 
 
 class Consensus:
@@ -80,14 +81,6 @@ class Consensus:
     @property
     def amnesia(self) -> Amnesia | None:
         return self.votes.amnesia
-
-    @property
-    def transfer_granted(self) -> bool:
-        return self.votes.transfer_granted
-
-    @property
-    def answered_at(self) -> dict[str, float]:
-        return self.followers.answered_at
 
     @property
     def confirmed_seq(self) -> int:
@@ -215,7 +208,7 @@ class Consensus:
         return self._leader_heard
 
     def hears_quorum(self, now: float, within: float) -> bool:
-        return self.alone or any(now - at <= within for at in self.answered_at.values())
+        return self.alone or any(now - at <= within for at in self.followers.answered_at.values())
 
     def deaf(self, now: float) -> bool:
         """Leader: others may hear us, but we hear nobody, so we can commit nothing (check quorum, Raft thesis §6.2)."""
@@ -231,9 +224,8 @@ class Consensus:
 
     # ---- the members' side ------------------------------------------------------------------------
     def receive(self, now: float, src: str, message: wire.Message) -> None:
-        """Handle one message; raises WireError if it is malformed, InvariantViolation if we must stop."""
-        if src not in self.others:
-            raise WireError(f"message from unknown member {src!r}")
+        """Handle one message; raises WireError if it is malformed or a lie, InvariantViolation if we must stop."""
+        self.check_sender(src, message)
         handler = self._HANDLERS.get(type(message))
         if handler is None:
             raise WireError(f"{type(message).__name__} is no consensus message")
@@ -243,14 +235,16 @@ class Consensus:
         if not self.amnesia or self.votes.recovers(now, src, message):
             handler(self, now, src, message)
 
+    def check_sender(self, src: str, message: wire.Message) -> None:
+        """Raises WireError if ``src`` cannot mean ``message``."""
+        sender.check(self.group, self.view, self.leader, src, message)
+
     def _on_leader_message(self, now: float, src: str, view: int) -> bool:
         """True if ``src`` leads ``view`` and we follow it."""
         if view < self.view:
             # Tell an old leader the current view; it steps down.
             self.send(src, wire.AppendAck(self.view, self.log.last_index, False))
             return False
-        if view == self.view and self.role == LEADER:
-            raise InvariantViolation(f"two leaders in view {view}: {self.me} and {src}")
         if view > self.view or self.leader != src:
             self.follow(now, view, src)
         self._leader_heard = now
@@ -283,6 +277,8 @@ class Consensus:
     def _on_heartbeat_ack(self, now: float, src: str, m: wire.HeartbeatAck) -> None:
         if not self._on_answer(now, src, m.view):
             return
+        if m.seq > self.followers.seq:
+            raise WireError(f"an answer to heartbeat {m.seq}; the last one was {self.followers.seq}")
         self.followers.confirm(m.seq)
         if (m.record_view, m.record_version) == self.record.order and not self.record_committed and self.record.in_sync <= {self.me, src}:
             # A replica that joins the set must hold the record itself, or it could not take over from us.
@@ -305,6 +301,8 @@ class Consensus:
             return
         if not m.ok:
             self.followers.refused(src)
+        elif m.last_index > self.log.last_index:
+            raise WireError(f"entries up to {m.last_index} are acknowledged; the last one is {self.log.last_index}")
         else:
             self._held_by(src, m.last_index)
         self._replicate(src)

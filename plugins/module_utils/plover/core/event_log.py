@@ -10,7 +10,7 @@ It watches and never decides. Its methods return ``Happened`` effects; the shell
 
 from __future__ import annotations
 
-from ..consensus.consensus import ERA
+from ..consensus.sender import ERA
 from ..ports.effects import Happened
 
 FIRST_BOOT, COLD_START, FAILOVER, SWITCHOVER = "first boot", "cold start", "failover", "switchover"

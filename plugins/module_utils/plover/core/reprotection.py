@@ -231,7 +231,7 @@ class Reprotection:
     def enforce_limits(self) -> None:
         """Drop a secondary that keeps clients waiting longer than the settings allow."""
         now, ms, fill = self._core.now, self._config, self.fill
-        silent = now - self._cons.answered_at[self.secondary] > ms.peer_timeout_ms / 1000
+        silent = now - self._cons.followers.answered_at[self.secondary] > ms.peer_timeout_ms / 1000
         if silent and self.state in (FILLING, IN_SYNC):
             self.drop(f"{self.secondary} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
         elif fill and now - fill.progress_at > ms.join_timeout_ms / 1000:

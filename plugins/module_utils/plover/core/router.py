@@ -62,6 +62,7 @@ class Router:
     # ---- messages --------------------------------------------------------------------------------------
     def control(self, src: str, m: wire.Message) -> None:
         """A message on the control channel."""
+        self._cons.check_sender(src, m)
         kind, role = type(m), self._roles.role
         if kind in routes.TO_LEADER:
             if self._roles.leading and getattr(m, "view", None) == self._cons.view:

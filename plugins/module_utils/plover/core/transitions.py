@@ -142,7 +142,7 @@ class Transitions:
         """Another view began; followers are told as well."""
         core, role = self.core, self.role
         if event.leader:
-            core.emit(*core.event_log.follows(core.now, event.view, event.leader, self._cons.transfer_granted))
+            core.emit(*core.event_log.follows(core.now, event.view, event.leader, self._cons.votes.transfer_granted))
         if isinstance(role, Follower):
             if role.fill and not role.recorded_in_sync:
                 role.reset("the leader changed during our fill")

@@ -97,6 +97,8 @@ class MemberDaemon(Daemon):
             "rdma": self.rings.describe() if self.rings else None,
             "linked": linked,
             "authenticated": self.links.authenticated(),
+            "refused": {member: {"count": count, "last": why} for member, (count, why) in self.links.refusals.items()},
+            "turned_away": self.links.door.turned_away,
         }
 
     def settings(self) -> dict[str, object]:

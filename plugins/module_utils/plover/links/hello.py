@@ -55,4 +55,6 @@ def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) 
         raise WireError(f"Hello of {member!r}, who is no other member; check 'members' and 'member'")
     if channel not in (wire.CONTROL, wire.DATA) or (dialled and dialled != (member, channel)):
         raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
+    if channel == wire.DATA and not {member, config.member} == set(config.replicas):
+        raise WireError(f"Hello of {member} for the data channel, which is between the replicas")
     return Told(member, channel, Timing.told(data), data.get("nonce"))

@@ -25,6 +25,7 @@ HELLO_TIMEOUT_S = 2.0
 GREETING_BYTES_MAX = 128 << 10  # limit of buffered bytes from a member that is not let in yet
 UNANSWERED_MS = 3000  # bytes that TCP does not acknowledge for this long: the connection is dead
 READ_BYTES_MAX = 256 << 10
+GREETING_READ_BYTES_MAX = 4 << 10  # at a time, before it is let in
 HIGH_WATER_BYTES = 4 << 20
 QUEUE_BYTES_MAX = 128 << 20
 
@@ -56,6 +57,12 @@ class Owner(Protocol):
 
     def secrets(self) -> auth.Secrets: ...
 
+    def enter(self, address: str) -> bool: ...
+
+    def leave(self, address: str) -> None: ...
+
+    def refused(self, member: str, why: str) -> None: ...
+
     def link_up(self, link: Link) -> None: ...
 
     def link_down(self, link: Link) -> None: ...
@@ -82,10 +89,14 @@ class Link(asyncio.BufferedProtocol):
         self.pipe: Carrier | None = None  # what carries this data channel's messages, with RDMA
         self._decoder = codec.Decoder(links.tag)
         self._piped = codec.Decoder(links.tag)
-        self._buffer = memoryview(bytearray(READ_BYTES_MAX))
+        self._buffer = memoryview(bytearray(GREETING_READ_BYTES_MAX))
+        self._waits_at = ""  # the other end's address, while this connection waits for its greeting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)
+        if not self.dialled and not self._enters(str(transport.get_extra_info("peername")[0])):
+            transport.abort()
+            return
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # If one end closes a data channel while the network is cut, the other end sees it open and may have nothing to send.
@@ -102,6 +113,16 @@ class Link(asyncio.BufferedProtocol):
             return
         if self.dialled:
             self._say_hello(self.dialled[1])
+
+    def _enters(self, address: str) -> bool:
+        if self.links.enter(address):
+            self._waits_at = address
+        return bool(self._waits_at)
+
+    def _leave(self) -> None:
+        if self._waits_at:
+            self.links.leave(self._waits_at)
+            self._waits_at = ""
 
     def _say_hello(self, channel: int) -> None:
         ours = hello.of(self.links.config, channel, self.session.nonce)
@@ -168,6 +189,8 @@ class Link(asyncio.BufferedProtocol):
 
     def _refuse(self, error: PloverError) -> None:
         log.error("link to %s refused: %s", self.member or self.transport.get_extra_info("peername"), error)
+        if self.greeted:
+            self.links.refused(self.member, str(error))
         self.transport.abort()
 
     def piped(self, data: bytes) -> None:
@@ -210,6 +233,8 @@ class Link(asyncio.BufferedProtocol):
 
     def _established(self) -> None:
         self.greeted = True
+        self._leave()
+        self._buffer = memoryview(bytearray(READ_BYTES_MAX))
         if self.channel == wire.DATA and self.links.make_pipe:
             self.pipe = self.links.make_pipe(self)
             self._by_tcp(wire.PipeAddress(self.pipe.address))
@@ -217,6 +242,7 @@ class Link(asyncio.BufferedProtocol):
             self.links.link_up(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
         if self.pipe:
             self.pipe.close()
         self.links.link_down(self)

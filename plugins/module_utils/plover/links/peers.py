@@ -14,12 +14,14 @@ from ..config.settings import Config
 from ..config.timing import Timing
 from ..protocol import codec, wire
 from . import auth
+from .door import Door
 from .link import Carrier, Link
 
 log = logging.getLogger("plover")
 RETRY_S = 0.05
 DIAL_TIMEOUT_S = 0.5
 SILENCE_S = 2.0
+TOLD_AGAIN_S = 10.0
 
 
 class PeerLinks:
@@ -40,6 +42,9 @@ class PeerLinks:
         self.links: dict[tuple[str, int], Link] = {}
         # With RDMA: makes the carrier of a data channel. Control channels may then be silent; TCP itself finds dead ones.
         self.make_pipe: Callable[[Link], Carrier] | None = None
+        self.door = Door(frozenset(member["address"] for member in config.members.values()), self.loop.time())
+        self.refusals: dict[str, tuple[int, str]] = {}  # of messages of members that were let in: how many, the last reason
+        self._told_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
 
@@ -79,6 +84,28 @@ class PeerLinks:
     def authenticated(self) -> dict[str, bool]:
         """For each linked member: has it proved that it knows the secret?"""
         return {member: link.session.proven for (member, channel), link in self.links.items() if channel == wire.CONTROL}
+
+    def enter(self, address: str) -> bool:
+        """May a new connection from ``address`` wait for its greeting?"""
+        now = self.loop.time()
+        lets_in = self.door.enter(now, address)
+        if not lets_in and now - self._told_at >= TOLD_AGAIN_S:
+            self._told_at = now
+            log.warning(
+                "too many connections to port %d that do not prove to be a member's, the last one from %s: %d turned away so far; "
+                "let nobody but the members reach this port",
+                self.config.port,
+                address,
+                self.door.turned_away,
+            )
+        return lets_in
+
+    def leave(self, address: str) -> None:
+        self.door.leave(address)
+
+    def refused(self, member: str, why: str) -> None:
+        """A message that makes no sense from ``member`` cost it its link."""
+        self.refusals[member] = (self.refusals.get(member, (0, ""))[0] + 1, why[:200])
 
     def link_up(self, link: Link) -> None:
         old = self.links.get((link.member, link.channel))

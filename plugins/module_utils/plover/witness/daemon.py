@@ -75,7 +75,7 @@ class Witness(MemberDaemon):
             elif isinstance(item, Deposed):
                 log.info("view %d%s", item.view, f", led by {item.leader}" if item.leader else "")
                 if item.leader:
-                    for happened in self.event_log.follows(self.loop.time(), item.view, item.leader, self.consensus.transfer_granted):
+                    for happened in self.event_log.follows(self.loop.time(), item.view, item.leader, self.consensus.votes.transfer_granted):
                         self.note(*happened)
 
     def _heard(self) -> bool:

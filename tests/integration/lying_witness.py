@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""python3 lying_witness.py SETTINGS: takes the witness's place and lies to each replica over and over, until it is ended.
+
+It is what somebody could run who has got into the witness's host: it knows the members and their secret. One lie a connection,
+as each costs the link.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import sys
+
+from plover.config.settings import Config
+from plover.links import hello
+from plover.protocol import codec, wire
+
+VIEWS = 6  # real views at the beginning of a test: few
+
+
+def lies(view: int) -> list[wire.Message]:
+    """Each of them made a replica end itself, its VM or its group, or would let it believe a witness."""
+    return [
+        wire.Heartbeat(view + 1, 1, 0, view, 99, 1),  # the 57 bytes
+        wire.Heartbeat(view, 1, 0, view, 99, 2),
+        wire.Heartbeat(2**64 - 1, 1, 0, 0, 0, 0),
+        wire.Append(view + 1, 0, 0, True),
+        wire.ProposeRecord(view + 1, view + 1, 1, 4),
+        wire.VoteRequest(view + 1, False, True, view, 99, 7, 2**63, 2**63),
+        wire.VoteReply(2**64 - 1, True, False, False, 0, 0),
+        wire.HeartbeatAck(2**64 - 1, 1, 0, 0, 0),
+        wire.HeartbeatAck(view, 2**50, 0, view, 99),
+        wire.AppendAck(view, 2**50, True),
+        wire.TransferLeadership(view),
+        wire.Leave(view, b"gone"),
+        wire.JoinRequest(view, b"{}"),
+    ]
+
+
+def receive(link: socket.socket) -> bytes:
+    try:
+        return link.recv(65_536)
+    except (TimeoutError, ConnectionError):
+        return b""
+
+
+def main() -> None:
+    config = Config(json.loads(open(sys.argv[1], encoding="utf-8").read()))
+    tag = codec.cluster_tag(config.cluster_id)
+    listener = socket.create_server((config.members["witness"]["address"], config.port), reuse_port=False)
+    told = itertools.cycle([lie for view in range(1, VIEWS) for lie in lies(view)])
+    print("ready", flush=True)
+    while True:
+        link, _ = listener.accept()
+        link.settimeout(1.0)
+        receive(link)
+        lie = next(told)
+        words = codec.encode(hello.of(config, wire.CONTROL), tag) + codec.encode(lie, tag)
+        try:
+            link.sendall(b"".join(map(bytes, words)))
+        except OSError:
+            pass
+        while receive(link):
+            pass
+        link.close()
+        print(type(lie).__name__, flush=True)
+
+
+if __name__ == "__main__":
+    main()
