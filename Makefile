@@ -69,11 +69,11 @@ test-%: ready
 test-list: setup
 	@$(RUN_TESTS) --list
 
-# One worker more than there are cores, as some tests wait. The compiled tests are kept, whatever the environment says: compiling
+# Two workers for each core, as some tests wait. The compiled tests are kept, whatever the environment says: compiling
 # is half of a worker's start.
 test-unit: native
 	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" \
-	    $(PYTEST) -n $$(($$(nproc) + 1)) --dist worksteal -o faulthandler_timeout=0 tests/unit
+	    $(PYTEST) -n $$((2 * $$(nproc))) --dist worksteal -o faulthandler_timeout=0 tests/unit
 
 # The core under a seed's faults. PYTHONHASHSEED: a trace is then the same to the letter.
 sim: setup
