@@ -121,6 +121,7 @@ PIECES = [
             "disk_kinds": 40,
             "disk_marks": 50,
             "elf_kernel": 20,
+            "full_run_folder": 15,
             "lying_witness": 25,
             "operator": 30,
             "qemu_user": 50,

@@ -7,6 +7,10 @@ import json
 import os
 from pathlib import Path
 
+from ..errors import DurableStateError
+
+NOTE_BYTES = 128  # all of a note, filled up with spaces: writing it anew takes no more room
+
 
 class HolderNote:
     def __init__(self, folder: Path) -> None:
@@ -14,11 +18,21 @@ class HolderNote:
         self._pid: int | None = None
 
     def write(self, pid: int) -> None:
-        """``pid`` of the leading QEMU; 0 if none. Cheap if nothing changed."""
+        """``pid`` of the leading QEMU; 0 if none. Cheap if nothing changed. Raises DurableStateError.
+
+        A leader that cannot write its note would lose its VM at its next restart. So the note has its room from the daemon's
+        start on, and is written over in place, in one piece: a full file system does not matter later.
+        """
         if pid != self._pid:
             text = json.dumps({"pid": pid, "start": _start_time(pid)})
-            self._path.with_suffix(".new").write_text(text, encoding="utf-8")
-            os.replace(self._path.with_suffix(".new"), self._path)
+            try:
+                fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                try:
+                    os.pwrite(fd, text.ljust(NOTE_BYTES - 1).encode() + b"\n", 0)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                raise DurableStateError(f"run_dir: cannot write {self._path}: {error.strerror}; free space there") from error
             self._pid = pid
 
     def alive(self, running: int) -> bool:
@@ -26,6 +40,8 @@ class HolderNote:
         try:
             noted = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
+            return False
+        if not isinstance(noted, dict):
             return False
         pid = noted.get("pid", 0)
         return bool(pid) and _start_time(pid) == noted.get("start") and running == pid

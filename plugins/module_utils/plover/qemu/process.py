@@ -17,6 +17,7 @@ from . import kernel_image
 
 log = logging.getLogger("plover")
 START_TIMEOUT_S = 20.0
+CONSOLE = "console.log"
 FLUSH_FILE = "flush-failed"  # the preload library writes to it
 PRELOAD = "libplover_preload.so"
 REMEDY = "role 'native' installs it; 'cache: writeback' does without"
@@ -56,8 +57,10 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         f"{config.guest_nic},netdev=net0,mac={config.guest_mac},romfile=",
         "-qmp",
         f"unix:{paths['qmp']},server=on,wait=off",
+        "-chardev",
+        f"file,id=console,path={config.run_path / CONSOLE},append=on",
         "-serial",
-        f"file:{config.run_path / 'console.log'}",
+        "chardev:console",
         "-kernel",
         config.guest_kernel,
     ]

@@ -20,6 +20,7 @@ from ..core.director import Director
 from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
 from ..errors import InvariantViolation
+from ..host.console_log import ConsoleLog
 from ..host.fence_agent import fence, words
 from ..host.watchdog import Keeper, Watchdog
 from ..links.peers import PeerLinks
@@ -27,6 +28,7 @@ from ..native import zstd
 from ..native.guest_memory import GuestMemory
 from ..ports import effects
 from ..protocol import wire
+from ..qemu.process import CONSOLE
 from ..qemu.qmp import check_library
 from ..qemu.vm import Vm, running_qemu
 from .observer import Observer
@@ -36,6 +38,7 @@ from .vm_worker import VmWorker
 
 log = logging.getLogger("plover")
 TICK_S = 0.005
+CONSOLE_LOOK_S = 0.25
 INLINE_PAGES_MAX = 4096  # more pages are hashed in a thread, so that heartbeats go on
 
 
@@ -94,6 +97,7 @@ class Replica(MemberDaemon):
         self.spawn(self.vms.work())
         self.spawn(self.taps.work())
         self.spawn(self._ticker())
+        self.spawn(self._bound_console())
 
     # ---- the core's loop ----------------------------------------------------------------------------------
     def at(self) -> Director:
@@ -136,6 +140,12 @@ class Replica(MemberDaemon):
                 self.watchdog.qemu_gone()
             self.watchdog.progress(self.loop.time())  # fed by each turn of this loop
             await asyncio.sleep(TICK_S)
+
+    async def _bound_console(self) -> None:
+        console = ConsoleLog(self.config.run_path / CONSOLE, self.config.guest_console_kib << 10)
+        while True:
+            await asyncio.to_thread(console.bound)
+            await asyncio.sleep(CONSOLE_LOOK_S)
 
     # ---- the other members --------------------------------------------------------------------------------
     def _on_message(self, member: str, channel: int, message: wire.Message) -> None:

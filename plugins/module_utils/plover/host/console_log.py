@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps the log of the guest's serial console small: a guest may write to it without end, and it lies in memory (``/run``).
+
+QEMU appends to the file. Once it is too large, its end goes to ``console.log.1`` and the file begins anew. A few lines may get
+lost in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+log = logging.getLogger("plover")
+CHUNK_BYTES = 64 << 10
+
+
+class ConsoleLog:
+    def __init__(self, path: Path, bytes_max: int) -> None:
+        """``bytes_max``: of each of the two files, but for what the guest writes between two calls of :meth:`bound`."""
+        self._path, self._old, self._bytes_max = path, path.with_name(path.name + ".1"), bytes_max
+        self._told = False
+
+    def bound(self) -> bool:
+        """Call it often. True if the log was too large and begins anew."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return False  # no QEMU yet
+        if min(found.st_size, found.st_blocks * 512) <= self._bytes_max:
+            return False  # a QEMU from before an upgrade does not append, so what was cut off is a hole
+        try:
+            self._keep_end(found.st_size)
+        except OSError as error:
+            self._tell(f"its old part is lost: {error.strerror}")
+        try:
+            os.truncate(self._path, 0)
+        except OSError as error:
+            self._tell(f"it cannot be cut: {error.strerror}")
+            return False
+        return True
+
+    def _keep_end(self, size: int) -> None:
+        new = self._old.with_name(self._old.name + ".new")
+        try:
+            with open(self._path, "rb") as source, open(new, "wb") as target:
+                source.seek(max(0, size - self._bytes_max))
+                left = self._bytes_max
+                while left > 0 and (chunk := source.read(min(left, CHUNK_BYTES))):
+                    target.write(chunk)
+                    left -= len(chunk)
+            os.replace(new, self._old)
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+
+    def _tell(self, problem: str) -> None:
+        if not self._told:
+            self._told = True
+            log.warning("%s: %s; free space on its file system", self._path, problem)
