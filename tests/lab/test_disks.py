@@ -104,7 +104,7 @@ def test_the_role_alone_makes_an_empty_qcow2_image_and_its_target(result, tmp_pa
     )
     monkeypatch.setattr(deploy, "PLAY", play)
     _, output = deploy.play()
-    assert {change for change in changes(output) if "lacks" in change} == {
+    assert {change for change in changes(output) if "missing" in change} == {
         "plover.vmft.disks : Create missing empty images on the primary @ secondary",
         "plover.vmft.disks : Create missing target images on the secondary @ primary",
     }
