@@ -76,7 +76,7 @@ def test_the_whole_play_can_be_told_to_do_one_role_alone(secrets):
     changed, said = deploy.play("--tags", "secrets", "-e", "secrets_rotate=true")
     assert changed == 9 and lines() != before
     done = {task for task in re.findall(r"TASK \[plover\.vmft\.(.*?)\]", said) if "arg spec" not in task}
-    assert "prechecks : Look at the host" in done and "secrets : Write the secrets" in done
+    assert "prechecks : Inspect the host" in done and "secrets : Write the secrets" in done
     assert {task.split(" :")[0] for task in done} == {"prechecks", "disks", "ofed", "secrets"}, "only looks and secrets"
 
 

@@ -44,7 +44,7 @@ def test_a_check_says_what_would_change_and_changes_nothing(play):
 
 def test_the_device_is_made_now_and_at_each_boot(play):
     _, said = play()
-    assert "not loaded are ib_uverbs, rdma_ucm, rdma_rxe" in " ".join(said.split())
+    assert "ib_uverbs, rdma_ucm, rdma_rxe are not loaded: there is no RDMA here" in " ".join(said.split())
     assert witness("grep -v '#' /etc/modules-load.d/plover-rdma.conf").split() == ["ib_uverbs", "rdma_ucm", "rdma_rxe"]
     assert witness("systemctl is-enabled plover-rxe; systemctl is-active plover-rxe").split() == ["enabled", "active"]
     # Twice, by the role and by the unit's start: a stand-in makes no device that the second would find.
@@ -67,7 +67,7 @@ def test_modules_that_are_built_in_are_not_loaded(play):
     witness("printf '#!/bin/sh\\necho \"(builtin)\"\\n' >/usr/local/sbin/modinfo; rm /var/log/modprobe")
     for load in ("true", "false"):
         _, said = play("-e", f'{{"plover_rdma_load_modules": {load}}}')
-        assert "not loaded are" not in said
+        assert "there is no RDMA here" not in " ".join(said.split())
     assert "ib_uverbs" not in witness("cat /var/log/modprobe"), "only the device's own is asked for, by plover-rxe"
 
 
