@@ -30,8 +30,8 @@ def lies(view: int) -> list[wire.Message]:
         wire.VoteRequest(view + 1, False, True, view, 99, 7, 2**63, 2**63),
         wire.VoteReply(2**64 - 1, True, False, False, 0, 0),
         wire.HeartbeatAck(2**64 - 1, 1, 0, 0, 0),
-        wire.HeartbeatAck(view, 2**50, 0, view, 99),
-        wire.AppendAck(view, 2**50, True),
+        wire.HeartbeatAck(1, 2**50, 0, 1, 99),  # of the view that the group is in: one of a later view is no lie that can be known
+        wire.AppendAck(1, 2**50, True),
         wire.TransferLeadership(view),
         wire.Leave(view, b"gone"),
         wire.JoinRequest(view, b"{}"),
