@@ -53,6 +53,28 @@ def test_the_log_of_a_qemu_that_does_not_append_stays_small_too(path):
     assert (path.with_name("console.log.1").read_bytes() + path.read_bytes()).endswith(b"zz")
 
 
+@pytest.mark.parametrize("name", ["console.log", "console.log.1", "console.log.1.new"])
+def test_root_writes_through_no_link_that_qemus_user_made(path, name):
+    victim = path.with_name("victim")
+    victim.write_bytes(b"root's own" * LIMIT)
+    before = victim.read_bytes()
+    if name != "console.log":
+        path.write_bytes(b"x" * 3 * LIMIT)
+    path.with_name(name).symlink_to(victim)
+    ConsoleLog(path, LIMIT).bound()
+    assert victim.read_bytes() == before
+    if name != "console.log":
+        assert path.stat().st_size == 0 and path.with_name("console.log.1").read_bytes() == b"x" * LIMIT
+
+
+@pytest.mark.parametrize("name", ["console.log", "console.log.1.new"])
+def test_a_pipe_there_holds_nobody_up(path, name):
+    if name != "console.log":
+        path.write_bytes(b"x" * 3 * LIMIT)
+    os.mkfifo(path.with_name(name))
+    ConsoleLog(path, LIMIT).bound()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs")
 def test_on_a_full_file_system_it_still_gets_small(tmp_path, caplog):
     small = tmp_path / "small"

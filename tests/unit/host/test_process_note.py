@@ -24,6 +24,15 @@ def test_nonsense_is_no_qemu(tmp_path, text):
     assert not HolderNote(tmp_path).alive(os.getpid())
 
 
+@pytest.mark.parametrize("make", [os.symlink, os.link, lambda _victim, path: os.mkfifo(path)], ids=["symlink", "hard link", "pipe"])
+def test_what_somebody_else_put_there_is_not_written_to(tmp_path, make):
+    victim = tmp_path / "victim"
+    victim.write_text("root's own")
+    make(victim, tmp_path / "holder.json")
+    HolderNote(tmp_path).write(os.getpid())
+    assert victim.read_text() == "root's own" and HolderNote(tmp_path).alive(os.getpid())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs")
 def test_a_note_needs_no_room_once_there_is_one(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", str(tmp_path)], check=True)

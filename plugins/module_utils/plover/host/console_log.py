@@ -2,7 +2,7 @@
 """Keeps the log of the guest's serial console small: a guest may write to it without end, and it lies in memory (``/run``).
 
 QEMU appends to the file. Once it is too large, its end goes to ``console.log.1`` and the file begins anew. A few lines may get
-lost in between.
+lost in between. QEMU's user may make files in this folder, so root follows no link here and writes only to files of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ConsoleLog:
     def bound(self) -> bool:
         """Call it often. True if the log was too large and begins anew."""
         try:
-            found = self._path.stat()
+            found = self._path.lstat()
         except OSError:
             return False  # no QEMU yet
         if min(found.st_size, found.st_blocks * 512) <= self._bytes_max:
@@ -35,7 +35,11 @@ class ConsoleLog:
         except OSError as error:
             self._tell(f"its old part is lost: {error.strerror}")
         try:
-            os.truncate(self._path, 0)
+            fd = _not_through_a_link(str(self._path), os.O_WRONLY)
+            try:
+                os.ftruncate(fd, 0)
+            finally:
+                os.close(fd)
         except OSError as error:
             self._tell(f"it cannot be cut: {error.strerror}")
             return False
@@ -44,7 +48,8 @@ class ConsoleLog:
     def _keep_end(self, size: int) -> None:
         new = self._old.with_name(self._old.name + ".new")
         try:
-            with open(self._path, "rb") as source, open(new, "wb") as target:
+            new.unlink(missing_ok=True)
+            with open(self._path, "rb", opener=_not_through_a_link) as source, open(new, "xb") as target:
                 source.seek(max(0, size - self._bytes_max))
                 left = self._bytes_max
                 while left > 0 and (chunk := source.read(min(left, CHUNK_BYTES))):
@@ -60,3 +65,7 @@ class ConsoleLog:
         if not self._told:
             self._told = True
             log.warning("%s: %s; free space on its file system", self._path, problem)
+
+
+def _not_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

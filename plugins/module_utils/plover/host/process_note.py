@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 from pathlib import Path
 
 from ..errors import DurableStateError
@@ -26,7 +28,7 @@ class HolderNote:
         if pid != self._pid:
             text = json.dumps({"pid": pid, "start": _start_time(pid)})
             try:
-                fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                fd = self._own_file()
                 try:
                     os.pwrite(fd, text.ljust(NOTE_BYTES - 1).encode() + b"\n", 0)
                 finally:
@@ -34,6 +36,17 @@ class HolderNote:
             except OSError as error:
                 raise DurableStateError(f"run_dir: cannot write {self._path}: {error.strerror}; free space there") from error
             self._pid = pid
+
+    def _own_file(self) -> int:
+        """A descriptor of the note's file. QEMU's user may make files in this folder: whatever is not ours goes."""
+        with contextlib.suppress(OSError):  # a link, a pipe without a reader, a folder; or there is none yet
+            fd = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+                return fd
+            os.close(fd)
+        self._path.unlink(missing_ok=True)
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def alive(self, running: int) -> bool:
         """Is the running QEMU (pid ``running``) the noted one?"""
