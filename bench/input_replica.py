@@ -66,7 +66,7 @@ class SocketVm(Vm):
         self.config.run_path.mkdir(parents=True, exist_ok=True)
         with open(self.config.ram_path, "wb") as file:
             file.truncate(self.config.guest_pages * 4096)
-        self.pid, self.monitor, self.block = os.getpid(), Idle(), NoDisks()
+        self.pid, self._monitor, self._block = os.getpid(), Idle(), NoDisks()
         await self.network.connect(str(Path(self.config.run_dir).parent / SOCKET))
         return {"qemu_version": "none"}
 

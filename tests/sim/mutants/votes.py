@@ -7,6 +7,7 @@ from plover.consensus.amnesia import Amnesia
 from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable
 from plover.consensus.effects import LEADER, Persist
+from plover.consensus.group import Group
 from plover.consensus.log import unpack
 from plover.consensus.one_sided import OneSided
 from plover.consensus.promises import Promises
@@ -141,6 +142,11 @@ def empty_folder_votes() -> None:
 @mutant("a state folder that came back from a backup counts as if it had never been away")
 def old_backup_votes() -> None:
     Store.is_copy = False
+
+
+@mutant("a refused candidate is not told that a newer record names it")
+def refusal_tells_nothing() -> None:
+    Group.packed = lambda self, record: b""
 
 
 @mutant("what a witness says counts, whatever it is")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from plover.config.timing import Timing
 from plover.consensus.durable import Durable, Record
@@ -11,6 +13,7 @@ from plover.consensus.group import Group
 from plover.consensus.log import INPUT, Entry, Log
 from plover.consensus.promises import Promises
 from plover.consensus.votes import Seat, Votes
+from plover.errors import WireError
 from plover.protocol import wire
 
 KINDS = {"primary": "replica", "secondary": "replica", "witness": "witness"}
@@ -156,3 +159,38 @@ def test_who_may_not_lead_does_not_stand(me, state, eligible):
     chair.votes.tick(LATE)
     chair.votes.ask(LATE, pre=False, transfer=True)
     assert chair.role == FOLLOWER and not chair.sent(Durable)
+
+
+def refused(voter: Chair, src: str, **more) -> wire.VoteReply:
+    voter.votes.on_request(LATE, src, request(**more))
+    (answer,) = voter.sent(wire.VoteReply)
+    assert not answer.granted
+    return answer
+
+
+@pytest.mark.parametrize("known", [Record(2, 1, BOTH), Record(2, 4, frozenset({"primary"}))])
+def test_a_replica_that_was_recorded_in_sync_without_hearing_of_it_learns_it_from_a_refusal(known):
+    """Its leader died in that moment. Otherwise nobody could ever lead: the others know that its record is older."""
+    chair, order = Chair(state=Durable(3, None, known)), (known.view, known.version, 3)
+    chair.votes.tick(LATE)
+    assert [m.pre for m in chair.sent(wire.VoteRequest)] == [True, True] and chair.role == FOLLOWER
+    newest = Record(2, 5, BOTH)
+    answer = refused(Chair("witness", Durable(3, None, newest)), "secondary", pre=True, record=order)
+    chair.votes.on_reply(LATE, "witness", answer)
+    assert chair.sent(Durable) == [Durable(3, None, newest)] and chair.votes.may_stand()
+
+
+def test_a_replica_that_the_newest_record_does_not_name_learns_nothing():
+    alone = Durable(3, None, Record(2, 5, frozenset({"primary"})))
+    assert refused(Chair("witness", alone), "secondary").payload == b""
+    assert refused(Chair("witness", Durable(3, None, Record(2, 1, BOTH))), "secondary", view=3).payload == b"", "it knows that one"
+
+
+@pytest.mark.parametrize(
+    "payload", [b"x", bytes(16), struct.pack("!QQB", 9, 1, 3), struct.pack("!QQB", 1, 2**63, 3), struct.pack("!QQB", 1, 1, 8)]
+)
+def test_a_refusal_with_a_record_that_makes_no_sense_is_refused(payload):
+    chair = Chair()
+    with pytest.raises(WireError, match="in-sync"):
+        chair.votes.on_reply(LATE, "witness", wire.VoteReply(3, True, False, False, 0, 0, payload))
+    assert chair.done == []

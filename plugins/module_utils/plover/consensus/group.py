@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Mapping
 
 from ..errors import DurableStateError, WireError
 from ..protocol import wire
 from .durable import Durable, Record
+
+PAYLOAD = struct.Struct("!QQB")  # a record: view, version, in-sync mask
+COUNT_MAX = 2**62  # no view, index or sequence number gets so far by counting; one more still fits its field
 
 
 class Group:
@@ -46,9 +50,23 @@ class Group:
 
     def record_of(self, m: wire.Heartbeat | wire.ProposeRecord | wire.VoteRequest) -> Record:
         """The record in ``m``. Raises WireError."""
-        if m.record_in_sync >> len(self):
-            raise WireError(f"in-sync mask {m.record_in_sync:#x} names members that do not exist")
-        if m.record_view > m.view:
-            raise WireError(f"an in-sync record of view {m.record_view}, told in view {m.view}")
-        in_sync = (member for n, member in enumerate(self._order) if m.record_in_sync >> n & 1)
-        return Record(m.record_view, m.record_version, frozenset(in_sync))
+        return self._record(m.view, m.record_view, m.record_version, m.record_in_sync)
+
+    def packed(self, record: Record) -> bytes:
+        """``record`` as the payload of a refused vote."""
+        return PAYLOAD.pack(*self.record_fields(record))
+
+    def unpacked(self, m: wire.VoteReply) -> Record:
+        """The record in the payload of ``m``. Raises WireError."""
+        if len(m.payload) != PAYLOAD.size:
+            raise WireError(f"an in-sync record of {len(m.payload)} bytes")
+        return self._record(m.view, *PAYLOAD.unpack(m.payload))
+
+    def _record(self, told_in: int, view: int, version: int, mask: int) -> Record:
+        if mask >> len(self):
+            raise WireError(f"in-sync mask {mask:#x} names members that do not exist")
+        if view > told_in:
+            raise WireError(f"an in-sync record of view {view}, told in view {told_in}")
+        if version > COUNT_MAX:
+            raise WireError(f"an in-sync record of version {version}")
+        return Record(view, version, frozenset(member for n, member in enumerate(self._order) if mask >> n & 1))

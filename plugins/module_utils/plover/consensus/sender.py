@@ -11,11 +11,10 @@ from __future__ import annotations
 from ..errors import WireError
 from ..protocol import wire
 from .amnesia import is_question
-from .group import Group
+from .group import COUNT_MAX, Group
 
 ERA = 1_000_000  # views between two forced ones; see Consensus.force_lead
 LEAP_VIEWS_MAX = 100 * ERA  # more than a member misses while it is away: thirty-three forced failovers
-COUNT_MAX = 2**62  # no view, index or sequence number gets so far by counting; one more still fits its field
 
 # A leader says these; only a replica leads.
 OF_LEADERS = (wire.Heartbeat, wire.Append, wire.ProposeRecord)

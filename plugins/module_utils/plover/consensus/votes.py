@@ -70,7 +70,7 @@ class Votes:
             self._deadline = now + self._timing.heartbeat
             for other in self._group.others:
                 self._seat.send(other, QUESTION)
-        elif self.may_stand() and not self._seat.hears_leader(now):
+        elif (self.may_stand() or self._may_be_named) and not self._seat.hears_leader(now):
             self.ask(now, pre=True, transfer=False)
 
     def drop(self) -> None:
@@ -83,6 +83,12 @@ class Votes:
             return False
         record = self._promises.record
         return self._group.me in record.in_sync or record.version == 0
+
+    @property
+    def _may_be_named(self) -> bool:
+        """We hold the VM's state, and our record does not name us. A later one may, which we did not hear before its leader was
+        gone: so we ask, and are refused with the voter's record."""
+        return self._group.is_replica(self._group.me) and self._seat.eligible and not self.amnesia
 
     @property
     def _apart(self) -> float:
@@ -117,9 +123,11 @@ class Votes:
 
     def on_reply(self, now: float, src: str, m: wire.VoteReply) -> None:
         seat, view = self._seat, self._promises.view
+        record = self._group.unpacked(m) if m.payload and not m.granted else None
         if not m.granted and m.view > view:
             seat.follow(now, m.view, None)
-            return
+        if record and seat.role != LEADER and record.order > self._promises.record.order:
+            self._promises.store(record)
         asked = view + 1 if self._pre else view
         if not m.granted or m.pre != self._pre or m.view != asked or seat.role == LEADER or src in self._for_us:
             return
@@ -183,7 +191,8 @@ class Votes:
         log = self._log
         ahead = granted and not m.pre and (log.last_view, log.last_index) > (m.last_view, m.last_index)
         start = m.last_index if log.view_at(m.last_index) == m.last_view else log.base_index
-        # A refusal carries the voter's own view, so that a candidate in an older view catches up.
+        # A refusal carries the voter's own view, and a newer record that names the candidate, so that it catches up.
+        newer = not granted and self._promises.record.order > (m.record_view, m.record_version) and src in self._promises.record.in_sync
         self._seat.send(
             src,
             wire.VoteReply(
@@ -193,7 +202,7 @@ class Votes:
                 ahead,
                 start,
                 log.view_at(start) or 0,
-                pack(log.after(start)) if ahead else b"",
+                pack(log.after(start)) if ahead else self._group.packed(self._promises.record) if newer else b"",
             ),
         )
 

@@ -98,7 +98,8 @@ class VoteRequest(Message):
 
 @dataclass(frozen=True)
 class VoteReply(Message):
-    """``ahead``: the voter's log is longer; its entries after ``from_index`` (of ``from_view``) are the payload.
+    """``ahead``: the voter's log is longer; its entries after ``from_index`` (of ``from_view``) are the payload. Payload of a
+    refusal: the voter's in-sync record (view, version, mask: !QQB), if it is newer than the candidate's and names it.
 
     In the refusal of a question with view 0, ``ahead`` means: I lead by force, and nobody has acknowledged that yet.
     """
