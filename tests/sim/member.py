@@ -77,6 +77,9 @@ class Member(Process):
     def post_rest(self) -> None:
         for to, message in self.one_sided.take() if self.one_sided else ():
             self.world.network.send(self.name, to, wire.CONTROL, message)
+        for src, error in self.one_sided.refused() if self.one_sided else ():
+            self.world.note(self.name, f"refused: {error}")
+            self.world.network.drop(self.name, src, wire.CONTROL)
 
     def start(self) -> None:
         self.world.loop.after(0.0, self, self._tick)

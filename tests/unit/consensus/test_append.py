@@ -82,8 +82,17 @@ def test_the_tail_of_an_older_leader_goes_and_is_not_fed():
 def test_a_leader_that_contradicts_itself_is_refused():
     member = follower([])
     told(member, append([3, 3], 0, 2))
-    with pytest.raises(WireError, match="entry 2 of view 1: the same leader sent it before with view 3"):
-        member.receive(0.0, "primary", append([3, 1], 1, 2))
+    with pytest.raises(WireError, match="entry 2 of view 2: the same leader sent it before with view 3"):
+        member.receive(0.0, "primary", append([2, 2], 1, 2))
+
+
+@pytest.mark.parametrize("log", [[3, 1], [VIEW + 1], [1, 2**64 - 1]])
+def test_views_in_a_log_neither_go_back_nor_beyond_the_leaders(log):
+    """Otherwise one lie about them would travel on in the log, and no member could follow its leader any more."""
+    member = follower([])
+    with pytest.raises(WireError, match="log entries of view"):
+        member.receive(0.0, "primary", append(log, 0, len(log)))
+    assert views(member) == []
 
 
 @st.composite

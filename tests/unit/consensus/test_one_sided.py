@@ -10,7 +10,6 @@ from plover.consensus.durable import Durable, Record
 from plover.consensus.effects import LEADER
 from plover.consensus.log import INPUT, Entry, last_index, pack
 from plover.consensus.one_sided import COUNTERS_BYTES, Counters, OneSided
-from plover.errors import WireError
 from plover.protocol import codec, wire
 
 MEMBERS = {"primary": "replica", "secondary": "replica", "witness": "witness"}
@@ -140,9 +139,27 @@ def test_a_landed_heartbeat_speaks_against_a_vote():
 )
 def test_a_ring_holds_what_a_leader_says_or_is_refused(data):
     _, one, card = with_ring()
-    card.frames = [data]
-    with pytest.raises(WireError):
-        one.poll(0.0)
+    card.frames = [data, frame(heartbeat(seq=2))]
+    one.poll(0.0)
+    assert [src for src, _ in one.refused()] == ["primary"] and card.asked[-1] == ("revoke", "primary")
+    assert one.refused() == []
+
+
+LIES = {
+    "view that leaps": heartbeat(view=2**40),
+    "record of a later view": wire.ProposeRecord(1, 2, 9, 3),
+    "endless counter": heartbeat(seq=2**64 - 1),
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_lie_in_a_ring_neither_ends_a_seal_nor_the_vote_it_is_for(lie):
+    consensus, one, card = with_ring()
+    card.frames = [frame(append(0, 1)), frame(lie)]
+    one.receive(1.0, "secondary", wire.VoteRequest(2, False, True, 1, 1, 3, 0, 0))
+    assert not one.grants and [src for src, _ in one.refused()] == ["primary"]
+    (reply,) = [o.message for o in consensus.take() if isinstance(getattr(o, "message", None), wire.VoteReply)]
+    assert reply.granted and consensus.view == 2 and last_index(reply.payload, 0) == 1
 
 
 def test_counters_that_are_just_being_written_are_none():
@@ -182,6 +199,16 @@ def test_an_entry_counts_by_the_cards_word_only_once_the_follower_agreed():
             one.counters_read(0.0, "witness", 70, Counters(70, 0, 1, *consensus.record.order, 1, 1, 1).packed())
             assert consensus.commit_index == 1
     assert consensus.followers.answered_at["witness"] == 0.0
+
+
+@pytest.mark.parametrize("seq, last_index, appended", [(2**50, 0, 0), (0, 2**63, 0), (0, 0, 2**50)])
+def test_counters_that_no_follower_can_have_cost_it_its_ring_and_never_the_leader(seq, last_index, appended):
+    consensus, one, card, view = leading()
+    committed = consensus.commit_index
+    one.counters_read(0.0, "witness", 70, Counters(70, seq, last_index, *consensus.record.order, appended, 1, 1).packed())
+    ((src, why),) = one.refused()
+    assert src == "witness" and str(why) and card.asked[-1] == ("close", "witness")
+    assert consensus.role == LEADER and consensus.view == view and consensus.commit_index == committed
 
 
 def test_a_failed_write_gives_the_ring_up_and_messages_go_on():

@@ -237,7 +237,7 @@ class Consensus:
 
     def check_sender(self, src: str, message: wire.Message) -> None:
         """Raises WireError if ``src`` cannot mean ``message``."""
-        sender.check(self.group, self.view, self.leader, src, message)
+        sender.check(self.group, self.view, self.leader, self.amnesia is not None, src, message)
 
     def _on_leader_message(self, now: float, src: str, view: int) -> bool:
         """True if ``src`` leads ``view`` and we follow it."""
@@ -250,12 +250,13 @@ class Consensus:
         self._leader_heard = now
         return True
 
-    def _on_answer(self, now: float, src: str, view: int) -> bool:
-        """True if we lead ``view``, which ``src`` acknowledges."""
-        if view > self.view:
-            self.follow(now, view, None)
-        if self.role != LEADER or view != self.view:
+    def _on_answer(self, now: float, src: str, m: wire.HeartbeatAck | wire.AppendAck) -> bool:
+        """True if we lead the view that ``src`` acknowledges."""
+        if m.view > self.view:
+            self.follow(now, m.view, None)
+        if self.role != LEADER or m.view != self.view:
             return False
+        self.followers.check(m, self.log.last_index)
         self.followers.answered_at[src] = now
         if self.alone:  # a quorum is needed again, for the record too
             self.alone = self.record_committed = False
@@ -275,10 +276,8 @@ class Consensus:
             self.send(src, wire.HeartbeatAck(self.view, 0, self.log.last_index, *self.record.order))
 
     def _on_heartbeat_ack(self, now: float, src: str, m: wire.HeartbeatAck) -> None:
-        if not self._on_answer(now, src, m.view):
+        if not self._on_answer(now, src, m):
             return
-        if m.seq > self.followers.seq:
-            raise WireError(f"an answer to heartbeat {m.seq}; the last one was {self.followers.seq}")
         self.followers.confirm(m.seq)
         if (m.record_view, m.record_version) == self.record.order and not self.record_committed and self.record.in_sync <= {self.me, src}:
             # A replica that joins the set must hold the record itself, or it could not take over from us.
@@ -297,12 +296,10 @@ class Consensus:
             self.send(src, wire.AppendAck(self.view, agreed, True))
 
     def _on_append_ack(self, now: float, src: str, m: wire.AppendAck) -> None:
-        if not self._on_answer(now, src, m.view):
+        if not self._on_answer(now, src, m):
             return
         if not m.ok:
             self.followers.refused(src)
-        elif m.last_index > self.log.last_index:
-            raise WireError(f"entries up to {m.last_index} are acknowledged; the last one is {self.log.last_index}")
         else:
             self._held_by(src, m.last_index)
         self._replicate(src)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..errors import InvariantViolation
+from ..errors import InvariantViolation, WireError
 from ..protocol import wire
 from .log import Log, pack
 
@@ -42,6 +42,13 @@ class Followers:
             if self._marks[other] is None and sent is not None:
                 self._marks[other] = (self.seq, sent)
         return self.seq
+
+    def check(self, m: wire.HeartbeatAck | wire.AppendAck, last_index: int) -> None:
+        """Raises WireError if ``m`` acknowledges what this leader, whose log ends at ``last_index``, has never sent."""
+        if isinstance(m, wire.HeartbeatAck) and m.seq > self.seq:
+            raise WireError(f"an answer to heartbeat {m.seq}; the last one was {self.seq}")
+        if isinstance(m, wire.AppendAck) and m.ok and m.last_index > last_index:
+            raise WireError(f"entries up to {m.last_index} are acknowledged; the last one is {last_index}")
 
     def confirm(self, seq: int) -> None:
         """A member acknowledged heartbeat ``seq``; together with us, that is a quorum."""

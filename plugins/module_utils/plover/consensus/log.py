@@ -96,6 +96,7 @@ class Log:
         None: ``m`` does not continue our log. WireError if ``m`` contradicts itself or the leader.
         """
         entries = unpack(m.payload)
+        check_views(m.prev_view, entries, m.view)
         if entries and entries[0].index != m.prev_index + 1:
             raise WireError(f"entries start at {entries[0].index}, announced after {m.prev_index}")
         agreed = self.agreed_index(m.view)
@@ -143,6 +144,14 @@ def last_index(data: bytes, none: int) -> int:
         index, _view, _kind, length = _HEAD.unpack_from(data, offset)
         offset += _HEAD.size + length
     return index
+
+
+def check_views(before: int, entries: list[Entry], sender: int) -> None:
+    """Views in a log never go back, and none is later than the view of the member that sent it. Raises WireError."""
+    for view in (*(entry.view for entry in entries), sender):
+        if view < before:
+            raise WireError(f"log entries of view {before} before view {view}, in a message of view {sender}")
+        before = view
 
 
 def unpack(data: bytes) -> list[Entry]:

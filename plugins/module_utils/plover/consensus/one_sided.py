@@ -132,11 +132,21 @@ class OneSided:
         self._now = 0.0
         self._offered_at: dict[str, float] = {}
         self._by_message: list[tuple[str, wire.Message]] = []
+        self._refused: list[tuple[str, WireError]] = []
         consensus.seal = self.seal
 
     def take(self) -> list[tuple[str, wire.Message]]:
         """(to, message) pairs to send, in order."""
         out, self._by_message = self._by_message, []
+        return out
+
+    def refused(self) -> list[tuple[str, WireError]]:
+        """Members whose writes, or whose counters, made no sense since the last call. Their links are to be closed.
+
+        Returned instead of raised: the card's events and :meth:`seal` have no message whose link could be closed, and a seal
+        must go on to its end.
+        """
+        out, self._refused = self._refused, []
         return out
 
     # ---- messages of our consensus --------------------------------------------------------------------
@@ -259,7 +269,11 @@ class OneSided:
         for grant in list(self.grants.values()):
             while self.grants.get(grant.leader) is grant and (frame := self.card.landed(grant.leader)) is not None:
                 found = True
-                self.deliver(grant.leader, self._decoded(frame))  # it may seal, which delivers the remaining frames
+                try:
+                    self.deliver(grant.leader, self._decoded(frame))  # it may seal, which delivers the remaining frames
+                except WireError as error:
+                    self._refused.append((grant.leader, error))
+                    self._end_grant(grant.leader)
         return found
 
     def seal(self, now: float) -> None:
@@ -273,8 +287,11 @@ class OneSided:
         if grant is None:
             return
         self.card.revoke(leader)
-        while (frame := self.card.landed(leader)) is not None:
-            self.consensus.receive(self._now, leader, self._decoded(frame))
+        try:
+            while (frame := self.card.landed(leader)) is not None:
+                self.consensus.receive(self._now, leader, self._decoded(frame))
+        except WireError as error:
+            self._refused.append((leader, error))
 
     def _decoded(self, frame: bytes) -> wire.Message:
         decoder = codec.Decoder(self.tag)
@@ -314,6 +331,14 @@ class OneSided:
         if now_seen is None or now_seen.ring != ring_id or now_seen == seen:
             return  # nothing new, or it is writing just now: a later read tells
         ring.seen = now_seen
+        try:
+            self._tell(src, ring, now_seen, seen)
+        except WireError as error:
+            self._refused.append((src, error))
+            self._drop_ring(src)
+
+    def _tell(self, src: str, ring: _Ring, now_seen: Counters, seen: Counters) -> None:
+        """What the counters say, as the messages that they stand for."""
         if now_seen[:5] != seen[:5]:
             self.deliver(
                 src, wire.HeartbeatAck(ring.view, now_seen.seq, now_seen.last_index, now_seen.record_view, now_seen.record_version)

@@ -30,15 +30,16 @@ COUNTERS: dict[type[wire.Message], tuple[str, ...]] = {
 }
 
 
-def check(group: Group, view: int, leader: str | None, src: str, m: wire.Message) -> None:
-    """``view``, ``leader``: our own view and its leader, if we know it. Raises WireError if ``src`` cannot mean ``m``."""
+def check(group: Group, view: int, leader: str | None, forgot: bool, src: str, m: wire.Message) -> None:
+    """``view``, ``leader``: our own view and its leader, if we know it. ``forgot``: we have forgotten our view. Raises WireError
+    if ``src`` cannot mean ``m``."""
     kind = type(m).__name__
     if src not in group.others:
         raise WireError(f"message from unknown member {src!r}")
     if not group.is_replica(src) and (isinstance(m, OF_REPLICAS) or (isinstance(m, wire.VoteRequest) and not is_question(m))):
         raise WireError(f"{kind} from the witness, which neither leads nor holds the VM")
     told = getattr(m, "view", 0)
-    if told > COUNT_MAX or (view and told > view + LEAP_VIEWS_MAX):
+    if told > (COUNT_MAX if forgot else min(COUNT_MAX, view + LEAP_VIEWS_MAX)):
         raise WireError(f"{kind} of view {told}; ours is {view}, and views do not leap so far")
     for name in COUNTERS.get(type(m), ()):
         if getattr(m, name) > COUNT_MAX:

@@ -15,7 +15,7 @@ from ..protocol import wire
 from .amnesia import LATELY_S, QUESTION, Amnesia, is_question
 from .effects import CANDIDATE, LEADER
 from .group import Group
-from .log import Log, pack, unpack
+from .log import Log, check_views, pack, unpack
 from .promises import Promises
 
 
@@ -149,6 +149,7 @@ class Votes:
     def _take_over_log(self, m: wire.VoteReply) -> None:
         """Entries that the voter holds and we lack may be committed, so we take them over (Paxos)."""
         entries = unpack(m.payload)
+        check_views(m.from_view, entries, m.view)
         if entries and entries[0].index != m.from_index + 1:
             raise WireError(f"vote with entries from {entries[0].index}, announced after {m.from_index}")
         if self._log.view_at(m.from_index) == m.from_view:

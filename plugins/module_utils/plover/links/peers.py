@@ -107,6 +107,12 @@ class PeerLinks:
         """A message that makes no sense from ``member`` cost it its link."""
         self.refusals[member] = (self.refusals.get(member, (0, ""))[0] + 1, why[:200])
 
+    def refuse(self, member: str, why: str) -> None:
+        """What ``member`` wrote into our memory, or showed us in its own, makes no sense: it costs it its link, too."""
+        log.error("link to %s refused: %s", member, why)
+        self.refused(member, why)
+        self.close(member, wire.CONTROL)
+
     def link_up(self, link: Link) -> None:
         old = self.links.get((link.member, link.channel))
         if old is not None:

@@ -12,7 +12,6 @@ from typing import Protocol
 from ..config.settings import Config
 from ..consensus.consensus import Consensus
 from ..consensus.one_sided import OneSided
-from ..errors import WireError
 from ..links.link import HIGH_WATER_BYTES, QUEUE_BYTES_MAX, Carrier, Link
 from ..links.peers import PeerLinks
 from ..native.guest_memory import GuestMemory
@@ -101,6 +100,8 @@ class Rings:
     def flush(self) -> None:
         for to, message in self.one_sided.take():
             self._links.send(to, wire.CONTROL, message)
+        for member, error in self.one_sided.refused():
+            self._links.refuse(member, str(error))
 
     def poll(self) -> None:
         self.one_sided.poll(self._loop.time())
@@ -110,27 +111,20 @@ class Rings:
 
     # ---- the card's events ------------------------------------------------------------------------
     def look(self) -> None:
-        try:
-            self.poll()
-        except WireError as error:
-            log.error("a leader's ring: %s; it is taken away", error)
-            self._take_away()
+        self.poll()
         self._owner.run()
-
-    def _take_away(self) -> None:
-        try:
-            self.one_sided.seal(self._loop.time())
-        except WireError as error:
-            log.error("a leader's ring: %s", error)
+        self.flush()
 
     def written(self, follower: str, ring: int, number: int, ok: bool) -> None:
         self.one_sided.written(self._loop.time(), follower, ring, number, ok)
         self._owner.settle()
         self._owner.run()
+        self.flush()
 
     def counters_read(self, follower: str, ring: int, data: bytes) -> None:
         self.one_sided.counters_read(self._loop.time(), follower, ring, data)
         self._owner.run()
+        self.flush()
 
     def describe(self) -> dict[str, object]:
         """For the status: the device, the members that we write to, and those that write to us."""
