@@ -51,7 +51,7 @@ def test_a_witness_that_lies_costs_nobody_anything_but_its_links(group):
     for member, pid in pids.items():
         assert group.daemons[member].poll() is None and (failed_over or group.qemu_pid(member) == pid), group.story()
         refused = group.status(member)["refused"]["witness"]
-        assert refused["count"] > 5 and refused["last"], refused
+        assert refused["count"] >= 1 and refused["last"], refused
     assert group.status("primary")["view"] < 1000 and lost(client, acked) == []
     report = group.ctl(leader, "audit")
     assert report["ok"] and report["mismatching"] == report["untracked"] == 0, report
