@@ -30,6 +30,12 @@ def test_strangers_never_take_a_members_place(door):
     assert door.turned_away == 30 - STRANGERS_WAITING_MAX + 30 - MEMBER_WAITING_MAX
 
 
+def test_addresses_that_are_turned_away_leave_nothing_behind(door):
+    for n in range(10_000):
+        door.enter(0.0, f"10.{n >> 8}.{n & 255}.9")
+    assert door.turned_away == 10_000 - STRANGERS_WAITING_MAX and len(door._waiting) == STRANGERS_WAITING_MAX
+
+
 def test_a_place_is_free_again_once_its_connection_has_gone(door):
     for _ in range(MEMBER_WAITING_MAX):
         assert door.enter(0.0, "10.0.0.1")

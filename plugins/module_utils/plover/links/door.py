@@ -34,7 +34,8 @@ class Door:
             lets_in = self._strangers < STRANGERS_WAITING_MAX and self._tokens >= 1.0
             self._strangers += lets_in
             self._tokens -= lets_in
-        self._waiting[address] += lets_in
+        if lets_in:  # an address that is turned away leaves nothing behind
+            self._waiting[address] += 1
         self.turned_away += not lets_in
         return lets_in
 
