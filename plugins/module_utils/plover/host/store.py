@@ -8,8 +8,9 @@ Without the file, a member has forgotten its promises and takes part in nothing 
 The exception is a new VM: the play that creates it leaves an empty file ``first-boot`` beside it.
 
 A file that came back from a backup knows old promises only, so it counts for no more than a missing file. Each state.json
-names its own birth (host/birth.py). The file ``birth`` beside it says that it does: earlier versions
-and some file systems do not.
+names its own birth in an attribute (host/birth.py), and its text says so, which every copy keeps. A file that does not say so
+is of an earlier version, or of a file system that cannot tell; it counts. The exception is a folder with a file ``birth``: the
+member has written files that name their birth since, so this one was put back.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from . import birth
 
 FIRST_BOOT, MEMBER, BIRTH = "first-boot", "member", "birth"
 BIRTH_TEXT = "state.json names its own birth (user.plover.birth). A copy of it does not, and counts for nothing.\n"
+NAMES_BIRTH = "0x"  # before the checksum. Earlier versions read it as part of the number, so a rollback finds a good file
 
 
 def _body(state: Durable) -> str:
@@ -113,7 +115,9 @@ class Store:
     @property
     def is_copy(self) -> bool:
         """The state came back from a backup. Raises OSError."""
-        return self._files.exists(self._path) and self._files.exists(self._birth) and not self._files.is_signed(self._path)
+        if not self._files.exists(self._path) or self._files.is_signed(self._path):
+            return False
+        return self._files.exists(self._birth) or f"\n{NAMES_BIRTH}" in self._files.read(self._path)
 
     def _noted_member(self) -> str:
         """The folder's owner; empty: an earlier version did not note it. Raises DurableStateError."""
@@ -162,19 +166,24 @@ class Store:
 
     def save(self, state: Durable) -> None:
         body = _body(state)
+        checksum = f"{zlib.crc32(body.encode()):08x}\n"
         try:
-            self._write(self._path, f"{body}\n{zlib.crc32(body.encode()):08x}\n", signed=True)
+            self._write(self._path, f"{body}\n{NAMES_BIRTH}{checksum}", unsigned=f"{body}\n{checksum}")
         except OSError as error:
             raise DurableStateError(
                 f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, the member stops until then"
             ) from error
 
-    def _write(self, path: Path, text: str, signed: bool = False) -> None:
-        temporary = path.with_suffix(".new")
+    def _write(self, path: Path, text: str, unsigned: str = "") -> None:
+        """``unsigned``: the text to write if the file cannot name its birth; empty: this file need not."""
+        temporary, signs = path.with_suffix(".new"), False
         self._files.write(temporary, text)
-        signs = signed and self._files.sign(temporary)
+        if unsigned:
+            signs = self._files.sign(temporary)
+            if not signs:
+                self._files.write(temporary, unsigned)
         self._files.sync(temporary)
-        if signed and not signs:
+        if unsigned and not signs:
             self._expect_birth(False)
         self._files.replace(temporary, path)
         self._files.sync(path.parent)
