@@ -30,7 +30,9 @@ VM_KEYS = (
     "disks",
     "disk_overlay_mib",
     "secret",
+    "fence_input",
 )
+SECRET_KEYS = ("secret", "fence_input")
 # VM key -> the runtime's setting made from it. The collision checks read the key, so `settings` must not override the setting.
 SETTING_OF = {
     "name": "name",
@@ -120,6 +122,7 @@ PLAY_VARIABLES = (
     "plover_restored",
     "plover_secret_files",
     "plover_secret_texts",
+    "plover_fence_texts",
     "plover_disks",
     "plover_lines",
     "plover_rows",
