@@ -77,7 +77,7 @@ def test_the_whole_play_can_be_told_to_do_one_role_alone(secrets):
     assert changed == 9 and lines() != before
     done = {task for task in re.findall(r"TASK \[plover\.vmft\.(.*?)\]", said) if "arg spec" not in task}
     assert "prechecks : Inspect the host" in done and "secrets : Write the secrets" in done
-    assert {task.split(" :")[0] for task in done} == {"prechecks", "disks", "ofed", "secrets"}, "only looks and secrets"
+    assert {task.split(" :")[0] for task in done} == {"prechecks", "disks", "packages", "ofed", "secrets"}, "only looks and secrets"
 
 
 def test_who_has_another_one_is_shut_out_and_the_play_mends_it(secrets):

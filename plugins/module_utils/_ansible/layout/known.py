@@ -76,6 +76,7 @@ VARIABLES = {
     "plover_wheel_dir": "str",
     "plover_package_dir": "str",
     "plover_package_mirror": "any",
+    "plover_package_mirror_key": "str",
     "plover_secret": "any",
     "plover_secrets": "any",
     "plover_confirm": "any",
