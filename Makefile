@@ -18,6 +18,7 @@ help:
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, mypy, docs, changelog, licences"
+	@echo "make release           KEY=FINGERPRINT: tarball, bill of materials and signatures in build/release; docs/release.md"
 	@echo "make requirements      requirements/*.txt from *.in: each package pinned, with its hashes; OPTIONS=--upgrade: newer ones"
 	@echo "make docs | changelog  docs/reference/ from the documentation in modules and roles; CHANGELOG.rst from its fragments"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
@@ -128,6 +129,10 @@ $(BENCH_STAMP): $(STAMP) requirements/bench-build.txt requirements/bench-python.
 build: setup
 	@$(PYTHON) tools/build_collection.py
 
+# The signed tarball and its bill of materials; docs/release.md.
+release: setup
+	@$(PYTHON) tools/release.py $(KEY)
+
 up: build
 	@$(PYTHON) -m lab.up
 
@@ -177,4 +182,4 @@ clean:
 clean: down
 
 .PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench \
-        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog requirements clean
+        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog requirements release clean

@@ -16,7 +16,7 @@ STAGES = {
     "gates": "all quality gates: ansible-lint, ansible-test sanity, mypy, ruff, docs, changelog, licences",
     "native": "the C library, its kernels alike to the bit, also under ASan and UBSan",
     "unit": "pure logic, bad input",
-    "plays": "no play shows a secret, whichever of its tasks fails; no unsigned package source is taken",
+    "plays": "no play shows a secret, whichever of its tasks fails; no unsigned package source is taken; releases are signed",
     "images": "the lab's base image, packages and guests can be made (first run only; cached)",
     "sim": "the paper's claims; the core under simulated faults, seed by seed; the core broken on purpose is caught",
     "bench": "the benchmarks run, and would notice a system that does not do its work",
