@@ -7,8 +7,8 @@ proof. This keeps strangers out, but not an attacker who can change traffic on t
 
 The file has one secret per line. The first one is used to prove; each one is accepted. So a secret is changed in three
 rounds over the members (add the new one, put it first, remove the old one), and no link ever fails. The line ``open`` lets in
-members without a proof, for the time until all members have a secret. A file with that line alone makes the group open for good;
-nothing else does, least of all a file that is missing. The file is read again for each link. Everything here except :func:`read`
+members without a proof, for the time until all members have a secret. A file with that line alone makes a group open; nothing
+else does, least of all a file that is missing. The file is read again for each link. Everything here except :func:`read`
 is pure.
 """
 
