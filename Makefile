@@ -4,6 +4,7 @@
 PYTHON = .cache/venv/bin/python
 PYTEST = $(PYTHON) -m pytest -q
 RUN_TESTS = $(PYTHON) tools/run_tests.py
+PIP_INSTALL = pip -q install --disable-pip-version-check --require-hashes
 STAMP = .cache/setup-$(shell cd requirements && cat debian.txt python.txt target-python.txt | sha256sum | cut -c1-16)
 BENCH_STAMP = $(STAMP)-bench
 LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.txt | sha256sum | cut -c1-16)
@@ -17,6 +18,8 @@ help:
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
 	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, mypy, docs, changelog, licences"
+	@echo "make release           KEY=FINGERPRINT: tarball, bill of materials and signatures in build/release; docs/release.md"
+	@echo "make requirements      requirements/*.txt from *.in: each package pinned, with its hashes; OPTIONS=--upgrade: newer ones"
 	@echo "make docs | changelog  docs/reference/ from the documentation in modules and roles; CHANGELOG.rst from its fragments"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
@@ -41,7 +44,7 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 	@test -e /var/lib/apt/lists/lock || apt-get -qq update
 	@echo "making the virtual environment (about half a minute)"
 	@test -x .cache/venv/bin/pip || /usr/bin/python3 -m venv .cache/venv
-	@.cache/venv/bin/pip -q install --disable-pip-version-check -r requirements/python.txt
+	@.cache/venv/bin/$(PIP_INSTALL) -r requirements/python.txt
 	@rm -f .cache/setup-*; touch $@
 
 native: setup
@@ -117,12 +120,18 @@ bench-hash: native
 	@$(MAKE) -s -C native bench
 	@$(PYTHON) -m bench.hash $(BENCH_OPTIONS)
 
-$(BENCH_STAMP): $(STAMP) requirements/bench-python.txt
-	@.cache/venv/bin/pip -q install --disable-pip-version-check --use-pep517 -r requirements/bench-python.txt
+# Not isolated: pip would fetch what it builds with by itself, without hashes.
+$(BENCH_STAMP): $(STAMP) requirements/bench-build.txt requirements/bench-python.txt
+	@.cache/venv/bin/$(PIP_INSTALL) -r requirements/bench-build.txt
+	@.cache/venv/bin/$(PIP_INSTALL) --use-pep517 --no-build-isolation -r requirements/bench-python.txt
 	@touch $@
 
 build: setup
 	@$(PYTHON) tools/build_collection.py
+
+# The signed tarball and its bill of materials; docs/release.md.
+release: setup
+	@$(PYTHON) tools/release.py $(KEY)
 
 up: build
 	@$(PYTHON) -m lab.up
@@ -158,8 +167,14 @@ $(LINT_STAMP): $(STAMP) requirements/lint.txt requirements/lint-debian.txt
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$(cat requirements/lint-debian.txt) >/dev/null
 	@echo "making the virtual environment of the quality gates (about half a minute)"
 	@test -x .cache/venv-lint/bin/pip || /usr/bin/python3 -m venv .cache/venv-lint
-	@.cache/venv-lint/bin/pip -q install --disable-pip-version-check -r requirements/lint.txt
+	@.cache/venv-lint/bin/$(PIP_INSTALL) -r requirements/lint.txt
 	@rm -f .cache/setup-*-lint-*; touch $@
+
+# All packages pinned, with their hashes; OPTIONS=--upgrade takes newer ones.
+requirements:
+	@test -x .cache/venv-lock/bin/pip || /usr/bin/python3 -m venv .cache/venv-lock
+	@.cache/venv-lock/bin/$(PIP_INSTALL) -r requirements/lock.txt
+	@.cache/venv-lock/bin/python tools/lock_requirements.py $(OPTIONS)
 
 clean:
 	rm -rf build .cache native/build
@@ -167,4 +182,4 @@ clean:
 clean: down
 
 .PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench \
-        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog clean
+        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog requirements release clean

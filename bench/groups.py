@@ -26,6 +26,7 @@ from plover.qemu.process import command_line, prepare
 
 from lab.first_boot import mark_first_boot
 from lab.paths import ROOT
+from lab.secret_file import secret_file
 
 from .colo import Colo
 from .guests import Guest
@@ -83,6 +84,8 @@ class Group:
             "guest_addresses": [GUEST_IP],
             "guest_vcpus": vcpus,
             "qemu_supervisor": "child",
+            "qemu_user": "root",
+            "secret_file": secret_file(folder),
             **guest.settings(),
             **(self._settings or {}),
             **(settings or {}),

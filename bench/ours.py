@@ -26,6 +26,7 @@ from plover.protocol.frames import split, wrap
 from plover.witness.daemon import Witness
 
 from lab.first_boot import mark_first_boot
+from lab.secret_file import secret_file
 
 from . import processes
 from .load import BenchError, ClosedLoop, Figures, Load, command_of
@@ -88,6 +89,7 @@ class Member(Witness):
             "guest_kernel": "/none",
             "run_dir": f"{folder}/run-{spec['member']}",
             "state_dir": f"{folder}/state-{spec['member']}",
+            "secret_file": secret_file(Path(folder)),
             # As patient as etcd is by default, on a machine that is full.
             "detection_ms": 1000,
             "peer_timeout_ms": 2000,

@@ -108,6 +108,7 @@ def wheels() -> Path:
                 "--disable-pip-version-check",
                 "download",
                 "--no-deps",
+                "--require-hashes",
                 "-r",
                 str(requirements),
                 "-d",

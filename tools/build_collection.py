@@ -62,8 +62,15 @@ def packed() -> dict[str, bytes]:
     return {name: pack(files) for name, files in contents().items()} | {"roles/bridge/files/plover-bridge": bridge_script()}
 
 
-def main() -> int:
-    staging = ROOT / "build" / "collection"
+def galaxy(*words: str) -> None:
+    binary = str(Path(sys.executable).parent / "ansible-galaxy")
+    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections")}
+    subprocess.run([binary, "collection", *words], check=True, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def build(folder: Path) -> Path:
+    """The tarball, made in ``folder``."""
+    staging = folder / "collection"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     for part in PARTS:
@@ -75,33 +82,16 @@ def main() -> int:
     for name, data in packed().items():
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
         (staging / name).write_bytes(data)
-    for other in (ROOT / "build").glob("plover-vmft-*.tar.gz"):
+    for other in folder.glob("plover-vmft-*.tar.gz"):
         other.unlink()
-    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections")}
-    galaxy = str(Path(sys.executable).parent / "ansible-galaxy")
-    subprocess.run(
-        [galaxy, "collection", "build", "--force", "--output-path", str(ROOT / "build"), str(staging)],
-        check=True,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    subprocess.run(
-        [
-            galaxy,
-            "collection",
-            "install",
-            "--offline",
-            "--force",
-            "-p",
-            str(ROOT / ".cache" / "collections"),
-            *map(str, (ROOT / "build").glob("plover-vmft-*.tar.gz")),
-        ],
-        check=True,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+    galaxy("build", "--force", "--output-path", str(folder), str(staging))
+    (tarball,) = folder.glob("plover-vmft-*.tar.gz")
+    return tarball
+
+
+def main() -> int:
+    tarball = build(ROOT / "build")
+    galaxy("install", "--offline", "--force", "-p", str(ROOT / ".cache" / "collections"), str(tarball))
     return 0
 
 

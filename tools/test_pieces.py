@@ -16,6 +16,7 @@ STAGES = {
     "gates": "all quality gates: ansible-lint, ansible-test sanity, mypy, ruff, docs, changelog, licences",
     "native": "the C library, its kernels alike to the bit, also under ASan and UBSan",
     "unit": "pure logic, bad input",
+    "plays": "no play shows a secret, whichever of its tasks fails; no unsigned package source is taken; releases are signed",
     "images": "the lab's base image, packages and guests can be made (first run only; cached)",
     "sim": "the paper's claims; the core under simulated faults, seed by seed; the core broken on purpose is caught",
     "bench": "the benchmarks run, and would notice a system that does not do its work",
@@ -57,7 +58,7 @@ class Piece(NamedTuple):
 
     @property
     def needs_images(self) -> bool:
-        return self.stage not in ("native", "unit", "gates", "images", "sim")
+        return self.stage not in ("native", "unit", "gates", "images", "sim", "plays")
 
     @property
     def timeout_s(self) -> int:
@@ -100,6 +101,7 @@ PIECES = [
     _seeds("seeds-a", 0, 3100, 180, True),
     _seeds("seeds-b", 3100, 3450, 220),
     _seeds("seeds-c", 6550, 3450, 220),
+    Piece("plays", "", pytest("tests/plays"), 120),
     Piece("bench", "", pytest("tests/bench"), 130, lanes=2),
     *_files(
         "integration",

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.vms import of_host, whole_within
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.vms import of_host, whole_within, without_secrets
 from ansible_collections.plover.vmft.plugins.plugin_utils.filters import clear
 
 
-def plover_seats(vms, host=None, seats=None, hosts=None):
-    """``hosts``: those of this run; None: all."""
+def plover_seats(vms, host=None, seats=None, hosts=None, whole=False):
+    """``hosts``: those of this run; None: all. ``whole``: with secrets and settings, so not for a loop or a result."""
     there = list(vms) if hosts is None else whole_within(vms, hosts)
-    return there if host is None else of_host(there, host, seats)
+    found = there if host is None else of_host(there, host, seats)
+    return found if whole else [without_secrets(vm) for vm in found]
 
 
 class FilterModule:

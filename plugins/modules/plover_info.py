@@ -94,6 +94,7 @@ import os  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils._ansible import member  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.client import ClientError, ask  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.fence_words import without_secrets  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.settings import (  # noqa: E402
     bridge_of,
     hosts_of,
@@ -115,7 +116,7 @@ def one(name, timeout_s):
         raise ClientError(f"{member.settings_path(name)} is missing; role vm (on a replica) or witness writes it")
     status, error, pending = member.status_of(name, timeout_s)
     try:
-        configuration = {"vm": vm_of(settings), "hosts": hosts_of(settings), "variables": variables_of(settings)}
+        configuration = {"vm": shown(vm_of(settings)), "hosts": hosts_of(settings), "variables": variables_of(settings)}
     except (KeyError, TypeError, StopIteration) as problem:
         raise ClientError(f"{member.settings_path(name)}: {problem!r}; run the deploy play to write it anew") from problem
     return {
@@ -126,6 +127,14 @@ def one(name, timeout_s):
         "kind": settings["members"][settings["member"]]["kind"],
         "configuration": configuration,
     }
+
+
+def shown(vm):
+    """``vm`` without passwords on the fence agent's command line: a play prints this result."""
+    settings = vm.get("settings") or {}
+    if not settings.get("fence_command"):
+        return vm
+    return {**vm, "settings": {**settings, "fence_command": without_secrets(settings["fence_command"])}}
 
 
 def host_variables():

@@ -50,8 +50,8 @@ def secret_of(texts):
     return next(filter(None, first), "")
 
 
-def backup_of(infos, hostvars, secrets):
-    """C(infos): host -> result of plover_info. C(secrets): host -> VM name -> text of its secret file."""
+def backup_of(infos, hostvars, secrets, fence_inputs=None):
+    """C(infos): host -> result of plover_info. C(secrets), C(fence_inputs): host -> VM name -> text of its file."""
     inventory = inventory_of(infos)
     group = inventory["plover"]
     for child in group["children"].values():
@@ -60,7 +60,9 @@ def backup_of(infos, hostvars, secrets):
     for at, vm in enumerate(vms):
         vm = with_sources(vm, hostvars[vm["primary"]] if vm["primary"] in hostvars else {})
         secret = secret_of([secrets.get(vm[seat], {}).get(vm["name"], "") for seat in ("primary", "secondary", "witness")])
-        vms[at] = {**vm, "secret": secret} if secret else vm
+        fenced = [(fence_inputs or {}).get(vm[seat], {}).get(vm["name"], "") for seat in ("primary", "secondary")]
+        more = {"secret": secret, "fence_input": next(filter(None, fenced), "")}
+        vms[at] = {**vm, **{key: text for key, text in more.items() if text}}
     return {"plover_backup": FORMAT, "inventory": inventory}
 
 

@@ -19,6 +19,7 @@ from lab.first_boot import mark_first_boot
 from lab.guest_image import CMDLINE, build
 from lab.netns import socket_in
 from lab.paths import SUFFIX
+from lab.secret_file import secret_file
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "plugins" / "module_utils"
@@ -76,6 +77,8 @@ class Group:
             "guest_addresses": [GUEST_IP],
             # A busy machine is not to look like a dead host here; the lab's demo and chaos have the default.
             "qemu_supervisor": "child",
+            "qemu_user": "root",
+            "secret_file": secret_file(folder),
             "failover_budget_ms": 4000,
             **more,
         }

@@ -13,7 +13,7 @@ import socket
 import sys
 
 from plover.config.settings import Config
-from plover.links import hello
+from plover.links import auth, hello
 from plover.protocol import codec, wire
 
 VIEWS = 6  # real views at the beginning of a test: few
@@ -45,6 +45,22 @@ def receive(link: socket.socket) -> bytes:
         return b""
 
 
+def said(message: wire.Message, tag: int) -> bytes:
+    return b"".join(map(bytes, codec.encode(message, tag)))
+
+
+def greeting(config: Config, tag: int, received: bytes) -> bytes:
+    """The answer to a member's Hello: it knows the group's secret, and proves it."""
+    theirs = next((message for message in codec.Decoder(tag).feed(received) if isinstance(message, wire.Hello)), None)
+    if theirs is None:
+        return b""
+    words = json.loads(bytes(theirs.payload))
+    session = auth.Session(auth.read(config.secret_path), config.member)
+    ours = hello.of(config, wire.CONTROL, session.nonce)
+    proof = session.greeted(words["member"], words["nonce"], bytes(theirs.payload), bytes(ours.payload))
+    return said(ours, tag) + said(wire.Proof(proof), tag)
+
+
 def main() -> None:
     config = Config(json.loads(open(sys.argv[1], encoding="utf-8").read()))
     tag = codec.cluster_tag(config.cluster_id)
@@ -54,11 +70,9 @@ def main() -> None:
     while True:
         link, _ = listener.accept()
         link.settimeout(1.0)
-        receive(link)
         lie = next(told)
-        words = codec.encode(hello.of(config, wire.CONTROL), tag) + codec.encode(lie, tag)
         try:
-            link.sendall(b"".join(map(bytes, words)))
+            link.sendall(greeting(config, tag, receive(link)) + said(lie, tag))
         except OSError:
             pass
         while receive(link):

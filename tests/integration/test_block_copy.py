@@ -46,6 +46,7 @@ class Side:
                 "run_dir": str(folder),
                 "state_dir": str(folder),
                 "shm_dir": str(folder / member),
+                "qemu_user": "root",
                 "disks": [{"path": str(image), "cache": cache} for image in self.images],
                 **settings,
             }

@@ -49,7 +49,7 @@ def newest_ansible() -> Path:
     if not stamp.exists():
         shutil.rmtree(venv, ignore_errors=True)
         subprocess.run([python, "-m", "venv", venv], check=True)
-        subprocess.run([venv / "bin" / "pip", "install", "-q", "--disable-pip-version-check", "-r", NEWEST], check=True)
+        subprocess.run([venv / "bin" / "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "-r", NEWEST], check=True)
         stamp.touch()
     return venv / "bin"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 from plover.config.settings import Config
 from plover.consensus.effects import LEADER
@@ -16,6 +17,7 @@ from plover.consensus.log import INPUT
 from plover.witness.daemon import Witness
 
 from lab.first_boot import mark_first_boot
+from lab.secret_file import secret_file
 
 TRUNCATE_AFTER = 200
 
@@ -32,6 +34,7 @@ class Node(Witness):
             "guest_kernel": "/none",
             "run_dir": f"{spec['folder']}/run",
             "state_dir": f"{spec['folder']}/state",
+            "secret_file": secret_file(Path(spec["folder"])),
             **spec["settings"],
         }
         mark_first_boot(settings)

@@ -31,6 +31,8 @@ SETTINGS = {
     "guest_addresses": [VM_IP],
     "guest_memory_mib": 128,
     "qemu_supervisor": "child",
+    "qemu_user": "root",
+    "secret_file": "/tmp/members.secret",
     "qemu_binary": "/shared/qemu",
     "run_dir": "/run/plover",
     "state_dir": "/tmp/state",
@@ -51,9 +53,11 @@ SETTINGS = {
     "latency_ms_target": 400,
 }
 MARK = """
-import json
+import json, pathlib
 from lab.first_boot import mark_first_boot
+from lab.secret_file import secret_file
 mark_first_boot(json.load(open("/shared/settings.json")))
+secret_file(pathlib.Path("/tmp"))
 """
 
 

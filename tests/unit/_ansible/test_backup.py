@@ -90,6 +90,11 @@ def test_the_secret_is_the_one_that_proves_and_a_vm_without_one_gets_none():
     assert "secret" not in made()["inventory"]["plover"]["vars"]["plover_vms"][0]
 
 
+def test_the_fence_agents_input_comes_back():
+    made = backup_of(infos(), hostvars(), {}, {"a": {"demo": ""}, "b": {"demo": "passwd=hush"}})
+    assert made["inventory"]["plover"]["vars"]["plover_vms"][0]["fence_input"] == "passwd=hush"
+
+
 @pytest.mark.parametrize(
     ("backup", "says"),
     [

@@ -132,6 +132,12 @@ def test_seats(arguments, chosen):
     assert FILTERS["plover_seats"]([SHOP, MAIL], **arguments) == chosen
 
 
+def test_seats_show_no_secret_unless_they_are_asked_for():
+    vm = {**SHOP, "secret": "hush", "fence_input": "passwd=hush", "settings": {"fence_command": ["/f", "hush"]}}
+    assert FILTERS["plover_seats"]([vm], "a") == FILTERS["plover_seats"]([vm]) == [SHOP]
+    assert FILTERS["plover_seats"]([vm], "a", whole=True) == [vm]
+
+
 @given(ANYTHING, ANYTHING, ANYTHING)
 def test_seats_of_nonsense_are_a_clear_error_or_none(vms, host, hosts):
     try:

@@ -15,7 +15,7 @@ from plover.config.settings import Config
 from plover.core.fencing import RETRY_S_MAX, Fencing
 from plover.errors import ConfigError, FencingError
 from plover.host import watchdog
-from plover.host.fence_agent import fence, words
+from plover.host.fence_agent import fence, read_input, words
 from plover.host.watchdog import Keeper, Watchdog
 from plover.watchdog import __main__ as watchdog_program
 from settings import settings as good_settings
@@ -161,6 +161,34 @@ def run(*argv, timeout_s=5.0):
 def test_exit_status_0_is_success_and_it_gets_the_words(script, tmp_path):
     assert run(script(f'echo "$1 $2" > {tmp_path}/said'), "primary", "10.0.0.1") is None
     assert (tmp_path / "said").read_text() == "primary 10.0.0.1\n"
+
+
+def test_it_reads_its_passwords_on_its_input_and_nobody_sees_them(script, tmp_path):
+    agent = script(f"cat > {tmp_path}/read; tr '\\0' ' ' < /proc/$$/cmdline > {tmp_path}/seen; cat {tmp_path}/read; exit 1")
+    given = words(["plug={host}\npasswd = hush hush\nlogin=admin\n"], "primary", "10.0.0.1")[0]
+    said = asyncio.run(fence([agent], 5.0, given))
+    assert (tmp_path / "read").read_text() == "plug=primary\npasswd = hush hush\nlogin=admin\n"
+    assert "hush" not in (tmp_path / "seen").read_text()
+    assert said.endswith("ended with status 1: plug=primary\npasswd = ********\nlogin=admin")
+    assert run(script(f"cat > {tmp_path}/read")) is None and (tmp_path / "read").read_text() == ""
+    assert run(script("exit 0"), timeout_s=5.0) is None  # without reading it
+
+
+def test_the_file_of_its_input_is_roots_alone_and_bounded(tmp_path):
+    path = tmp_path / "demo.fence"
+    assert read_input(path, required=False) == ""
+    with pytest.raises(ConfigError, match=r"fence_input_file: .* is missing; make it, or remove the setting"):
+        read_input(path, required=True)
+    path.write_text("passwd=hush\n")
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="readable by others than its owner; run 'chmod 600"):
+        read_input(path, required=False)
+    path.chmod(0o600)
+    assert read_input(path, required=True) == "passwd=hush\n"
+    path.write_text("x" * 4097)
+    with pytest.raises(ConfigError, match="over 4096 bytes") as error:
+        read_input(path, required=False)
+    assert "xx" not in str(error.value)
 
 
 def test_any_other_end_is_told(script, tmp_path):

@@ -211,7 +211,8 @@ def test_a_proof_is_worth_nothing_on_another_link():
     ("text", "says"),
     [
         ("", "has 0 secrets"),
-        ("open\n", "has 0 secrets"),
+        ("# open\n", "has 0 secrets"),
+        ("opened\n", "secret 1 must be 32 to 256"),
         ("short\n", "secret 1 must be 32 to 256"),
         (f"{A}\n{B} \u00e9\n", "secret 2 must be"),
         ("\n".join(c * 40 for c in "abcdefghi"), "has 9 secrets"),
@@ -220,18 +221,36 @@ def test_a_proof_is_worth_nothing_on_another_link():
 def test_a_file_that_is_no_such_is_refused_without_quoting_it(tmp_path, text, says):
     path = write(tmp_path / "secret", text)
     with pytest.raises(ConfigError, match=says) as error:
-        auth.read(path, required=True)
+        auth.read(path)
     assert A not in str(error.value)
 
 
 def test_a_file_that_others_can_read_or_that_is_missing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="chmod 600"):
-        auth.read(write(tmp_path / "secret", A, mode=0o640), required=False)
+        auth.read(write(tmp_path / "secret", A, mode=0o640))
     with pytest.raises(ConfigError, match=r"secret_file: .* is missing"):
-        auth.read(tmp_path / "none", required=True)
-    assert auth.read(tmp_path / "none", required=False) == auth.NONE
+        auth.read(tmp_path / "none")
     with pytest.raises(ConfigError, match="over 4096 bytes"):
-        auth.read(write(tmp_path / "big", A * 100), required=True)
+        auth.read(write(tmp_path / "big", A * 100))
+
+
+def test_only_the_word_itself_makes_a_group_open(tmp_path):
+    assert auth.read(write(tmp_path / "secret", "# for a test", "open")) == auth.Secrets((), True)
+
+
+def test_without_a_file_a_member_does_not_start_and_one_that_runs_refuses_all(tmp_path, caplog):
+    async def run():
+        primary, witness = await linked(tmp_path, [A], [A])
+        await until(lambda: primary.up and witness.up)
+        (tmp_path / "witness").unlink()
+        primary.links.close("witness")
+        await refused(caplog)
+        assert len(witness.up) == 1
+        with pytest.raises(ConfigError, match=r"secret_file: .* is missing, and without a secret anybody could join; run the deploy"):
+            await Member("secondary", free_port(), tmp_path / "none").links.start()
+        await end(primary, witness)
+
+    asyncio.run(run())
 
 
 @given(st.text(max_size=300))
@@ -240,4 +259,4 @@ def test_any_text_is_secrets_or_refused(text):
         found = auth.parse(text, "here")
     except ConfigError:
         return
-    assert 1 <= len(found.known) <= auth.SECRETS_MAX and all(len(secret) >= 32 for secret in found.known)
+    assert (found.known or found.is_open) and len(found.known) <= auth.SECRETS_MAX and all(len(secret) >= 32 for secret in found.known)

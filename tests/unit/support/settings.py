@@ -3,11 +3,27 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from lab.secret_file import secret_file
+
 MEMBERS = {
     "primary": {"address": "127.0.0.1", "kind": "replica"},
     "secondary": {"address": "127.0.0.2", "kind": "replica"},
     "witness": {"address": "127.0.0.3", "kind": "witness"},
 }
+
+
+@cache
+def open_file() -> str:
+    """A secret's file that lets everybody in: most tests are not about secrets."""
+    folder = tempfile.mkdtemp(prefix="plover-open-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return secret_file(Path(folder), "open")
 
 
 def settings(member: str, **more) -> dict:
@@ -19,5 +35,7 @@ def settings(member: str, **more) -> dict:
         "preferred_leader": "primary",
         "guest_kernel": "/k",
         "guest_mac": "52:54:00:70:6c:01",
+        "secret_file": open_file(),
+        "qemu_user": "root",
         **more,
     }

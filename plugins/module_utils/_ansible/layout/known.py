@@ -30,7 +30,9 @@ VM_KEYS = (
     "disks",
     "disk_overlay_mib",
     "secret",
+    "fence_input",
 )
+SECRET_KEYS = ("secret", "fence_input")
 # VM key -> the runtime's setting made from it. The collision checks read the key, so `settings` must not override the setting.
 SETTING_OF = {
     "name": "name",
@@ -74,6 +76,7 @@ VARIABLES = {
     "plover_wheel_dir": "str",
     "plover_package_dir": "str",
     "plover_package_mirror": "any",
+    "plover_package_mirror_key": "str",
     "plover_secret": "any",
     "plover_secrets": "any",
     "plover_confirm": "any",
@@ -120,6 +123,7 @@ PLAY_VARIABLES = (
     "plover_restored",
     "plover_secret_files",
     "plover_secret_texts",
+    "plover_fence_texts",
     "plover_disks",
     "plover_lines",
     "plover_rows",

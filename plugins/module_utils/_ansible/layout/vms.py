@@ -8,12 +8,14 @@ import re
 from ...plover.config import settings as config
 from ...plover.errors import ConfigError
 from ...plover.qemu.kernel_image import ELF
+from .. import fence_words
 from .disks import problems as disk_problems
 from .known import (
     GROUP,
     REPLICA_SEATS,
     REPLICAS,
     SEATS,
+    SECRET_KEYS,
     SETTING_FROM,
     SETTING_OF,
     VM_KEYS,
@@ -26,6 +28,8 @@ from .known import (
 KEY_OF = {setting: key for key, setting in SETTING_OF.items()}
 _UNICAST = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}\Z")
 _SECRET = re.compile(r"[A-Za-z0-9+/=_-]{32,256}\Z")
+_LINES = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f]+\Z")
+FENCE_INPUT_BYTES_MAX = 4096
 # Where the runtime's own words would not name the remedy.
 _SAID = {
     "cluster_id": "must be a UUID in lower case; make one with uuidgen",
@@ -33,6 +37,7 @@ _SAID = {
     "accel": "must be kvm or tcg",
     "addresses": "must be a list of IPv4 addresses without prefix, like [192.168.79.50]",
     "disk_overlay_mib": "{value} must be whole MiB, 8 to 1048576",
+    "fence_command": "must be a list of words, like [/usr/local/sbin/fence, '{{host}}', '{{address}}']",
 }
 # Stand for what is checked here and not by the runtime, so that it judges the rest.
 _GOOD = {
@@ -58,6 +63,11 @@ def of_host(vms, host, kinds=None):
 def whole_within(vms, hosts):
     """Those of ``vms`` whose hosts are all among ``hosts``."""
     return [vm for vm in vms if set(seats(vm).values()) <= set(hosts)]
+
+
+def without_secrets(vm):
+    """``vm`` as a task may show it. Its settings may carry a secret as well, such as an argument of the fence agent."""
+    return {key: value for key, value in vm.items() if key not in (*SECRET_KEYS, "settings")}
 
 
 def problems(at, vm, hosts, groups, head):
@@ -86,7 +96,22 @@ def problems(at, vm, hosts, groups, head):
                 )
     if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
         out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
-    return out + disk_problems(at, vm, head)
+    return out + _fencing(at, vm) + disk_problems(at, vm, head)
+
+
+def _fencing(at, vm):
+    """Secrets of the fence agent belong into its input: its command line is for everybody on the host to read."""
+    text, out = vm.get("fence_input"), []
+    if text is not None and not (isinstance(text, str) and 0 < len(text.encode()) <= FENCE_INPUT_BYTES_MAX and _LINES.match(text)):
+        out.append(f"{at}.fence_input: must be lines of text, like passwd=…, of at most {FENCE_INPUT_BYTES_MAX} bytes in all")
+    settings = vm.get("settings")
+    command = settings.get("fence_command") if isinstance(settings, dict) else None
+    for number in fence_words.secrets_in(command if isinstance(command, list) else []):
+        out.append(
+            f"{at}.settings.fence_command: word {number + 1} is a password, which each local user of the host could read; "
+            f"put it into {at}.fence_input, which the agent reads on its standard input"
+        )
+    return out
 
 
 def _unknown_key(at, key):

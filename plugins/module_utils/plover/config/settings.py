@@ -83,7 +83,7 @@ SETTINGS: dict[str, Setting] = {
     "disk_overlay_mib": Setting(int, 256, "size of that folder; disk writes that fill half of it force a syncvm", 8, 1 << 20),
     "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = no limit", 0, 1 << 20),
     "secret_file": Setting(
-        str, "", "file with the members' secrets, one per line; the first is used to prove; empty: /etc/plover/NAME.secret, if it exists"
+        str, "", "file with the members' secrets, one per line; the first is used to prove; empty: /etc/plover/NAME.secret"
     ),
     "network_bridge": Setting(str, "br0", "bridge of the VM's TAP", pattern=_TAP),
     "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
@@ -93,7 +93,7 @@ SETTINGS: dict[str, Setting] = {
     "qemu_user": Setting(
         str,
         "plover-qemu",
-        "user that QEMU runs as; if the default user does not exist: root",
+        "user that QEMU runs as; it must exist. root: QEMU keeps all rights, and so does who escapes from the VM",
         pattern=re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z"),
     ),
     "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)", choices=("systemd", "child")),
@@ -123,6 +123,9 @@ SETTINGS: dict[str, Setting] = {
         choices=("off", "automatic", "required"),
     ),
     "fence_command": Setting(list, [], "the external agent's command line, as a list; {host} and {address} stand for the old leader's"),
+    "fence_input_file": Setting(
+        str, "", "file that the external agent reads on its standard input, for passwords; empty: /etc/plover/NAME.fence, if it exists"
+    ),
     "fence_timeout_ms": Setting(int, None, "longest run of the external agent", 0, 600_000),
     "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found", choices=("uffd-wp", "soft-dirty", "scan")),
     "syncvm_mode": Setting(
@@ -202,6 +205,10 @@ class Config:
     @property
     def secret_path(self) -> Path:
         return Path(self.secret_file or CONFIG_DIR / f"{self.name}.secret")
+
+    @property
+    def fence_input_path(self) -> Path:
+        return Path(self.fence_input_file or CONFIG_DIR / f"{self.name}.fence")
 
     @property
     def kind(self) -> str:

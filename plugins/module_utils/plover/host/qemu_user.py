@@ -45,16 +45,16 @@ class QemuUser(NamedTuple):
 
 
 def find(config: Config) -> QemuUser | None:
-    """None: QEMU stays root, e.g. without the default user. Raises QemuError if the settings name another user that is missing."""
+    """None: QEMU stays root, as the settings say. Raises QemuError if the user is missing."""
     if os.geteuid() != 0 or config.qemu_user == "root":
         return None
     try:
         entry = pwd.getpwnam(config.qemu_user)
         grp.getgrgid(entry.pw_gid)
     except KeyError:
-        if config.qemu_user == DEFAULT:
-            return None
-        raise QemuError(f"qemu_user: there is no user {config.qemu_user} on this host; role 'qemu' makes {DEFAULT}") from None
+        raise QemuError(
+            f"qemu_user: there is no user {config.qemu_user} on this host; role 'qemu' makes {DEFAULT}: run the deploy play"
+        ) from None
     return QemuUser(entry.pw_name, entry.pw_gid) if entry.pw_uid else None
 
 

@@ -7,8 +7,9 @@ proof. This keeps strangers out, but not an attacker who can change traffic on t
 
 The file has one secret per line. The first one is used to prove; each one is accepted. So a secret is changed in three
 rounds over the members (add the new one, put it first, remove the old one), and no link ever fails. The line ``open`` lets in
-members without a proof, for the time until all members have a secret. The file is read again for each link. Everything here
-except :func:`read` is pure.
+members without a proof, for the time until all members have a secret. A file with that line alone makes a group open; nothing
+else does, least of all a file that is missing. The file is read again for each link. Everything here except :func:`read`
+is pure.
 """
 
 from __future__ import annotations
@@ -34,18 +35,15 @@ _NONCE = re.compile(rf"[0-9a-f]{{{2 * NONCE_BYTES}}}\Z")
 class Secrets(NamedTuple):
     """``known``: the first is used to prove, each is accepted. ``is_open``: members without a proof are let in, too."""
 
-    known: tuple[bytes, ...] = ()
-    is_open: bool = True
-
-
-NONE = Secrets()
+    known: tuple[bytes, ...]
+    is_open: bool
 
 
 def parse(text: str, where: str) -> Secrets:
     """Raises ConfigError, which never quotes a secret."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     found = [line for line in lines if line != OPEN]
-    if not found or len(found) > SECRETS_MAX:
+    if (not found and OPEN not in lines) or len(found) > SECRETS_MAX:
         raise ConfigError(f"{where}: has {len(found)} secrets, 1 to {SECRETS_MAX} are possible; run the deploy play")
     for number, line in enumerate(found, 1):
         if not _SECRET.match(line):
@@ -53,17 +51,17 @@ def parse(text: str, where: str) -> Secrets:
     return Secrets(tuple(line.encode() for line in found), OPEN in lines)
 
 
-def read(path: Path, required: bool) -> Secrets:
-    """The secrets in ``path``; :data:`NONE` if it is missing and not ``required``. Raises ConfigError."""
+def read(path: Path) -> Secrets:
+    """The secrets in ``path``. Raises ConfigError."""
     try:
         with open(path, "rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise ConfigError(f"{path}: is readable by others than its owner; run 'chmod 600 {path}'")
             text = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
-        if required:
-            raise ConfigError(f"secret_file: {path} is missing; run the deploy play, or remove the setting") from None
-        return NONE
+        raise ConfigError(
+            f"secret_file: {path} is missing, and without a secret anybody could join; run the deploy play, which makes it"
+        ) from None
     except OSError as error:
         raise ConfigError(f"secret_file: {path} cannot be read ({error.strerror}); run the deploy play") from error
     if len(text) > FILE_BYTES_MAX:

@@ -51,7 +51,7 @@ class PeerLinks:
     async def start(self) -> None:
         """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file is not valid."""
         if not self.secrets().known:
-            log.warning("no secret in %s: members are known by the cluster_id alone; run the deploy play", self.config.secret_path)
+            log.warning("%s says 'open': whoever knows the cluster_id may join; run the deploy play", self.config.secret_path)
         address = self.config.members[self.config.member]["address"]
         self._server = await self.loop.create_server(lambda: Link(self, None), address, self.config.port)
         for other in self.config.members:
@@ -79,7 +79,7 @@ class PeerLinks:
 
     def secrets(self) -> auth.Secrets:
         """The secrets now: they may change while we run. Raises ConfigError."""
-        return auth.read(self.config.secret_path, required=bool(self.config.secret_file))
+        return auth.read(self.config.secret_path)
 
     def authenticated(self) -> dict[str, bool]:
         """For each linked member: has it proved that it knows the secret?"""

@@ -125,10 +125,7 @@ def prepare(config: Config, incoming: bool) -> None:
     if user:
         user.share_folder(config.run_path)
     elif os.geteuid() == 0:
-        log.warning(
-            "QEMU stays root: %s",
-            "so the setting says" if config.qemu_user == "root" else f"there is no user {config.qemu_user} here; role 'qemu' makes it",
-        )
+        log.warning("QEMU stays root: so the setting qemu_user says")
     disks.prepare(config, incoming)
     for socket in sockets(config).values():
         Path(socket).unlink(missing_ok=True)

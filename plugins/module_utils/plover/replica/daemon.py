@@ -19,9 +19,9 @@ from ..core import shell_policy as policy
 from ..core.director import Director
 from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
-from ..errors import InvariantViolation
+from ..errors import ConfigError, InvariantViolation
+from ..host import fence_agent, qemu_user
 from ..host.console_log import ConsoleLog
-from ..host.fence_agent import fence, words
 from ..host.watchdog import Keeper, Watchdog
 from ..links.peers import PeerLinks
 from ..native import zstd
@@ -81,6 +81,7 @@ class Replica(MemberDaemon):
         return self.vms.vm
 
     async def setup(self) -> None:
+        self._check_host()
         adopted = self.vms.holder.alive(running_qemu(self.config))
         self.core = Director(self.config, self.remembered(), self.memory, self.loop.time(), adopted, self.vms.disks.marks.read())
         self.go_one_sided(self.core.consensus)
@@ -98,6 +99,12 @@ class Replica(MemberDaemon):
         self.spawn(self.taps.work())
         self.spawn(self._ticker())
         self.spawn(self._bound_console())
+
+    def _check_host(self) -> None:
+        """What would be missing only in a failover, or when QEMU starts. Raises ConfigError, QemuError."""
+        self.links.secrets()
+        fence_agent.read_input(self.config.fence_input_path, required=bool(self.config.fence_input_file))
+        qemu_user.find(self.config)
 
     # ---- the core's loop ----------------------------------------------------------------------------------
     def at(self) -> Director:
@@ -197,9 +204,16 @@ class Replica(MemberDaemon):
         self.answer("packed", action.tag, payloads)
 
     async def _fence(self, action: effects.Fence) -> None:
-        argv = words(self.config.fence_command, action.member, self.config.members[action.member]["address"])
-        log.info("fencing %s: %s", action.member, " ".join(argv))
-        self.answer("fenced", action.tag, await fence(argv, self.config.fence_timeout_ms / 1000))
+        address = self.config.members[action.member]["address"]
+        argv = fence_agent.words(self.config.fence_command, action.member, address)
+        log.info("fencing %s by %s", action.member, argv[0])  # other words may be secrets
+        try:
+            text = fence_agent.read_input(self.config.fence_input_path, required=bool(self.config.fence_input_file))
+            given = fence_agent.words([text], action.member, address)[0]
+            problem = await fence_agent.fence(argv, self.config.fence_timeout_ms / 1000, given)
+        except ConfigError as error:
+            problem = str(error)
+        self.answer("fenced", action.tag, problem)
 
     # ---- the operator -------------------------------------------------------------------------------------
     async def operator(self, request: dict[str, Any]) -> dict[str, Any]:
