@@ -116,7 +116,7 @@ class TimedReplica(Replica):
         for name in OPERATIONS:  # an operation by itself: what it is answered with is more than that
             if name not in vars(vm):
                 setattr(vm, name, self._timed_operation(name, getattr(vm, name)))
-        if vm.qmp and self._watched is not vm:
+        if vm.pid and self._watched is not vm:
             self._watched = vm
             self.spawn(self._watch(vm))
         await self._untimed(vm, action)

@@ -167,6 +167,7 @@ def test_two_that_have_forgotten_say_so_with_the_remedy():
     assert "secondary has forgotten too" in cons.forgotten(1.0) and "failover --force" in cons.forgotten(1.0)
     told(cons, "primary", QUESTION)
     assert "nobody remembers this VM" in cons.forgotten(1.0) and "deploy play" in cons.forgotten(1.0)
+    assert "came back from copies, empty all three first" in cons.forgotten(1.0)
     assert "waiting for primary and secondary" in cons.forgotten(99.0)
 
 

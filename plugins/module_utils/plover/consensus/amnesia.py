@@ -72,7 +72,8 @@ class Amnesia:
         if len(forgetful) == len(self._others):
             return (
                 f"{text}; so have {' and '.join(forgetful)}: nobody remembers this VM. If it is new, or all of its "
-                "hosts are, run the deploy play"
+                "hosts are, run the deploy play. If their state folders came back from copies, empty all three first; the "
+                "play then has the VM booted afresh"
             )
         if forgetful:
             return (
