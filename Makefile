@@ -29,6 +29,7 @@ help:
 	@echo "make bench-services    a service without protection, with Plover, checkpoints, COLO: build/bench/services.json; half an hour"
 	@echo "make bench-hash        page hashing beside the cityhash package and the memory's speed; a table, build/bench/hash.json"
 	@echo "make bench-ablation    what each part of a syncvm is worth, and latency_ms_target: build/bench/{ablation,targets}/; 12 minutes"
+	@echo "make bench-disk-link   a secondary's disk by NBD, directly and through the members' link: build/bench/disk_link.json; 3 minutes"
 	@echo "make bench-scale       a syncvm's cost by guest RAM, dirty pages and vCPUs; build/bench/scale.json, scale.html; 3 minutes"
 	@echo "make bench-input       frames/s and latency of the input and output path, no guest: build/bench/input.json; 2 minutes"
 	@echo "make bench-rdma        commits and page transfer over Soft-RoCE beside perftest, in two guests: build/bench/rdma.json; 2 minutes"
@@ -89,7 +90,7 @@ endif
 sim-mutants: setup
 	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim.mutants
 
-bench: bench-consensus bench-hash bench-input bench-scale bench-services
+bench: bench-consensus bench-disk-link bench-hash bench-input bench-scale bench-services
 
 bench-ablation: native
 	@$(PYTHON) -m bench.services --systems interval,interval-drained,idle,idle-drained,plover,stored \
@@ -99,6 +100,9 @@ bench-ablation: native
 
 bench-services: native
 	@$(PYTHON) -m bench.services $(BENCH_OPTIONS)
+
+bench-disk-link: setup
+	@$(PYTHON) -m bench.disk_link $(BENCH_OPTIONS)
 
 bench-input: native
 	@$(PYTHON) -m bench.input_path $(BENCH_OPTIONS)
@@ -182,4 +186,5 @@ clean:
 clean: down
 
 .PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench \
-        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog requirements release clean
+        bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-rdma bench-scale bench-services \
+        lint format docs changelog requirements release clean

@@ -122,6 +122,7 @@ PIECES = [
             "disk_guest": 65,
             "disk_kinds": 40,
             "disk_marks": 50,
+            "disk_streams": 50,
             "elf_kernel": 20,
             "full_run_folder": 15,
             "lying_witness": 25,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from harness import ADDRESSES
 from plover.config.settings import Config
+from plover.disks import sockets
 from plover.disks.block_graph import LEFT, WHOLE, BlockGraph
 from plover.disks.block_layer import BlockLayer
 from plover.disks.images import arguments, overlay_path, prepare
@@ -38,12 +39,11 @@ class Side:
                 "name": "demo",
                 "member": member,
                 "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
-                "disk_port": 17421,
                 "members": {m: {"address": a, "kind": "witness" if m == "witness" else "replica"} for m, a in ADDRESSES.items()},
                 "guest_kernel": "/none",
                 "preferred_leader": "primary",
                 "guest_mac": "52:54:00:70:6c:01",
-                "run_dir": str(folder),
+                "run_dir": str(folder / member),
                 "state_dir": str(folder),
                 "shm_dir": str(folder / member),
                 "qemu_user": "root",
@@ -53,6 +53,7 @@ class Side:
         )
 
     async def start(self, incoming: bool) -> None:
+        self.config.run_path.mkdir(parents=True, exist_ok=True)
         prepare(self.config, incoming)
         path = self.folder / f"{self.config.member}.sock"
         path.unlink(missing_ok=True)
@@ -77,7 +78,11 @@ class Side:
         self.qmp = await Qmp.connect(str(path), 10)
         self.block, self.graph = BlockLayer(self.config, self.qmp), BlockGraph(self.config, self.qmp)
         if incoming:
-            await self.block.export()
+            await self.block.export(sockets.of_images(self.config))
+
+    async def begin(self, name: str) -> dict:
+        """The secondary is ready, whatever the copy's name."""
+        return {"type": "unix", "path": str(sockets.export_socket(self.config)).replace("/primary/", "/secondary/")}
 
     async def end(self) -> None:
         self.process.kill()
@@ -109,9 +114,7 @@ def scenario(folder: Path, play, disks: int = 1, **settings) -> None:
 async def copied(leader: Side, held: tuple[str, ...], name: str) -> int:
     """A whole copy, up to the images being equal; returns how many bytes went there."""
     seen = [(0, 0)]
-    await leader.block.copy(
-        ADDRESSES["secondary"], tuple(NAMES[h] for h in held), NAMES[name], lambda done, total: seen.append((done, total))
-    )
+    await leader.block.copy(leader.begin, tuple(NAMES[h] for h in held), NAMES[name], lambda done, total: seen.append((done, total)))
     rest = sum([await leader.graph.dirty_bytes(disk) for disk in leader.config.disk_list])
     await leader.block.attach()
     return seen[-1][0] + rest
@@ -119,7 +122,7 @@ async def copied(leader: Side, held: tuple[str, ...], name: str) -> int:
 
 async def broken_off(leader: Side, secondary: Side, name: str, disk: int = 0) -> None:
     """A copy whose link breaks halfway; the guest writes before and behind the copied part."""
-    task = asyncio.ensure_future(leader.block.copy(ADDRESSES["secondary"], (), NAMES[name], lambda done, total: None))
+    task = asyncio.ensure_future(leader.block.copy(leader.begin, (), NAMES[name], lambda done, total: None))
     while not (await leader.graph.jobs()).get(f"copy{disk}", {}).get("current-progress", 0) > 16 * MIB:
         await asyncio.sleep(0.02)
     await leader.write(2, 1, disk)
@@ -179,7 +182,7 @@ def test_of_two_disks_the_one_that_was_not_begun_is_whole(tmp_path):
 
 def test_a_daemon_that_begins_anew_in_mid_copy_forgets_nothing(tmp_path):
     async def play(leader: Side, secondary: Side) -> None:
-        task = asyncio.ensure_future(leader.block.copy(ADDRESSES["secondary"], (), NAMES["first"], lambda done, total: None))
+        task = asyncio.ensure_future(leader.block.copy(leader.begin, (), NAMES["first"], lambda done, total: None))
         while "copy0" not in await leader.graph.jobs():
             await asyncio.sleep(0.02)
         task.cancel()
@@ -201,7 +204,7 @@ def test_what_the_guest_overwrites_during_a_copy_takes_bounded_room(tmp_path):
 
     async def play(leader: Side, secondary: Side) -> None:
         fleece, most = overlay_path(leader.config, leader.config.disk_list[0], "fleece"), 0
-        task = asyncio.ensure_future(leader.block.copy(ADDRESSES["secondary"], (), NAMES["first"], lambda done, total: None))
+        task = asyncio.ensure_future(leader.block.copy(leader.begin, (), NAMES["first"], lambda done, total: None))
         while not fleece.exists():
             await asyncio.sleep(0.01)
         for n in range(40):
@@ -223,7 +226,7 @@ def test_a_full_overlay_folder_ends_the_copy_and_not_the_guests_writes(tmp_path)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "small", str(folder)], check=True)
 
     async def play(leader: Side, secondary: Side) -> None:
-        task = asyncio.ensure_future(leader.block.copy(ADDRESSES["secondary"], (), NAMES["first"], lambda done, total: None))
+        task = asyncio.ensure_future(leader.block.copy(leader.begin, (), NAMES["first"], lambda done, total: None))
         while not (await leader.graph.jobs()).get("copy0", {}).get("current-progress", 0) > 8 * MIB:
             await asyncio.sleep(0.02)
         for n in range(8):

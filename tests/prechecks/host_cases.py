@@ -169,13 +169,6 @@ CASES = [
         **on(("witness",), LISTEN.format(port=7555), NO_LISTENER),
     ),
     Case(
-        "the disks' port in use",
-        "secondary: settings.disk_port: 7421 is in use here by process",
-        "choose another one",
-        disk(),
-        **on(("secondary",), LISTEN.format(port=7421), NO_LISTENER),
-    ),
-    Case(
         "RDMA without a device",
         "primary, secondary, witness: plover_rdma_stack: none, but the transport of demo is rdma",
         "set it to distro, mlnx or soft-roce (role ofed), or settings.transport of demo to tcp",

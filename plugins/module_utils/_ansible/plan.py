@@ -17,7 +17,6 @@ TOGETHER = (
     "port",
     "transport",
     "rdma_ring_mib",
-    "disk_port",
     "disks",
     "guest_memory_mib",
     "guest_vcpus",

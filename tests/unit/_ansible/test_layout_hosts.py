@@ -13,7 +13,7 @@ from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.prechecks.inventory import HERE, IMAGE, good, vms
+from tests.prechecks.inventory import HERE, good, vms
 
 LIMITS = {"clock_difference_s": 5, "free_mib": {"/opt": 64, "/var/lib": 128}}
 SPACE = {"exists": True, "free_mib": 9000, "size_mib": 9999, "free_inodes": 9999, "read_only": False, "device": 1}
@@ -147,9 +147,9 @@ def test_good_hosts_are_good():
         ),
         (on("primary", listening={"7420": {"pid": 5, "command": "nc -l"}}), {}, "primary: port: 7420 is in use", "choose"),
         (
-            on("primary", listening={"7421": {"pid": 0, "command": ""}}),
-            {"disks": [IMAGE]},
-            "primary: settings.disk_port: 7421 is in use here by a process that cannot be seen",
+            on("primary", listening={"7420": {"pid": 0, "command": ""}}),
+            {},
+            "primary: port: 7420 is in use here by a process that cannot be seen",
             "choose another",
         ),
         (None, {"settings": {"transport": "rdma"}}, "primary, secondary, witness: plover_rdma_stack: none", "set it to distro"),

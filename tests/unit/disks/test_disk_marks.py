@@ -240,7 +240,7 @@ def test_only_a_write_that_our_own_image_missed_marks_it(tmp_path, node, ours):
         def __init__(self) -> None:
             self.config, self.spawned, self.answers = config, [], []
             self.core = SimpleNamespace(consensus=SimpleNamespace(view=9), marks=())
-            self.spawn = self.spawned.append
+            self.spawn, self.links = self.spawned.append, SimpleNamespace()
             self.work = DiskWork(self)
             self.vm = SimpleNamespace(images=self.work.new_images(), block=SimpleNamespace(hides_errors=True))
 

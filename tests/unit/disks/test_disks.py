@@ -51,9 +51,8 @@ def test_a_wrong_disk_is_refused_by_its_name(disks, wrong):
         Config(settings("primary", disks=disks))
 
 
-def test_the_port_of_the_disks_is_one_of_its_own():
-    with pytest.raises(ConfigError, match="disk_port: 7421 is taken by 'port'"):
-        Config(settings("primary", disks=[DISK], port=7421))
+def test_a_port_of_the_disks_in_an_old_config_is_accepted_whatever_it_is():
+    assert Config(settings("primary", disks=[DISK], port=7421, disk_port=7421)).disk_port == 7421
 
 
 # --- QEMU's arguments ---

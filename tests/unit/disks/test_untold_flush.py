@@ -49,7 +49,7 @@ class Replica:
     def __init__(self, config: Config) -> None:
         self.config, self.spawned, self.answers = config, [], []
         self.core = SimpleNamespace(consensus=SimpleNamespace(view=9), marks=())
-        self.spawn, self.loop = self.spawned.append, SimpleNamespace(time=lambda: 5.0)
+        self.spawn, self.loop, self.links = self.spawned.append, SimpleNamespace(time=lambda: 5.0), SimpleNamespace()
         self.work = DiskWork(self)
         self.vm = SimpleNamespace(images=self.work.new_images(), block=SimpleNamespace(hides_errors=False))
 

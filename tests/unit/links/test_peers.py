@@ -110,24 +110,41 @@ def check(message, dialled=None, member="witness"):
 
 @pytest.mark.parametrize(
     "ours, member, channel",
-    [("witness", "primary", 0), ("witness", "secondary", 0), ("secondary", "primary", 1), ("primary", "secondary", 1)],
+    [
+        ("witness", "primary", 0),
+        ("witness", "secondary", 0),
+        ("secondary", "primary", 1),
+        ("primary", "secondary", 1),
+        ("secondary", "primary", 3),
+        ("primary", "secondary", 3),
+    ],
 )
 def test_a_hello_of_another_member_is_accepted(ours, member, channel):
     assert check(hello(member=member, channel=channel), member=ours) == (member, channel, None)
     assert check(hello(member=member, channel=channel), (member, channel), ours) == (member, channel, None)
 
 
+@pytest.mark.parametrize("channel, name", [(wire.DATA, "the data channel"), (wire.DISKS, "the disks' channel")])
 @pytest.mark.parametrize("ours, member", [("primary", "witness"), ("secondary", "witness"), ("witness", "primary")])
-def test_the_witness_has_no_data_channel(ours, member):
-    with pytest.raises(WireError, match="is between the replicas"):
-        check(hello(member=member, channel=wire.DATA), member=ours)
+def test_the_witness_has_a_control_channel_only(ours, member, channel, name):
+    with pytest.raises(WireError, match=f"for {name}, which is between the replicas"):
+        check(hello(member=member, channel=channel), member=ours)
+
+
+@pytest.mark.parametrize(
+    "said, channels", [({}, {0, 1}), ({"channels": None}, {0, 1}), ({"channels": []}, set()), ({"channels": [0, 3, 99]}, {0, 3, 99})]
+)
+def test_a_member_tells_its_channels_and_an_earlier_version_had_two(said, channels):
+    assert hellos.check(Config(settings("witness")), hello(**said), None).channels == channels
 
 
 def test_our_own_hello_is_accepted_by_every_other_member():
     primary = Config(settings("primary"))
     for other in ("secondary", "witness"):
         found = hellos.check(Config(settings(other)), hellos.of(primary, wire.CONTROL, "ab"), None)
-        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab")
+        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab", {wire.CONTROL, wire.DATA, wire.DISKS})
+    witness = hellos.check(primary, hellos.of(Config(settings("witness")), wire.CONTROL), None)
+    assert witness.channels == {wire.CONTROL}
 
 
 @pytest.mark.parametrize(
@@ -146,6 +163,10 @@ def test_our_own_hello_is_accepted_by_every_other_member():
         (hello(channel="0"), "'channel' a number"),
         (hello(channel=[0]), "'channel' a number"),
         (hello(channel=...), "malformed Hello"),
+        (hello(channels=3), "'channels' must be a list"),
+        (hello(channels=list(range(17))), "'channels' must be a list of at most 16"),
+        (hello(channels=[[0]]), "'channels' must be a list"),
+        (hello(channels=[True]), "'channels' must be a list"),
         (hello(**{**TIMING, "heartbeat_ms": 0}), "'heartbeat_ms' must be a whole number from 2 to 10000"),
         (hello(**{**TIMING, "heartbeat_ms": 10**400}), "'heartbeat_ms' must be a whole number"),
         (hello(**{**TIMING, "detection_ms": 60_001}), "'detection_ms' must be a whole number from 20 to 60000"),
@@ -183,7 +204,7 @@ def test_the_answer_to_our_dial_must_come_from_whom_we_dialled(message):
             "member": st.sampled_from(["primary", "witness"]) | json_values,
             "channel": st.sampled_from([0, 1]) | json_values,
         },
-        optional={key: st.just(value) | json_values for key, value in TIMING.items()},
+        optional={key: st.just(value) | json_values for key, value in {**TIMING, "channels": [0, 1, 3]}.items()},
     )
 )
 @example({"cluster_id": CLUSTER, "member": "primary", "channel": True})

@@ -129,7 +129,7 @@ def test_a_copy_during_which_a_flush_failed_is_none(config):
     """The flush may have been the leader's, and the daemon's own sync would succeed."""
     answers: list[tuple] = []
     shell = SimpleNamespace(config=config, core=SimpleNamespace(consensus=SimpleNamespace(view=9), marks=(), copies_failed=0))
-    shell.answer = lambda *words: answers.append(words)
+    shell.answer, shell.spawn, shell.links = lambda *words: answers.append(words), answers.append, SimpleNamespace()
     work = DiskWork(shell)
     shell.vm = SimpleNamespace(images=work.new_images())
     shell.vm.images.begin(9)

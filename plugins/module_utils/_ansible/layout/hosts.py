@@ -95,10 +95,8 @@ def _link(look, values):
 def _ports(look, here):
     """Ports in use by other programs. One line for each port, even if several VMs need it."""
     wanted = {}
-    for vm, seat in here:
-        wanted.setdefault(port_of(vm, "port"), "port")
-        if seat in REPLICA_SEATS and vm.get("disks"):
-            wanted.setdefault(port_of(vm, "disk_port"), "settings.disk_port")
+    for vm, _seat in here:
+        wanted.setdefault(port_of(vm), "port")
     out = []
     for port, name in wanted.items():
         owner = look["listening"].get(str(port))

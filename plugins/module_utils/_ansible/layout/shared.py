@@ -75,15 +75,13 @@ def _claims(at, vm):
     """(key, what, value, hosts) of everything that a VM uses on its hosts."""
     named = seats(vm)
     replicas = list(dict.fromkeys(named[seat] for seat in REPLICA_SEATS if seat in named))
-    port, disk_port = port_of(vm, "port"), port_of(vm, "disk_port")
+    port = port_of(vm)
     if port is not None:
         yield "port", "port", port, list(dict.fromkeys(named.values()))
     tap = vm.get("tap") or SETTINGS[SETTING_OF["tap"]].default
     if isinstance(tap, str):
         yield "tap", "tap", tap, replicas
     disks = vm.get("disks") if isinstance(vm.get("disks"), list) else []
-    if disks and disk_port is not None:
-        yield "settings.disk_port", "port", disk_port, replicas
     for n, disk in enumerate(disks):
         path = disk.get("path") if isinstance(disk, dict) else None
         if isinstance(path, str) and path.startswith("/"):

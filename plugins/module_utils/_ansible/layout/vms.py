@@ -180,10 +180,9 @@ def number(value):
     return int(value) if isinstance(value, str) and re.match(r"\d{1,12}\Z", value) else value
 
 
-def port_of(vm, key):
-    """A VM's 'port' or 'disk_port', or the default; None if it is no number."""
-    where = vm if key == "port" else vm.get("settings")
-    value = number((where if isinstance(where, dict) else {}).get(key, config.SETTINGS[key].default))
+def port_of(vm):
+    """A VM's 'port', or the default; None if it is no number."""
+    value = number(vm.get("port", config.SETTINGS["port"].default))
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -78,7 +78,9 @@ SETTINGS: dict[str, Setting] = {
     "guest_cmdline": Setting(str, "", "kernel command line"),
     "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
     "disks": Setting(list, [], "the VM's disks, each {path, format, cache, serial, bus}; each image has the same length on both replicas"),
-    "disk_port": Setting(int, 7421, "TCP port on which a secondary receives the leader's disk writes (NBD)", 1024, 65535),
+    "disk_port": Setting(
+        int, 7421, "not used between replicas of this version; beside an earlier version: TCP port of the disks' copy (NBD)", 1024, 65535
+    ),
     "disk_overlay_dir": Setting(str, "", "folder of the secondary's overlays, best on a tmpfs of its own; empty: shm_dir"),
     "disk_overlay_mib": Setting(int, 256, "size of that folder; disk writes that fill half of it force a syncvm", 8, 1 << 20),
     "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = no limit", 0, 1 << 20),
@@ -307,8 +309,6 @@ def _check_together(values: dict[str, Any]) -> list[str]:
         out.append(f"fence_command: {command[0]!r} must be an absolute path, as no shell looks for it")
     elif values["fence_policy"] != "off" and not command:
         out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
-    if values["disks"] and values["disk_port"] == values["port"]:
-        out.append(f"disk_port: {values['port']} is taken by 'port'; choose another one")
     return out + disks.problems(values["disks"]) + budget.problems(values)
 
 

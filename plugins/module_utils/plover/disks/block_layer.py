@@ -7,15 +7,18 @@ secondary that comes back with that copy, however it ended, differs in those blo
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from ..config.disks import Disk
 from ..config.settings import Config
 from ..errors import LostWritesError, QemuError
 from .block_copy import BlockCopy, Progress
 from .block_graph import BlockGraph
 from .block_merge import BlockMerge
-from .copy_gate import knock
 from .monitor import Monitor
 
+Begin = Callable[[str], Awaitable[dict[str, Any]]]
 CLUSTER_BYTES = 65_536  # of an overlay: a small write takes a whole one, as QEMU copies the rest of the cluster
 
 
@@ -39,12 +42,9 @@ class BlockLayer:
         return sum(each["wr_bytes"] + CLUSTER_BYTES * each["wr_operations"] for each in stats)
 
     # ---- the secondary ----------------------------------------------------------------------------------------------
-    async def export(self) -> None:
-        """Take the leader's writes to the images."""
-        address = self._config.members[self._config.member]["address"]
-        await self._qmp.execute(
-            "nbd-server-start", **{"max-connections": 0}, addr={"type": "inet", "data": _endpoint(address, self._config.disk_port)}
-        )
+    async def export(self, address: dict[str, object]) -> None:
+        """Take the leader's writes to the images, at ``address``: a UNIX socket (disks/sockets.py), or TCP (disks/old_port.py)."""
+        await self._qmp.execute("nbd-server-start", **{"max-connections": 0}, addr=address)
         for disk in self._disks:
             await self._qmp.execute(
                 "block-export-add",
@@ -70,22 +70,23 @@ class BlockLayer:
             raise LostWritesError(f"disk {disk.number} cannot be flushed: {answer.strip()[:200]}")
 
     # ---- the leader ---------------------------------------------------------------------------------------------
-    async def copy(self, address: str, held: tuple[str, ...], name: str, progress: Progress) -> None:
-        """Make the images at ``address`` nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes.
+    async def copy(self, begin: Begin, held: tuple[str, ...], name: str, progress: Progress) -> None:
+        """Make the secondary's images nearly equal to ours, while the VM runs. ``progress(done, total)`` in bytes.
 
-        ``held``: names of the copies that those images are now; ``name``: the copy that they become.
+        ``begin(name)``: the secondary takes our writes from now on, at the address returned. ``held``: names of the copies that
+        those images are now; ``name``: the copy that they become.
         """
         merge = await self.merge.look()
         if not merge.over:
             raise QemuError("this host's disks are not merged yet after the failover: " + (merge.error or "that goes on"))
         await self.detach()
-        await knock(address, self._config.disk_port, name)
+        server = await begin(name)
         for disk in self._disks:
             await self._qmp.execute(
                 "blockdev-add",
                 driver="nbd",
                 export=disk.node("disk"),
-                server={"type": "inet", **_endpoint(address, self._config.disk_port)},
+                server=server,
                 **{"node-name": disk.node("nbd")},
             )
         await self._copy.begin(held, name)
@@ -139,7 +140,3 @@ class BlockLayer:
                 if disk.node(kind) in nodes:
                     await self._qmp.execute("blockdev-del", **{"node-name": disk.node(kind)})
         self.hides_errors = False
-
-
-def _endpoint(host: str, port: int) -> dict[str, str]:
-    return {"host": host, "port": str(port)}

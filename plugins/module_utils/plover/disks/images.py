@@ -24,6 +24,7 @@ from ..config.disks import Disk
 from ..config.settings import Config
 from ..errors import QemuError
 from ..host import qemu_user
+from . import sockets
 
 OVERLAYS = ("hidden", "active", "fleece")
 SECTOR_BYTES = 512
@@ -106,6 +107,8 @@ def _is_block_device(path: str) -> bool:
 # ---- the files -------------------------------------------------------------------------------------------------
 def prepare(config: Config, incoming: bool) -> None:
     """Check the images; for a secondary create its empty overlays. Raises QemuError with the remedy."""
+    for socket in (sockets.export_socket(config), sockets.stream_socket(config)):
+        socket.unlink(missing_ok=True)
     for disk in config.disk_list:
         if not os.access(disk.path, os.R_OK | os.W_OK):
             raise QemuError(f"disks[{disk.number}].path: {disk.path} is missing or not writable on this host; role 'disks' places it")

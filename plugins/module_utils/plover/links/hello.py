@@ -12,18 +12,23 @@ from ..config.timing import TOLD, Timing
 from ..errors import WireError
 from ..protocol import wire
 
+FIRST_CHANNELS = frozenset({wire.CONTROL, wire.DATA})  # of a member that does not tell them
+CHANNELS_MAX = 16
+BETWEEN_REPLICAS = {wire.DATA: "the data channel", wire.DISKS: "the disks' channel"}
+
 
 class Told(NamedTuple):
-    """Content of another member's Hello. An older member tells no timing and no nonce."""
+    """Content of another member's Hello. An older member tells no timing, no nonce, and not which channels it has."""
 
     member: str
     channel: int
     timing: Timing | None
     nonce: object  # not checked here: links/auth.py does
+    channels: frozenset[int] = FIRST_CHANNELS
 
 
 def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
-    """Our Hello. An older member ignores ``nonce`` and our timing."""
+    """Our Hello. An older member ignores ``nonce``, ``channels`` and our timing."""
     timing = {key: config.values[key] for key in TOLD}
     return wire.Hello(
         json.dumps(
@@ -32,6 +37,7 @@ def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
                 "member": config.member,
                 "channel": channel,
                 "version": __version__,
+                "channels": [wire.CONTROL, *(BETWEEN_REPLICAS if config.kind == "replica" else ())],
                 **timing,
                 **({"nonce": nonce} if nonce else {}),
             }
@@ -53,8 +59,17 @@ def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) 
         raise WireError(f"Hello of cluster {cluster}, ours is {config.cluster_id}; check 'cluster_id'")
     if member not in config.members or member == config.member:
         raise WireError(f"Hello of {member!r}, who is no other member; check 'members' and 'member'")
-    if channel not in (wire.CONTROL, wire.DATA) or (dialled and dialled != (member, channel)):
+    if channel not in (wire.CONTROL, *BETWEEN_REPLICAS) or (dialled and dialled != (member, channel)):
         raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
-    if channel == wire.DATA and not {member, config.member} == set(config.replicas):
-        raise WireError(f"Hello of {member} for the data channel, which is between the replicas")
-    return Told(member, channel, Timing.told(data), data.get("nonce"))
+    if channel in BETWEEN_REPLICAS and not {member, config.member} == set(config.replicas):
+        raise WireError(f"Hello of {member} for {BETWEEN_REPLICAS[channel]}, which is between the replicas")
+    return Told(member, channel, Timing.told(data), data.get("nonce"), _channels(data))
+
+
+def _channels(data: dict[str, object]) -> frozenset[int]:
+    found = data.get("channels")
+    if found is None:
+        return FIRST_CHANNELS
+    if not isinstance(found, list) or len(found) > CHANNELS_MAX or not all(type(each) is int for each in found):
+        raise WireError(f"malformed Hello: 'channels' must be a list of at most {CHANNELS_MAX} numbers")
+    return frozenset(found)

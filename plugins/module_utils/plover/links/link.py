@@ -65,6 +65,8 @@ class Owner(Protocol):
 
     def link_up(self, link: Link) -> None: ...
 
+    def stream_up(self, link: Link, rest: bytes) -> None: ...
+
     def link_down(self, link: Link) -> None: ...
 
 
@@ -80,6 +82,7 @@ class Link(asyncio.BufferedProtocol):
         self.links, self.dialled = links, dialled
         self.member = ""
         self.timing: Timing | None = None  # the other member's, if it tells it
+        self.channels = hello.FIRST_CHANNELS  # those that the other member has
         self.greeted = False
         self.session: auth.Session
         self._hello = b""  # ours
@@ -182,10 +185,19 @@ class Link(asyncio.BufferedProtocol):
                     self.links.on_message(self.member, self.channel, message)
                 if self.transport.is_closing():
                     return
+                if self.is_stream:
+                    break
+            if self.is_stream:
+                return self.links.stream_up(self, self._decoder.rest())
             if not self.greeted and self._decoder.waiting > GREETING_BYTES_MAX:
                 raise WireError(f"over {GREETING_BYTES_MAX} bytes before it is let in")
         except (WireError, RdmaError) as error:
             self._refuse(error)
+
+    @property
+    def is_stream(self) -> bool:
+        """It is greeted, and what follows are bytes of a disk's stream, no messages: another protocol takes the transport."""
+        return self.greeted and self.channel == wire.DISKS
 
     def _refuse(self, error: PloverError) -> None:
         log.error("link to %s refused: %s", self.member or self.transport.get_extra_info("peername"), error)
@@ -214,7 +226,7 @@ class Link(asyncio.BufferedProtocol):
         if not isinstance(message, wire.Hello):
             raise WireError(f"{type(message).__name__} before Hello")
         told = hello.check(self.links.config, message, self.dialled)
-        self.member, self.channel, self.timing = told.member, told.channel, told.timing
+        self.member, self.channel, self.timing, self.channels = told.member, told.channel, told.timing, told.channels
         if not self.dialled:
             self._say_hello(self.channel)
         theirs = bytes(message.payload)
@@ -234,6 +246,8 @@ class Link(asyncio.BufferedProtocol):
     def _established(self) -> None:
         self.greeted = True
         self._leave()
+        if self.is_stream:
+            return
         self._buffer = memoryview(bytearray(READ_BYTES_MAX))
         if self.channel == wire.DATA and self.links.make_pipe:
             self.pipe = self.links.make_pipe(self)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Connections to the other members: a control channel to each, a data channel between the replicas.
 
-The member whose name sorts first dials, and dials again when a link is lost. link.py has the greeting.
+The member whose name sorts first dials, and dials again when a link is lost. link.py has the greeting. Connections of channel
+DISKS are dialled when they are needed, and belong to streams.py once they are greeted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..protocol import codec, wire
 from . import auth
 from .door import Door
 from .link import Carrier, Link
+from .relay import End
 
 log = logging.getLogger("plover")
 RETRY_S = 0.05
@@ -45,6 +47,8 @@ class PeerLinks:
         self.door = Door(frozenset(member["address"] for member in config.members.values()), self.loop.time())
         self.refusals: dict[str, tuple[int, str]] = {}  # of messages of members that were let in: how many, the last reason
         self._told_at = float("-inf")
+        self.on_stream: Callable[[str, End], None] | None = None  # (member, a greeted connection of channel DISKS)
+        self._streams: dict[Link, asyncio.Future[End]] = {}  # those that we dial
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
 
@@ -63,19 +67,51 @@ class PeerLinks:
 
     async def _keep(self, other: str, channel: int) -> None:
         """Keep one connection to ``other`` up; close a silent link and dial again."""
-        address = self.config.members[other]["address"]
         while True:
             link = self.links.get((other, channel))
             if link is None:
                 try:
-                    await asyncio.wait_for(
-                        self.loop.create_connection(lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S
-                    )
+                    await self._dial(Link(self, (other, channel)), other)
                 except (OSError, asyncio.TimeoutError):
                     pass  # it is down; we dial again
             elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
                 self.close(other)
             await asyncio.sleep(RETRY_S)
+
+    async def _dial(self, link: Link, other: str) -> None:
+        """Raises OSError or asyncio.TimeoutError."""
+        address = self.config.members[other]["address"]
+        await asyncio.wait_for(self.loop.create_connection(lambda: link, address, self.config.port), DIAL_TIMEOUT_S)
+
+    async def dial_stream(self, other: str) -> End:
+        """A new connection of channel DISKS, greeted. Raises OSError, EOFError or asyncio.TimeoutError."""
+        link = Link(self, (other, wire.DISKS))
+        greeted: asyncio.Future[End] = self.loop.create_future()
+        self._streams[link] = greeted
+        try:
+            await self._dial(link, other)
+            return await greeted  # bounded: HELLO_TIMEOUT_S
+        except BaseException:
+            if greeted.done() and not greeted.cancelled() and not greeted.exception():
+                greeted.result().abort()
+            raise
+        finally:
+            del self._streams[link]
+
+    def stream_up(self, link: Link, rest: bytes) -> None:
+        """``link`` is greeted; ``rest`` came after the greeting. Its transport gets another protocol, so it is a link no more."""
+        greeted = self._streams.get(link)
+        if greeted is not None and not greeted.done():
+            greeted.set_result(End.over(link.transport, rest))
+        elif self.on_stream and not link.dialled:
+            self.on_stream(link.member, End.over(link.transport, rest))
+        else:
+            link.transport.abort()
+
+    def has_channel(self, member: str, channel: int) -> bool | None:
+        """Does ``member``, by its own word, know this channel? None: there is no link to it."""
+        link = self.links.get((member, wire.CONTROL))
+        return channel in link.channels if link else None
 
     def secrets(self) -> auth.Secrets:
         """The secrets now: they may change while we run. Raises ConfigError."""
@@ -130,6 +166,9 @@ class PeerLinks:
         self.on_up(link.member, link.channel, link.timing)
 
     def link_down(self, link: Link) -> None:
+        greeted = self._streams.get(link)
+        if greeted is not None and not greeted.done():
+            greeted.set_exception(EOFError("it closed the connection"))
         if link.member and self.links.get((link.member, link.channel)) is link:
             del self.links[link.member, link.channel]
             self.on_down(link.member, link.channel)

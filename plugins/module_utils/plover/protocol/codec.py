@@ -90,6 +90,11 @@ class Decoder:
             elif offset < size:
                 self._rest += memoryview(block)[offset:]
 
+    def rest(self) -> bytes:
+        """The bytes after the last message, for who reads on: they are no message."""
+        rest, self._rest = bytes(self._rest), bytearray()
+        return rest
+
     @property
     def waiting(self) -> int:
         """Bytes held of an incomplete message."""

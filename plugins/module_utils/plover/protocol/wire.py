@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-CONTROL, DATA = 0, 1  # channels of Hello
+CONTROL, DATA, DISKS = 0, 1, 3  # channels of Hello; after the greeting, DISKS carries bytes of NBD (links/streams.py)
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """First on each connection. Payload: JSON {cluster_id, member, channel, version, timing, nonce}; see links/hello.py."""
+    """First on each connection. Payload: JSON {cluster_id, member, channel, version, timing, nonce, channels}; see links/hello.py."""
 
     TYPE = 1
     payload: bytes = b""

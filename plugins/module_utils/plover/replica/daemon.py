@@ -172,6 +172,8 @@ class Replica(MemberDaemon):
     def _on_link_up(self, member: str, channel: int, timing: Timing | None) -> None:
         if channel == wire.CONTROL:
             self.linked(member)
+            if member == self.peer:
+                self.vms.disks.path.linked()
             self.at().connected(member, timing)
             self.run()
 
@@ -226,7 +228,8 @@ class Replica(MemberDaemon):
             "output_frames": self.taps.tap.dropped,
             "input_bytes": self.vm.network.dropped_bytes if self.vm else 0,
         }
-        return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, "dropped": dropped, **self.transport()}
+        streams = {"disk_streams": self.vms.disks.path.streams.describe()} if self.config.disks else {}
+        return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, "dropped": dropped, **streams, **self.transport()}
 
     def sentence(self) -> str:
         status = self.core.status()

@@ -11,7 +11,6 @@ from typing import Any
 from ..config.disks import Disk
 from ..core.disk_marks import MERGING
 from ..core.reprotection import SECONDARY_NODES
-from ..disks.copy_gate import CopyGate
 from ..disks.image_files import ImageFiles
 from ..disks.images import hash_blocks
 from ..disks.local_images import LocalImages
@@ -21,6 +20,7 @@ from ..errors import LostWritesError, QemuError
 from ..ports import effects
 from ..qemu.process import flush_failed
 from ..qemu.vm import Vm
+from .disk_path import DiskPath
 from .merge_watch import MergeWatch
 from .shell import Shell
 
@@ -35,7 +35,7 @@ class DiskWork:
         self._shell, self._config = shell, shell.config
         self._images = ImageFiles()
         self.marks = DiskMarks(self._config, images=self._images)
-        self._gate: CopyGate | None = None
+        self.path = DiskPath(shell)
         self._copying: asyncio.Task[None] | None = None
         self._told_at = self._began = 0.0
         self._untold = UntoldFlush()
@@ -56,17 +56,15 @@ class DiskWork:
     async def wait_for_copy(self, vm: Vm) -> None:
         """An empty secondary: the leader may write to its images only from the copy's beginning on."""
         if self._config.disks:
-            self.close()
-            self._gate = CopyGate(vm.images.name, lambda: self._take_copy(vm))
-            await self._gate.open(self._config.members[self._config.member]["address"], self._config.disk_port)
+            await self.path.wait(vm, lambda address: self._take_copy(vm, address))
 
-    async def _take_copy(self, vm: Vm) -> None:
+    async def _take_copy(self, vm: Vm, address: dict[str, object]) -> None:
         if vm is not self._shell.vm:
-            return
+            raise QemuError("the QEMU that waited for this copy is gone")
         try:
             await asyncio.to_thread(vm.images.torn, self._shell.core.consensus.view)
             self.tell_marks()
-            await vm.block.export()
+            await vm.block.export(address)
         except (QemuError, OSError) as error:
             self._shell.answer("disk_failed", "disk", f"no copy can begin: {error}")
             raise
@@ -74,6 +72,7 @@ class DiskWork:
     def promoted(self, vm: Vm) -> None:
         """Watch the merge: until it is over, the images mix the states of two moments."""
         if self._config.disks:
+            self.path.close()
             self.tell_marks()
             self._shell.spawn(self._replicated(vm))
             self.merge.begin(vm)
@@ -114,8 +113,7 @@ class DiskWork:
 
     def close(self) -> None:
         """QEMU is gone."""
-        if self._gate:
-            self._gate.close()
+        self.path.close()
 
     def tell_marks(self) -> None:
         self._shell.core.marks = self.marks.now
@@ -127,9 +125,11 @@ class DiskWork:
         self._copying = self._shell.spawn(self._copy(vm, action))
 
     async def _copy(self, vm: Vm, action: effects.CopyDisks) -> None:
-        address, tag = self._config.members[self._shell.peer]["address"], action.tag
+        tag = action.tag
         try:
-            await vm.block.copy(address, action.held, action.name, lambda done, total: self._progress(tag, done, total))
+            await vm.block.copy(
+                lambda name: self.path.begin(vm, name), action.held, action.name, lambda done, total: self._progress(tag, done, total)
+            )
             self._shell.answer("disks_copied", tag)
             await vm.block.keep_up()
         except QemuError as error:
@@ -200,6 +200,7 @@ class DiskWork:
     def detach(self, vm: Vm | None) -> None:
         """At once, whatever QEMU's operations wait for. The queued DetachDisks puts the graph in order."""
         self._stop_copying()
+        self.path.cut()
         if vm is not None:
             self._shell.spawn(self._cut(vm))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from ..config.settings import Config
 from ..core.director import Director
+from ..links.peers import PeerLinks
 from ..native.guest_memory import GuestMemory
 from ..ports import effects
 from ..qemu.vm import Vm
@@ -43,6 +44,7 @@ class Shell(Answering, Protocol):
     rings: Rings | None
     observer: Observer
     peer: str
+    links: PeerLinks
 
     def at(self) -> Director:
         """The core, which knows the time now."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two connections coupled: what comes in at one goes out at the other, in both directions, until one of them ends.
+
+An end reads no faster than the other one takes it, so a stream holds a few hundred KiB at most. If one side stops sending, the
+other one is told so. If a connection is lost, the other one is closed. Any transport of asyncio will do: TCP, a UNIX
+socket, TLS over one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+READ_BYTES_MAX = 64 << 10  # at a time: what else the loop has to do does not wait for long
+HIGH_WATER_BYTES = 256 << 10
+LINE_BYTES_MAX = 400
+CLOSING_S_MAX = 5.0  # for the last bytes, after one side has ended
+
+
+class End(asyncio.BufferedProtocol):
+    """One of the two connections. Before it is coupled, it may receive a line."""
+
+    def __init__(self, on_made: Callable[[End], None] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_made = on_made
+        self.on_lost: Callable[[], None] | None = None
+        self._buffer = memoryview(bytearray(READ_BYTES_MAX))
+        self._held = bytearray()  # what came before the coupling
+        self._line: asyncio.Future[bytes] | None = None
+        self._other: End | None = None
+        self.transport: asyncio.Transport
+        self.lost = self._at_end = False
+
+    @classmethod
+    def over(cls, transport: asyncio.Transport, rest: bytes) -> End:
+        """Takes over a connection, and the bytes that its protocol has received but not used."""
+        end = cls()
+        end.connection_made(transport)
+        transport.set_protocol(end)
+        end._held += rest
+        return end
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        if self._on_made:
+            self._on_made(self)
+
+    # ---- before it is coupled -------------------------------------------------------------------------------------
+    async def line(self, seconds: float) -> bytes:
+        """The first line, without its end. Raises EOFError, ValueError (it is too long) or asyncio.TimeoutError."""
+        self._line = self._loop.create_future()
+        self._look_for_line()
+        return await asyncio.wait_for(self._line, seconds)
+
+    def _look_for_line(self) -> None:
+        if self._line is None or self._line.done():
+            return
+        at = self._held.find(b"\n", 0, LINE_BYTES_MAX)
+        if at >= 0:
+            self._line.set_result(bytes(self._held[:at]))
+            del self._held[: at + 1]
+        elif len(self._held) >= LINE_BYTES_MAX:
+            self._line.set_exception(ValueError(f"a line of over {LINE_BYTES_MAX} bytes"))
+        elif self.lost:
+            self._line.set_exception(EOFError("it closed the connection"))
+
+    def last_words(self, line: str) -> None:
+        """Say ``line`` and end the connection."""
+        if not self.lost:
+            self.transport.write(line.encode()[: LINE_BYTES_MAX - 1] + b"\n")
+            self.end()
+
+    # ---- coupling -----------------------------------------------------------------------------------------------
+    def couple(self, other: End) -> None:
+        for end, opposite in ((self, other), (other, self)):
+            end._other = opposite
+            if opposite.lost:
+                end.end()
+        for end, opposite in ((self, other), (other, self)):
+            if end._held and not opposite.lost:
+                opposite.transport.write(bytes(end._held))
+            end._held.clear()
+            end._resume()
+
+    def abort(self) -> None:
+        """At once; bytes that are under way are lost."""
+        if not self.lost:
+            self.transport.abort()
+
+    def end(self) -> None:
+        """Send what is held for this side, for a limited time, then close it."""
+        if not self.lost:
+            self.transport.close()
+            self._loop.call_later(CLOSING_S_MAX, self.abort)
+
+    # ---- the transport's calls ------------------------------------------------------------------------------------
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._buffer[:nbytes])  # a transport may keep it for later
+        if self._other is not None:
+            if not self._other.lost:
+                self._other.transport.write(data)
+            return
+        self._held += data
+        self._look_for_line()
+        if len(self._held) >= LINE_BYTES_MAX:
+            self.transport.pause_reading()  # until it is coupled
+
+    def pause_writing(self) -> None:
+        if self._other is not None and not self._other.lost:
+            self._other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._other is not None:
+            self._other._resume()
+
+    def _resume(self) -> None:
+        if not self.lost and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """This side sends no more. May it still receive?"""
+        self._at_end, other = True, self._other
+        if other is None or other.lost or other._at_end or not (other.transport.can_write_eof() and self.transport.can_write_eof()):
+            return False  # connection_lost() ends the other side. TLS knows no half of a connection
+        other.transport.write_eof()
+        self._loop.call_later(CLOSING_S_MAX, self.end)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._look_for_line()
+        if self._other is not None:
+            self._other.abort() if exc else self._other.end()
+        if self.on_lost:
+            self.on_lost()

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which way the disks' bytes take between both replicas: streams over the members' port, or, beside a replica of an earlier
+version, its ``disk_port``. On the secondary it opens the images for one copy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from ..disks import old_port, sockets
+from ..disks.copy_gate import CopyGate
+from ..errors import QemuError
+from ..host import qemu_user
+from ..links.streams import Export, Streams
+from ..protocol import wire
+from ..qemu.vm import Vm
+from .shell import Shell
+
+log = logging.getLogger("plover")
+
+
+class DiskPath:
+    def __init__(self, shell: Shell) -> None:
+        self._shell, self._config = shell, shell.config
+        self.streams = Streams(shell.links, shell.spawn, self._export, len(shell.config.disk_list))
+        self._waiting: tuple[Vm, CopyGate] | None = None
+        self._port: old_port.OldPort | None = None  # the leader is of an earlier version
+
+    # ---- the leader -------------------------------------------------------------------------------------------
+    async def begin(self, vm: Vm, name: str) -> dict[str, Any]:
+        """The secondary takes our writes for the copy ``name`` at the address returned, which is for ``vm``. Raises QemuError."""
+        peer = self._shell.peer
+        carries = self._shell.links.has_channel(peer, wire.DISKS)
+        if carries is None:
+            raise QemuError(f"there is no link to {peer}")
+        if not carries:
+            log.warning("disks: %s is of an earlier version, so its disks are written by its disk_port, which asks for no proof", peer)
+            return await old_port.begin(self._config, peer, name)
+        path = sockets.stream_socket(self._config)
+        await self.streams.offer(peer, name, path, vm.pid, self._let_in)
+        return {"type": "unix", "path": str(path)}
+
+    def _let_in(self, path: Path) -> None:
+        if user := qemu_user.find(self._config):
+            user.share_file(path, qemu_user.SOCKET_MODE)
+
+    def cut(self) -> None:
+        """The secondary gets no more writes. Bytes that are under way are lost."""
+        self.streams.close()
+
+    # ---- the secondary ----------------------------------------------------------------------------------------
+    async def wait(self, vm: Vm, ready: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+        """``vm`` is empty and waits for the copy that its images' new name stands for. ``ready(address)``: mark them, and have QEMU
+        export them there."""
+        self.close()
+        gate = CopyGate(vm.images.name, lambda: ready(old_port.of_images(self._config) if self._port else sockets.of_images(self._config)))
+        self._waiting = vm, gate
+        await self._follow_peer(gate)
+
+    def linked(self) -> None:
+        """The other replica has linked, perhaps with another version than before."""
+        if self._waiting:
+            self._shell.spawn(self._follow_later(self._waiting[1]))
+
+    async def _follow_later(self, gate: CopyGate) -> None:
+        try:
+            await self._follow_peer(gate)
+        except QemuError as error:
+            log.error("%s", error)
+
+    async def _follow_peer(self, gate: CopyGate) -> None:
+        if gate.begun or self._waiting is None or self._waiting[1] is not gate:
+            return
+        old = self._shell.links.has_channel(self._shell.peer, wire.DISKS) is False
+        if self._port and not old:
+            self._close_port()
+        elif old and not self._port:
+            self._port = old_port.OldPort(gate)
+            log.warning(
+                "disks: %s is of an earlier version, so disk_port %d is open here, which asks for no proof, until it is upgraded",
+                self._shell.peer,
+                self._config.disk_port,
+            )
+            await self._port.open(self._config.members[self._config.member]["address"], self._config.disk_port)
+
+    async def _export(self, name: str) -> Export:
+        if self._waiting is None or self._shell.core.leading:
+            raise QemuError("this host waits for no copy")
+        vm, gate = self._waiting
+        await gate.take(name)
+        return Export(sockets.export_socket(self._config), vm.pid)
+
+    def _close_port(self) -> None:
+        if self._port:
+            self._port.close()
+            self._port = None
+
+    def close(self) -> None:
+        """QEMU is gone, or takes no more writes from outside."""
+        if self._waiting:
+            self._waiting[1].close()
+            self._waiting = None
+        self._close_port()
+        self.streams.close()
