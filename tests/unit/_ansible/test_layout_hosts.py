@@ -117,7 +117,7 @@ def test_good_hosts_are_good():
             "primary: settings.syncvm_dirty_tracking: soft-dirty",
             "set it to uffd-wp or scan",
         ),
-        (on("primary", nft_problem="no"), {}, "primary: settings.guest_spoof_check: auto does not work on this host", "set it to off"),
+        (on("primary", nft_problem="no"), {}, "primary: settings.guest_spoof_check: auto does not work on this host", "or set it to"),
         (on("secondary", kvm_problem="no"), {"accel": "kvm"}, "secondary: accel: kvm does not work", "set accel: tcg"),
         (on("secondary", qemu={**QEMU, "accelerators": ["tcg"]}), {"accel": "kvm"}, "secondary: qemu_packages", "accel kvm"),
         (on("secondary", qemu={**QEMU, "netdevs": ["user"]}), {}, "secondary: qemu_packages", "without -netdev stream"),

@@ -188,7 +188,7 @@ def _filter(look, vms):
     ways = [way for way in dict.fromkeys(setting(vm, "guest_spoof_check", "auto") for vm in vms) if way != "off"]
     return [
         f"settings.guest_spoof_check: {way} does not work on this host, Linux {look['kernel']}: {look['nft_problem']}; run a kernel with "
-        "nf_tables (CONFIG_NF_TABLES_NETDEV), or set it to off"
+        'nf_tables (CONFIG_NF_TABLES_NETDEV), or set it to "off"'
         for way in ways
         if look["nft_problem"]
     ]

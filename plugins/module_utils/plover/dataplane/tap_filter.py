@@ -16,7 +16,7 @@ from . import filter_rules as rules
 
 NFT_TIMEOUT_S = 5.0
 PATHS = "/usr/sbin:/sbin:/usr/bin"  # a daemon's own PATH may lack the first two
-REMEDY = "install package nftables and run Linux with nf_tables (CONFIG_NF_TABLES_NETDEV), or set guest_spoof_check: off"
+REMEDY = "install package nftables and run Linux with nf_tables (CONFIG_NF_TABLES_NETDEV), or set guest_spoof_check to off"
 
 
 class TapFilter:
