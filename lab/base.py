@@ -37,6 +37,8 @@ TARGET_PACKAGES = [
     "ifupdown",
     "network-manager",
     "netplan.io",
+    "ufw",
+    "firewalld",
 ]
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 DPKG = "force-unsafe-io\npath-exclude=/usr/share/man/*\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/locale/*\n"

@@ -176,6 +176,7 @@ PIECES = [
             "default": 140,
             "bridge": 170,
             "disks": 200,
+            "firewall": 90,
             "members": 120,
             "ofed": 90,
             "prechecks": 100,

@@ -11,6 +11,7 @@ short_description: What a host can do for Plover, before anything is installed o
 description:
   - Looks at kernel, CPU, KVM, memory, disks, network, RDMA devices, QEMU and clock, and changes nothing.
   - Tries dirty tracking on a page and KVM on a guest of ten bytes, as the existence of a device proves nothing.
+  - Asks the kernel for nftables, which loads its module.
   - If a host cannot be reached or runs no Python, the task does not fail; RV(host.failure) says why.
   - Needs only Python's standard library, and C(ip) of iproute2.
 author: The Plover developers (@plover)
@@ -78,6 +79,10 @@ host:
     uffd_wp_problem: {description: "Why uffd-wp does not work; empty: it does.", type: str, returned: success}
     soft_dirty_problem: {description: "Why soft-dirty does not work; empty: it does.", type: str, returned: success}
     kvm_problem: {description: "Why KVM does not work; empty: a guest ran.", type: str, returned: success}
+    nft_problem:
+      description: "Why the VMs' frames cannot be filtered by nftables; empty: they can. A missing package is no reason."
+      type: str
+      returned: success
     cpu: {description: "C(vendor), C(model) and C(flags) of the CPU.", type: dict, returned: success}
     memory_mib: {description: The host's memory., type: int, returned: success}
     shm_mib: {description: Size of C(/dev/shm)., type: int, returned: success}

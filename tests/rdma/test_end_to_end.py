@@ -29,6 +29,7 @@ SETTINGS = {
     "guest_mac": "52:54:00:70:6c:01",
     "guest_cmdline": CMDLINE.format(ip=VM_IP, gw=CLIENT_IP),
     "guest_addresses": [VM_IP],
+    "guest_spoof_check": "off",  # the guest that stands for a host has no nftables
     "guest_memory_mib": 128,
     "qemu_supervisor": "child",
     "qemu_user": "root",

@@ -69,6 +69,18 @@ def test_the_secret_is_for_root_only_and_every_link_is_proved_with_it(host):
     assert eventually(lambda: set(proved()) == others and all(proved().values())), proved()
 
 
+def test_a_replica_filters_the_frames_of_its_vm_also_after_somebody_flushed_all_rules(host):
+    def loaded():
+        return host.run("nft list table netdev plover_tap_plover0").rc == 0
+
+    replica = SEATS[host.check_output("hostname")] == "replica"
+    assert loaded() is replica
+    assert host.run("nft flush ruleset").rc == 0 and not loaded()
+    if replica:
+        assert eventually(loaded)
+        assert json.loads(host.check_output("ploverctl status -o json"))["filter"]["check"] == "strict"
+
+
 def test_only_replicas_carry_a_guest(host):
     replica = SEATS[host.check_output("hostname")] == "replica"
     assert host.exists("qemu-system-x86_64") is replica

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from . import kvm, network, tracking
+from . import kvm, network, packet_filter, tracking
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
@@ -33,6 +33,7 @@ def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64"):
         "uffd_wp_problem": tracking.uffd_wp(),
         "soft_dirty_problem": tracking.soft_dirty(),
         "kvm_problem": kvm.why_not(),
+        "nft_problem": packet_filter.why_not(),
         "cpu": cpu(),
         "memory_mib": memory_mib(),
         "shm_mib": space(SHM)["size_mib"],

@@ -41,6 +41,7 @@ def _of_host(look, values, here, limits, file_mib):
     out = _system(look) + _link(look, values) + _ports(look, here) + _rdma(look, values, [vm for vm, _seat in here])
     if replicas:
         out += _bridges(look, values, replicas) + _memory(look, replicas) + _kernel(look, replicas) + _qemu(look, replicas)
+        out += _filter(look, replicas)
     return out + space_problems(look, replicas, here, limits, file_mib)
 
 
@@ -179,6 +180,16 @@ def _kernel(look, vms):
             "(or nested virtualization below it), or set accel: tcg"
         )
     return out
+
+
+def _filter(look, vms):
+    ways = [way for way in dict.fromkeys(setting(vm, "guest_spoof_check", "auto") for vm in vms) if way != "off"]
+    return [
+        f"settings.guest_spoof_check: {way} does not work on this host, Linux {look['kernel']}: {look['nft_problem']}; run a kernel with "
+        'nf_tables (CONFIG_NF_TABLES_NETDEV), or set it to "off"'
+        for way in ways
+        if look["nft_problem"]
+    ]
 
 
 def _qemu(look, vms):

@@ -72,6 +72,7 @@ VARIABLES = {
     "plover_bridges": "list",
     "plover_bridge_manager": ("auto", "netplan", "networkmanager", "networkd", "ifupdown", "plover"),
     "plover_bridge_rollback_s": "any",
+    "plover_firewall": ("auto", "nft", "firewalld", "ufw", "off"),
     "plover_disk_overlay_dir": "path",
     "plover_wheel_dir": "str",
     "plover_package_dir": "str",
@@ -159,7 +160,7 @@ def unplaced(path):
 def unfit(kind, value):
     """The problem of a shared variable's value; empty if there is none."""
     if isinstance(kind, tuple):
-        return "" if value in kind else f"{value} is not one of {', '.join(kind)}; choose one"
+        return "" if ("off" if value is False else value) in kind else f"{value} is not one of {', '.join(kind)}; choose one"
     checks = {
         "any": lambda v: True,
         "str": lambda v: isinstance(v, str),

@@ -227,7 +227,8 @@ def unfit(row, value):
     if row.kind is int:
         return f"{value} must be a whole number, {row.low} to {row.high} ({row.help})"
     if row.choices:
-        return f"{value} is not one of {', '.join(row.choices)} ({row.help})"
+        quotes = '; put "off" in quotes' if value is False and "off" in row.choices else ""
+        return f"{value} is not one of {', '.join(row.choices)} ({row.help}){quotes}"
     if not isinstance(value, row.kind):
         words = {str: "a text; put it in quotes", list: "a list", dict: "a mapping"}
         return f"{value} must be {words[row.kind]} ({row.help})"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
-from . import budget, disks
+from . import budget, disks, spoof
 from .disks import Disk
 
 CONFIG_DIR = Path("/etc/plover")
@@ -77,6 +77,18 @@ SETTINGS: dict[str, Setting] = {
     "guest_initrd": Setting(str, "", "path of the guest's initramfs, or empty"),
     "guest_cmdline": Setting(str, "", "kernel command line"),
     "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
+    "guest_spoof_check": Setting(
+        str,
+        spoof.AUTO,
+        "what the VM's frames are checked for: strict (its MAC and its addresses), mac, or off; auto: strict if its addresses are "
+        "known, else mac",
+        choices=spoof.CHECKS,
+    ),
+    "guest_networks": Setting(
+        list, [], "further IPv4 and IPv6 addresses or networks that the VM may send from, e.g. 2001:db8::/64; not announced"
+    ),
+    "guest_vlans": Setting(list, [], "VLANs that the VM may send tagged frames in; by default none"),
+    "guest_serves": Setting(list, [], "what the VM may be for its network: dhcp (a server), router (IPv6 router advertisements)"),
     "disks": Setting(list, [], "the VM's disks, each {path, format, cache, serial, bus}; each image has the same length on both replicas"),
     "disk_port": Setting(
         int, 7421, "not used between replicas of this version; beside an earlier version: TCP port of the disks' copy (NBD)", 1024, 65535
@@ -201,6 +213,11 @@ class Config:
         return disks.parse(self.disks)
 
     @property
+    def given(self) -> spoof.Given:
+        """What the VM's frames are checked for."""
+        return spoof.given(self.values)
+
+    @property
     def overlay_path(self) -> Path:
         return Path(self.disk_overlay_dir or self.shm_dir) / f"{self.name}.disks"
 
@@ -309,7 +326,7 @@ def _check_together(values: dict[str, Any]) -> list[str]:
         out.append(f"fence_command: {command[0]!r} must be an absolute path, as no shell looks for it")
     elif values["fence_policy"] != "off" and not command:
         out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
-    return out + disks.problems(values["disks"]) + budget.problems(values)
+    return out + disks.problems(values["disks"]) + spoof.problems(values) + budget.problems(values)
 
 
 def _is_ip(text: Any) -> bool:

@@ -31,6 +31,7 @@ def status_text(reply: Reply) -> str:
     dropped = [f"{count} {DROPPED[what]}" for what, count in reply.get("dropped", {}).items() if count and what in DROPPED]
     if dropped:
         lines.append(f"  dropped, as on a full wire: {', '.join(dropped)}")
+    lines += _filter_lines(reply.get("filter") or {})
     lines += [f"  {disk['path']} must not be booted: it is {disk['mark']}" for disk in reply.get("disks", []) if disk["torn"]]
     if reply.get("rdma"):
         lines.append(_rdma_line(reply["rdma"]))
@@ -41,6 +42,15 @@ def status_text(reply: Reply) -> str:
             f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes"
         )
     return "\n".join(lines)
+
+
+def _filter_lines(found: Reply) -> list[str]:
+    """Only what an operator should know: it is off, in trouble, or has dropped something."""
+    out = ["  the VM's frames are not filtered: guest_spoof_check is off"] if found.get("check") == "off" else []
+    if found.get("dropped"):
+        dropped = ", ".join(f"{reason} {count}" for reason, count in found["dropped"].items())
+        out.append(f"  frames dropped that the VM may not send (guest_spoof_check: {found['check']}): {dropped}")
+    return out + ([f"  the filter of the VM's frames: {found['error']}"] if found.get("error") else [])
 
 
 def _rdma_line(rdma: Reply) -> str:

@@ -92,11 +92,13 @@ class Replica(MemberDaemon):
             await self.vms.end_left_over()
         if not adopted:
             self.watchdog.check()
+        await self.taps.filter.load()  # before the TAP can be up
         await self.links.start()
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
         self.spawn(self.vms.work())
         self.spawn(self.taps.work())
+        self.spawn(self.taps.watch_filter())
         self.spawn(self._ticker())
         self.spawn(self._bound_console())
 
@@ -229,7 +231,8 @@ class Replica(MemberDaemon):
             "input_bytes": self.vm.network.dropped_bytes if self.vm else 0,
         }
         streams = {"disk_streams": self.vms.disks.path.streams.describe()} if self.config.disks else {}
-        return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, "dropped": dropped, **streams, **self.transport()}
+        more = {"dropped": dropped, "filter": self.taps.filter.describe(), **streams, **self.transport()}
+        return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, **more}
 
     def sentence(self) -> str:
         status = self.core.status()
@@ -239,7 +242,7 @@ class Replica(MemberDaemon):
         """The VM runs on in its own unit; without us nothing passes (invariant 6)."""
         self.stop_rings()
         await self.links.stop()
-        self.taps.close()
+        await self.taps.close()
         if policy.leaves_watchdog_armed(self.vm, self.vms.unreaped):
             self.watchdog.abandon()
         else:

@@ -33,7 +33,7 @@ class Asked(Protocol):
         """Changes of the settings file that count only after a restart."""
 
     def shell_status(self) -> Reply:
-        """Status that the core does not know: ``watchdog``, ``dropped`` output and input, ``tap_error``, links of the members."""
+        """Status that the core does not know: ``watchdog``, ``dropped``, the VM's ``filter``, ``tap_error``, links of the members."""
 
 
 class Operator:

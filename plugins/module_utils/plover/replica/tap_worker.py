@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core import shell_policy as policy
 from ..dataplane.tap import Tap
+from ..dataplane.tap_filter import TapFilter
 from ..errors import NetworkError
 from ..host.watchdog import Keeper
 from ..ports import effects
@@ -18,6 +19,7 @@ from .shell import Shell, TapAction
 
 log = logging.getLogger("plover")
 TAP_SLOW_MS = 200
+FILTER_LOOK_S = 5.0
 
 
 class TapWorker:
@@ -27,6 +29,7 @@ class TapWorker:
         config = shell.config
         self._shell, self._config, self._watchdog = shell, config, watchdog
         self.tap = Tap(config.network_tap, config.network_bridge, config.network_ifup, config.network_ifdown, shell.loop.time)
+        self.filter = TapFilter(config.network_tap, config.given)
         self.error = ""
         self._work: asyncio.Queue[TapAction] = asyncio.Queue()
         # Run a script now, so that its programs are read from the disk before clients wait for a failover.
@@ -88,6 +91,19 @@ class TapWorker:
                 if took_ms > TAP_SLOW_MS:
                     log.warning("the TAP's script took %.0f ms (%s)", took_ms, type(action).__name__)
 
+    async def watch_filter(self) -> None:
+        """Read its counters. Whoever loads other rules may remove it (``flush ruleset``): then it is loaded again."""
+        while True:
+            try:
+                if not await self.filter.look():
+                    log.warning("somebody removed the filter of %s; it is loaded again", self.tap.name)
+                self.filter.error = ""
+            except NetworkError as error:
+                if not self.filter.error:
+                    log.error("the VM's frames are not filtered as they should be: %s", error)
+                self.filter.error = str(error)
+            await asyncio.sleep(FILTER_LOOK_S)
+
     async def _script(self, action: TapAction) -> None:
         if isinstance(action, effects.TapDown):
             self._up = False
@@ -118,5 +134,6 @@ class TapWorker:
             for frame in announcements(self._config.guest_mac, self._config.guest_addresses):
                 self.tap.write(wrap(frame), self._shell.core.speak_until)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.tap.close()
+        await self.filter.remove()
