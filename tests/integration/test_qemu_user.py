@@ -92,7 +92,7 @@ def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tm
         run, state = group.run_folder(member), group.folder / member / "state" / "demo"
         secret = [path for path in (images[member], *state.rglob("*")) if path.is_file()]
         assert len(secret) > 1 and not any(may("cat", str(path)) for path in secret)
-        assert not may("test", "-e", str(run / "ctl.sock")) and (run / "ctl.sock").exists()
+        assert not any(may("test", "-w", str(path)) for path in run.iterdir()) and (run / "ctl.sock").exists()
         overlays = next(Path(group.memory_folder(member)).glob("*.disks"))
         assert not any(may("touch", str(folder / "its-own")) for folder in (run, overlays, overlays.parent, group.log_folder(member)))
         assert [path.name for path in run.iterdir() if path.stat().st_uid] == [], "nothing there is QEMU's user's"

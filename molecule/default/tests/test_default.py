@@ -114,7 +114,7 @@ def test_qemu_is_its_vms_own_user_and_nothing_more(host, replica):
     facts, user = facts_of(host, "plover-qemu@demo"), host.user("plover-demo")
     assert set(facts["Uid"]) == {str(user.uid)} and set(facts["Gid"]) == {str(user.gid)} and user.uid != 0
     assert int(facts["CapEff"][0], 16) == int(facts["CapPrm"][0], 16) == 0
-    assert host.run("runuser -u plover-demo -- test -e /run/plover/demo/ctl.sock").rc
+    assert host.run("runuser -u plover-demo -- test -w /run/plover/demo/ctl.sock").rc
 
 
 def test_the_witness_is_not_root(host):
@@ -126,7 +126,7 @@ def test_the_witness_is_not_root(host):
 
 
 @pytest.mark.parametrize(
-    "path, mode", [("/run/plover/demo", 0o700), ("/dev/shm/plover", 0o711), ("/var/log/plover/demo", 0o700), ("/run/plover", 0o755)]
+    "path, mode", [("/run/plover/demo", 0o711), ("/dev/shm/plover", 0o711), ("/var/log/plover/demo", 0o700), ("/run/plover", 0o755)]
 )
 def test_the_folders_are_roots_own(host, replica, path, mode):
     folder = host.file(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
+import subprocess
 
 import pytest
 from plover.config.settings import Config
@@ -69,6 +71,16 @@ def test_a_file_is_given_and_no_link_is_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic links"):
         user.give(tmp_path / "link")
     assert victim.stat().st_uid == 0
+
+
+@AS_ROOT
+def test_a_running_qemu_is_let_in_whoever_it_is(tmp_path):
+    with socket.socket(socket.AF_UNIX) as made, subprocess.Popen(["sleep", "60"], user=65534, group=65534) as qemu:
+        made.bind(str(tmp_path / "a"))
+        qemu_user.let_in(tmp_path / "a", qemu.pid)
+        qemu.kill()
+    found = (tmp_path / "a").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65534, 65534, 0o600)
 
 
 def test_a_running_process_tells_its_user():

@@ -102,6 +102,15 @@ def of_process(pid: int) -> tuple[int, int]:
         raise QemuError(f"cannot see which user QEMU (pid {pid}) is: {error}") from error
 
 
+def let_in(path: Path, pid: int) -> None:
+    """A running QEMU may connect to a socket of ours, which lies in a folder of ours. Raises QemuError."""
+    try:
+        os.chown(path, *of_process(pid), follow_symlinks=False)
+        path.chmod(0o600)
+    except OSError as error:
+        raise QemuError(f"{path}: QEMU (pid {pid}) cannot be let in: {error.strerror}") from error
+
+
 def make(config: Config) -> None:
     """Create the VM's user if its settings name none. Raises QemuError."""
     name = name_of(config)

@@ -153,7 +153,7 @@ def prepare(config: Config, incoming: bool) -> None:
 
 def make_folders(config: Config) -> None:
     """Those of root's own. Raises QemuError."""
-    own_folder.claim(config.run_path, "run_dir", 0o700)
+    own_folder.claim(config.run_path, "run_dir", 0o711)  # QEMU may pass through, to a socket that is for it
     try:
         own_folder.make(config.log_path, "log_dir", 0o700)
     except QemuError as error:

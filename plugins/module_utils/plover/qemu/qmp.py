@@ -9,6 +9,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..errors import QemuError
@@ -129,6 +130,14 @@ class Qmp:
             raise
         ours.setblocking(False)
         return ours
+
+    async def give_listener(self, name: str, path: Path) -> None:
+        """A UNIX socket at ``path``, in a folder of ours, on which QEMU will listen: there it is ``fd`` with this name."""
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+            made.bind(str(path))
+            path.chmod(0o600)
+            await self.give(made.fileno(), "getfd", fdname=name)
 
     async def _execute(self, command: str, arguments: dict[str, Any], out_of_band: bool, fd: int = -1) -> Any:
         async def work() -> Any:
