@@ -39,8 +39,10 @@ from pathlib import Path
 from typing import Any
 
 from plover.config.settings import Config
-from plover.qemu.process import command_line, sockets
+from plover.qemu.launch_file import sockets
+from plover.qemu.process import command_line
 
+from lab.by_name import by_name
 from lab.paths import BUILD, ROOT
 
 from . import guests, hosts, inside
@@ -123,7 +125,7 @@ def words(config: Config, repaired: bool) -> list[str]:
         else word.replace(f"size={whole}", f"size={size}")
         if word != whole
         else size
-        for word in command_line(config, False)
+        for word in by_name(config, command_line(config, False))
     ]
     address = hosts.HOSTS["primary"]
     return out + (primary_proxy(address) if primary else secondary_proxy(address) + ["-incoming", "tcp:0.0.0.0:9998"])
@@ -203,7 +205,7 @@ class Colo:
 
     def __init__(self, configs: dict[str, Config], spawn: Callable[..., subprocess.Popen], repaired: bool = True) -> None:
         environment = {"LD_PRELOAD": str(LIBRARY)} if repaired else {}
-        self._console = configs["primary"].run_path / "console.log"
+        self._console = configs["primary"].log_path / "console.log"
         self._processes, self._monitors = {}, {}
         for member in hosts.REPLICAS:  # the primary first: it listens
             self._processes[member] = spawn(member, words(configs[member], repaired), **environment)

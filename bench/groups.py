@@ -24,6 +24,7 @@ from plover.config.settings import Config
 from plover.ctl.commands import ask
 from plover.qemu.process import command_line, prepare
 
+from lab.by_name import by_name
 from lab.first_boot import mark_first_boot
 from lab.paths import ROOT
 from lab.secret_file import secret_file
@@ -112,6 +113,7 @@ class Group:
             "member": member,
             "run_dir": str(base / "run"),
             "state_dir": str(base / "state"),
+            "log_dir": str(base / "log"),
             "shm_dir": str(base),
             "network_tap": TAP,
             "network_ifup": str(base / "ifup"),
@@ -135,7 +137,7 @@ class Group:
         config = Config(self._member("primary"))
         prepare(config, False)
         tap = f"tap,id=net0,ifname={TAP},script={config.network_ifup},downscript=no"
-        self._spawn("primary", [tap if word.startswith("stream,") else word for word in command_line(config, False)])
+        self._spawn("primary", [tap if word.startswith("stream,") else word for word in by_name(config, command_line(config, False))])
 
     def _start_protected(self) -> None:
         for member in HOSTS:

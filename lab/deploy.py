@@ -149,7 +149,7 @@ def wait_service(seconds: float, address: str = SERVICE_IP) -> None:
         if time.monotonic() > end:
             raise SystemExit(
                 f"the guest's Redis at {address}:{SERVICE_PORT} does not answer after {seconds:.0f} s; "
-                "its console is /run/plover/demo/console.log on the leader's host"
+                "its console is /var/log/plover/demo/console.log on the leader's host"
             )
         time.sleep(0.2)
 

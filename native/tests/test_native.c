@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,7 +207,8 @@ static int fetched(plover_tracker *t, uint64_t *bitmap)
     return (int)plover_tracker_fetch(t, bitmap, WORDS);
 }
 
-static void test_trackers(const char *self, const char *build)
+/* given: QEMU gets descriptors in place of the names of the device and of the file for its note. */
+static void test_trackers(const char *self, const char *build, bool given)
 {
     char path[] = "/dev/shm/plover-test-XXXXXX", uffd_file[] = "/dev/shm/plover-uffd-XXXXXX", preload[4096], err[300], line[64];
     int fd = mkstemp(path), to[2], from[2], uffd = -1, number, ufd = mkstemp(uffd_file);
@@ -221,7 +223,14 @@ static void test_trackers(const char *self, const char *build)
     if (!pid) {
         dup2(to[0], 0), dup2(from[1], 1);
         close(to[0]), close(to[1]), close(from[0]), close(from[1]);
-        setenv("LD_PRELOAD", preload, 1), setenv("PLOVER_UFFD_FILE", uffd_file, 1);
+        setenv("LD_PRELOAD", preload, 1);
+        if (given) {
+            int device = open("/dev/userfaultfd", O_RDWR);
+            if (device >= 0 && dup2(device, 41) == 41) setenv("PLOVER_UFFD_DEVICE_FD", "41", 1);
+            if (dup2(open(uffd_file, O_WRONLY), 42) == 42) setenv("PLOVER_UFFD_FD", "42", 1);
+        } else {
+            setenv("PLOVER_UFFD_FILE", uffd_file, 1);
+        }
         execl(self, self, "--child", path, (char *)NULL);
         _exit(127);
     }
@@ -284,7 +293,8 @@ int main(int argc, char **argv)
     test_kernels();
     test_blocks();
     test_bitmap_of();
-    test_trackers(argv[0], argv[1]);
+    test_trackers(argv[0], argv[1], false);
+    test_trackers(argv[0], argv[1], true);
     printf("native: %d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

@@ -112,6 +112,16 @@ static void test_report(void)
     CHECK(!getenv("PLOVER_FLUSH_FILE") && answer(one, 0) == 0 && read(fd, text, sizeof text) == 0);
     answer(one, EIO), answer(one, EIO), answer(other, ENOSPC);
     CHECK(read(fd, text, sizeof text - 1) > 0 && !strcmp(text, "error 5\nerror 28\n"));
+    close(report);
+    int given = open(path, O_WRONLY | O_APPEND | O_TRUNC);
+    snprintf(text, sizeof text, "%d", given);
+    setenv("PLOVER_FLUSH_FD", text, 1);
+    file_count = 0;
+    open_report();
+    CHECK(report == given && !getenv("PLOVER_FLUSH_FD") && fcntl(given, F_GETFD) == FD_CLOEXEC);
+    answer(one, EIO);
+    memset(text, 0, sizeof text);
+    CHECK(pread(fd, text, sizeof text - 1, 0) > 0 && !strcmp(text, "error 5\n"));
     close(fd), close(one), close(other), close(report), unlink(path);
     report = -1;
 }

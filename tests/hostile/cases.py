@@ -36,7 +36,7 @@ QMP = (
 NO_FLOOD = tuple(how for how in QMP if how != "flood")
 LOOP = ("late", "hang", "freeze", "half", "close", "wrong", "twice", "die", "did die", "endless")
 NET = ("half", "half then die", "empty", "huge", "close", "endless", "die", "freeze")
-STATE = ("none", "empty", "half", "a pipe", "a link", "huge")
+STATE = ("none", "empty", "half", "huge")
 STREAM = ("failed", "hang", "endless", "half", "half then die", "nonsense", "close", "freeze", "never ends")
 
 POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (

@@ -47,7 +47,7 @@ class HostileGroup(harness.Group):
         for pid in harness.sh("ip", "netns", "pids", harness.NETNS).split():
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if b"qemu_double.py" in words and str(self.run_folder(member)).encode() in words:
+                if b"qemu_double.py" in words and self.memory_folder(member).encode() in words:
                     return int(pid)
         raise ProcessLookupError(f"{member} has no QEMU")
 

@@ -26,13 +26,12 @@ def freeze() -> None:
 
 
 class Netdev:
-    def __init__(self, path: str, guest: Guest, script: Script) -> None:
+    def __init__(self, fd: int, guest: Guest, script: Script) -> None:
         self._guest, self._script, self._loop = guest, script, asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._input = b""
         self.flooding = self._mute = False
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(path)
+        listener = socket.socket(fileno=fd)
         listener.listen(1)
         listener.setblocking(False)
         self._loop.add_reader(listener.fileno(), self._accept, listener)

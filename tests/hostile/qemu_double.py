@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import struct
 import sys
 from collections.abc import Callable
@@ -53,8 +54,8 @@ class Double:
         def find(pattern: str) -> str:
             return re.search(pattern, words).group(1)
 
-        self.qmp_path = find(r"-qmp unix:([^,]+),")
-        self.script = Script(Path(self.qmp_path).parent)
+        self.qmp = socket.socket(fileno=int(find(r"socket,id=qmp,fd=(\d+),")))
+        self.script = Script(Path(self.qmp.getsockname()).parent)
         self.guest = Guest(
             find(r"mem-path=([^,]+),"),
             int(find(r"size=(\d+)M")) << 20,
@@ -68,10 +69,13 @@ class Double:
         self.monitors: set[asyncio.StreamWriter] = set()
         self.colo: asyncio.StreamWriter | None = None
         self.loop = asyncio.get_running_loop()
-        self.net = Netdev(find(r"addr\.path=(\S+)"), self.guest, self.script)
+        self.net = Netdev(int(find(r"addr\.str=(\d+)")), self.guest, self.script)
+        self.given: list[int] = []  # descriptors that no command has taken yet
+        self.named: dict[str, int] = {}
+        self.sets: list[int] = []
 
     async def run(self) -> None:
-        await asyncio.start_unix_server(self._monitor, self.qmp_path, backlog=1)
+        await asyncio.start_unix_server(self._monitor, sock=self.qmp, backlog=1)
         await asyncio.Event().wait()
 
     # ---- the VM -----------------------------------------------------------------------------------
@@ -100,7 +104,8 @@ class Double:
         writer.write(greeting)
         decoder, text = json.JSONDecoder(), ""
         try:
-            while chunk := await reader.read(1 << 16):
+            writer.transport.pause_reading()
+            while chunk := await self._receive(writer):
                 text = (text + chunk.decode()).lstrip()
                 with contextlib.suppress(ValueError):
                     while text:
@@ -112,6 +117,38 @@ class Double:
         finally:
             self.monitors.discard(writer)
             writer.close()
+
+    async def _receive(self, writer: asyncio.StreamWriter) -> bytes:
+        """The next bytes, and descriptors on their way: asyncio's own reader would lose those."""
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as twin:
+            twin.setblocking(False)
+            come = asyncio.Event()
+            self.loop.add_reader(twin, come.set)
+            try:
+                await come.wait()
+            finally:
+                self.loop.remove_reader(twin)
+            chunk, fds, _flags, _address = socket.recv_fds(twin, 1 << 16, 4)
+        self.given += fds
+        return chunk
+
+    def _take(self) -> int:
+        if not self.given:
+            raise QmpFault("No file descriptor supplied via SCM_RIGHTS")
+        return self.given.pop(0)
+
+    def qmp_getfd(self, fdname: str) -> None:
+        fd = self._take()
+        if fdname in self.named:
+            os.close(self.named[fdname])
+        self.named[fdname] = fd
+
+    def qmp_add_fd(self) -> dict:
+        self.sets.append(self._take())
+        return {"fdset-id": len(self.sets) + 10, "fd": self.sets[-1]}
+
+    async def _connection(self, uri: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(sock=socket.socket(fileno=self.named.pop(uri.removeprefix("fd:"))))
 
     async def _command(self, writer: asyncio.StreamWriter, request: dict) -> None:
         name = request.get("execute") or request.get("exec-oob")
@@ -208,20 +245,12 @@ class Double:
         pass
 
     def qmp_xen_save_devices_state(self, filename: str, live: bool) -> None:
-        how = self.script.at("state")
-        path, state = Path(filename), HEADER + self.guest.save()
-        if how == "a pipe":
-            path.unlink(missing_ok=True)
-            os.mkfifo(path)
-        elif how == "a link":
-            path.unlink(missing_ok=True)
-            path.symlink_to("/etc/passwd")
-        elif how == "huge":
-            with open(path, "wb") as file:
-                file.write(HEADER)
-                file.truncate(4 << 30)
+        how, state = self.script.at("state"), HEADER + self.guest.save()
+        fd = self.sets[int(filename.removeprefix("/dev/fdset/")) - 11]
+        if how == "huge":
+            os.truncate(fd, 4 << 30)
         elif how != "none":
-            path.write_bytes({"half": state[:6], "empty": b""}.get(how, state))
+            os.write(fd, {"half": state[:6], "empty": b""}.get(how, state))
 
     def qmp_system_reset(self) -> None:
         self.guest.boot()
@@ -232,16 +261,16 @@ class Double:
         if self.guest.running:
             raise QmpFault("told to migrate a VM that runs")
         self.migration = "active"
-        return {}, lambda: self.loop.create_task(self._migrate(uri.removeprefix("unix:")))
+        return {}, lambda: self.loop.create_task(self._migrate(uri))
 
-    async def _migrate(self, path: str) -> None:
+    async def _migrate(self, uri: str) -> None:
         how = self.script.at("capture")
         if how == "failed":
             self.migration = "failed"
             return
         state = self.guest.save()
         stream = HEADER + b"\x07config" + RAM + struct.pack("!I", len(state)) + state
-        _reader, writer = await asyncio.open_unix_connection(path)
+        _reader, writer = await self._connection(uri)
         if how == "hang":
             await asyncio.Event().wait()
         if how == "endless":
@@ -260,11 +289,10 @@ class Double:
             self.migration, self.state = "completed", "postmigrate"
 
     def qmp_migrate_incoming(self, uri: str) -> tuple[dict, Callable[[], None]]:
-        return {}, lambda: self.loop.create_task(asyncio.start_unix_server(self._incoming, uri.removeprefix("unix:")))
+        return {}, lambda: self.loop.create_task(self._incoming(uri))
 
-    async def _incoming(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.colo:
-            return writer.close()
+    async def _incoming(self, uri: str) -> None:
+        reader, writer = await self._connection(uri)
         self.colo = writer
         try:
             await reader.readuntil(ENABLE_COLO + RAM)

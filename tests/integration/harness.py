@@ -100,7 +100,8 @@ class Group:
             "member": member,
             "run_dir": str(base / "run"),
             "state_dir": str(base / "state"),
-            "shm_dir": f"/dev/shm/plover-test-{os.getpid()}/{member}",
+            "log_dir": str(base / "log"),
+            "shm_dir": self.memory_folder(member),
             "network_tap": f"pt-{member}"[:15],
             "network_ifup": self.ifup,
             "network_ifdown": self.ifdown,
@@ -124,6 +125,13 @@ class Group:
 
     def run_folder(self, member: str) -> Path:
         return self.folder / member / "run" / "demo"
+
+    def memory_folder(self, member: str) -> str:
+        """On its QEMU's command line, too."""
+        return f"/dev/shm/plover-test-{os.getpid()}/{member}"
+
+    def log_folder(self, member: str) -> Path:
+        return self.folder / member / "log" / "demo"
 
     def log(self, member: str) -> str:
         return (self.folder / f"{member}.log").read_text()
@@ -166,7 +174,7 @@ class Group:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue  # it ended just now
-            if words[0].endswith(b"/qemu-system-x86_64") and any(str(self.run_folder(member)).encode() in word for word in words):
+            if words[0].endswith(b"/qemu-system-x86_64") and any(self.memory_folder(member).encode() in word for word in words):
                 return int(pid)
         raise ProcessLookupError(f"{member} has no QEMU")
 

@@ -19,6 +19,8 @@ from plover.disks.images import arguments, overlay_path, prepare
 from plover.errors import QemuError
 from plover.qemu.qmp import Qmp
 
+from lab.by_name import by_name
+
 MIB = 1 << 20
 SIZE_MIB = 64
 NAMES = {name: f"{n:032x}" for n, name in enumerate(("first", "second", "third"))}
@@ -70,7 +72,7 @@ class Side:
                 "-nodefaults",
                 "-qmp",
                 f"unix:{path},server=on,wait=off",
-                *arguments(self.config, incoming),
+                *by_name(self.config, arguments(self.config, incoming)),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

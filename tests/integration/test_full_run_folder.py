@@ -68,7 +68,7 @@ def test_a_failover_to_a_host_with_a_full_run_folder_and_a_daemon_that_dies_ther
 
 def test_the_console_stays_small_and_its_end_is_kept(group):
     """The kernel says more than that while it boots."""
-    folder = group.run_folder("primary")
+    folder = group.log_folder("primary")
     end = time.monotonic() + 10.0
     while not (folder / "console.log.1").exists():
         assert time.monotonic() < end, sorted(path.name for path in folder.iterdir())

@@ -17,10 +17,29 @@ USER = pwd.getpwnam("nobody")  # whoever it is
 REPLICAS = ("primary", "secondary")
 
 
+CONFINED = {"NoNewPrivs": "1", "Seccomp": "2"}
+
+
 def identity(pid: int) -> tuple[set[str], set[str], int]:
     """(user ids, group ids, effective capabilities) of a process."""
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    lines = status_of(pid)
     return set(lines["Uid"].split()), set(lines["Gid"].split()), int(lines["CapEff"], 16)
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = (line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {key: value.strip() for key, value in lines}
+
+
+def dumped(pid: int) -> list[str]:
+    """Mappings of guest memory that would be in a core dump."""
+    out, name = [], ""
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if line.split(" ", 1)[0].count("-") == 1 and ":" not in line.split(" ", 1)[0]:
+            name = line
+        elif line.startswith("VmFlags:") and ".ram" in name and "dd" not in line.split():
+            out.append(name)
+    return out
 
 
 @pytest.fixture
@@ -56,7 +75,10 @@ def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tm
     client, acked = connect(), {}
     for leader in REPLICAS:
         for member in REPLICAS:
-            assert identity(group.qemu_pid(member)) == ({str(USER.pw_uid)}, {str(USER.pw_gid)}, 0)
+            pid = group.qemu_pid(member)
+            assert identity(pid) == ({str(USER.pw_uid)}, {str(USER.pw_gid)}, 0)
+            assert status_of(pid).items() >= CONFINED.items() and dumped(pid) == []
+            assert "Max core file size         0                    0" in Path(f"/proc/{pid}/limits").read_text()
         for n in range(30):
             write(client, acked, f"{leader}{n}", str(n) * 20)
         report = group.ctl(leader, "audit-disks", 90)
@@ -70,11 +92,13 @@ def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tm
         run, state = group.run_folder(member), group.folder / member / "state" / "demo"
         secret = [path for path in (images[member], *state.rglob("*")) if path.is_file()]
         assert len(secret) > 1 and not any(may("cat", str(path)) for path in secret)
-        assert not may("rm", "-f", str(run / "ctl.sock")) and (run / "ctl.sock").exists()
-        assert may("touch", str(run / "its-own"))
+        assert not any(may("test", "-w", str(path)) for path in run.iterdir()) and (run / "ctl.sock").exists()
+        overlays = next(Path(group.memory_folder(member)).glob("*.disks"))
+        assert not any(may("touch", str(folder / "its-own")) for folder in (run, overlays, overlays.parent, group.log_folder(member)))
+        assert [path.name for path in run.iterdir() if path.stat().st_uid] == [], "nothing there is QEMU's user's"
 
 
 def test_a_user_that_is_not_there_is_named(new_group):
     group = new_group(qemu_user="no-such-user")
     group.start("primary", "witness")
-    group.wait_for_log("primary", "qemu_user: there is no user no-such-user on this host; role 'qemu' makes plover-qemu")
+    group.wait_for_log("primary", "qemu_user: there is no user no-such-user on this host, and QEMU does not run as root in its place")

@@ -18,6 +18,7 @@ from pathlib import Path
 from plover.config.settings import Config
 from plover.qemu.process import command_line
 
+from lab.by_name import by_name
 from lab.guest_image import run as sh
 from lab.paths import CACHE
 
@@ -43,6 +44,7 @@ def settings_of(values: dict, image, folder: Path) -> Config:
             "qemu_binary": "/usr/bin/qemu-system-x86_64",
             "run_dir": str(folder / "run"),
             "shm_dir": str(folder / "shm"),
+            "log_dir": str(folder / "log"),
         }
     )
 
@@ -73,13 +75,14 @@ def _until(what: str, condition, limit_s: float) -> None:
 
 def _boot_and_save(config: Config, target: Path) -> None:
     config.run_path.mkdir(parents=True)
+    config.log_path.mkdir(parents=True)
     config.ram_path.parent.mkdir(parents=True)
-    process = subprocess.Popen(command_line(config, incoming=False), stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(by_name(config, command_line(config, incoming=False)), stdin=subprocess.DEVNULL)
     try:
         _until("QEMU", (config.run_path / "net.sock").exists, 10)
         net = socket.socket(socket.AF_UNIX)
         net.connect(str(config.run_path / "net.sock"))
-        console = config.run_path / "console.log"
+        console = config.log_path / "console.log"
         _until("the guest", lambda: console.exists() and "plover guest ready" in console.read_text(errors="replace"), BOOT_S)
         time.sleep(CALM_S)
         monitor = Monitor(config.run_path / "qmp.sock")

@@ -47,6 +47,7 @@ def test_every_member_says_protected(host):
 def test_settings_are_readable_by_root_only(host):
     file = host.file("/etc/plover/demo.json")
     assert (file.user, file.mode) == ("root", 0o640)
+    assert file.group == ("plover-witness" if seat_of(host)[1] == "witness" else "root")
     assert json.loads(file.content_string)["member"] == seat_of(host)[0]
 
 
@@ -88,3 +89,52 @@ def test_plover_hash_prints_one_hash_per_page(host, replica):
 @pytest.mark.parametrize("script", ["/etc/qemu-ifup", "/etc/qemu-ifdown"])
 def test_tap_scripts_are_executable(host, replica, script):
     assert host.file(script).mode == 0o755
+
+
+# --- confinement ---
+LIMITS = {"plover-witness@demo": 2.0, "plover-replica@demo": 5.0, "plover-qemu@demo": 5.0}
+
+
+def facts_of(host, unit):
+    """/proc/PID/status of a unit's main process."""
+    text = host.check_output(f"cat /proc/$(systemctl show -P MainPID {unit})/status")
+    return {key: value.split() for key, value in (line.split(":", 1) for line in text.splitlines())}
+
+
+def test_the_units_are_hardened(host):
+    units = ["plover-witness@demo"] if seat_of(host)[1] == "witness" else ["plover-replica@demo", "plover-qemu@demo"]
+    for unit in units:
+        said = host.run(f"systemd-analyze security --no-pager {unit}").stdout
+        score = float(said.rsplit("exposure level for", 1)[1].split(":", 1)[1].split()[0])
+        assert score <= LIMITS[unit], said
+        assert facts_of(host, unit)["NoNewPrivs"] == ["1"] and facts_of(host, unit)["Seccomp"] == ["2"]
+
+
+def test_qemu_is_its_vms_own_user_and_nothing_more(host, replica):
+    facts, user = facts_of(host, "plover-qemu@demo"), host.user("plover-demo")
+    assert set(facts["Uid"]) == {str(user.uid)} and set(facts["Gid"]) == {str(user.gid)} and user.uid != 0
+    assert int(facts["CapEff"][0], 16) == int(facts["CapPrm"][0], 16) == 0
+    assert host.run("runuser -u plover-demo -- test -w /run/plover/demo/ctl.sock").rc
+
+
+def test_the_witness_is_not_root(host):
+    if seat_of(host)[1] != "witness":
+        pytest.skip("for the witness")
+    facts = facts_of(host, "plover-witness@demo")
+    assert set(facts["Uid"]) == {str(host.user("plover-witness").uid)} and int(facts["CapEff"][0], 16) == 0
+    assert host.file("/var/lib/plover/demo/state.json").user == host.file("/etc/plover/demo.secret").user == "plover-witness"
+
+
+@pytest.mark.parametrize(
+    "path, mode", [("/run/plover/demo", 0o711), ("/dev/shm/plover", 0o711), ("/var/log/plover/demo", 0o700), ("/run/plover", 0o755)]
+)
+def test_the_folders_are_roots_own(host, replica, path, mode):
+    folder = host.file(path)
+    assert (folder.user, folder.group, folder.mode) == ("root", "root", mode)
+
+
+def test_guest_memory_is_for_qemu_alone_and_the_console_is_not_in_memory(host, replica):
+    memory = host.file("/dev/shm/plover/demo.ram")
+    assert (memory.user, memory.mode) == ("plover-demo", 0o600)
+    assert host.file("/var/log/plover/demo/console.log").user == "root"
+    assert not host.file("/run/plover/demo/console.log").exists

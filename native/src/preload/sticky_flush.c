@@ -7,9 +7,9 @@
  * the guest, each stop of the VM, the leader over NBD, the merge. The one that hears of the error need not be the one that counts on
  * the flush.
  *
- * There is no way back: the process ends and another one opens the file. That it was so is told in the file named by
- * PLOVER_FLUSH_FILE, a line for each file that failed: whoever has the process end, as the leader does with a secondary that does not
- * flush, may have heard of it when this host had not. */
+ * There is no way back: the process ends and another one opens the file. That it was so is told to the descriptor
+ * PLOVER_FLUSH_FD or to the file named by PLOVER_FLUSH_FILE, a line for each file that failed: whoever has the process end, as the
+ * leader does with a secondary that does not flush, may have heard of it when this host had not. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -43,10 +43,13 @@ static pthread_mutex_t adding = PTHREAD_MUTEX_INITIALIZER;
 /* Before QEMU gives up its privileges. */
 __attribute__((constructor)) static void open_report(void)
 {
-    const char *path = getenv("PLOVER_FLUSH_FILE");
-    if (!path) return;
-    int saved = errno;
-    report = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    const char *path = getenv("PLOVER_FLUSH_FILE"), *number = getenv("PLOVER_FLUSH_FD");
+    int saved = errno, fd = number ? atoi(number) : -1;
+    if (fd > STDERR_FILENO && !fcntl(fd, F_SETFD, FD_CLOEXEC))
+        report = fd;
+    else if (path)
+        report = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    unsetenv("PLOVER_FLUSH_FD");
     unsetenv("PLOVER_FLUSH_FILE");
     errno = saved;
 }

@@ -60,6 +60,7 @@ def files_of(name, settings):
         settings_path(name),
         f"{settings.get('state_dir', '/var/lib/plover')}/{name}",
         f"{settings.get('run_dir', RUN_DIR)}/{name}",
+        f"{settings.get('log_dir', '/var/log/plover')}/{name}",
         f"{shm}/{name}.ram",
         f"{settings.get('disk_overlay_dir') or shm}/{name}.disks",
     ]

@@ -50,7 +50,7 @@ FORBIDDEN = {
     "syncvm_mode": ["", "remus", "Hashed"],
     "fence_watchdog": ["", "on", "OFF"],
     "fence_policy": ["", "on"],
-    "qemu_user": ["", "Root", "9x", "a b", "a" * 33, "nobody\n", "no;body"],
+    "qemu_user": ["Root", "9x", "a b", "a" * 33, "nobody\n", "no;body"],
     "fence_watchdog_device": ["", "watchdog0", "/tmp/watchdog", "/dev/", "/dev/x y", "/dev/watchdog0\n"],
 }
 ALLOWED = {

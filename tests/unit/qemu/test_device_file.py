@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The device state that a QEMU wrote, or what it put there in its place."""
+"""The device state that a QEMU wrote through its descriptor, or what it did in place of that."""
 
 from __future__ import annotations
 
@@ -7,46 +7,49 @@ import os
 
 import pytest
 from plover.errors import QemuError
-from plover.qemu import device_file
+from plover.qemu.device_file import STATE_BYTES_MAX, DeviceFile
 
 
-def test_a_state_is_read_whole(tmp_path):
-    (tmp_path / "state").write_bytes(b"QEVM" + bytes(70_000))
-    assert device_file.read(tmp_path / "state") == b"QEVM" + bytes(70_000)
+@pytest.fixture
+def file():
+    out = DeviceFile()
+    yield out
+    out.close()
 
 
-def test_a_link_is_not_followed(tmp_path):
-    (tmp_path / "secret").write_text("of the host's")
-    (tmp_path / "state").symlink_to(tmp_path / "secret")
-    with pytest.raises(QemuError, match="no device state that can be read"):
-        device_file.read(tmp_path / "state")
+def test_a_state_is_read_whole(file):
+    file.forget()
+    os.write(file.for_qemu, b"QEVM" + bytes(70_000))
+    assert file.read() == b"QEVM" + bytes(70_000) == file.read()
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "state")
-    with pytest.raises(QemuError, match="is not an ordinary file"):
-        device_file.read(tmp_path / "state")
+def test_a_shorter_state_after_a_longer_one_is_itself(file):
+    for size in (70_000, 10):
+        file.forget()
+        qemus = os.dup(file.for_qemu)  # QEMU has its own, and empties what it opens
+        os.ftruncate(qemus, 0)
+        os.write(qemus, b"x" * size)
+        os.close(qemus)
+        assert file.read() == b"x" * size
 
 
-def test_a_file_without_end_is_refused(tmp_path):
-    with open(tmp_path / "state", "wb") as file:
-        file.truncate(1 << 40)
+def test_a_file_without_end_is_refused(file):
+    os.ftruncate(file.for_qemu, STATE_BYTES_MAX + 1)
     with pytest.raises(QemuError, match="is over"):
-        device_file.read(tmp_path / "state")
+        file.read()
+    os.ftruncate(file.for_qemu, 1 << 40)
+    with pytest.raises(QemuError, match="is over"):
+        file.read()
 
 
-def test_nothing_there_is_an_error_of_qemus(tmp_path):
-    with pytest.raises(QemuError, match="no device state"):
-        device_file.read(tmp_path / "state")
-
-
-def test_the_state_of_the_last_syncvm_is_not_taken_for_this_ones(tmp_path):
+def test_the_state_of_the_last_syncvm_is_not_taken_for_this_ones(file):
     """Seen with the hostile QEMU: it said that it saved, and wrote nothing; old devices over new memory on the secondary."""
-    (tmp_path / "state").write_bytes(b"of the last syncvm")
-    device_file.forget(tmp_path / "state")
+    os.write(file.for_qemu, b"of the last syncvm")
+    file.forget()
     with pytest.raises(QemuError, match="wrote no device state"):
-        device_file.read(tmp_path / "state")
-    device_file.forget(tmp_path / "state")  # nothing there is right as well
-    (tmp_path / "state").mkdir()
-    with pytest.raises(QemuError, match="cannot be replaced"):
-        device_file.forget(tmp_path / "state")
+        file.read()
+
+
+def test_qemus_descriptor_only_writes(file):
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.read(file.for_qemu, 1)

@@ -16,7 +16,8 @@ from plover.disks.images import arguments
 from plover.disks.marks import DiskMarks
 from plover.errors import QemuError
 from plover.qemu import vm
-from plover.qemu.process import FLUSH_FILE, check_flushes, environment, flush_failed, prepare
+from plover.qemu.launch_file import FLUSH_FILE
+from plover.qemu.process import check_flushes, environment, flush_failed, prepare
 from plover.replica.disk_work import DiskWork
 from settings import settings
 
@@ -34,12 +35,12 @@ def built(monkeypatch):
 @pytest.mark.parametrize("disks, wanted", [([], False), ([WRITEBACK], False), ([WRITEBACK, NONE], True)])
 def test_qemu_gets_the_library_with_a_disk_that_is_not_buffered(disks, wanted):
     asked = environment(Config(settings("primary", disks=disks, syncvm_dirty_tracking="scan")))
-    assert sorted(asked) == (["LD_PRELOAD", "PLOVER_FLUSH_FILE"] if wanted else [])
+    assert sorted(asked) == (["LD_PRELOAD", "PLOVER_FLUSH_FD"] if wanted else [])
 
 
 def test_dirty_tracking_needs_it_too():
     asked = environment(Config(settings("primary", disks=[NONE], syncvm_dirty_tracking="uffd-wp")))
-    assert sorted(asked) == ["LD_PRELOAD", "PLOVER_FLUSH_FILE", "PLOVER_UFFD_FILE"]
+    assert sorted(asked) == ["LD_PRELOAD", "PLOVER_FLUSH_FD", "PLOVER_UFFD_DEVICE_FD", "PLOVER_UFFD_FD"]
 
 
 def test_a_host_without_it_starts_no_vm_that_needs_it(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from fake_qemu import FakeQemu
 from plover.config.settings import Config
 from plover.errors import QemuError
 from plover.protocol.frames import split, wrap
-from plover.qemu import vm
+from plover.qemu import saving, vm
 from plover.qemu.colo import ColoPeer
 from plover.qemu.vm import Vm
 from settings import settings
@@ -188,7 +188,7 @@ def test_a_capture_that_fails_is_noticed_at_once(fake):
 
     async def work(machine):
         with pytest.raises(QemuError, match="QEMU's migrate: failed"):
-            await asyncio.wait_for(machine.capture_stream(), vm.CAPTURE_TIMEOUT_S / 2)
+            await asyncio.wait_for(machine.capture_stream(), saving.CAPTURE_TIMEOUT_S / 2)
 
     with_vm(fake, work)
 

@@ -14,7 +14,7 @@ from .vms import number, port_of, seats
 MEMORY_SPARE_MIB = 256
 PYTHON_MIN = (3, 11)
 # Command lines of our own daemons and guests, from an earlier run of the play.
-OURS = ("plover.replica", "plover.witness", "plover-replica", "plover-witness", "path=/run/plover/")
+OURS = ("plover.replica", "plover.witness", "plover-replica", "plover-witness", "path=/run/plover/", "mem-path=/dev/shm/plover/")
 NETDEV, OBJECT = "stream", "memory-backend-file"
 
 

@@ -106,13 +106,15 @@ SETTINGS: dict[str, Setting] = {
     "qemu_binary": Setting(str, "/usr/bin/qemu-system-x86_64", "the distribution's QEMU"),
     "qemu_user": Setting(
         str,
-        "plover-qemu",
-        "user that QEMU runs as; it must exist. root: QEMU keeps all rights, and so does who escapes from the VM",
-        pattern=re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z"),
+        "",
+        "user that QEMU runs as; empty: a user of this VM alone, plover-NAME; root: QEMU keeps all rights, and so does who escapes "
+        "from the VM",
+        pattern=re.compile(r"([a-z_][a-z0-9_-]{0,31})?\Z"),
     ),
     "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)", choices=("systemd", "child")),
     "run_dir": Setting(str, "/run/plover", "parent of the sockets' folder"),
     "state_dir": Setting(str, "/var/lib/plover", "parent of the durable state's folder"),
+    "log_dir": Setting(str, "/var/log/plover", "parent of the folder with the serial console's log"),
     "shm_dir": Setting(str, "/dev/shm/plover", "tmpfs folder of the guest RAM file"),
     "failover_budget_ms": Setting(
         int, 1000, "time from the leader's death until the VM serves on the secondary; the time-outs below follow from it", 300, 60_000
@@ -199,6 +201,10 @@ class Config:
     @property
     def state_path(self) -> Path:
         return Path(self.state_dir) / self.name
+
+    @property
+    def log_path(self) -> Path:
+        return Path(self.log_dir) / self.name
 
     @property
     def ram_path(self) -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 from ..config.disks import Disk
 from ..config.settings import Config
 from ..errors import QemuError
+from ..host import qemu_user
 from .block_graph import LEFT, WHOLE, BlockGraph
 from .images import make_overlay, overlay_path
 from .monitor import Monitor
@@ -139,7 +140,8 @@ class BlockCopy:
         """``snapN`` is the disk as of now; its bitmap has the blocks to send, and the disk's own bitmap begins anew."""
         top, image = disk.node("top"), disk.node("image")
         below, path = await self._graph.file_of(image), overlay_path(self._config, disk, "fleece")
-        await asyncio.to_thread(make_overlay, self._config, path, (await self._graph.sizes())[disk.number])
+        size = (await self._graph.sizes())[disk.number]
+        await asyncio.to_thread(make_overlay, self._config, path, size, qemu_user.of_process(self._qmp.pid))
         whole = WHOLE in await self._graph.bitmaps(top)
         if not whole:
             name = await self._known_copy(disk)

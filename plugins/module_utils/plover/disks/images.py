@@ -23,11 +23,14 @@ from typing import Any
 from ..config.disks import Disk
 from ..config.settings import Config
 from ..errors import QemuError
-from ..host import qemu_user
+from ..host import own_folder
+from ..host.qemu_user import QemuUser
 from . import sockets
 
 OVERLAYS = ("hidden", "active", "fleece")
+SETS = 10  # of descriptors in QEMU: disk N has SETS + N
 SECTOR_BYTES = 512
+QCOW2_MAGIC, QCOW2_LENGTH_AT = b"QFI\xfb", 24  # QEMU's docs/interop/qcow2.txt
 IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX = 65_536, 1 << 17
 TOOL_TIMEOUT_S = 20.0
 _DEVICES = {"virtio-blk": "virtio-blk-pci", "ide": "ide-hd"}
@@ -77,8 +80,13 @@ def _image(disk: Disk) -> dict[str, Any]:
         "node-name": disk.node("disk"),
         "cache": cache,
         # Threads flush by fdatasync(), which our preload library sees. The other ways go past it.
-        "file": {"driver": driver, "filename": disk.path, "cache": cache, "aio": "threads"},
+        "file": {"driver": driver, "filename": image_name(disk), "cache": cache, "aio": "threads"},
     }
+
+
+def image_name(disk: Disk) -> str:
+    """What QEMU opens: descriptors that it got from the launcher (qemu/launch_file.py), as the image may be root's alone."""
+    return f"/dev/fdset/{SETS + disk.number}"
 
 
 def _overlay(config: Config, disk: Disk, kind: str, below: str) -> dict[str, Any]:
@@ -105,10 +113,12 @@ def _is_block_device(path: str) -> bool:
 
 
 # ---- the files -------------------------------------------------------------------------------------------------
-def prepare(config: Config, incoming: bool) -> None:
-    """Check the images; for a secondary create its empty overlays. Raises QemuError with the remedy."""
+def prepare(config: Config, incoming: bool, user: QemuUser | None = None) -> None:
+    """Check the images; for a secondary create its empty overlays, for ``user``. Raises QemuError with the remedy."""
     for socket in (sockets.export_socket(config), sockets.stream_socket(config)):
         socket.unlink(missing_ok=True)
+    if config.disk_list:
+        make_folder(config)
     for disk in config.disk_list:
         if not os.access(disk.path, os.R_OK | os.W_OK):
             raise QemuError(f"disks[{disk.number}].path: {disk.path} is missing or not writable on this host; role 'disks' places it")
@@ -116,32 +126,41 @@ def prepare(config: Config, incoming: bool) -> None:
         for kind in OVERLAYS:
             overlay_path(config, disk, kind).unlink(missing_ok=True)
         for kind in ("hidden", "active") if incoming else ():
-            make_overlay(config, overlay_path(config, disk, kind), size)
+            make_overlay(config, overlay_path(config, disk, kind), size, user and (user.uid, user.gid))
 
 
-def make_overlay(config: Config, path: Path, size: int) -> None:
-    """Create an empty overlay of ``size`` bytes for QEMU's user. Raises QemuError."""
-    user = qemu_user.find(config)
+def make_folder(config: Config) -> None:
+    """The overlays' folder: root's own. QEMU's user may only pass through it. Raises QemuError."""
+    own_folder.claim(config.overlay_path, "disk_overlay_dir", 0o711)
+
+
+def make_overlay(config: Config, path: Path, size: int, owner: tuple[int, int] | None) -> None:
+    """Create an empty overlay of ``size`` bytes for QEMU, whose (user, group) is ``owner``. Raises QemuError."""
+    make_folder(config)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if user:
-            user.share_folder(path.parent)
+        own_folder.write(path, b"")
+        _tool("create", "-q", "-f", "qcow2", str(path), str(size))
+        if owner:
+            os.chown(path, *owner, follow_symlinks=False)
     except OSError as error:
-        raise QemuError(f"disk_overlay_dir: {path.parent} cannot be made: {error}") from error
-    _tool("create", "-q", "-f", "qcow2", str(path), str(size))
-    if user:
-        user.share_file(path)
+        raise QemuError(f"disk_overlay_dir: {path} cannot be made: {error.strerror}") from error
 
 
 def virtual_size(disk: Disk) -> int:
-    """Length in bytes, as the guest sees it."""
+    """Length in bytes, as the guest sees it.
+
+    Read here, not by qemu-img: that would follow, as root, what a guest that escaped wrote into its image's header.
+    """
     try:
-        info = json.loads(_tool("info", "-U", "-f", disk.format, "--output=json", disk.path))
-        size = info["virtual-size"]
-        if not isinstance(size, int):
-            raise TypeError(f"its size is {size!r:.40}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise QemuError(f"disks[{disk.number}].path: qemu-img does not understand {disk.path}: {error}") from error
+        with open(disk.path, "rb") as file:
+            head = file.read(QCOW2_LENGTH_AT + 8) if disk.format == "qcow2" else b""
+            size = -(-file.seek(0, os.SEEK_END) // SECTOR_BYTES) * SECTOR_BYTES  # QEMU counts the last sector as whole
+    except OSError as error:
+        raise QemuError(f"disks[{disk.number}].path: {disk.path} cannot be read: {error.strerror}") from error
+    if disk.format == "qcow2":
+        if not head.startswith(QCOW2_MAGIC) or len(head) < QCOW2_LENGTH_AT + 8:
+            raise QemuError(f"disks[{disk.number}].path: {disk.path} is no qcow2 image; correct the disk's format")
+        size = int.from_bytes(head[QCOW2_LENGTH_AT:], "big")
     if not size or size % SECTOR_BYTES:
         raise QemuError(
             f"disks[{disk.number}].path: {disk.path} has {size} bytes, which is no whole number of "

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 
 class Monitor(Protocol):
+    pid: int  # QEMU's
+
     async def execute(self, command: str, **arguments: Any) -> Any:
         """QEMU's answer. Raises QemuError."""
 

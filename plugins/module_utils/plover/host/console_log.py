@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps the log of the guest's serial console small: a guest may write to it without end, and it lies in memory (``/run``).
+"""Keeps the log of the guest's serial console small: a guest may write to it without end.
 
 QEMU appends to the file. Once it is too large, its end goes to ``console.log.1`` and the file begins anew. A few lines may get
-lost in between. QEMU's user may make files in this folder, so root follows no link here and writes only to files of its own.
+lost in between. With an earlier version QEMU's user could make files in this folder, so root follows no link here and writes
+only to files of its own.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from pathlib import Path
 
 from ..errors import DurableStateError
+from . import own_folder
 
 NOTE_BYTES = 128  # all of a note, filled up with spaces: writing it anew takes no more room
 
@@ -38,11 +38,10 @@ class HolderNote:
             self._pid = pid
 
     def _own_file(self) -> int:
-        """A descriptor of the note's file. QEMU's user may make files in this folder: whatever is not ours goes."""
+        """A descriptor of the note's file. With an earlier version QEMU's user could make files here: whatever is not ours goes."""
         with contextlib.suppress(OSError):  # a link, a pipe without a reader, a folder; or there is none yet
             fd = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            found = os.fstat(fd)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+            if own_folder.is_ours(os.fstat(fd)):
                 return fd
             os.close(fd)
         self._path.unlink(missing_ok=True)
@@ -51,8 +50,8 @@ class HolderNote:
     def alive(self, running: int) -> bool:
         """Is the running QEMU (pid ``running``) the noted one?"""
         try:
-            noted = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            noted = json.loads(own_folder.read(self._path, NOTE_BYTES))
+        except (OSError, ValueError, RecursionError):
             return False
         if not isinstance(noted, dict):
             return False

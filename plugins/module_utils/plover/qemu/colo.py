@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import struct
 
 from ..errors import QemuError
@@ -42,11 +43,9 @@ class ColoPeer:
         self._stopped = False
 
     @classmethod
-    async def connect(cls, path: str) -> ColoPeer:
-        try:
-            return cls(*await asyncio.wait_for(asyncio.open_unix_connection(path), TIMEOUT_S))
-        except (OSError, asyncio.TimeoutError) as error:
-            raise QemuError(f"cannot reach QEMU's migration socket {path}: {error}") from error
+    async def over(cls, connection: socket.socket) -> ColoPeer:
+        """``connection``: its other end is QEMU's."""
+        return cls(*await asyncio.open_unix_connection(sock=connection))
 
     async def feed(self, stream: bytes) -> None:
         """Load ``stream``; returns once QEMU is in the loop and the VM runs."""

@@ -4,33 +4,46 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 from ..config.settings import Config
 from ..disks import images as disks
 from ..errors import QemuError
-from ..host import qemu_user
-from . import kernel_image
+from ..host import own_folder, qemu_user
+from . import kernel_image, launch_file
+from .launch_file import (
+    CONSOLE,
+    CONSOLE_SET,
+    FLUSH,
+    FLUSH_FILE,
+    INITRD,
+    KERNEL,
+    NET,
+    QMP,
+    UFFD,
+    UFFD_DEVICE_FD,
+    UFFD_FILE,
+    sockets,
+)
 
 log = logging.getLogger("plover")
 START_TIMEOUT_S = 20.0
-CONSOLE = "console.log"
-FLUSH_FILE = "flush-failed"  # the preload library writes to it
 PRELOAD = "libplover_preload.so"
 REMEDY = "role 'native' installs it; 'cache: writeback' does without"
-DEVICE_STATE = "device-state"  # QEMU's file for it, in run_path
-
-
-def sockets(config: Config) -> dict[str, str]:
-    return {name: str(config.run_path / f"{name}.sock") for name in ("qmp", "net", "colo", "capture")}
+# It opens nothing by itself, starts no program and becomes nobody else.
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+LAUNCHER = "plover.qemu_launch"
+OLD_FILES = ("colo.sock", "capture.sock", "device-state", CONSOLE, f"{CONSOLE}.1")  # an earlier version's, in run_path
 
 
 def command_line(config: Config, incoming: bool) -> list[str]:
-    """Arguments for the distribution's QEMU (docs/ARCHITECTURE.md, "Driving QEMU"). No -daemonize: the parent is the supervisor."""
-    paths = sockets(config)
+    """Arguments for the distribution's QEMU (docs/ARCHITECTURE.md, "Driving QEMU"). No -daemonize: the parent is the supervisor.
+
+    Its descriptors are those of launch_file.py.
+    """
     out = [
         config.qemu_binary,
         "-name",
@@ -42,7 +55,9 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         "-vga",
         "none",
         "-machine",
-        f"{config.guest_machine},accel={config.guest_accel},memory-backend=ram0",
+        f"{config.guest_machine},accel={config.guest_accel},memory-backend=ram0,dump-guest-core=off",
+        "-sandbox",
+        SANDBOX,
         "-cpu",
         config.guest_cpu,
         "-smp",
@@ -50,22 +65,25 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         "-m",
         f"{config.guest_memory_mib}M",
         "-object",
-        f"memory-backend-file,id=ram0,size={config.guest_memory_mib}M,mem-path={config.ram_path},share=on",
+        f"memory-backend-file,id=ram0,size={config.guest_memory_mib}M,mem-path={config.ram_path},share=on,dump=off",
         "-netdev",
-        f"stream,id=net0,server=on,addr.type=unix,addr.path={paths['net']}",
+        f"stream,id=net0,server=on,addr.type=fd,addr.str={NET}",
         "-device",
         f"{config.guest_nic},netdev=net0,mac={config.guest_mac},romfile=",
-        "-qmp",
-        f"unix:{paths['qmp']},server=on,wait=off",
         "-chardev",
-        f"file,id=console,path={config.run_path / CONSOLE},append=on",
+        f"socket,id=qmp,fd={QMP},server=on,wait=off",
+        "-mon",
+        "chardev=qmp,mode=control",
+        *launch_file.sets(config),
+        "-chardev",
+        f"file,id=console,path=/dev/fdset/{CONSOLE_SET},append=on",
         "-serial",
         "chardev:console",
         "-kernel",
-        config.guest_kernel,
+        f"/proc/self/fd/{KERNEL}",
     ]
     if config.guest_initrd:
-        out += ["-initrd", config.guest_initrd]
+        out += ["-initrd", f"/proc/self/fd/{INITRD}"]
     if config.guest_cmdline:
         out += ["-append", config.guest_cmdline]
     return out + disks.arguments(config, incoming) + (["-incoming", "defer"] if incoming else [])
@@ -76,8 +94,8 @@ def environment(config: Config) -> dict[str, str]:
     tracks = config.syncvm_dirty_tracking == "uffd-wp"
     out = {"LD_PRELOAD": str(_preload())} if tracks or forgets_flushes(config) else {}
     if forgets_flushes(config):
-        out["PLOVER_FLUSH_FILE"] = str(config.run_path / FLUSH_FILE)
-    return {**out, "PLOVER_UFFD_FILE": str(config.run_path / "uffd")} if tracks else out
+        out["PLOVER_FLUSH_FD"] = str(FLUSH)
+    return {**out, "PLOVER_UFFD_FD": str(UFFD), "PLOVER_UFFD_DEVICE_FD": str(UFFD_DEVICE_FD)} if tracks else out
 
 
 def _preload() -> Path:
@@ -120,20 +138,35 @@ def prepare(config: Config, incoming: bool) -> None:
         raise QemuError(f"disks: {_preload()} is missing on this host, and 'cache: none' needs it; {REMEDY}")
     kernel_image.check(config.guest_kernel)
     user = qemu_user.find(config)
-    config.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    config.ram_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if user:
-        user.share_folder(config.run_path)
-    elif os.geteuid() == 0:
+    if user is None and os.geteuid() == 0:
         log.warning("QEMU stays root: so the setting qemu_user says")
-    disks.prepare(config, incoming)
-    for socket in sockets(config).values():
-        Path(socket).unlink(missing_ok=True)
-    for path in (config.ram_path, config.run_path / "uffd", config.run_path / FLUSH_FILE, config.run_path / DEVICE_STATE):
-        path.unlink(missing_ok=True)
-    argv = command_line(config, incoming) + (qemu_user.arguments(user, config.qemu_binary) if user else [])
-    launch = {"argv": argv, "env": environment(config)}
-    (config.run_path / "qemu.json").write_text(json.dumps(launch), encoding="utf-8")
+    make_folders(config)
+    launch_file.make_ram_file(config, user)
+    disks.prepare(config, incoming, user)
+    for name in (*(Path(path).name for path in sockets(config).values()), UFFD_FILE, FLUSH_FILE, *OLD_FILES):
+        (config.run_path / name).unlink(missing_ok=True)
+    env = environment(config)
+    if user and (wrong := _out_of_reach(config, user, env)):
+        raise QemuError(wrong)
+    launch_file.write(config, command_line(config, incoming), env, user)
+
+
+def make_folders(config: Config) -> None:
+    """Those of root's own. Raises QemuError."""
+    own_folder.claim(config.run_path, "run_dir", 0o711)  # QEMU may pass through, to a socket that is for it
+    try:
+        own_folder.make(config.log_path, "log_dir", 0o700)
+    except QemuError as error:
+        log.warning("the VM's console goes nowhere: %s", error)
+
+
+def _out_of_reach(config: Config, user: qemu_user.QemuUser, env: dict[str, str]) -> str:
+    """What ``user`` must be able to open by itself, and cannot; empty if there is nothing."""
+    if not user.may(config.qemu_binary, "x"):
+        return f"qemu_binary: user {user.name} cannot execute {config.qemu_binary}; correct its mode and that of its folders"
+    if "LD_PRELOAD" in env and not user.may(env["LD_PRELOAD"], "r"):
+        return f"user {user.name} cannot read {env['LD_PRELOAD']}; correct its mode and that of its folders"
+    return ""
 
 
 class SystemdSupervisor:
@@ -172,10 +205,9 @@ class ChildSupervisor:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        launch = json.loads((self._config.run_path / "qemu.json").read_text(encoding="utf-8"))
         with open(self._config.run_path / "qemu.log", "ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *launch["argv"], env={**os.environ, **launch["env"]}, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
+                *launcher(self._config.run_path / launch_file.LAUNCH), stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
             )
 
     async def stop(self) -> None:
@@ -183,6 +215,11 @@ class ChildSupervisor:
             self._process.kill()
         if self._process:
             await self._process.wait()
+
+
+def launcher(path: Path) -> list[str]:
+    """The program that becomes the QEMU of a launch file, with this daemon's environment."""
+    return [sys.executable, "-m", LAUNCHER, str(path)]
 
 
 def supervisor(config: Config) -> SystemdSupervisor | ChildSupervisor:

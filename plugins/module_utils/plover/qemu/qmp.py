@@ -9,6 +9,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..errors import QemuError
@@ -70,7 +71,8 @@ class Qmp:
     def __init__(self, path: str) -> None:
         self._path, self._client, self.pid = path, _client(), 0
         self._listeners: list[Listener] = []
-        self._dialling = asyncio.Lock()
+        self._dialling, self._giving = asyncio.Lock(), asyncio.Lock()
+        self.connections = 1  # QEMU forgets the descriptors that it got over one that has broken
         self._closed = False
 
     @classmethod
@@ -101,6 +103,7 @@ class Qmp:
             for listener in self._listeners:
                 client.register_listener(listener)
             self._client = client
+            self.connections += 1
             log.warning("QMP: the connection to QEMU (pid %d) had broken and was made again", pid)
 
     async def execute(self, command: str, **arguments: Any) -> Any:
@@ -111,10 +114,37 @@ class Qmp:
         """The same, but answered even while QEMU's main loop is stuck. Few commands can do that."""
         return await self._execute(command, arguments, out_of_band=True)
 
-    async def _execute(self, command: str, arguments: dict[str, Any], out_of_band: bool) -> Any:
+    async def give(self, fd: int, command: str, **arguments: Any) -> Any:
+        """Send a descriptor, then the command that takes it: ``getfd`` or ``add-fd``. Ours stays open."""
+        async with self._giving:
+            return await self._execute(command, arguments, out_of_band=False, fd=fd)
+
+    async def give_socket(self, name: str) -> socket.socket:
+        """A new connection to QEMU, whose end of it has a name there: ``fd:NAME``."""
+        ours, qemus = socket.socketpair()
+        try:
+            with qemus:
+                await self.give(qemus.fileno(), "getfd", fdname=name)
+        except BaseException:
+            ours.close()
+            raise
+        ours.setblocking(False)
+        return ours
+
+    async def give_listener(self, name: str, path: Path) -> None:
+        """A UNIX socket at ``path``, in a folder of ours, on which QEMU will listen: there it is ``fd`` with this name."""
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+            made.bind(str(path))
+            path.chmod(0o600)
+            await self.give(made.fileno(), "getfd", fdname=name)
+
+    async def _execute(self, command: str, arguments: dict[str, Any], out_of_band: bool, fd: int = -1) -> Any:
         async def work() -> Any:
             if self._client.runstate is not Runstate.RUNNING:
                 await self._connect_again()
+            if fd >= 0:
+                self._client.send_fd_scm(fd)
             return await self._client.execute(command, arguments or None, oob=out_of_band)
 
         try:

@@ -10,31 +10,29 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config.settings import Config
 from ..core.join_request import DISK_COPY, DISK_IDS
 from ..dataplane.last_output import LastOutput
-from ..dataplane.vm_network import READ_BYTES, VmNetwork
+from ..dataplane.vm_network import VmNetwork
 from ..disks.block_layer import BlockLayer
 from ..disks.identity import identity
 from ..disks.local_images import LocalImages
 from ..errors import QemuError
-from ..host import qemu_user
 from ..native.idle import IdleMonitor
-from . import device_file
-from .colo import ColoPeer, device_state
-from .process import DEVICE_STATE, START_TIMEOUT_S, check_flushes, flush_failed, prepare, sockets, supervisor
+from .colo import ColoPeer
+from .launch_file import sockets
+from .process import START_TIMEOUT_S, check_flushes, flush_failed, prepare, supervisor
 from .qmp import Qmp, peer_pid
+from .saving import Saver
 
 log = logging.getLogger("plover")
-STREAM_BYTES_MAX = 48 << 20
-CAPTURE_TIMEOUT_S, CAPTURE_LOOK_S = 15.0, 0.1
 KILL_TIMEOUT_S = 10.0
 LAST_OUTPUT_S = 2.0  # a card's queue holds a few MB at most, and the VM that fills it is stopped
 ACCEPT_TURNS = 3  # turns of QEMU's main loop until it has accepted a new connection
 OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration under way
+COLO = "colo"  # QEMU's name of a connection that it got from us
 EXIT_GRACE_S = 0.2  # an ending QEMU closes its sockets first
 # Settings that must be equal on both replicas.
 GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac")
@@ -58,6 +56,8 @@ class Vm:
         self._loop = asyncio.get_running_loop()
         self.network = VmNetwork(on_output, self._network_broke)
         self._colo: ColoPeer | None = None
+        self._colo_socket: socket.socket | None = None  # before the COLO loop
+        self._saver: Saver | None = None
         self._pidfd = -1
         self.pid = 0
         self._monitor: IdleMonitor | None = None
@@ -97,7 +97,8 @@ class Vm:
             facts[DISK_COPY] = {"held": held, "next": self.images.name}
         if incoming:
             await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
-            await self.qmp.execute("migrate-incoming", uri=f"unix:{self._paths['colo']}")
+            self._colo_socket = await self.qmp.give_socket(COLO)
+            await self.qmp.execute("migrate-incoming", uri=f"fd:{COLO}")
         return facts
 
     async def adopt(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class Vm:
         self.pid = qmp.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._exited)
-        self._block = BlockLayer(self.config, qmp)
+        self._block, self._saver = BlockLayer(self.config, qmp), Saver(qmp)
 
     async def _attach(self) -> dict[str, Any]:
         """Connect to the VM's network. Returns the facts."""
@@ -154,6 +155,12 @@ class Vm:
         if self._colo:
             self._colo.close()
             self._colo = None
+        if self._colo_socket:
+            self._colo_socket.close()
+            self._colo_socket = None
+        if self._saver:
+            self._saver.close()
+            self._saver = None
         if self._monitor:
             self._monitor.close()
 
@@ -242,49 +249,10 @@ class Vm:
         await self.qmp.execute("cont")
 
     async def save_device(self) -> bytes:
-        path = self.config.run_path / DEVICE_STATE
-        device_file.forget(path)
-        await self.qmp.execute("xen-save-devices-state", filename=str(path), live=False)
-        return device_state(device_file.read(path))
+        return await _opened(self._saver, "its monitor").save_device()
 
     async def capture_stream(self) -> bytes:
-        """Migrate the stopped VM's devices to ourselves; guest RAM is shared and stays out (ARCHITECTURE, "Driving QEMU")."""
-        await self.qmp.capabilities(x_colo=False, x_ignore_shared=True)
-        done: asyncio.Future[bytes] = self._loop.create_future()
-
-        async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            parts, size = [], 0
-            while chunk := await reader.read(READ_BYTES):
-                parts.append(chunk)
-                size += len(chunk)
-                if size > STREAM_BYTES_MAX:
-                    break
-            writer.close()
-            if not done.done():
-                done.set_result(b"".join(parts))
-
-        server = await asyncio.start_unix_server(receive, self._paths["capture"])
-        try:
-            if user := qemu_user.find(self.config):
-                user.share_file(Path(self._paths["capture"]), qemu_user.SOCKET_MODE)
-            await self.qmp.execute("migrate", uri=f"unix:{self._paths['capture']}")
-            stream = await self._captured(done)
-            await self._migration_ended()
-        finally:
-            server.close()
-        if len(stream) > STREAM_BYTES_MAX:
-            raise QemuError(f"device stream over {STREAM_BYTES_MAX} bytes; is guest RAM not shared?")
-        return stream
-
-    async def _captured(self, done: asyncio.Future[bytes]) -> bytes:
-        """The whole stream. A failure is noticed at once, as the VM is stopped meanwhile."""
-        end = self._loop.time() + CAPTURE_TIMEOUT_S
-        while self._loop.time() < end:
-            await asyncio.wait([done], timeout=CAPTURE_LOOK_S)
-            if done.done():
-                return done.result()
-            _not_failed(await self.qmp.ask("query-migrate"))
-        raise QemuError(f"capturing the device stream took longer than {CAPTURE_TIMEOUT_S} s")
+        return await _opened(self._saver, "its monitor").capture_stream()
 
     async def _end_migration(self) -> None:
         """End a migration of the daemon before this one: when it ended later, it would stop the VM again."""
@@ -297,18 +265,10 @@ class Vm:
             await asyncio.sleep(0.005)
         raise QemuError("a capture of the VM's devices, begun by the daemon before this one, does not end")
 
-    async def _migration_ended(self) -> None:
-        for _try in range(200):
-            info = await self.qmp.ask("query-migrate")
-            if info.get("status") == "completed":
-                return
-            _not_failed(info)
-            await asyncio.sleep(0.005)
-        raise QemuError("QEMU's migrate did not end within a second of its stream")
-
     # ---- the COLO loop --------------------------------------------------------------------------------------
     async def feed_stream(self, stream: bytes) -> None:
-        peer = self._colo = await ColoPeer.connect(self._paths["colo"])
+        peer = self._colo = await ColoPeer.over(_opened(self._colo_socket, "its migration socket"))
+        self._colo_socket = None
         await peer.feed(stream)
 
     async def colo_stop(self) -> None:
@@ -364,12 +324,6 @@ def _opened(part: Part | None, name: str) -> Part:
     if part is None:
         raise QemuError(f"QEMU is not running, or not yet: {name} is not open")
     return part
-
-
-def _not_failed(migration: dict[str, Any]) -> None:
-    """``migration``: QEMU's answer to query-migrate."""
-    if migration.get("status") in ("failed", "cancelled"):
-        raise QemuError(f"QEMU's migrate: {migration.get('error-desc', migration['status'])}")
 
 
 def running_qemu(config: Config) -> int:

@@ -28,7 +28,8 @@ from ..native import zstd
 from ..native.guest_memory import GuestMemory
 from ..ports import effects
 from ..protocol import wire
-from ..qemu.process import CONSOLE
+from ..qemu.launch_file import CONSOLE
+from ..qemu.process import make_folders
 from ..qemu.qmp import check_library
 from ..qemu.vm import Vm, running_qemu
 from .observer import Observer
@@ -81,6 +82,7 @@ class Replica(MemberDaemon):
         return self.vms.vm
 
     async def setup(self) -> None:
+        make_folders(self.config)
         self._check_host()
         adopted = self.vms.holder.alive(running_qemu(self.config))
         self.core = Director(self.config, self.remembered(), self.memory, self.loop.time(), adopted, self.vms.disks.marks.read())
@@ -151,9 +153,11 @@ class Replica(MemberDaemon):
             await asyncio.sleep(TICK_S)
 
     async def _bound_console(self) -> None:
-        console = ConsoleLog(self.config.run_path / CONSOLE, self.config.guest_console_kib << 10)
+        folders = (self.config.log_path, self.config.run_path)  # the latter of a QEMU of an earlier version
+        consoles = [ConsoleLog(folder / CONSOLE, self.config.guest_console_kib << 10) for folder in folders]
         while True:
-            await asyncio.to_thread(console.bound)
+            for console in consoles:
+                await asyncio.to_thread(console.bound)
             await asyncio.sleep(CONSOLE_LOOK_S)
 
     # ---- the other members --------------------------------------------------------------------------------

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The launch file: what the launcher (plover/qemu_launch) opens, who it becomes, and the QEMU that it then is.
+
+QEMU gets descriptors in place of names. It can open nothing of root's by itself, and needs no folder to write to.
+The numbers are QEMU's; they are on its command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..config.settings import Config
+from ..disks.images import SETS
+from ..errors import QemuError
+from ..host import own_folder
+from ..host.qemu_user import QemuUser
+
+LAUNCH = "qemu.json"
+CONSOLE = "console.log"
+FLUSH_FILE = "flush-failed"  # the preload library writes to it
+UFFD_FILE = "uffd"
+UFFD_DEVICE = "/dev/userfaultfd"
+QMP, NET, CONSOLE_FD, KERNEL, INITRD, UFFD, UFFD_DEVICE_FD, FLUSH = range(20, 28)
+IMAGES = 40  # two for each disk
+CONSOLE_SET = 1  # of descriptors, in QEMU
+
+
+def sockets(config: Config) -> dict[str, str]:
+    return {name: str(config.run_path / f"{name}.sock") for name in ("qmp", "net")}
+
+
+def descriptors(config: Config) -> dict[int, tuple[str, str]]:
+    """Number -> (kind, path); the kinds are in plover/qemu_launch/descriptors.py."""
+    paths = sockets(config)
+    out = {
+        QMP: ("socket", paths["qmp"]),
+        NET: ("socket", paths["net"]),
+        CONSOLE_FD: ("console", str(config.log_path / CONSOLE)),
+        KERNEL: ("boot", config.guest_kernel),
+        UFFD: ("note", str(config.run_path / UFFD_FILE)),
+        UFFD_DEVICE_FD: ("device", UFFD_DEVICE),
+        FLUSH: ("note", str(config.run_path / FLUSH_FILE)),
+    }
+    if config.guest_initrd:
+        out[INITRD] = ("boot", config.guest_initrd)
+    for disk in config.disk_list:
+        out[IMAGES + 2 * disk.number] = ("image", disk.path)
+        out[IMAGES + 2 * disk.number + 1] = ("image to read", disk.path)
+    return out
+
+
+def sets(config: Config) -> list[str]:
+    """QEMU's arguments that make ``/dev/fdset/N`` of descriptors."""
+    out = ["-add-fd", f"fd={CONSOLE_FD},set={CONSOLE_SET}"]
+    for disk in config.disk_list:
+        for fd in (IMAGES + 2 * disk.number, IMAGES + 2 * disk.number + 1):
+            out += ["-add-fd", f"fd={fd},set={SETS + disk.number}"]
+    return out
+
+
+def write(config: Config, argv: list[str], env: dict[str, str], user: QemuUser | None) -> Path:
+    """Raises QemuError."""
+    launch: dict[str, Any] = {
+        "argv": argv,
+        "env": env,
+        "descriptors": {str(number): row for number, row in descriptors(config).items()},
+        "user": user and {"uid": user.uid, "gid": user.gid, "groups": user.groups},
+    }
+    path = config.run_path / LAUNCH
+    try:
+        own_folder.write(path, json.dumps(launch).encode())
+    except OSError as error:
+        raise QemuError(f"run_dir: cannot write {path}: {error.strerror}; free space there") from error
+    return path
+
+
+def make_ram_file(config: Config, user: QemuUser | None) -> None:
+    """Guest memory, for QEMU and this daemon alone. Raises QemuError."""
+    path = config.ram_path
+    own_folder.make(path.parent, "shm_dir", 0o711)
+    try:
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, config.guest_memory_mib << 20)
+        finally:
+            os.close(fd)
+        if user:
+            user.give(path)
+    except OSError as error:
+        raise QemuError(f"shm_dir: cannot make {path}: {error.strerror}") from error
