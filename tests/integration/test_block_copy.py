@@ -80,7 +80,8 @@ class Side:
         self.qmp = await Qmp.connect(str(path), 10)
         self.block, self.graph = BlockLayer(self.config, self.qmp), BlockGraph(self.config, self.qmp)
         if incoming:
-            await self.block.export(sockets.of_images(self.config))
+            await self.qmp.give_listener(sockets.LISTENER, sockets.export_socket(self.config))
+            await self.block.export(sockets.OF_IMAGES)
 
     async def begin(self, name: str) -> dict:
         """The secondary is ready, whatever the copy's name."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from ..disks import old_port, sockets
@@ -39,12 +38,8 @@ class DiskPath:
             log.warning("disks: %s is of an earlier version, so its disks are written by its disk_port, which asks for no proof", peer)
             return await old_port.begin(self._config, peer, name)
         path = sockets.stream_socket(self._config)
-        await self.streams.offer(peer, name, path, vm.pid, self._let_in)
+        await self.streams.offer(peer, name, path, vm.pid, lambda path: qemu_user.let_in(path, vm.pid))
         return {"type": "unix", "path": str(path)}
-
-    def _let_in(self, path: Path) -> None:
-        if user := qemu_user.find(self._config):
-            user.share_file(path, qemu_user.SOCKET_MODE)
 
     def cut(self) -> None:
         """The secondary gets no more writes. Bytes that are under way are lost."""
@@ -55,9 +50,16 @@ class DiskPath:
         """``vm`` is empty and waits for the copy that its images' new name stands for. ``ready(address)``: mark them, and have QEMU
         export them there."""
         self.close()
-        gate = CopyGate(vm.images.name, lambda: ready(old_port.of_images(self._config) if self._port else sockets.of_images(self._config)))
+        gate = CopyGate(vm.images.name, lambda: self._ready(vm, ready))
         self._waiting = vm, gate
         await self._follow_peer(gate)
+
+    async def _ready(self, vm: Vm, ready: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+        if self._port:
+            await ready(old_port.of_images(self._config))
+        else:
+            await vm.qmp.give_listener(sockets.LISTENER, sockets.export_socket(self._config))
+            await ready(sockets.OF_IMAGES)
 
     def linked(self) -> None:
         """The other replica has linked, perhaps with another version than before."""
