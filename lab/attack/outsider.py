@@ -12,9 +12,10 @@ from pathlib import Path
 from plover.protocol import codec, wire
 
 from ..chaos import members
+from ..hosts import Host
 from ..netns import inside
 from . import speak, theft
-from .outcome import Attack, Outcome, held, register, won
+from .outcome import DAEMONS, Attack, Outcome, held, register, won
 from .scene import Scene
 from .stage import EVIL
 
@@ -54,6 +55,25 @@ def speaks_without_a_secret(scene: Scene) -> Outcome:
             except OSError as error:
                 said.append(f"{host}: {error}")
     return held("; ".join(sorted(set(said))) or "nobody lets it in")
+
+
+@attack(DAEMONS)
+def speaks_to_a_member_without_secrets(scene: Scene) -> Outcome:
+    """Waits for a host on which an operator has lost the secrets' file and restarts the member: says Hello to the witness in the
+    secondary's name. Succeeds if it is let in. The file is put back."""
+    host, config = scene.witness, scene.config(scene.witness)
+    path, unit = config.secret_path, f"plover-witness@{members.VM}"
+    kit = speak.nothing(speak.as_member(config, scene.secondary))
+    scene.root(host, f"mv {path} {path}.aside; systemctl restart --no-block {unit}; sleep 2")
+    try:
+        with speak.Voice(scene.connect(EVIL, Host(host).replication_address, config.port), kit, wire.CONTROL) as voice:
+            voice.greet(host)
+            let_in = voice.is_let_in()
+    except OSError as error:
+        return held(f"no connection: {error}")
+    finally:
+        scene.root(host, f"mv {path}.aside {path}; systemctl reset-failed {unit}; systemctl restart --no-block {unit}")
+    return won("a member without secrets lets anybody in") if let_in else held("a member without secrets lets nobody in")
 
 
 @attack()

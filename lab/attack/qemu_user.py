@@ -173,19 +173,12 @@ def plants_links(scene: Scene) -> Outcome:
         members.wait(members.protected, max(1.0, began + RACE_S - time.monotonic()))
         said = planter.end()
     seen = scene.root(host, f"stat -c '%a %U:%G' {CANARY}; cat {CANARY}").split()
-    _remove_planted(scene, host, said)
+    scene.root(host, f"find {folders.replace(':', ' ')} -lname {CANARY} -delete; rm -f {CANARY}")
+    if not members.protected(members.statuses()):  # a link in the way of a socket may have kept the daemon from starting
+        scene.root(host, f"systemctl restart plover-replica@{members.VM}")
     if seen != UNTOUCHED.split():
         return won(f"root's file became {' '.join(seen)[:80]} through a link")
     return held(f"{len(_lines(said, 'planted'))} links planted in {len(_lines(said, 'may write'))} folders, root's file untouched")
-
-
-def _remove_planted(scene: Scene, host: str, said: str) -> None:
-    """And let the host start afresh: a link in the way of a socket keeps the daemon from starting."""
-    for line in _lines(said, "planted"):
-        path = line.removeprefix("planted ")
-        scene.root(host, f"test -L '{path}' && rm -f '{path}'")
-    if not members.protected(members.statuses()):
-        scene.root(host, f"systemctl restart plover-replica@{members.VM}")
 
 
 class _Running:

@@ -43,12 +43,13 @@ def play(attacks: list[Attack]) -> Iterator[Result]:
     """Yields each result. Brings the lab up first. If the group does not recover, the attacks left over are not run."""
     ATTACK.mkdir(parents=True, exist_ok=True)
     stage.bring_up()
+    before = None
     for number, attack in enumerate(attacks, 1):
-        before = _ready()
+        before = before or _ready()
         if before is None:
             yield failed(attack, f"not protected before it: {group.statuses_in_a_line()}")
             continue
-        result = one(attack, before)
+        result, before = one(attack, before)
         say(
             f"{number}/{len(attacks)} {result.name}: {'SUCCEEDED' if result.succeeded else result.error or 'withstood'}, {result.seconds} s"
         )
@@ -68,8 +69,8 @@ def _ready() -> group.Snapshot | None:
     return before
 
 
-def one(attack: Attack, before: group.Snapshot) -> Result:
-    """One attack under load."""
+def one(attack: Attack, before: group.Snapshot) -> tuple[Result, group.Snapshot | None]:
+    """One attack under load, and the group after it; None if it is not protected any more."""
     log, out = ATTACK / f"{attack.name}.log", ATTACK / "clients.json"
     out.unlink(missing_ok=True)
     began, error, outcome = time.monotonic(), "", Outcome(False, "")
@@ -85,7 +86,7 @@ def one(attack: Attack, before: group.Snapshot) -> Result:
         clients = group.clients(out, end(load, LOAD_END_S_MAX, log))
     harm = group.harms(before, after, clients, attack.disturbs)
     seconds = time.monotonic() - began
-    return failed(attack, error, seconds, harm) if error else judge(attack, outcome, harm, seconds)
+    return (failed(attack, error, seconds, harm) if error else judge(attack, outcome, harm, seconds)), after
 
 
 def _wait_warm(log: Path, load: subprocess.Popen) -> None:

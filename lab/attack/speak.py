@@ -37,7 +37,8 @@ def nothing(config: Config) -> Kit:
 
 def kit_of(config: Config, file: Callable[[str], Path]) -> Kit:
     """All that is on a member's host. ``file``: a path on that host -> the same for this machine."""
-    secret, tls = file(str(config.secret_path)), file(f"/etc/plover/{config.name}/tls")
+    secret = file(str(config.secret_path))
+    tls = file(getattr(config, "tls_folder", "") or f"/etc/plover/{config.name}/tls")
     return Kit(config, auth.read(secret, False), tls if (tls / "cert.pem").exists() else None)
 
 
@@ -46,7 +47,7 @@ def as_member(config: Config, member: str) -> Config:
 
 
 class Voice:
-    """One connection, as ``kit.config.member``. ``dialled``: its Hello is ours first."""
+    """One connection, as ``kit.config.member``."""
 
     def __init__(self, sock: socket.socket, kit: Kit, channel: int) -> None:
         self._kit, self._channel, self._tag = kit, channel, codec.cluster_tag(kit.config.cluster_id)
@@ -57,15 +58,15 @@ class Voice:
         self.closed = False
         self.let_in = False
 
-    def greet(self, other: str, first: bool = True) -> None:
-        """Say Hello, answer the other's. Ends without an error whether or not that was believed."""
+    def greet(self, other: str, first: bool = True) -> None:  # first: we dialled
+        """Say Hello, answer the other's, if it is one. Ends without an error whether or not that was believed."""
         if first:
             self.say(self._hello)
-        for message in self.hear(LET_IN_S, until=wire.Hello):
-            if isinstance(message, wire.Hello):
-                if not first:
-                    self.say(self._hello)
-                self._prove(other, bytes(message.payload), first)
+        heard = [message for message in self.hear(LET_IN_S, until=wire.Hello) if isinstance(message, wire.Hello)]
+        if not first:
+            self.say(self._hello)
+        for message in heard:
+            self._prove(other, bytes(message.payload), first)
 
     def _prove(self, other: str, theirs: bytes, first: bool) -> None:
         ours = bytes(self._hello.payload)
