@@ -18,7 +18,7 @@ from ..netns import inside
 from . import frames, speak
 from .outcome import Attack, Outcome, held, register, won
 from .scene import NotPossible, Scene, packets
-from .stage import EVIL
+from .stage import EVIL, sysctl
 
 ATTACKS: dict[str, Attack] = {}
 attack = register(ATTACKS, "on_path")
@@ -165,13 +165,15 @@ def _record_greeting(scene: Scene, spoofer: OnPath, seen: Callable[[float], Iter
 
 @contextlib.contextmanager
 def _address_of(host: str) -> Iterator[None]:
-    """Our machine has that host's address as well."""
+    """Our machine has that host's address as well, and says so only to those whom it deceives."""
     address = Host(host).replication_address
+    sysctl(f"conf/{CARD}/arp_ignore", 8)
     ip(EVIL, f"addr add {address}/32 dev {CARD}")
     try:
         yield
     finally:
         ip(EVIL, f"addr del {address}/32 dev {CARD}")
+        sysctl(f"conf/{CARD}/arp_ignore", 0)
 
 
 @attack()

@@ -116,13 +116,17 @@ def set_places() -> None:
         ip(NETNS, "link set evil master brft up")
         ip(EVIL, f"addr add {EVIL_IP}/24 dev eth0")
         ip(EVIL, "link set eth0 up")
+    for host in HOSTS:  # it never asks: a question with a borrowed address would tell all hosts a lie
+        mac = ip(netns_name(host), "-o link show ft0").split("link/ether ")[1].split()[0]
+        ip(EVIL, f"neigh replace {Host(host).replication_address} lladdr {mac} dev eth0 nud permanent")
     # It passes on what it was not meant to get, and says nothing of it to anybody.
     for name, value in (("all/rp_filter", 0), ("eth0/rp_filter", 0), ("all/send_redirects", 0), ("eth0/send_redirects", 0)):
-        _sysctl(f"conf/{name}", value)
-    _sysctl("ip_forward", 1)
+        sysctl(f"conf/{name}", value)
+    sysctl("ip_forward", 1)
 
 
-def _sysctl(name: str, value: int) -> None:
+def sysctl(name: str, value: int) -> None:
+    """Of the attacker's machine."""
     inside(EVIL, lambda: Path("/proc/sys/net/ipv4", name).write_text(str(value)))
 
 
