@@ -32,14 +32,14 @@ class Kit(NamedTuple):
 
 def nothing(config: Config) -> Kit:
     """Of somebody who knows the settings only."""
-    return Kit(config, auth.NONE)
+    return Kit(config, auth.Secrets((), True))
 
 
 def kit_of(config: Config, file: Callable[[str], Path]) -> Kit:
     """All that is on a member's host. ``file``: a path on that host -> the same for this machine."""
     secret = file(str(config.secret_path))
     tls = file(getattr(config, "tls_folder", "") or f"/etc/plover/{config.name}/tls")
-    return Kit(config, auth.read(secret, False), tls if (tls / "cert.pem").exists() else None)
+    return Kit(config, auth.parse(secret.read_text(), str(secret)), tls if (tls / "cert.pem").exists() else None)
 
 
 def as_member(config: Config, member: str) -> Config:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from plover.config.settings import SETTINGS
 
 from .. import deploy, guest_image
 from ..__main__ import execute
@@ -72,10 +73,18 @@ def vms(first: dict[str, Any], found: dict[str, str]) -> list[dict[str, Any]]:
         "cmdline": f"{cmdline} rdinit=/attack/init",
         "disks": [{"path": DISK, "source": str(disk_source(found["disk"])), "serial": "vault"}],
         "disk_overlay_mib": 32,
-        "settings": {**deploy.PATIENT, "fence_command": ["/usr/local/sbin/fence", "{host}", "--password", found["password"]]},
+        **fence_agent(found["password"]),
     }
     own = {"disks": [], "settings": deploy.PATIENT, "primary": "secondary", "secondary": "primary"}
     return [attacked, {**deploy.second_vm(first), **own}]
+
+
+def fence_agent(password: str) -> dict[str, Any]:
+    """Keys of a VM whose fence agent needs a password: where it belongs, if there is such a place, else on its command line."""
+    agent = ["/usr/local/sbin/fence", "{host}"]
+    if "fence_input_file" in SETTINGS:
+        return {"fence_input": f"passwd={password}\n", "settings": {**deploy.PATIENT, "fence_command": agent}}
+    return {"settings": {**deploy.PATIENT, "fence_command": [*agent, "--password", password]}}
 
 
 def write_inventory() -> None:
