@@ -98,10 +98,10 @@ def good(result: dict[str, Any]) -> bool:
 def table(results: Iterable[Result]) -> str:
     """Attack x result, one line each, and a last line over all."""
     results = list(results)
-    lines = [f"{'attack':<40}{'result':<12}{'s':>6}  what the attacker got, or what stopped it"]
+    lines = [f"{'attack':<46}{'result':<12}{'s':>6}  what the attacker got, or what stopped it"]
     for one in results:
         said = "; ".join([*([one.error] if one.error else [one.what]), *one.harm])
-        lines.append(f"{one.name:<40}{one.verdict:<12}{one.seconds:>6}  {_short(said)}")
+        lines.append(f"{one.name:<46}{one.verdict:<12}{one.seconds:>6}  {_short(said)}")
     out = summary(results)
     lines.append(f"{out['attacks']} attacks, {out['succeeded']} succeeded, {len(out['errors'])} could not be carried out")
     return "\n".join(lines)

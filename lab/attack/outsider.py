@@ -45,9 +45,8 @@ def speaks_without_a_secret(scene: Scene) -> Outcome:
         config = scene.config(host)
         for liar in (member for member in config.members if member != config.member):
             kit = speak.nothing(speak.as_member(config, liar))
-            channel = wire.CONTROL if scene.witness in (liar, host) else wire.DATA
             try:
-                with speak.Voice(scene.connect(EVIL, config.members[config.member]["address"], config.port), kit, channel) as voice:
+                with speak.Voice(scene.connect(EVIL, config.members[config.member]["address"], config.port), kit, wire.CONTROL) as voice:
                     voice.greet(config.member)
                     voice.say(*speak.lies(scene.before.view))
                     if voice.is_let_in():

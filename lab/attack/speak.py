@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plover.config.settings import Config
+from plover.consensus.amnesia import QUESTION
 from plover.errors import WireError
 from plover.links import auth, hello
 from plover.protocol import codec, wire
@@ -61,7 +62,9 @@ class Voice:
     def greet(self, other: str, first: bool = True) -> None:  # first: we dialled
         """Say Hello, answer the other's, if it is one. Ends without an error whether or not that was believed."""
         if first:
-            self.say(self._hello)
+            # The member whose name we use may take our place a moment later: who needs no proof must answer at once.
+            at_once = [] if self._kit.secrets.known or self._channel != wire.CONTROL else [QUESTION]
+            self.say(self._hello, *at_once)
         heard = [message for message in self.hear(LET_IN_S, until=wire.Hello) if isinstance(message, wire.Hello)]
         if not first:
             self.say(self._hello)

@@ -101,18 +101,18 @@ def reads_guest_memory(scene: Scene) -> Outcome:
             with _speak(scene, scene.leader, way, wire.CONTROL) as control, _speak(scene, scene.leader, way, wire.DATA) as data:
                 control.greet(scene.leader)
                 data.greet(scene.leader)
-                if control.is_let_in() and data.is_let_in():
-                    return _steal(scene, control, data)
+                if pages := _steal(scene, control, data):
+                    return won(pages)
         except OSError:
             continue
-    return held(f"{scene.leader} does not take the witness for {scene.secondary}")
+    return held(f"{scene.leader} sends it no page")
 
 
-def _steal(scene: Scene, control: speak.Voice, data: speak.Voice) -> Outcome:
-    """Until pages come. The leader says itself which facts a joiner must state."""
+def _steal(scene: Scene, control: speak.Voice, data: speak.Voice) -> str:
+    """What came, until there is enough; empty if nothing did. The leader says itself which facts a joiner must state."""
     facts: dict[str, object] = {"began": 1.0, "checks": True}
     end, asked, got, mark = time.monotonic() + JOIN_S, 0.0, 0, False
-    while time.monotonic() < end and not (control.closed and data.closed) and not mark:
+    while time.monotonic() < end and not control.closed and not mark:
         if time.monotonic() - asked > ASK_EVERY_S:
             asked = time.monotonic()
             control.say(wire.JoinRequest(scene.before.view, json.dumps(facts).encode()))
@@ -124,9 +124,7 @@ def _steal(scene: Scene, control: speak.Voice, data: speak.Voice) -> Outcome:
             elif isinstance(message, PAGES):
                 got += len(message.payload)
                 mark = mark or scene.loot["memory"][:40] in message.payload
-    if got:
-        return won(f"got {got >> 10} KiB of guest memory" + (", the secret in it" if mark else ""))
-    return held("it was let in, but got no page")
+    return f"got {got >> 10} KiB of guest memory" + (", the secret in it" if mark else "") if got else ""
 
 
 def _facts(refusal: str) -> dict[str, object]:
