@@ -24,6 +24,7 @@ help:
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
+	@echo "make attack            what outsiders, guests, a bad witness and others can do to the deployed lab; A=NAME: one attack, or one attacker's"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make bench-services    a service without protection, with Plover, checkpoints, COLO: build/bench/services.json; half an hour"
@@ -149,6 +150,9 @@ demo-disk: build
 chaos: build
 	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)" $(if $(DISK),--disk)
 
+attack: build
+	@$(PYTHON) -m lab.attack --attack "$(A)"
+
 down:
 	@/usr/bin/python3 -m lab down
 
@@ -185,6 +189,6 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench \
+.PHONY: help setup native build ready up demo demo-disk chaos attack down test test-all test-list test-unit sim sim-mutants bench \
         bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-rdma bench-scale bench-services \
         lint format docs changelog requirements release clean

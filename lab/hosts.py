@@ -82,6 +82,10 @@ class Host:
         self.root, self.pid_file = self.folder / "root", self.folder / "pid"
         self.state_disk = self.folder / "state"  # a small disk of its own for the durable state, if one is mounted here
 
+    @property
+    def replication_address(self) -> str:
+        return addresses(self.name)["ft"].partition("/")[0]
+
     def running(self) -> bool:
         try:
             os.kill(int(self.pid_file.read_text()), 0)

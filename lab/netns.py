@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sockets in another network namespace, without a process there."""
+"""Work in another network namespace, without a process there."""
 
 from __future__ import annotations
 
@@ -7,28 +7,37 @@ import ctypes
 import os
 import socket
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 CLONE_NEWNET = 0x40000000
+Made = TypeVar("Made")
 
 
-def socket_in(netns: str) -> socket.socket:
-    """A TCP socket in the namespace of that name; raises OSError. A separate thread enters the namespace to make it."""
+def inside(netns: str, work: Callable[[], Made]) -> Made:
+    """What ``work`` returns or raises, done in the namespace of that name by a separate thread. Sockets that it makes stay there."""
     libc = ctypes.CDLL(None, use_errno=True)
-    made: list[socket.socket | OSError] = []
+    made: list[Made] = []
+    raised: list[BaseException] = []
 
-    def make() -> None:
+    def run() -> None:
         try:
             with open(f"/run/netns/{netns}", "rb") as file:
                 if libc.setns(file.fileno(), CLONE_NEWNET):
                     number = ctypes.get_errno()
                     raise OSError(number, f"setns to {netns}: {os.strerror(number)}")
-                made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        except OSError as error:  # handed to who asked
-            made.append(error)
+            made.append(work())
+        except BaseException as error:  # handed to who asked
+            raised.append(error)
 
-    thread = threading.Thread(target=make)
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    if isinstance(made[0], OSError):
-        raise made[0]
+    if raised:
+        raise raised[0]
     return made[0]
+
+
+def socket_in(netns: str) -> socket.socket:
+    """A TCP socket in the namespace of that name; raises OSError."""
+    return inside(netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))

@@ -23,7 +23,7 @@ STAGES = {
     "integration": "two real QEMUs and three daemons in a network namespace: the main job, disks, operators, bad input",
     "hostile": "a QEMU that fails at each point in each way: late, half, never, endless, dead; a disk with EIO and ENOSPC",
     "rdma": "real verbs in guests with Soft-RoCE: the log, faults, a VM that outlives its host",
-    "lab": "the play and the day-2 plays on systemd hosts: demo, chaos, refusals, secrets, groups",
+    "lab": "the play and the day-2 plays on systemd hosts: demo, chaos, attacks, refusals, secrets, groups",
     "molecule": "each role on hosts of its own: converge, idempotence, reboot, testinfra",
 }
 
@@ -153,10 +153,11 @@ PIECES = [
     *_files(
         "lab",
         ("failover_demo",),
-        ("failover_demo", "chaos", "disks"),
+        ("failover_demo", "attack", "chaos", "disks"),
         {
             "failover_demo": 100,
             "artifacts": 20,
+            "attack": 600,
             "chaos": 260,
             "day2": 300,
             "disks": 160,
