@@ -12,6 +12,8 @@ from ..config.timing import TOLD, Timing
 from ..errors import WireError
 from ..protocol import wire
 
+SHOWN = 80  # characters of what a stranger says, in a log
+
 
 class Told(NamedTuple):
     """Content of another member's Hello. An older member tells no timing and no nonce."""
@@ -50,9 +52,9 @@ def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) 
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WireError(f"malformed Hello: {error}") from error
     if cluster != config.cluster_id:
-        raise WireError(f"Hello of cluster {cluster}, ours is {config.cluster_id}; check 'cluster_id'")
+        raise WireError(f"Hello of cluster {ascii(cluster)[:SHOWN]}, ours is {config.cluster_id}; check 'cluster_id'")
     if member not in config.members or member == config.member:
-        raise WireError(f"Hello of {member!r}, who is no other member; check 'members' and 'member'")
+        raise WireError(f"Hello of {ascii(member)[:SHOWN]}, who is no other member; check 'members' and 'member'")
     if channel not in (wire.CONTROL, wire.DATA) or (dialled and dialled != (member, channel)):
         raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
     if channel == wire.DATA and not {member, config.member} == set(config.replicas):
