@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import DurableStateError
 
 NOTE_BYTES = 128  # all of a note, filled up with spaces: writing it anew takes no more room
+READ_BYTES_MAX = 4096  # of what somebody else may have put there
 
 
 class HolderNote:
@@ -31,6 +32,7 @@ class HolderNote:
                 fd = self._own_file()
                 try:
                     os.pwrite(fd, text.ljust(NOTE_BYTES - 1).encode() + b"\n", 0)
+                    os.ftruncate(fd, NOTE_BYTES)  # an earlier version's note may be longer
                 finally:
                     os.close(fd)
             except OSError as error:
@@ -51,13 +53,14 @@ class HolderNote:
     def alive(self, running: int) -> bool:
         """Is the running QEMU (pid ``running``) the noted one?"""
         try:
-            noted = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            with open(self._path, "rb") as file:
+                noted = json.loads(file.read(READ_BYTES_MAX))
+        except (OSError, ValueError, RecursionError):
             return False
         if not isinstance(noted, dict):
             return False
-        pid = noted.get("pid", 0)
-        return bool(pid) and _start_time(pid) == noted.get("start") and running == pid
+        pid = noted.get("pid")
+        return isinstance(pid, int) and running == pid > 0 and _start_time(pid) == noted.get("start")
 
 
 def _start_time(pid: int) -> str:
