@@ -16,6 +16,7 @@ help:
 	@echo "make test-list         the pieces of all that: what each stage proves, and what it costs"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
+	@echo "make fuzz              MINUTES=5 TARGET=\"wire settings\": each decoder with bytes of chance, two processes; crashes become cases"
 	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, mypy, docs, changelog, licences"
 	@echo "make docs | changelog  docs/reference/ from the documentation in modules and roles; CHANGELOG.rst from its fragments"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
@@ -85,6 +86,10 @@ endif
 
 sim-mutants: setup
 	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim.mutants
+
+# Two processes; new inputs and crashes are kept as files in tests/fuzz.
+fuzz: native
+	@PYTHONHASHSEED=0 $(PYTHON) -m tests.fuzz --seconds $$((60 * $(or $(MINUTES),5))) --jobs 2 --keep --target "$(TARGET)" $(if $(SEED),--seed $(SEED))
 
 bench: bench-consensus bench-hash bench-input bench-scale bench-services
 
@@ -166,5 +171,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench \
+.PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants fuzz bench \
         bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog clean

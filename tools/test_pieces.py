@@ -16,6 +16,7 @@ STAGES = {
     "gates": "all quality gates: ansible-lint, ansible-test sanity, mypy, ruff, docs, changelog, licences",
     "native": "the C library, its kernels alike to the bit, also under ASan and UBSan",
     "unit": "pure logic, bad input",
+    "fuzz": "each decoder refuses what it does not understand; the commit's hash chooses the inputs",
     "images": "the lab's base image, packages and guests can be made (first run only; cached)",
     "sim": "the paper's claims; the core under simulated faults, seed by seed; the core broken on purpose is caught",
     "bench": "the benchmarks run, and would notice a system that does not do its work",
@@ -57,7 +58,7 @@ class Piece(NamedTuple):
 
     @property
     def needs_images(self) -> bool:
-        return self.stage not in ("native", "unit", "gates", "images", "sim")
+        return self.stage not in ("native", "unit", "fuzz", "gates", "images", "sim")
 
     @property
     def timeout_s(self) -> int:
@@ -93,6 +94,7 @@ def _scenarios(core: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
 PIECES = [
     Piece("native", "", ("make", "-s", "-C", "native", "test", "sanitize"), 15, True),
     Piece("unit", "", pytest("tests/unit"), 45, True),
+    Piece("fuzz", "", (PYTHON, "-m", "tests.fuzz", "--seconds", "60"), 70, True),
     Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
     Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
     Piece("sim", "claims", pytest("tests/sim"), 20, True),
