@@ -22,6 +22,7 @@ help:
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
+	@echo "make soak              MINUTES=60: clients, switchovers, failovers; memory, descriptors, journal: build/soak/soak.html, result.json"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make bench-services    a service without protection, with Plover, checkpoints, COLO: build/bench/services.json; half an hour"
@@ -141,6 +142,9 @@ demo-disk: build
 chaos: build
 	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)" $(if $(DISK),--disk)
 
+soak: build
+	@$(PYTHON) -m lab.soak --minutes "$(or $(MINUTES),60)"
+
 down:
 	@/usr/bin/python3 -m lab down
 
@@ -171,5 +175,5 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants fuzz bench \
+.PHONY: help setup native build ready up demo demo-disk chaos soak down test test-all test-list test-unit sim sim-mutants fuzz bench \
         bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog clean

@@ -152,7 +152,7 @@ PIECES = [
     *_files(
         "lab",
         ("failover_demo",),
-        ("failover_demo", "chaos", "disks"),
+        ("failover_demo", "chaos", "disks", "soak"),
         {
             "failover_demo": 100,
             "artifacts": 20,
@@ -164,6 +164,7 @@ PIECES = [
             "mlnx_reboot": 40,
             "precheck_inventory": 110,
             "rdma_deploy": 90,
+            "soak": 330,
             "soft_roce_role": 40,
         },
     ),
