@@ -17,6 +17,7 @@ help:
 	@echo "make test-list         the pieces of all that: what each stage proves, and what it costs"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"
+	@echo "make fuzz              MINUTES=5 TARGET=\"wire settings\": each decoder with bytes of chance, two processes; crashes become cases"
 	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, mypy, docs, changelog, licences"
 	@echo "make release           KEY=FINGERPRINT: tarball, bill of materials and signatures in build/release; docs/release.md"
 	@echo "make requirements      requirements/*.txt from *.in: each package pinned, with its hashes; OPTIONS=--upgrade: newer ones"
@@ -25,6 +26,7 @@ help:
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
 	@echo "make attack            what outsiders, guests, a bad witness and others can do to the deployed lab; A=NAME: one attack, or one attacker's"
+	@echo "make soak              MINUTES=60: clients, switchovers, failovers; memory, descriptors, journal: build/soak/soak.html, result.json"
 	@echo "make up | down         three hosts on this machine with a protected VM, deployed by the play"
 	@echo "make bench-consensus   commits/s and latency beside etcd and PySyncObj; a table, and build/bench/consensus.json"
 	@echo "make bench-services    a service without protection, with Plover, checkpoints, COLO: build/bench/services.json; half an hour"
@@ -91,6 +93,10 @@ endif
 sim-mutants: setup
 	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim.mutants
 
+# Two processes; new inputs and crashes are kept as files in tests/fuzz.
+fuzz: native
+	@PYTHONHASHSEED=0 $(PYTHON) -m tests.fuzz --seconds $$((60 * $(or $(MINUTES),5))) --jobs 2 --keep --target "$(TARGET)" $(if $(SEED),--seed $(SEED))
+
 bench: bench-consensus bench-disk-link bench-hash bench-input bench-scale bench-services
 
 bench-ablation: native
@@ -153,6 +159,9 @@ chaos: build
 attack: build
 	@$(PYTHON) -m lab.attack --attack "$(A)"
 
+soak: build
+	@$(PYTHON) -m lab.soak --minutes "$(or $(MINUTES),60)"
+
 down:
 	@/usr/bin/python3 -m lab down
 
@@ -189,6 +198,6 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build ready up demo demo-disk chaos attack down test test-all test-list test-unit sim sim-mutants bench \
-        bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-rdma bench-scale bench-services \
+.PHONY: help setup native build ready up demo demo-disk chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
+        bench bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-rdma bench-scale bench-services \
         lint format docs changelog requirements release clean

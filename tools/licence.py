@@ -19,6 +19,8 @@ NO_COMMENT = {
     "requirements/debian.txt": "every word of it is a package for apt-get",
     "requirements/lint-debian.txt": "likewise",
     "tests/sim/transcripts/": "compared to the letter with what the simulator prints",
+    "tests/fuzz/corpus/": "inputs as a decoder gets them",
+    "tests/fuzz/cases/": "likewise",
     "CHANGELOG.rst": "made by antsibull-changelog",
     "changelogs/changelog.yaml": "rewritten by antsibull-changelog",
     "docs/reference/": "made by antsibull-docs",

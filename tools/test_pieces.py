@@ -17,6 +17,7 @@ STAGES = {
     "native": "the C library, its kernels alike to the bit, also under ASan and UBSan",
     "unit": "pure logic, bad input",
     "plays": "no play shows a secret, whichever of its tasks fails; no unsigned package source is taken; releases are signed",
+    "fuzz": "each decoder refuses what it does not understand; the commit's hash chooses the inputs",
     "images": "the lab's base image, packages and guests can be made (first run only; cached)",
     "sim": "the paper's claims; the core under simulated faults, seed by seed; the core broken on purpose is caught",
     "bench": "the benchmarks run, and would notice a system that does not do its work",
@@ -58,7 +59,7 @@ class Piece(NamedTuple):
 
     @property
     def needs_images(self) -> bool:
-        return self.stage not in ("native", "unit", "gates", "images", "sim", "plays")
+        return self.stage not in ("native", "unit", "fuzz", "gates", "images", "sim", "plays")
 
     @property
     def timeout_s(self) -> int:
@@ -94,6 +95,7 @@ def _scenarios(core: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
 PIECES = [
     Piece("native", "", ("make", "-s", "-C", "native", "test", "sanitize"), 15, True),
     Piece("unit", "", pytest("tests/unit"), 45, True),
+    Piece("fuzz", "", (PYTHON, "-m", "tests.fuzz", "--seconds", "60"), 70, True),
     Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
     Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
     Piece("sim", "claims", pytest("tests/sim"), 20, True),
@@ -153,7 +155,7 @@ PIECES = [
     *_files(
         "lab",
         ("failover_demo",),
-        ("failover_demo", "attack", "chaos", "disks"),
+        ("failover_demo", "attack", "chaos", "disks", "soak"),
         {
             "failover_demo": 100,
             "artifacts": 20,
@@ -166,6 +168,7 @@ PIECES = [
             "mlnx_reboot": 40,
             "precheck_inventory": 110,
             "rdma_deploy": 90,
+            "soak": 330,
             "soft_roce_role": 40,
         },
     ),

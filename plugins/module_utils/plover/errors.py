@@ -20,12 +20,24 @@ PloverError
 from __future__ import annotations
 
 
+def _printable(text: str) -> str:
+    """An error quotes what others sent or wrote. It must not look like another line of the log, nor be obeyed by a terminal."""
+    return "".join(each if each.isprintable() else " " if each.isspace() else "?" for each in text)
+
+
 class PloverError(Exception):
     """Base of all errors raised on purpose."""
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if text.isprintable() else _printable(text)
+
 
 class ConfigError(PloverError):
-    """One or more settings are wrong."""
+    """One or more settings are wrong; a line for each."""
+
+    def __str__(self) -> str:
+        return "\n".join(_printable(line) for line in Exception.__str__(self).split("\n"))
 
 
 class WireError(PloverError):

@@ -8,7 +8,7 @@ import errno
 import socket
 
 import pytest
-from plover.dataplane.vm_network import BACKLOG_BYTES_MAX, VmNetwork
+from plover.dataplane.vm_network import BACKLOG_BYTES_MAX, READS_MAX, VmNetwork
 from plover.protocol.frames import split, wrap
 
 ENTRY = b"".join(wrap(bytes([n]) * 900) for n in range(1, 200))
@@ -89,3 +89,27 @@ def test_a_qemu_that_takes_no_more_is_told_once_and_what_it_lacks_is_counted(tmp
         assert network.dropped_bytes == 2 * len(ENTRY) and network.fileno() == -1
 
     assert with_network(tmp_path, work, [errno.EPIPE]) == ["QEMU takes no more frames: moody"]
+
+
+class Endless:
+    """A QEMU that has always sent something more."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str):
+        return getattr(self._real, name)
+
+    def recv(self, size: int) -> bytes:
+        return (wrap(bytes(996)) * 66)[:66_000]
+
+
+def test_a_vm_that_sends_without_end_does_not_keep_the_daemon_from_its_other_work(tmp_path):
+    async def work(network, qemu):
+        network._socket = Endless(network._socket)
+        network.read()
+        assert network.taken_bytes == READS_MAX * 66_000
+        network.read()
+        assert network.taken_bytes == 2 * READS_MAX * 66_000
+
+    assert with_network(tmp_path, work) == []

@@ -18,6 +18,7 @@ from pathlib import Path
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""}, "capabilities": ["oob"]}}
 RESET = {"guest": False, "reason": "host-qmp-system-reset"}
+LISTS = {"query-named-block-nodes": [], "query-yank": [], "x-debug-query-block-graph": {"nodes": [], "edges": []}}
 VERSION = {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""}
 
 
@@ -176,7 +177,7 @@ class FakeQemu:
             return {"status": self.migration} if self.migration else {}
         elif name == "query-version":
             return VERSION
-        return {}
+        return LISTS.get(name, {})
 
     def _reset(self, say) -> None:
         self.commands.append("(reset)")

@@ -85,7 +85,7 @@ def _twins(ours, hosts, used):
     machines, addresses, out = {}, {}, []
     for host in ours:
         values = hosts[host]
-        machine = (values.get("ansible_host"), str(values.get("ansible_port") or 22))
+        machine = (str(values.get("ansible_host") or ""), str(values.get("ansible_port") or 22))
         address = values.get("plover_replication_address")
         remote = machine[0] and values.get("ansible_connection") != "local"
         twin = machines.setdefault(machine, host) if remote else host

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config.disks import Disk
 from ..config.settings import Config
+from ..errors import QemuError
 from .monitor import Monitor
 
 # Marker bitmaps beside the one that notes writes. WHOLE: copy every block. LEFT: also copy the blocks set here.
@@ -20,6 +21,9 @@ class BlockGraph:
     async def sizes(self) -> list[int]:
         """Bytes of each disk, as the guest sees them."""
         nodes = {node["node-name"]: node["image"]["virtual-size"] for node in await self._nodes()}
+        missing = [disk.node("disk") for disk in self.disks if disk.node("disk") not in nodes]
+        if missing:
+            raise QemuError(f"QEMU has no node {missing[0]} in its block graph")
         return [nodes[disk.node("disk")] for disk in self.disks]
 
     async def names(self) -> set[str]:
@@ -29,11 +33,16 @@ class BlockGraph:
         """(parent, child) -> the name the parent gives it."""
         graph = await self._qmp.execute("x-debug-query-block-graph")
         names = {node["id"]: node["name"] for node in graph["nodes"]}
+        if any(edge[end] not in names for edge in graph["edges"] for end in ("parent", "child")):
+            raise QemuError("QEMU's block graph has an edge without a node at its end")
         return {(names[edge["parent"]], names[edge["child"]]): edge["name"] for edge in graph["edges"]}
 
     async def file_of(self, node: str) -> str:
         """The node below ``node``."""
-        return next(child for (parent, child), name in (await self.edges()).items() if (parent, name) == (node, "file"))
+        for (parent, child), name in (await self.edges()).items():
+            if (parent, name) == (node, "file"):
+                return child
+        raise QemuError(f"QEMU has nothing below {node} in its block graph")
 
     async def below(self, node: str) -> set[str]:
         """The nodes directly below ``node``."""

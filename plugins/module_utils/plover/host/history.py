@@ -20,6 +20,7 @@ BYTES_MAX = 256 << 10
 PENDING_MAX = 1000
 LINE_BYTES_MAX = 4096
 WHY_CHARACTERS_MAX = 500
+DURATION_MAX = 1e12
 FACTS = {"view": ("view", "leader", "cause"), "serving": ("view", "outage_ms"), "mode": ("mode", "before", "before_s"), "start": ()}
 
 
@@ -105,6 +106,11 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
 
 
+def _sane(number: Any) -> bool:
+    """A damaged line may have any number where a duration should be: none at all, or one that no float can hold."""
+    return isinstance(number, (int, float)) and 0 <= number < DURATION_MAX
+
+
 def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
     """The views and modes, each with ``lasted_s`` (of the present ones: so far) and ``ended``; views with their outage.
 
@@ -130,7 +136,7 @@ def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, 
             continue
         until = seconds_of(ends["at"]) if ends else now
         lasted = round(max(0.0, until - seconds_of(entry["at"])), 3)
-        if entry["kind"] == "mode" and ends and isinstance(ends.get("before_s"), (int, float)):
+        if entry["kind"] == "mode" and ends and _sane(ends.get("before_s")):
             lasted = ends["before_s"]
         out.append({**row, "lasted_s": lasted, "ended": ends is not None})
     return out
@@ -148,6 +154,11 @@ def duration(seconds: float) -> str:
     raise AssertionError("not reached")
 
 
+def _plain(text: str) -> str:
+    """Without characters that a terminal would obey: an agent's or another member's words are in here."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines for the operator. ``rows``: from :func:`with_durations`."""
     out = [f"{'when (UTC)':<24}  {'what':<14}  {'lasted':<12}  why"]
@@ -159,8 +170,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         else:
             what = f"view {row['view']}"
             why = f"{row['leader']} leads: {row['cause']}" + (f", {row['why']}" if row["why"] else "")
-            if isinstance(row["outage_ms"], (int, float)):
+            if _sane(row["outage_ms"]):
                 why += f"; clients waited {row['outage_ms']:.0f} ms"
         lasted = "" if row["kind"] == "start" else duration(row["lasted_s"]) + ("" if row["ended"] else " so far")
-        out.append(f"{row['at']:<24}  {what:<14}  {lasted:<12}  {why}")
+        out.append(_plain(f"{row['at']:<24}  {what:<14}  {lasted:<12}  {why}"))
     return out

@@ -31,6 +31,7 @@ class HolderNote:
                 fd = self._own_file()
                 try:
                     os.pwrite(fd, text.ljust(NOTE_BYTES - 1).encode() + b"\n", 0)
+                    os.ftruncate(fd, NOTE_BYTES)  # an earlier version's note may be longer
                 finally:
                     os.close(fd)
             except OSError as error:
@@ -55,8 +56,8 @@ class HolderNote:
             return False
         if not isinstance(noted, dict):
             return False
-        pid = noted.get("pid", 0)
-        return bool(pid) and _start_time(pid) == noted.get("start") and running == pid
+        pid = noted.get("pid")
+        return isinstance(pid, int) and running == pid > 0 and _start_time(pid) == noted.get("start")
 
 
 def _start_time(pid: int) -> str:

@@ -26,6 +26,8 @@ from . import birth
 
 FIRST_BOOT, MEMBER, BIRTH = "first-boot", "member", "birth"
 BIRTH_TEXT = "state.json names its own birth (user.plover.birth). A copy of it does not, and counts for nothing.\n"
+READ_CHARACTERS_MAX = 1 << 16  # of a file in the state folder; ours are much shorter
+SHOWN = 80
 NAMES_BIRTH = "0x"  # before the checksum. Earlier versions read it as part of the number, so a rollback finds a good file
 
 
@@ -46,7 +48,8 @@ class Files:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def read(self, path: Path) -> str:
-        return path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            return file.read(READ_CHARACTERS_MAX)
 
     def write(self, path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
@@ -129,7 +132,7 @@ class Store:
             noted = "nobody"
         if noted != self._member:
             raise DurableStateError(
-                f"{self._whose.parent}: this state folder is of member {noted!r}, and this is "
+                f"{self._whose.parent}: this state folder is of member {ascii(noted)[:SHOWN]}, and this is "
                 f"{self._member!r}: it was copied. Empty it; the member then asks the others what it "
                 "missed"
             )

@@ -15,6 +15,7 @@ from ..protocol import wire
 FIRST_CHANNELS = frozenset({wire.CONTROL, wire.DATA})  # of a member that does not tell them
 CHANNELS_MAX = 16
 BETWEEN_REPLICAS = {wire.DATA: "the data channel", wire.DISKS: "the disks' channel"}
+SHOWN = 80  # characters of what a stranger says, in a log
 
 
 class Told(NamedTuple):
@@ -56,9 +57,9 @@ def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) 
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WireError(f"malformed Hello: {error}") from error
     if cluster != config.cluster_id:
-        raise WireError(f"Hello of cluster {cluster}, ours is {config.cluster_id}; check 'cluster_id'")
+        raise WireError(f"Hello of cluster {ascii(cluster)[:SHOWN]}, ours is {config.cluster_id}; check 'cluster_id'")
     if member not in config.members or member == config.member:
-        raise WireError(f"Hello of {member!r}, who is no other member; check 'members' and 'member'")
+        raise WireError(f"Hello of {ascii(member)[:SHOWN]}, who is no other member; check 'members' and 'member'")
     if channel not in (wire.CONTROL, *BETWEEN_REPLICAS) or (dialled and dialled != (member, channel)):
         raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
     if channel in BETWEEN_REPLICAS and not {member, config.member} == set(config.replicas):

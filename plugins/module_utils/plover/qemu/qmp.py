@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import QemuError
+from . import answers
 
 try:
     from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError, Runstate
@@ -49,7 +50,7 @@ class Listener:
         """Called by the library, for every event."""
         if event["event"] not in self._names:
             return
-        if self._events.full():
+        if self._events.full() or not isinstance(event.get("data", {}), dict):
             self.dropped += 1
         else:
             self._events.put_nowait(event)
@@ -107,12 +108,12 @@ class Qmp:
             log.warning("QMP: the connection to QEMU (pid %d) had broken and was made again", pid)
 
     async def execute(self, command: str, **arguments: Any) -> Any:
-        """QEMU's answer."""
-        return await self._execute(command, arguments, out_of_band=False)
+        """QEMU's answer, in the form that qemu/answers.py gives for it."""
+        return _checked(command, await self._execute(command, arguments, out_of_band=False))
 
     async def execute_out_of_band(self, command: str, **arguments: Any) -> Any:
         """The same, but answered even while QEMU's main loop is stuck. Few commands can do that."""
-        return await self._execute(command, arguments, out_of_band=True)
+        return _checked(command, await self._execute(command, arguments, out_of_band=True))
 
     async def give(self, fd: int, command: str, **arguments: Any) -> Any:
         """Send a descriptor, then the command that takes it: ``getfd`` or ``add-fd``. Ours stays open."""
@@ -158,7 +159,7 @@ class Qmp:
         """A query. Raises QemuError unless its answer is an object with at least these keys, with values of these types."""
         answer = await self.execute(command)
         if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in kinds.items()):
-            raise QemuError(f"QMP {command}: QEMU's answer is not understood: {str(answer)[:100]}")
+            raise QemuError(f"QMP {command}: QEMU's answer is not understood: {ascii(answer)[: answers.SHOWN]}")
         return answer
 
     async def execute_and_wait(self, command: str, event: str, **data: Any) -> None:
@@ -210,6 +211,11 @@ class Qmp:
         # line without an end or deeply nested input. The connection is over either way.
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.disconnect(), DISCONNECT_S)
+
+
+def _checked(command: str, answer: Any) -> Any:
+    answers.check(command, answer)
+    return answer
 
 
 def _client() -> QMPClient:

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All targets. One whose code is not there (a library, a part of another version) has no entry."""
+
+from __future__ import annotations
+
+from ..target import Target
+from . import control, disks, files, guest, inventory, links, members, messages, monitor
+
+MODULES = (messages, links, members, guest, control, monitor, files, disks, inventory)
+TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

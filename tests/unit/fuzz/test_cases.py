@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All inputs that once broke a promise, and the corpus, replayed: each decoder takes them or refuses them as documented."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz import engine, native, seeds, target
+from tests.fuzz.targets import TARGETS
+
+FILES = [path for base in (engine.CASES, engine.CORPUS) for path in sorted(base.glob("*/*"))]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name != native.NAME], ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_a_decoder_keeps_its_promise(path):
+    target.run(TARGETS[path.parent.name], path.read_bytes())
+
+
+def test_the_library_keeps_its_promises_under_the_sanitizers():
+    files = [str(path) for path in FILES if path.parent.name == native.NAME]
+    assert files and native.replay(files) == ""
+
+
+def test_each_target_has_a_corpus_and_each_corpus_a_target():
+    assert {path.name for path in engine.CORPUS.iterdir()} == {*TARGETS, native.NAME}
+    assert {path.name for path in engine.CASES.iterdir()} <= {*TARGETS, native.NAME}
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_the_corpus_has_what_the_script_writes(name):
+    there = {path.name for path in (engine.CORPUS / name).iterdir()}
+    assert {f"{seeds.PREFIX}{seed}" for seed, _data in TARGETS[name].seeds()} <= there
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_a_target_takes_a_real_message(name):
+    """Otherwise it would look at refusals only. (A proof cannot be guessed, so no greeting is taken whole.)"""
+    taken = [target.run(TARGETS[name], data) for _seed, data in TARGETS[name].seeds()]
+    assert any(taken) == (name != "greeting")
