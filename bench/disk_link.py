@@ -86,53 +86,31 @@ def in_host(host: str, *words: str) -> list[str]:
     return ["ip", "netns", "exec", host, *words]
 
 
-class Direct:
-    """QEMU's client and server by TCP, as before there were streams."""
+class Members:
+    """Both members' links, and in host ``secondary`` a server of the disk."""
 
-    def __init__(self, folder: Path) -> None:
-        self._processes = [subprocess.Popen(server(folder, "-b", hosts.HOSTS["secondary"], "-p", str(DISK_PORT)))]
-        self.url = f"nbd://{hosts.HOSTS['secondary']}:{DISK_PORT}/disk"
-
-    def ready(self) -> bool:
-        return bool(hosts.sh(f"ip netns exec secondary ss -Htln sport = :{DISK_PORT}"))
-
-    def beats(self) -> Run:
-        return {"round_trips_ms": [], "cpu_s": 0.0}
-
-    def stop(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
-
-
-class Carried(Direct):
-    """Both members between them."""
-
-    def __init__(self, folder: Path) -> None:
-        export, self._socket = folder / "export.sock", folder / "disks.sock"
-        secret = folder / "secret"
-        secret.write_text(SECRET)
-        secret.chmod(0o600)
-        self._processes = [subprocess.Popen(server(folder, "-k", str(export)))]
-        self._members = {
-            name: subprocess.Popen(
-                in_host(name, sys.executable, "-m", "bench.disk_link_member", spec(name, secret, path)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                cwd=ROOT,
-            )
-            for name, path in (("secondary", str(export)), ("primary", str(self._socket)))
-        }
+    def __init__(self, folder: Path, where: list[str], offers: bool) -> None:
+        self.export, self.socket = folder / "export.sock", folder / "disks.sock"
+        self._secret = folder / "secret"
+        self._secret.write_text(SECRET)
+        self._secret.chmod(0o600)
+        self._processes = [subprocess.Popen(server(folder, *where))]
+        self._members = {name: self._member(name, path, offers) for name, path in (("secondary", self.export), ("primary", self.socket))}
         self._processes += self._members.values()
-        self.url = f"nbd+unix:///disk?socket={self._socket}"
 
-    def ready(self) -> bool:
-        return self._socket.exists()
+    def _member(self, name: str, socket: Path, offers: bool) -> subprocess.Popen:
+        spec = {"settings": settings(name, self._secret), "socket": str(socket), "offers": offers}
+        return subprocess.Popen(
+            in_host(name, sys.executable, "-m", "bench.disk_link_member", json.dumps(spec)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+        )
 
     def beats(self) -> Run:
-        """Round trips since the last call, and CPU seconds of both members since their start."""
+        """Round trips of heartbeats since the last call, and CPU seconds of both members since their start."""
         said = {}
         for name, process in self._members.items():
             process.stdin.write("\n")
@@ -140,15 +118,36 @@ class Carried(Direct):
             said[name] = json.loads(process.stdout.readline())
         return {"round_trips_ms": said["primary"]["round_trips_ms"], "cpu_s": sum(each["cpu_s"] for each in said.values())}
 
+    def stop(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+class Direct(Members):
+    """QEMU's client and server by TCP, as before there were streams. The members carry heartbeats only."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, ["-b", hosts.HOSTS["secondary"], "-p", str(DISK_PORT)], offers=False)
+        self.url = f"nbd://{hosts.HOSTS['secondary']}:{DISK_PORT}/disk"
+
+    def ready(self) -> bool:
+        return bool(hosts.sh(f"ip netns exec secondary ss -Htln sport = :{DISK_PORT}"))
+
+
+class Carried(Members):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, ["-k", str(folder / "export.sock")], offers=True)
+        self.url = f"nbd+unix:///disk?socket={self.socket}"
+
+    def ready(self) -> bool:
+        return self.socket.exists()
+
 
 def server(folder: Path, *where: str) -> list[str]:
     image = folder / "disk.img"
     image.write_bytes(bytes(IMAGE_MIB << 20))
     return in_host("secondary", "qemu-nbd", "-t", "-e", "4", "-x", "disk", "-f", "raw", *where, str(image))
-
-
-def spec(member: str, secret: Path, socket: str) -> str:
-    return json.dumps({"settings": settings(member, secret), "socket": socket})
 
 
 def settings(member: str, secret: Path) -> Run:
@@ -184,12 +183,11 @@ def measure(options: argparse.Namespace) -> list[Run]:
     return runs
 
 
-def one_load(system: Direct, load: Load) -> Run:
+def one_load(system: Direct | Carried, load: Load) -> Run:
     wait_until(system.ready, "the disk's server is not ready")
+    system.beats()
+    time.sleep(0.5)  # heartbeats of an idle disk
     before = system.beats()
-    if system.__class__ is Carried:
-        time.sleep(0.3)  # heartbeats of an idle disk
-        before = {**before, **system.beats()}
     how = ["-s", str(load.size), "-d", str(load.depth), "-c", str(load.count)]
     words = ["qemu-img", "bench", "-f", "raw", "-w", "-t", "none", *how, system.url]
     try:
@@ -232,33 +230,42 @@ def ratios(runs: list[Run]) -> list[Run]:
     for mbit_per_s, load in dict.fromkeys((run["mbit_per_s"], run["load"]) for run in runs):
         mine = [run for run in runs if (run["mbit_per_s"], run["load"]) == (mbit_per_s, load)]
         speed = {way: statistics.median(run["mib_per_s"] for run in mine if run["way"] == way) for way in WAYS}
-        beats = [run["beats_ms"] for run in mine if run["beats_ms"]]
-        idle = [run["idle_beats_ms"] for run in mine if run["idle_beats_ms"]]
         out.append(
             {
                 "mbit_per_s": mbit_per_s,
                 "load": load,
                 **{f"{way}_mib_per_s": round(speed[way], 2) for way in WAYS},
                 "ratio": round(speed["carried"] / speed["direct"], 3),
-                "beat_p99_ms": round(max((beat["p99"] for beat in beats), default=0.0), 2),
-                "beat_max_ms": round(max((beat["max"] for beat in beats), default=0.0), 2),
-                "idle_beat_p99_ms": round(max((beat["p99"] for beat in idle), default=0.0), 2),
+                **{f"{way}_beat_ms": worst([run["beats_ms"] for run in mine if run["way"] == way]) for way in WAYS},
+                "idle_beat_ms": worst([run["idle_beats_ms"] for run in mine]),
             }
         )
     return out
 
 
+def worst(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """Median of the medians, and the worst 99th percentile and longest of all rounds; empty if there was no heartbeat."""
+    rounds = [each for each in rounds if each]
+    if not rounds:
+        return {}
+    return {
+        "p50": round(statistics.median(each["p50"] for each in rounds), 2),
+        **{key: round(max(each[key] for each in rounds), 2) for key in ("p99", "max")},
+    }
+
+
 def table(result: Run) -> list[str]:
     out = [
         f"A secondary's disk by NBD, on {result['cores']} cores ({result['cpu']})",
-        f"{'link':>14} {'writes':>13} {'direct':>12} {'carried':>12} {'ratio':>6}   heartbeat p99 / max (idle p99)",
+        f"{'link':>11} {'writes':>11} {'direct':>12} {'carried':>12} {'ratio':>5}   heartbeats p50 / p99 / max: direct, carried, idle",
     ]
     for row in result["ratios"]:
         link = f"{row['mbit_per_s']} Mbit/s" if row["mbit_per_s"] else "unlimited"
+        spreads = (row[f"{each}_beat_ms"] for each in (*WAYS, "idle"))
+        beats = ", ".join(" / ".join(f"{value:.1f}" for value in spread.values()) or "none" for spread in spreads)
         out.append(
-            f"{link:>14} {row['load']:>13} {row['direct_mib_per_s']:>6.1f} MiB/s {row['carried_mib_per_s']:>6.1f} MiB/s "
-            f"{row['ratio']:>6.2f}{' ' if row['ratio'] >= RATIO_WANTED else '!'}  "
-            f"{row['beat_p99_ms']:.1f} / {row['beat_max_ms']:.1f} ms ({row['idle_beat_p99_ms']:.1f} ms)"
+            f"{link:>11} {row['load']:>11} {row['direct_mib_per_s']:>6.1f} MiB/s {row['carried_mib_per_s']:>6.1f} MiB/s "
+            f"{row['ratio']:>5.2f}{' ' if row['ratio'] >= RATIO_WANTED else '!'}  {beats} ms"
         )
     return out
 

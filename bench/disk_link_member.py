@@ -76,7 +76,7 @@ async def main(spec: dict[str, Any]) -> None:
     await member.links.start()
     work = []
     if spec["settings"]["member"] == "primary":
-        work = [asyncio.ensure_future(member.beat()), asyncio.ensure_future(member.offer())]
+        work = [asyncio.ensure_future(member.beat()), *([asyncio.ensure_future(member.offer())] if spec["offers"] else [])]
     while await asyncio.to_thread(sys.stdin.readline):
         seen, member.round_trips_ms = member.round_trips_ms, []
         late = [1000 * (time.monotonic() - sent) for sent in member._sent.values()]  # not answered yet: at least so late

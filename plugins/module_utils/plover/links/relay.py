@@ -3,19 +3,23 @@
 
 An end reads no faster than the other one takes it, so a stream holds a few hundred KiB at most. If one side stops sending, the
 other one is told so. If a connection is lost, the other one is closed. Any transport of asyncio will do: TCP, a UNIX
-socket, TLS over one of them.
+socket, TLS over one of them. Two plain sockets are left to the kernel (splice.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import cast
+
+from .splice import Splice
 
 READ_BYTES_MAX = 64 << 10  # at a time: what else the loop has to do does not wait for long
 HIGH_WATER_BYTES = 256 << 10
 LINE_BYTES_MAX = 400
 CLOSING_S_MAX = 5.0  # for the last bytes, after one side has ended
+SPLICES = True  # False: a test wants the bytes to pass through here, as those of TLS do
 
 
 class End(asyncio.BufferedProtocol):
@@ -29,6 +33,7 @@ class End(asyncio.BufferedProtocol):
         self._held = bytearray()  # what came before the coupling
         self._line: asyncio.Future[bytes] | None = None
         self._other: End | None = None
+        self._splice: Splice | None = None
         self.transport: asyncio.Transport
         self.lost = self._at_end = False
 
@@ -82,16 +87,45 @@ class End(asyncio.BufferedProtocol):
             if end._held and not opposite.lost:
                 opposite.transport.write(bytes(end._held))
             end._held.clear()
-            end._resume()
+        if not self._left_to_kernel(other):
+            self._resume()
+            other._resume()
+
+    def _left_to_kernel(self, other: End) -> bool:
+        """Both are plain sockets with nothing to send. Their transports end, but not the connections."""
+        if not (SPLICES and self._is_plain() and other._is_plain()):
+            return False
+        sockets: list[socket.socket] = [end.transport.get_extra_info("socket").dup() for end in (self, other)]
+        try:
+            self._splice = other._splice = Splice(sockets[0], sockets[1], lambda: self._spliced(other))
+        except OSError:  # no descriptors are left for its pipes
+            for sock in sockets:
+                sock.close()
+            return False
+        for end in (self, other):
+            end.transport.abort()
+        return True
+
+    def _is_plain(self) -> bool:
+        if self.lost or self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return False
+        return self.transport.get_extra_info("ssl_object") is None
+
+    def _spliced(self, other: End) -> None:
+        """Both connections are closed."""
+        self._gone()
+        other._gone()
 
     def abort(self) -> None:
         """At once; bytes that are under way are lost."""
-        if not self.lost:
+        if self._splice:
+            self._splice.close()
+        elif not self.lost:
             self.transport.abort()
 
     def end(self) -> None:
         """Send what is held for this side, for a limited time, then close it."""
-        if not self.lost:
+        if not self.lost and self._splice is None:
             self.transport.close()
             self._loop.call_later(CLOSING_S_MAX, self.abort)
 
@@ -132,9 +166,13 @@ class End(asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._splice is None:
+            self._gone(exc)
+
+    def _gone(self, exc: Exception | None = None) -> None:
         self.lost = True
         self._look_for_line()
-        if self._other is not None:
+        if self._other is not None and self._splice is None:
             self._other.abort() if exc else self._other.end()
         if self.on_lost:
             self.on_lost()
