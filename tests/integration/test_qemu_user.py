@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import os
-import re
 import pwd
+import re
 import subprocess
 import tempfile
 from pathlib import Path
