@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One connection to another member: authentication, then messages in both directions.
 
-It begins with a Hello from each side. Then both prove that they know the VM's secret, if they have one. Bytes that are no
-message, or a message of another cluster, close the connection with one line in the log and harm nothing else.
+With ``link_security: tls`` it begins with a TLS handshake, in which each side shows its certificate (secure.py, tls.py). Then
+comes a Hello from each side. Then both prove that they know the VM's secret, if they have one. Bytes that are no message, or a
+message of another cluster, close the connection with one line in the log and harm nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
 from ..config.settings import Config
@@ -18,7 +19,7 @@ from ..config.timing import Timing
 from ..errors import ConfigError, PloverError, RdmaError, WireError
 from ..protocol import codec, wire
 from ..protocol.pages import PageRun
-from . import auth, hello
+from . import auth, hello, secure, tls
 
 log = logging.getLogger("plover")
 HELLO_TIMEOUT_S = 2.0
@@ -52,6 +53,7 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
     tag: int
     make_pipe: Callable[[Link], Carrier] | None
+    tls: tls.Folder | None  # with link_security: tls
     on_message: Callable[[str, int, wire.Message], None]
     on_writable: Callable[[], None]
 
@@ -66,6 +68,8 @@ class Owner(Protocol):
     def link_up(self, link: Link) -> None: ...
 
     def link_down(self, link: Link) -> None: ...
+
+    def not_greeted(self, link: Link) -> None: ...
 
 
 class Link(asyncio.BufferedProtocol):
@@ -82,6 +86,8 @@ class Link(asyncio.BufferedProtocol):
         self.timing: Timing | None = None  # the other member's, if it tells it
         self.greeted = False
         self.session: auth.Session
+        self.secure: secure.Secure | None = None  # its TLS
+        self.settled = links.loop.create_future()  # done once the link is up, or has ended
         self._hello = b""  # ours
         self.channel = wire.CONTROL
         self.writable = True
@@ -90,6 +96,7 @@ class Link(asyncio.BufferedProtocol):
         self._decoder = codec.Decoder(links.tag)
         self._piped = codec.Decoder(links.tag)
         self._buffer = memoryview(bytearray(GREETING_READ_BYTES_MAX))
+        self._begun = self._refused = False
         self._waits_at = ""  # the other end's address, while this connection waits for its greeting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -108,11 +115,46 @@ class Link(asyncio.BufferedProtocol):
         self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
         try:
             self.session = auth.Session(self.links.secrets(), self.links.config.member)
-        except ConfigError as error:
+            if self.dialled:
+                self._begin(self.dialled[1])
+        except (ConfigError, WireError) as error:
             self._refuse(error)
+
+    def _begin(self, channel: int) -> None:
+        """We have dialled."""
+        folder = self.links.tls
+        if folder and (found := folder.read()).dials():
+            self.secure = folder.secure(found, True)
+            self._shake_hands(self.secure)
+        else:
+            self._say_hello(channel)
+
+    def _answer(self, first: int) -> None:
+        """The other end has dialled, and its ``first`` byte tells whether it speaks TLS. Raises ConfigError, WireError."""
+        folder = self.links.tls
+        if folder is None:
+            if first == secure.HANDSHAKE:
+                raise WireError("it speaks TLS, but here 'link_security' is none; run the deploy play, or write 'accept' into mode there")
             return
-        if self.dialled:
+        found = folder.read()
+        if first == secure.HANDSHAKE:
+            self.secure = folder.secure(found, False)
+        elif not found.accepts_plain():
+            raise WireError(
+                "it does not speak TLS, and here only TLS is accepted; set link_security: tls there, or write 'dial' into "
+                f"{folder.path}/{tls.MODE} until then"
+            )
+
+    def _shake_hands(self, ours: secure.Secure) -> bool:
+        try:
+            over = ours.handshake()
+        finally:  # in case of an error, to tell the other end
+            self.transport.write(ours.take())
+        if over and self.dialled:
+            if ours.peer and ours.peer.member != self.dialled[0]:
+                raise WireError(f"its certificate is of {ours.peer.member}; check 'members', and give each member its own")
             self._say_hello(self.dialled[1])
+        return over
 
     def _enters(self, address: str) -> bool:
         if self.links.enter(address):
@@ -151,7 +193,15 @@ class Link(asyncio.BufferedProtocol):
             log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
             self.transport.abort()
         elif not self.transport.is_closing():
-            self.transport.writelines(map(bytes, codec.encode(message, self.links.tag)))
+            self.write(map(bytes, codec.encode(message, self.links.tag)))
+
+    def write(self, buffers: Iterable[bytes]) -> None:
+        """By TLS, if this link has it."""
+        if self.secure is None:
+            self.transport.writelines(buffers)
+            return
+        for part in self.secure.seal(buffers):
+            self.transport.write(part)
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -166,29 +216,59 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = self.links.loop.time()
+        if not self._begun and not self._begins():
+            return
         try:
-            for message in self._decoder.feed(self._buffer[:nbytes]):
-                if not self.member:
-                    self._greet(message)
-                elif isinstance(message, wire.Hello):
-                    raise WireError("a second Hello")
-                elif isinstance(message, wire.Proof) or not self.greeted:
-                    self._prove(message)
-                elif isinstance(message, wire.GREETINGS) and self.pipe is None:
-                    raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
-                elif self.pipe is not None:
-                    self._set_up_pipe(self.pipe, message)
-                else:
-                    self.links.on_message(self.member, self.channel, message)
-                if self.transport.is_closing():
-                    return
-            if not self.greeted and self._decoder.waiting > GREETING_BYTES_MAX:
-                raise WireError(f"over {GREETING_BYTES_MAX} bytes before it is let in")
+            if self.secure is None:
+                self._received(self._buffer[:nbytes])
+            else:
+                self._opened(self.secure, self._buffer[:nbytes])
         except (WireError, RdmaError) as error:
             self._refuse(error)
 
+    def _begins(self) -> bool:
+        """The first bytes have come."""
+        self._begun = True
+        try:
+            if not self.dialled:
+                self._answer(self._buffer[0])
+        except (ConfigError, WireError) as error:
+            self._refuse(error)
+        return not self._refused
+
+    def _opened(self, ours: secure.Secure, data: memoryview) -> None:
+        ours.feed(data)
+        if ours.peer is None and not self._shake_hands(ours):
+            return
+        for part in ours.open(self._buffer):  # ``data`` is in OpenSSL's memory by now
+            self._received(part)
+            if self.transport.is_closing():
+                return
+        self.transport.write(ours.take())
+
+    def _received(self, data: memoryview) -> None:
+        for message in self._decoder.feed(data):
+            if not self.member:
+                self._greet(message)
+            elif isinstance(message, wire.Hello):
+                raise WireError("a second Hello")
+            elif isinstance(message, wire.Proof) or not self.greeted:
+                self._prove(message)
+            elif isinstance(message, wire.GREETINGS) and self.pipe is None:
+                raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
+            elif self.pipe is not None:
+                self._set_up_pipe(self.pipe, message)
+            else:
+                self.links.on_message(self.member, self.channel, message)
+            if self.transport.is_closing():
+                return
+        if not self.greeted and self._decoder.waiting > GREETING_BYTES_MAX:
+            raise WireError(f"over {GREETING_BYTES_MAX} bytes before it is let in")
+
     def _refuse(self, error: PloverError) -> None:
-        log.error("link to %s refused: %s", self.member or self.transport.get_extra_info("peername"), error)
+        self._refused = True
+        whom = self.member or (self.dialled[0] if self.dialled else self.transport.get_extra_info("peername"))
+        log.error("link to %s refused: %s", whom, error)
         if self.greeted:
             self.links.refused(self.member, str(error))
         self.transport.abort()
@@ -206,7 +286,7 @@ class Link(asyncio.BufferedProtocol):
             pipe.connect(message.payload)
             self._by_tcp(wire.PipeReady())
         elif isinstance(message, wire.PipeReady):
-            self.links.link_up(self)
+            self._up()
         else:
             raise WireError(f"{type(message).__name__} by TCP on a channel with a pipe; make 'transport' equal everywhere")
 
@@ -214,6 +294,8 @@ class Link(asyncio.BufferedProtocol):
         if not isinstance(message, wire.Hello):
             raise WireError(f"{type(message).__name__} before Hello")
         told = hello.check(self.links.config, message, self.dialled)
+        if self.secure and self.secure.peer and self.secure.peer.member != told.member:
+            raise WireError(f"Hello of {told.member} with the certificate of {self.secure.peer.member}; give each member its own")
         self.member, self.channel, self.timing = told.member, told.channel, told.timing
         if not self.dialled:
             self._say_hello(self.channel)
@@ -239,10 +321,21 @@ class Link(asyncio.BufferedProtocol):
             self.pipe = self.links.make_pipe(self)
             self._by_tcp(wire.PipeAddress(self.pipe.address))
         else:
-            self.links.link_up(self)
+            self._up()
+
+    def _up(self) -> None:
+        self._settle()
+        self.links.link_up(self)
+
+    def _settle(self) -> None:
+        if not self.settled.done():
+            self.settled.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
+        self._settle()
         if self.pipe:
             self.pipe.close()
+        if not self.greeted and self.dialled and not self._refused:
+            self.links.not_greeted(self)
         self.links.link_down(self)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ..config.settings import Config
 from ..config.timing import Timing
 from ..protocol import codec, wire
-from . import auth
+from . import auth, security, tls
 from .door import Door
 from .link import Carrier, Link
 
@@ -43,17 +43,24 @@ class PeerLinks:
         # With RDMA: makes the carrier of a data channel. Control channels may then be silent; TCP itself finds dead ones.
         self.make_pipe: Callable[[Link], Carrier] | None = None
         self.door = Door(frozenset(member["address"] for member in config.members.values()), self.loop.time())
+        members = tuple(config.members)
+        self.tls = tls.Folder(config.tls_path, config.cluster_id, config.member, members) if config.link_security == "tls" else None
+        self.watch = security.Watch(self, self.tls) if self.tls else None
+        self._hinted_at: dict[str, float] = {}
         self.refusals: dict[str, tuple[int, str]] = {}  # of messages of members that were let in: how many, the last reason
         self._told_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file is not valid."""
-        if not self.secrets().known:
+        """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file or those of TLS are not valid."""
+        security.begin(self)
+        if not self.secrets().known and not self.tls:
             log.warning("no secret in %s: members are known by the cluster_id alone; run the deploy play", self.config.secret_path)
         address = self.config.members[self.config.member]["address"]
         self._server = await self.loop.create_server(lambda: Link(self, None), address, self.config.port)
+        if self.watch:
+            self._tasks.append(self.loop.create_task(self.watch.run()))
         for other in self.config.members:
             if self.config.member < other:
                 channels = [wire.CONTROL]
@@ -67,15 +74,20 @@ class PeerLinks:
         while True:
             link = self.links.get((other, channel))
             if link is None:
-                try:
-                    await asyncio.wait_for(
-                        self.loop.create_connection(lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S
-                    )
-                except (OSError, asyncio.TimeoutError):
-                    pass  # it is down; we dial again
+                await self._dial(other, channel, address)
             elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
                 self.close(other)
             await asyncio.sleep(RETRY_S)
+
+    async def _dial(self, other: str, channel: int, address: str) -> None:
+        """Returns once the link is up or refused; sooner if that takes long."""
+        try:
+            _transport, link = await asyncio.wait_for(
+                self.loop.create_connection(lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S
+            )
+            await asyncio.wait({link.settled}, timeout=DIAL_TIMEOUT_S)
+        except (OSError, asyncio.TimeoutError):
+            pass  # it is down; we dial again
 
     def secrets(self) -> auth.Secrets:
         """The secrets now: they may change while we run. Raises ConfigError."""
@@ -112,6 +124,13 @@ class PeerLinks:
         log.error("link to %s refused: %s", member, why)
         self.refused(member, why)
         self.close(member, wire.CONTROL)
+
+    def not_greeted(self, link: Link) -> None:
+        """``link``, which we have dialled, was closed by the other end before it was greeted, and we do not know why."""
+        member, now = link.dialled[0] if link.dialled else "", self.loop.time()
+        if self.tls and now - self._hinted_at.get(member, float("-inf")) >= TOLD_AGAIN_S:
+            self._hinted_at[member] = now
+            log.warning("%s", security.hint(self, link, member))
 
     def link_up(self, link: Link) -> None:
         old = self.links.get((link.member, link.channel))
