@@ -166,7 +166,7 @@ PIECES = [
         },
     ),
     _together("lab", "refusals", ("deploy_refusals", "rdma_refusals", "precheck_hosts"), 260),
-    _together("lab", "members", ("secrets", "modules"), 290),
+    _together("lab", "members", ("secrets", "certificates", "modules"), 400),
     *_scenarios(
         ("default",),
         {

@@ -81,20 +81,16 @@ class Group:
     # ---- who needs a certificate -------------------------------------------------------------------------------
     def fault(self, member: str) -> tuple[str, str]:
         """Why its certificate does not do any more, and whether its key still does; two empty texts if all is well."""
-        found, has, now = self.found[member], self.has[member], self.wanted.now
-        if has is None:
-            return "new", "it has none" if not found.certificate else "its cannot be read"
-        if not found.fits:
-            return "new", "the key beside it does not fit"
-        if has.names != (self.uris[member],):
-            return "new", f"it has that of {', '.join(has.names) or 'somebody else'}"
-        if has.serial in self.revoked:
-            return "new", "its was revoked"
-        if self._issuer(has) is None:
-            return "same", "its was signed by a CA that no member trusts"
-        if has.days_left(now) < self.wanted.renew_days:
-            return "same", f"its {'expired' if has.not_after <= now else 'expires'} on {has.not_after:%Y-%m-%d}"
-        return "", ""
+        found, has = self.found[member], self.has[member]
+        if not found.certificate:
+            return "new", "it has no certificate"
+        if has is not None and not found.fits:
+            return "new", "its key does not fit its certificate"
+        if has is not None and has.serial in self.revoked:
+            return "new", "its certificate was revoked"
+        if has is not None and self._issuer(has) is None:
+            return "same", "no member trusts the CA of its certificate"
+        return flaw(has, self.uris[member], self.wanted.now, self.wanted.renew_days)
 
     def _issuer(self, has: Certificate) -> Certificate | None:
         return next((authority for authority in self._trusted() if has.signed_by(authority)), None)
@@ -111,7 +107,9 @@ class Group:
         out = {member: fault for member in self.members if (fault := self.fault(member))[0]}
         if "certificates" in rotate:
             chosen = self.wanted.only or self.members
-            out.update({member: ("new", out.get(member, ("", "it is rotated"))[1]) for member in self.members if member in chosen})
+            out.update(
+                {member: ("new", out.get(member, ("", "its certificate is rotated"))[1]) for member in self.members if member in chosen}
+            )
         issuers = {member: self._issuer(has) for member, has in self.has.items() if member not in out and has is not None}
         serials = {one.serial for one in issuers.values() if one is not None}
         if not out and len(serials) <= 1 and "ca" not in rotate:
@@ -200,6 +198,29 @@ class Group:
             else:
                 out[member] = [taking, {**files, "mode": ACCEPT}, {**files, "mode": ACCEPT}]
         return out
+
+
+def flaw(has: Certificate | None, uri: str, now: datetime.datetime, renew_days: int) -> tuple[str, str]:
+    """What shows on the certificate alone; see :meth:`Group.fault`."""
+    if has is None:
+        return "new", "its certificate cannot be read"
+    if has.names != (uri,):
+        return "new", f"its certificate is that of {', '.join(has.names) or 'somebody else'}"
+    if has.days_left(now) < renew_days:
+        return "same", f"its certificate {'expired' if has.not_after <= now else 'expires'} on {has.not_after:%Y-%m-%d}"
+    return "", ""
+
+
+def notes(vms: list[dict[str, Any]], looks: dict[str, dict[str, str]], now: datetime.datetime, renew_days: int) -> list[str]:
+    """A sentence for each certificate that the next deployment replaces. C(looks): host -> VM name -> its certificate's text."""
+    out = []
+    for vm in vms:
+        for member in (vm[seat] for seat in SEATS if (vm.get("link_security") or TLS) == TLS):
+            text = (looks.get(member) or {}).get(vm["name"])
+            _key, why = flaw(certificates.read(text), certificates.uri_of(vm["cluster_id"], member), now, renew_days) if text else ("", "")
+            if why:
+                out.append(f"{vm['name']} on {member}: {why}; the deploy play gives it a new one")
+    return out
 
 
 def changes(rounds: dict[str, list[dict[str, Any]]], found: dict[str, Found]) -> dict[str, bool]:

@@ -159,7 +159,7 @@ def test_a_certificate_that_expires_soon_is_renewed_and_keeps_its_key(tmp_path):
     key, old = (group.hosts["a"].tls / "key.pem").read_text(), serial(group.hosts["a"])
     assert group.play(now=NOW - 2 * DAY) == 0
     assert group.play(all_linked(group)) == 3
-    assert all(why.startswith("its expires on ") for _key, why in group.reasons.values())
+    assert all(why.startswith("its certificate expires on ") for _key, why in group.reasons.values())
     assert (group.hosts["a"].tls / "key.pem").read_text() == key and serial(group.hosts["a"]) != old
     assert not (group.hosts["b"].tls / "revoked").exists()
     assert group.play() == 0
@@ -179,7 +179,7 @@ def test_a_replaced_host_gets_a_certificate_and_the_old_ones_is_refused(group):
     shutil.rmtree(group.hosts["b"].folder)
     group.hosts["b"] = type(group.hosts["b"])(group.hosts["b"].folder)
     group.play()
-    assert group.reasons == {"b": ("new", "it has none")}
+    assert group.reasons == {"b": ("new", "it has no certificate")}
     group.hosts["b"].runs = "tls"
     assert group.linked() and [serial(group.hosts[name]) for name in "ac"] == others
     assert {host.mode() for host in group.hosts.values()} == {"only"}
@@ -205,11 +205,14 @@ def test_many_revocations_end_in_a_new_ca_and_an_empty_list(group):
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda a, b: shutil.copy(b.tls / "cert.pem", a.tls / "cert.pem"), "the key beside it does not fit"),
-        (lambda a, b: [shutil.copy(b.tls / name, a.tls / name) for name in ("cert.pem", "key.pem")], f"it has that of plover:{CLUSTER}/b"),
-        (lambda a, b: (a.tls / "cert.pem").write_text("nonsense\n"), "its cannot be read"),
-        (lambda a, b: (b.tls / "revoked").write_text(serial(a).lower() + "\n"), "its was revoked"),
-        (lambda a, b: shutil.rmtree(a.tls), "it has none"),
+        (lambda a, b: shutil.copy(b.tls / "cert.pem", a.tls / "cert.pem"), "its key does not fit its certificate"),
+        (
+            lambda a, b: [shutil.copy(b.tls / name, a.tls / name) for name in ("cert.pem", "key.pem")],
+            f"its certificate is that of plover:{CLUSTER}/b",
+        ),
+        (lambda a, b: (a.tls / "cert.pem").write_text("nonsense\n"), "its certificate cannot be read"),
+        (lambda a, b: (b.tls / "revoked").write_text(serial(a).lower() + "\n"), "its certificate was revoked"),
+        (lambda a, b: shutil.rmtree(a.tls), "it has no certificate"),
     ],
 )
 def test_what_is_wrong_with_a_certificate_is_named_and_mended(group, spoil, why):
@@ -217,6 +220,19 @@ def test_what_is_wrong_with_a_certificate_is_named_and_mended(group, spoil, why)
     group.play()
     assert group.reasons["a"] == ("new", why)
     assert group.linked() and group.play() == 0
+
+
+def test_what_the_prechecks_say_of_certificates(group):
+    looks = {name: {"demo": (host.tls / "cert.pem").read_text()} for name, host in group.hosts.items()}
+    assert link_files.notes([VM], looks, NOW, 90) == [] == link_files.notes([VM], {}, NOW, 90)
+    looks["c"], looks["b"] = looks["a"], {"demo": "nonsense"}
+    assert link_files.notes([VM], looks, NOW + 800 * DAY, 90) == [
+        f"demo on a: its certificate expires on {NOW + 825 * DAY:%Y-%m-%d}; the deploy play gives it a new one",
+        "demo on b: its certificate cannot be read; the deploy play gives it a new one",
+        f"demo on c: its certificate is that of plover:{CLUSTER}/a; the deploy play gives it a new one",
+    ]
+    assert "a: its certificate expired on" in link_files.notes([VM], looks, NOW + 900 * DAY, 90)[0]
+    assert link_files.notes([{**VM, "link_security": "none"}], looks, NOW, 90) == []
 
 
 def test_a_damaged_ca_is_refused_with_the_remedy(group):
