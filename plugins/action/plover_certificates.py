@@ -75,11 +75,16 @@ def _wanted(given):
             f"secrets_certificate_days: {days} must be at most {DAYS_MAX}, and more than secrets_certificate_renew_days, {renew_days}, "
             "which is at least 1"
         )
-    rotate = frozenset(given.get("rotate") or ())
+    rotate = frozenset(_words(given.get("rotate")))
     if rotate - set(link_files.ROTATE):
         raise ValueError(f"rotate: {', '.join(sorted(rotate))} must be some of {', '.join(link_files.ROTATE)}")
-    only = frozenset(given.get("members") or ())
+    only = frozenset(_words(given.get("members")))
     return link_files.Wanted(datetime.datetime.now(datetime.timezone.utc), days, renew_days, rotate, only)
+
+
+def _words(value):
+    """A list, which comes as a text from the command line."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value or []
 
 
 def _group(folder, vm, looks, wanted):

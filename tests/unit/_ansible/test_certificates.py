@@ -11,6 +11,7 @@ import stat
 import subprocess
 
 import pytest
+from ansible_collections.plover.vmft.plugins.action import plover_certificates as action
 from ansible_collections.plover.vmft.plugins.plugin_utils import certificates, link_files
 from ansible_collections.plover.vmft.plugins.plugin_utils.authority import Authority, remove
 
@@ -233,6 +234,33 @@ def test_what_the_prechecks_say_of_certificates(group):
     ]
     assert "a: its certificate expired on" in link_files.notes([VM], looks, NOW + 900 * DAY, 90)[0]
     assert link_files.notes([{**VM, "link_security": "none"}], looks, NOW, 90) == []
+
+
+def test_the_action_signs_once_all_requests_are_there_and_a_check_leaves_nothing(tmp_path):
+    hosts, folder = Group(tmp_path / "hosts").hosts, tmp_path / "cas"
+    given = {"vms": [VM], "looks": {name: {"demo": host.look()} for name, host in hosts.items()}}
+    asked = action._sign(folder, given, False)
+    assert not asked["changed"] and set(asked["needs"]["demo"]) == set("abc") and asked["rounds"] == {} and not folder.exists()
+    given["requests"] = {name: {"demo": host.files.request(True)} for name, host in hosts.items()}
+    assert action._sign(folder, given, True)["rounds"]["demo"] and not folder.exists()
+    done = action._sign(folder, given, False)
+    assert done["changed"] and done["differs"]["demo"] == dict.fromkeys("abc", True)
+    assert len(done["actions"]) == 4 and "PRIVATE" not in str(done)
+    assert action._remove(folder, [VM], True)["changed"] and action._remove(folder, [VM], False)["changed"]
+    assert not action._remove(folder, [VM], False)["changed"] and not (folder / CLUSTER).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"days": 2000}, "secrets_certificate_days: 2000 must be at most 1825"),
+        ({"days": 30}, "more than secrets_certificate_renew_days, 90"),
+        ({"rotate": "ca,keys"}, "rotate: ca, keys must be some of secret, certificates, ca"),
+    ],
+)
+def test_wrong_variables_are_refused_by_name(given, said):
+    with pytest.raises(ValueError, match=said):
+        action._wanted(given)
 
 
 def test_a_damaged_ca_is_refused_with_the_remedy(group):
