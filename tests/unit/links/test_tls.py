@@ -14,7 +14,7 @@ from plover.protocol import wire
 from settings import MEMBERS
 from test_peers import CLUSTER, Member, closed, free_port, hello, sent, until
 
-from tests.pki import Authority, put
+from lab.pki import Authority, put
 
 OTHER_CLUSTER = "6f9619ff-0000-4d01-b42d-00cf4fc964ff"
 LONG_AGO = datetime.timedelta(hours=-1)

@@ -13,7 +13,7 @@ from settings import MEMBERS
 from test_peers import CLUSTER, Member, free_port, until
 from test_tls import encrypted, pair, started, tls_member
 
-from tests.pki import DAY, Authority, put
+from lab.pki import DAY, Authority, put
 
 pytestmark = pytest.mark.usefixtures("quick")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from ..config.settings import Config
@@ -20,6 +20,7 @@ from ..errors import ConfigError, PloverError, RdmaError, WireError
 from ..protocol import codec, wire
 from ..protocol.pages import PageRun
 from . import auth, hello, secure, tls
+from .secure_transport import SecureTransport
 
 log = logging.getLogger("plover")
 HELLO_TIMEOUT_S = 2.0
@@ -124,37 +125,42 @@ class Link(asyncio.BufferedProtocol):
         """We have dialled."""
         folder = self.links.tls
         if folder and (found := folder.read()).dials():
-            self.secure = folder.secure(found, True)
-            self._shake_hands(self.secure)
+            self._encrypt(folder.secure(found, True))
         else:
             self._say_hello(channel)
 
-    def _answer(self, first: int) -> None:
-        """The other end has dialled, and its ``first`` byte tells whether it speaks TLS. Raises ConfigError, WireError."""
+    def _answer(self, data: memoryview) -> bool:
+        """The other end has dialled, and its first byte tells whether it speaks TLS, which is then begun. Raises ConfigError, WireError."""
+        first = data[0]
         folder = self.links.tls
         if folder is None:
             if first == secure.HANDSHAKE:
                 raise WireError("it speaks TLS, but here 'link_security' is none; run the deploy play, or write 'accept' into mode there")
-            return
+            return False
         found = folder.read()
         if first == secure.HANDSHAKE:
-            self.secure = folder.secure(found, False)
-        elif not found.accepts_plain():
+            self._encrypt(folder.secure(found, False), data)
+            return True
+        if not found.accepts_plain():
             raise WireError(
                 "it does not speak TLS, and here only TLS is accepted; set link_security: tls there, or write 'dial' into "
                 f"{folder.path}/{tls.MODE} until then"
             )
+        return False
 
-    def _shake_hands(self, ours: secure.Secure) -> bool:
-        try:
-            over = ours.handshake()
-        finally:  # in case of an error, to tell the other end
-            self.transport.write(ours.take())
-        if over and self.dialled:
-            if ours.peer and ours.peer.member != self.dialled[0]:
-                raise WireError(f"its certificate is of {ours.peer.member}; check 'members', and give each member its own")
+    def _encrypt(self, ours: secure.Secure, data: memoryview | None = None) -> None:
+        """From now on; ``data`` has come already."""
+        self.secure = ours
+        self.transport = encrypting = SecureTransport(self.transport, ours, self, self._shaken, self._refuse)
+        encrypting.begin(data or b"")
+
+    def _shaken(self) -> None:
+        """The TLS handshake is over."""
+        peer = self.secure and self.secure.peer
+        if self.dialled and peer:
+            if peer.member != self.dialled[0]:
+                raise WireError(f"its certificate is of {peer.member}; check 'members', and give each member its own")
             self._say_hello(self.dialled[1])
-        return over
 
     def _enters(self, address: str) -> bool:
         if self.links.enter(address):
@@ -193,15 +199,7 @@ class Link(asyncio.BufferedProtocol):
             log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
             self.transport.abort()
         elif not self.transport.is_closing():
-            self.write(map(bytes, codec.encode(message, self.links.tag)))
-
-    def write(self, buffers: Iterable[bytes]) -> None:
-        """By TLS, if this link has it."""
-        if self.secure is None:
-            self.transport.writelines(buffers)
-            return
-        for part in self.secure.seal(buffers):
-            self.transport.write(part)
+            self.transport.writelines(map(bytes, codec.encode(message, self.links.tag)))
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -216,35 +214,21 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = self.links.loop.time()
-        if not self._begun and not self._begins():
-            return
+        data = self._buffer[:nbytes]
         try:
-            if self.secure is None:
-                self._received(self._buffer[:nbytes])
-            else:
-                self._opened(self.secure, self._buffer[:nbytes])
+            if not self._begun and self._begins(data):
+                return
+            self._received(data)
         except (WireError, RdmaError) as error:
             self._refuse(error)
 
-    def _begins(self) -> bool:
-        """The first bytes have come."""
+    def _begins(self, data: memoryview) -> bool:
+        """The first bytes have come. Do they begin TLS?"""
         self._begun = True
         try:
-            if not self.dialled:
-                self._answer(self._buffer[0])
-        except (ConfigError, WireError) as error:
-            self._refuse(error)
-        return not self._refused
-
-    def _opened(self, ours: secure.Secure, data: memoryview) -> None:
-        ours.feed(data)
-        if ours.peer is None and not self._shake_hands(ours):
-            return
-        for part in ours.open(self._buffer):  # ``data`` is in OpenSSL's memory by now
-            self._received(part)
-            if self.transport.is_closing():
-                return
-        self.transport.write(ours.take())
+            return not self.dialled and self._answer(data)
+        except ConfigError as error:
+            raise WireError(str(error)) from error
 
     def _received(self, data: memoryview) -> None:
         for message in self._decoder.feed(data):

@@ -70,24 +70,23 @@ class PeerLinks:
 
     async def _keep(self, other: str, channel: int) -> None:
         """Keep one connection to ``other`` up; close a silent link and dial again."""
-        address = self.config.members[other]["address"]
         while True:
             link = self.links.get((other, channel))
             if link is None:
-                await self._dial(other, channel, address)
+                try:
+                    link = Link(self, (other, channel))
+                    await self._dial(link, other)
+                    await asyncio.wait({link.settled}, timeout=DIAL_TIMEOUT_S)  # a second one would only take its place
+                except (OSError, asyncio.TimeoutError):
+                    pass  # it is down; we dial again
             elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
                 self.close(other)
             await asyncio.sleep(RETRY_S)
 
-    async def _dial(self, other: str, channel: int, address: str) -> None:
-        """Returns once the link is up or refused; sooner if that takes long."""
-        try:
-            _transport, link = await asyncio.wait_for(
-                self.loop.create_connection(lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S
-            )
-            await asyncio.wait({link.settled}, timeout=DIAL_TIMEOUT_S)
-        except (OSError, asyncio.TimeoutError):
-            pass  # it is down; we dial again
+    async def _dial(self, link: Link, other: str) -> None:
+        """Raises OSError or asyncio.TimeoutError."""
+        address = self.config.members[other]["address"]
+        await asyncio.wait_for(self.loop.create_connection(lambda: link, address, self.config.port), DIAL_TIMEOUT_S)
 
     def secrets(self) -> auth.Secrets:
         """The secrets now: they may change while we run. Raises ConfigError."""
