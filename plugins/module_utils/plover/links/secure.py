@@ -90,6 +90,15 @@ class Secure:
         """Bytes for the other end."""
         return self._out.read()
 
+    def end(self) -> None:
+        """We send no more; :meth:`take` has the end mark. The other end may go on. Raises WireError."""
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass  # the other end's own mark has not come yet
+        except ssl.SSLError as error:
+            raise WireError(explain(error)) from error
+
     def read(self, into: memoryview) -> int:
         """Put plain bytes into ``into``; how many. None: more must come first, or the other end has :attr:`ended`. Raises WireError."""
         filled = 0
@@ -99,6 +108,8 @@ class Secure:
                 self.ended, filled = not got, filled + got
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLZeroReturnError:
+            self.ended = True
         except ssl.SSLError as error:
             raise WireError(explain(error)) from error
         return filled

@@ -35,7 +35,7 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw, self._secure, self._protocol = raw, secure, protocol
         self._on_shaken, self._on_error = on_shaken, on_error
         self._into = memoryview(b"")
-        self._paused = False
+        self._paused = self._ended = self._keeps = False
         raw.set_protocol(self)
 
     def begin(self, first: Bytes = b"") -> None:
@@ -69,9 +69,11 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 break
             self._protocol.buffer_updated(got)
         self._raw.write(self._secure.take())
-        if self._secure.ended and not self._paused:
-            self.eof_received()
-            self._raw.close()
+        if self._secure.ended and not self._paused and not self._ended:
+            self._ended = True
+            self._keeps = bool(self._protocol.eof_received())
+            if not self._keeps:
+                self._raw.close()
 
     def _resumed(self) -> None:
         if not self._paused and not self._raw.is_closing():
@@ -87,8 +89,9 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._secure.feed(self._into[:nbytes])
         self._advance()
 
-    def eof_received(self) -> None:
-        self._protocol.eof_received()  # TLS knows no half of a connection: it is closed next
+    def eof_received(self) -> bool:
+        """Anybody on the path can make this end; only TLS's own end mark counts as the other member's."""
+        return self._keeps
 
     def pause_writing(self) -> None:
         self._protocol.pause_writing()
@@ -129,6 +132,14 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def is_reading(self) -> bool:
         return self._raw.is_reading()
+
+    def finish(self) -> None:
+        """Nothing is written after this. The other end learns that this is all; what it sends still comes."""
+        try:
+            self._secure.end()
+        except WireError as error:
+            self._on_error(error)
+        self._raw.write(self._secure.take())
 
     def can_write_eof(self) -> bool:
         return False
