@@ -28,6 +28,7 @@ help:
 	@echo "make bench-ablation    what each part of a syncvm is worth, and latency_ms_target: build/bench/{ablation,targets}/; 12 minutes"
 	@echo "make bench-scale       a syncvm's cost by guest RAM, dirty pages and vCPUs; build/bench/scale.json, scale.html; 3 minutes"
 	@echo "make bench-input       frames/s and latency of the input and output path, no guest: build/bench/input.json; 2 minutes"
+	@echo "make bench-links       links with TLS beside links without, over loopback: build/bench/links.json; 2 minutes"
 	@echo "make bench-rdma        commits and page transfer over Soft-RoCE beside perftest, in two guests: build/bench/rdma.json; 2 minutes"
 	@echo "make bench-deploy      the play on three fresh hosts, twice; what takes longest: build/bench/deploy.json; 1 minute"
 	@echo "make setup | native | clean"
@@ -86,7 +87,7 @@ endif
 sim-mutants: setup
 	@PYTHONHASHSEED=0 $(PYTHON) -u -m tests.sim.mutants
 
-bench: bench-consensus bench-hash bench-input bench-scale bench-services
+bench: bench-consensus bench-hash bench-input bench-links bench-scale bench-services
 
 bench-ablation: native
 	@$(PYTHON) -m bench.services --systems interval,interval-drained,idle,idle-drained,plover,stored \
@@ -99,6 +100,9 @@ bench-services: native
 
 bench-input: native
 	@$(PYTHON) -m bench.input_path $(BENCH_OPTIONS)
+
+bench-links: native
+	@$(PYTHON) -m bench.links $(BENCH_OPTIONS)
 
 bench-scale: native
 	@$(PYTHON) -m bench.scale $(BENCH_OPTIONS)
@@ -167,4 +171,4 @@ clean:
 clean: down
 
 .PHONY: help setup native build ready up demo demo-disk chaos down test test-all test-list test-unit sim sim-mutants bench \
-        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-rdma bench-scale bench-services lint format docs changelog clean
+        bench-ablation bench-consensus bench-deploy bench-hash bench-input bench-links bench-rdma bench-scale bench-services lint format docs changelog clean

@@ -7,7 +7,7 @@ import pytest
 from plover.links import peers, security
 from settings import settings
 
-from tests.pki import Authority
+from lab.pki import Authority
 
 
 @pytest.fixture

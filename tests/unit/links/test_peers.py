@@ -127,7 +127,7 @@ def test_our_own_hello_is_accepted_by_every_other_member():
     primary = Config(settings("primary"))
     for other in ("secondary", "witness"):
         found = hellos.check(Config(settings(other)), hellos.of(primary, wire.CONTROL, "ab"), None)
-        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab")
+        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab", False)
 
 
 @pytest.mark.parametrize(

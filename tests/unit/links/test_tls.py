@@ -14,7 +14,7 @@ from plover.protocol import wire
 from settings import MEMBERS
 from test_peers import CLUSTER, Member, closed, free_port, hello, sent, until
 
-from tests.pki import Authority, put
+from lab.pki import Authority, put
 
 OTHER_CLUSTER = "6f9619ff-0000-4d01-b42d-00cf4fc964ff"
 LONG_AGO = datetime.timedelta(hours=-1)
@@ -113,7 +113,7 @@ def test_nothing_of_the_messages_can_be_read_on_the_wire(tmp_path, ca):
     assert len(seen) > 18_000 and not any(word in seen for word in (b"secret memory", CLUSTER.encode(), b"PLVR"))
 
 
-@pytest.mark.parametrize("size", [1, 100, 16_384, 300_000, 3_000_000])
+@pytest.mark.parametrize("size", [1, 100, 16_384, 300_000, 1_000_000])
 def test_messages_of_all_sizes_arrive_whole_and_in_order(tmp_path, ca, size):
     for name in ("primary", "secondary"):
         ca.give(tmp_path / name, name)
@@ -122,10 +122,10 @@ def test_messages_of_all_sizes_arrive_whole_and_in_order(tmp_path, ca, size):
         one, other = pair(tmp_path, second="secondary")
         async with started(other, one):
             await until(lambda: len(one.up) == len(other.up) == 2)
-            sent_messages = [wire.FillPages(n, 1, 0, bytes([n]) * size) for n in range(12)]
+            sent_messages = [wire.FillPages(n, 1, 0, bytes([n]) * size) for n in range(6)]
             for message in sent_messages:
                 one.links.send("secondary", wire.DATA, message)
-            await until(lambda: len(other.heard) == 12)
+            await until(lambda: len(other.heard) == 6)
             assert [m for _, _, m in other.heard] == sent_messages
 
     asyncio.run(run())

@@ -6,60 +6,119 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from plover.links import security, tls
+from plover.links import security, succession, tls
 from plover.links.link import Link
 from plover.protocol import wire
 from settings import MEMBERS
 from test_peers import CLUSTER, Member, free_port, until
 from test_tls import encrypted, pair, started, tls_member
 
-from tests.pki import DAY, Authority, put
+from lab.pki import DAY, Authority, put
 
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-async def flowing(one, other, name):
-    """Messages in both directions until cancelled."""
-    n = 0
-    while True:
-        n += 1
-        one.links.send(name, wire.CONTROL, wire.TransferLeadership(n))
-        other.links.send("primary", wire.CONTROL, wire.TransferLeadership(n))
-        await asyncio.sleep(0.002)
+class Flow:
+    """Messages in both directions on both channels between primary and secondary, numbered."""
+
+    def __init__(self, one, other):
+        self.ends, self.count = ((one, "secondary"), (other, "primary")), 0
+        self.task = asyncio.create_task(self._send())
+
+    async def _send(self):
+        while True:
+            for member, peer in self.ends:
+                member.links.send(peer, wire.CONTROL, wire.TransferLeadership(self.count))
+                member.links.send(peer, wire.DATA, wire.FillPages(self.count, 0, 0, b"x" * (self.count % 7 * 30_000)))
+            self.count += 1
+            await asyncio.sleep(0.002)
+
+    async def more(self):
+        before = self.count
+        await until(lambda: self.count > before + 5)
+
+    async def check_whole(self):
+        """Nothing was lost, nothing overtook."""
+        self.task.cancel()
+        for member, _ in self.ends:
+            for channel in (wire.CONTROL, wire.DATA):
+                seen = [m.view for _, at, m in member.heard if at == channel]
+                await until(lambda: sum(at == channel for _, at, _ in member.heard) == self.count)  # noqa: B023
+                seen = [m.view for _, at, m in member.heard if at == channel]
+                assert seen == list(range(self.count))
+            assert member.down == [] and len(member.up) == 2
+
+
+def all_links(*members):
+    return [link for member in members for link in member.links.links.values()]
 
 
 def test_certificates_and_the_ca_are_rotated_while_messages_flow_and_no_link_is_lost(tmp_path, ca):
     new = Authority(CLUSTER)
     both = ca.pem + new.pem
     names = ("primary", "secondary")
-    for name in names:
-        ca.give(tmp_path / name, name)
+    old = {name: ca.give(tmp_path / name, name) for name in names}
 
     async def run():
         one, other = pair(tmp_path, second="secondary")
         async with started(other, one):
             await until(lambda: len(one.up) == len(other.up) == 2)
-            flow = asyncio.create_task(flowing(one, other, "secondary"))
-            for step in (
-                lambda name: put(tmp_path / name / "ca.pem", both),
-                lambda name: new.give(tmp_path / name, name, ca=both),
-                lambda name: put(tmp_path / name / "ca.pem", new.pem),
-            ):
+            flow, firsts = Flow(one, other), all_links(one, other)
+            for name in names:
+                put(tmp_path / name / "ca.pem", both)
+            for name in names:  # first the dialler's, then the acceptor's
+                serial = new.give(tmp_path / name, name, ca=both)
+                peer = other if name == "primary" else one
+                await until(lambda: all(link.secure.peer.serial == serial for link in all_links(peer)))  # noqa: B023
+                await flow.more()
+            for name in names:
+                put(tmp_path / name / "ca.pem", new.pem)
+                put(tmp_path / name / "revoked", "".join(f"{serial:x}\n" for serial in old.values()))
+                await asyncio.sleep(0.15)  # the watch looks
+                await flow.more()
+            await flow.check_whole()
+            await until(lambda: all(link.transport.is_closing() for link in firsts))
+            assert not set(firsts) & set(all_links(one, other))
+
+    asyncio.run(run())
+
+
+def test_links_go_over_to_tls_while_messages_flow_and_none_is_lost(tmp_path, ca):
+    names = ("primary", "secondary")
+    for name in names:
+        ca.give(tmp_path / name, name, mode="accept")
+
+    async def run():
+        one, other = pair(tmp_path, second="secondary")
+        async with started(other, one):
+            await until(lambda: len(one.up) == len(other.up) == 2)
+            flow = Flow(one, other)
+            await flow.more()
+            for mode in ("dial", "only"):
                 for name in names:
-                    step(name)
-                    await asyncio.sleep(0.15)  # the watch looks
-                    assert (one.down, other.down) == ([], [])
-                    third = Link(one.links, ("secondary", wire.CONTROL))  # a new link, as after a loss
-                    address = MEMBERS["secondary"]["address"]
-                    await asyncio.get_running_loop().create_connection(lambda: third, address, one.links.config.port)  # noqa: B023
-                    await third.settled
-                    assert third.greeted
-                    one.down.clear()
-                    other.down.clear()
-            flow.cancel()
-            views = [m.view for _, channel, m in other.heard if channel == wire.CONTROL]
-            assert views == sorted(set(views)) and len(views) > 100
-            assert one.links.links["secondary", wire.DATA].greeted
+                    put(tmp_path / name / "mode", mode)
+                await until(lambda: encrypted(one) == {"secondary": True} and encrypted(other) == {"primary": True})
+                await flow.more()
+            await asyncio.sleep(0.15)
+            await flow.check_whole()
+
+    asyncio.run(run())
+
+
+def test_a_link_that_breaks_while_another_takes_its_place_counts_as_lost(tmp_path, ca, monkeypatch):
+    """Its last messages may be missing, so the new one must not go on as if nothing had happened."""
+    for name in ("primary", "secondary"):
+        ca.give(tmp_path / name, name)
+    monkeypatch.setattr(Link, "finish", lambda self: None)  # no end mark comes
+    monkeypatch.setattr(succession, "S_MAX", 0.3)
+
+    async def run():
+        one, other = pair(tmp_path, second="secondary")
+        async with started(other, one):
+            await until(lambda: len(one.up) == len(other.up) == 2)
+            ca.give(tmp_path / "primary", "primary")
+            await until(lambda: ("secondary", wire.DATA) in one.down and ("primary", wire.DATA) in other.down)
+            await until(lambda: len(all_links(one, other)) == 4)
 
     asyncio.run(run())
 
@@ -167,7 +226,8 @@ def test_a_group_changes_over_in_three_rounds_and_every_new_link_succeeds(tmp_pa
     asyncio.run(run())
 
 
-def test_a_link_without_tls_ends_when_only_tls_is_accepted_and_comes_back_with_it(tmp_path, caplog, ca):
+def test_a_link_without_tls_ends_where_only_tls_is_accepted_and_comes_back_with_it(tmp_path, caplog, ca):
+    """Its dialler was not told to go over."""
     for name in ("primary", "witness"):
         ca.give(tmp_path / name, name, mode="accept")
 
@@ -176,10 +236,9 @@ def test_a_link_without_tls_ends_when_only_tls_is_accepted_and_comes_back_with_i
         async with started(other, one):
             await until(lambda: one.up and other.up)
             assert encrypted(one) == {"witness": False}
-            for name in ("primary", "witness"):
-                put(tmp_path / name / "mode", "dial")
-            await asyncio.sleep(0.15)
             put(tmp_path / "witness" / "mode", "only")
+            await until(lambda: other.down and "it does not speak TLS, and here only TLS is accepted" in caplog.text)
+            put(tmp_path / "primary" / "mode", "dial")
             await until(lambda: encrypted(one) == {"witness": True} and encrypted(other) == {"primary": True})
 
     asyncio.run(run())

@@ -13,7 +13,7 @@ from settings import MEMBERS, settings
 from test_peers import CLUSTER, free_port
 from test_tls import LONG_AGO, tls_member
 
-from tests.pki import Authority, put
+from lab.pki import Authority, put
 
 
 def folder_of(tmp_path):

@@ -20,10 +20,11 @@ class Told(NamedTuple):
     channel: int
     timing: Timing | None
     nonce: object  # not checked here: links/auth.py does
+    renews: bool  # to take the place of the link that is up (succession.py)
 
 
-def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
-    """Our Hello. An older member ignores ``nonce`` and our timing."""
+def of(config: Config, channel: int, nonce: str = "", renews: bool = False) -> wire.Hello:
+    """Our Hello. An older member ignores ``nonce``, ``renews`` and our timing."""
     timing = {key: config.values[key] for key in TOLD}
     return wire.Hello(
         json.dumps(
@@ -34,6 +35,7 @@ def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
                 "version": __version__,
                 **timing,
                 **({"nonce": nonce} if nonce else {}),
+                **({"renews": True} if renews else {}),
             }
         ).encode()
     )
@@ -57,4 +59,4 @@ def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) 
         raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
     if channel == wire.DATA and not {member, config.member} == set(config.replicas):
         raise WireError(f"Hello of {member} for the data channel, which is between the replicas")
-    return Told(member, channel, Timing.told(data), data.get("nonce"))
+    return Told(member, channel, Timing.told(data), data.get("nonce"), data.get("renews") is True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from ..config.settings import Config
@@ -20,6 +20,8 @@ from ..errors import ConfigError, PloverError, RdmaError, WireError
 from ..protocol import codec, wire
 from ..protocol.pages import PageRun
 from . import auth, hello, secure, tls
+from .secure_transport import SecureTransport
+from .succession import S_MAX, Succession
 
 log = logging.getLogger("plover")
 HELLO_TIMEOUT_S = 2.0
@@ -56,6 +58,7 @@ class Owner(Protocol):
     tls: tls.Folder | None  # with link_security: tls
     on_message: Callable[[str, int, wire.Message], None]
     on_writable: Callable[[], None]
+    renewing: set[Link]  # that are being greeted
 
     def secrets(self) -> auth.Secrets: ...
 
@@ -71,6 +74,10 @@ class Owner(Protocol):
 
     def not_greeted(self, link: Link) -> None: ...
 
+    def renewable(self, member: str, channel: int) -> bool: ...
+
+    def is_up(self, member: str, channel: int) -> bool: ...
+
 
 class Link(asyncio.BufferedProtocol):
     """One TCP connection. ``member`` is empty until its Hello has come. Its messages do not count before it is ``greeted``,
@@ -80,13 +87,18 @@ class Link(asyncio.BufferedProtocol):
     fault, unmap) costs several times as much as the read.
     """
 
-    def __init__(self, links: Owner, dialled: tuple[str, int] | None) -> None:
+    def __init__(self, links: Owner, dialled: tuple[str, int] | None, renews: bool = False) -> None:
+        """``renews``: it shall take the place of the link that is up."""
         self.links, self.dialled = links, dialled
         self.member = ""
         self.timing: Timing | None = None  # the other member's, if it tells it
         self.greeted = False
         self.session: auth.Session
         self.secure: secure.Secure | None = None  # its TLS
+        self.own_serial = 0  # of our certificate, with TLS
+        self.renews = renews
+        self.stale = self.ended = False  # a new link shall take its place · the other end sends no more
+        self.succession: Succession | None = None
         self.settled = links.loop.create_future()  # done once the link is up, or has ended
         self._hello = b""  # ours
         self.channel = wire.CONTROL
@@ -124,37 +136,42 @@ class Link(asyncio.BufferedProtocol):
         """We have dialled."""
         folder = self.links.tls
         if folder and (found := folder.read()).dials():
-            self.secure = folder.secure(found, True)
-            self._shake_hands(self.secure)
+            self._encrypt(folder.secure(found, True), found)
         else:
             self._say_hello(channel)
 
-    def _answer(self, first: int) -> None:
-        """The other end has dialled, and its ``first`` byte tells whether it speaks TLS. Raises ConfigError, WireError."""
+    def _answer(self, data: memoryview) -> bool:
+        """The other end has dialled, and its first byte tells whether it speaks TLS, which is then begun. Raises ConfigError, WireError."""
+        first = data[0]
         folder = self.links.tls
         if folder is None:
             if first == secure.HANDSHAKE:
                 raise WireError("it speaks TLS, but here 'link_security' is none; run the deploy play, or write 'accept' into mode there")
-            return
+            return False
         found = folder.read()
         if first == secure.HANDSHAKE:
-            self.secure = folder.secure(found, False)
-        elif not found.accepts_plain():
+            self._encrypt(folder.secure(found, False), found, data)
+            return True
+        if not found.accepts_plain():
             raise WireError(
                 "it does not speak TLS, and here only TLS is accepted; set link_security: tls there, or write 'dial' into "
                 f"{folder.path}/{tls.MODE} until then"
             )
+        return False
 
-    def _shake_hands(self, ours: secure.Secure) -> bool:
-        try:
-            over = ours.handshake()
-        finally:  # in case of an error, to tell the other end
-            self.transport.write(ours.take())
-        if over and self.dialled:
-            if ours.peer and ours.peer.member != self.dialled[0]:
-                raise WireError(f"its certificate is of {ours.peer.member}; check 'members', and give each member its own")
+    def _encrypt(self, ours: secure.Secure, found: tls.Credentials, data: memoryview | None = None) -> None:
+        """From now on; ``data`` has come already."""
+        self.secure, self.own_serial = ours, found.own.serial
+        self.transport = encrypting = SecureTransport(self.transport, ours, self, self._shaken, self._refuse)
+        encrypting.begin(data or b"")
+
+    def _shaken(self) -> None:
+        """The TLS handshake is over."""
+        peer = self.secure and self.secure.peer
+        if self.dialled and peer:
+            if peer.member != self.dialled[0]:
+                raise WireError(f"its certificate is of {peer.member}; check 'members', and give each member its own")
             self._say_hello(self.dialled[1])
-        return over
 
     def _enters(self, address: str) -> bool:
         if self.links.enter(address):
@@ -167,7 +184,7 @@ class Link(asyncio.BufferedProtocol):
             self._waits_at = ""
 
     def _say_hello(self, channel: int) -> None:
-        ours = hello.of(self.links.config, channel, self.session.nonce)
+        ours = hello.of(self.links.config, channel, self.session.nonce, self.renews)
         self._hello = ours.payload
         self._by_tcp(ours)
 
@@ -193,15 +210,7 @@ class Link(asyncio.BufferedProtocol):
             log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
             self.transport.abort()
         elif not self.transport.is_closing():
-            self.write(map(bytes, codec.encode(message, self.links.tag)))
-
-    def write(self, buffers: Iterable[bytes]) -> None:
-        """By TLS, if this link has it."""
-        if self.secure is None:
-            self.transport.writelines(buffers)
-            return
-        for part in self.secure.seal(buffers):
-            self.transport.write(part)
+            self.transport.writelines(map(bytes, codec.encode(message, self.links.tag)))
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -216,49 +225,35 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = self.links.loop.time()
-        if not self._begun and not self._begins():
-            return
+        data = self._buffer[:nbytes]
         try:
-            if self.secure is None:
-                self._received(self._buffer[:nbytes])
-            else:
-                self._opened(self.secure, self._buffer[:nbytes])
+            if not self._begun and self._begins(data):
+                return
+            self._received(data)
         except (WireError, RdmaError) as error:
             self._refuse(error)
 
-    def _begins(self) -> bool:
-        """The first bytes have come."""
+    def _begins(self, data: memoryview) -> bool:
+        """The first bytes have come. Do they begin TLS?"""
         self._begun = True
         try:
-            if not self.dialled:
-                self._answer(self._buffer[0])
-        except (ConfigError, WireError) as error:
-            self._refuse(error)
-        return not self._refused
-
-    def _opened(self, ours: secure.Secure, data: memoryview) -> None:
-        ours.feed(data)
-        if ours.peer is None and not self._shake_hands(ours):
-            return
-        for part in ours.open(self._buffer):  # ``data`` is in OpenSSL's memory by now
-            self._received(part)
-            if self.transport.is_closing():
-                return
-        self.transport.write(ours.take())
+            return not self.dialled and self._answer(data)
+        except ConfigError as error:
+            raise WireError(str(error)) from error
 
     def _received(self, data: memoryview) -> None:
         for message in self._decoder.feed(data):
             if not self.member:
                 self._greet(message)
             elif isinstance(message, wire.Hello):
-                raise WireError("a second Hello")
+                self._hello_again()
             elif isinstance(message, wire.Proof) or not self.greeted:
                 self._prove(message)
             elif isinstance(message, wire.GREETINGS) and self.pipe is None:
                 raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
             elif self.pipe is not None:
                 self._set_up_pipe(self.pipe, message)
-            else:
+            elif not (self.succession and self.succession.holds(self, message)):
                 self.links.on_message(self.member, self.channel, message)
             if self.transport.is_closing():
                 return
@@ -297,6 +292,7 @@ class Link(asyncio.BufferedProtocol):
         if self.secure and self.secure.peer and self.secure.peer.member != told.member:
             raise WireError(f"Hello of {told.member} with the certificate of {self.secure.peer.member}; give each member its own")
         self.member, self.channel, self.timing = told.member, told.channel, told.timing
+        self._agree_to_renew(told.renews)
         if not self.dialled:
             self._say_hello(self.channel)
         theirs = bytes(message.payload)
@@ -323,17 +319,73 @@ class Link(asyncio.BufferedProtocol):
         else:
             self._up()
 
+    # ---- a new link takes this one's place --------------------------------------------------------
+    def _agree_to_renew(self, told: bool) -> None:
+        """Both do it, or neither. Raises WireError rather than cut a link that is up."""
+        agreed = told and (self.renews if self.dialled else self.links.renewable(self.member, self.channel))
+        if (told or self.renews) and not agreed and self.links.is_up(self.member, self.channel):
+            raise WireError("the link that is up cannot be renewed at this moment; the next attempt follows")
+        self.renews = agreed
+        if agreed:
+            self.links.renewing.add(self)
+
+    def _hello_again(self) -> None:
+        if not (self.dialled and self.secure and self.greeted):
+            raise WireError("a second Hello")
+        self.stale = True
+
+    def ask_to_renew(self) -> None:
+        """We have accepted this link, so the other member is the one to dial a new one."""
+        self._say_hello(self.channel)
+
+    def finish(self) -> None:
+        """Nothing is sent by this link any more."""
+        if isinstance(self.transport, SecureTransport):
+            self.transport.finish()
+        else:
+            self.transport.write_eof()
+
+    def eof_received(self) -> bool:
+        """The other end sends no more. May it still receive? It may, if a new link is about to take this one's place."""
+        self.ended = self.greeted and not self._decoder.waiting
+        if self.ended and self.succession:
+            self.succession.ended()
+        elif self.ended and (self.secure or self._is_renewed()):
+            self.links.loop.call_later(S_MAX, self._not_succeeded)
+            return True
+        return False
+
+    def _is_renewed(self) -> bool:
+        """Is another link about to take this one's place? An end without TLS tells no more than that."""
+        return any((link.member, link.channel) == (self.member, self.channel) for link in self.links.renewing)
+
+    def _not_succeeded(self) -> None:
+        if self.succession is None:
+            self.transport.abort()
+
+    def heard_late(self, messages: list[wire.Message]) -> None:
+        """They have waited for the end of the link before this one."""
+        try:
+            for message in messages:
+                if not self.transport.is_closing():
+                    self.links.on_message(self.member, self.channel, message)
+        except (WireError, RdmaError) as error:
+            self._refuse(error)
+
     def _up(self) -> None:
         self._settle()
         self.links.link_up(self)
 
     def _settle(self) -> None:
+        self.links.renewing.discard(self)
         if not self.settled.done():
             self.settled.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
         self._settle()
+        if self.succession:
+            self.succession.lost(self)
         if self.pipe:
             self.pipe.close()
         if not self.greeted and self.dialled and not self._refused:

@@ -16,6 +16,7 @@ from ..protocol import codec, wire
 from . import auth, security, tls
 from .door import Door
 from .link import Carrier, Link
+from .succession import Succession
 
 log = logging.getLogger("plover")
 RETRY_S = 0.05
@@ -47,6 +48,7 @@ class PeerLinks:
         self.tls = tls.Folder(config.tls_path, config.cluster_id, config.member, members) if config.link_security == "tls" else None
         self.watch = security.Watch(self, self.tls) if self.tls else None
         self._hinted_at: dict[str, float] = {}
+        self.renewing: set[Link] = set()
         self.refusals: dict[str, tuple[int, str]] = {}  # of messages of members that were let in: how many, the last reason
         self._told_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,24 +72,38 @@ class PeerLinks:
 
     async def _keep(self, other: str, channel: int) -> None:
         """Keep one connection to ``other`` up; close a silent link and dial again."""
-        address = self.config.members[other]["address"]
         while True:
             link = self.links.get((other, channel))
             if link is None:
-                await self._dial(other, channel, address)
+                await self._link_to(Link(self, (other, channel)), other)
+            elif link.stale and self.renewable(other, channel):
+                link.stale = False
+                await self._link_to(Link(self, (other, channel), renews=True), other)
             elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
                 self.close(other)
             await asyncio.sleep(RETRY_S)
 
-    async def _dial(self, other: str, channel: int, address: str) -> None:
-        """Returns once the link is up or refused; sooner if that takes long."""
+    async def _link_to(self, link: Link, other: str) -> None:
+        """Dial, and wait until the link is up or refused, or takes long: a second one would only take its place. A link that renews
+        another one is waited for to its end."""
         try:
-            _transport, link = await asyncio.wait_for(
-                self.loop.create_connection(lambda: Link(self, (other, channel)), address, self.config.port), DIAL_TIMEOUT_S
-            )
-            await asyncio.wait({link.settled}, timeout=DIAL_TIMEOUT_S)
+            await self._dial(link, other)
+            await asyncio.wait({link.settled}, timeout=None if link.renews else DIAL_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError):
             pass  # it is down; we dial again
+
+    def is_up(self, member: str, channel: int) -> bool:
+        return (member, channel) in self.links
+
+    def renewable(self, member: str, channel: int) -> bool:
+        """Is there a link whose place another one can take? Guest memory that goes by RDMA does not go by it."""
+        link = self.links.get((member, channel))
+        return link is not None and link.greeted and link.pipe is None and link.succession is None
+
+    async def _dial(self, link: Link, other: str) -> None:
+        """Raises OSError or asyncio.TimeoutError."""
+        address = self.config.members[other]["address"]
+        await asyncio.wait_for(self.loop.create_connection(lambda: link, address, self.config.port), DIAL_TIMEOUT_S)
 
     def secrets(self) -> auth.Secrets:
         """The secrets now: they may change while we run. Raises ConfigError."""
@@ -134,6 +150,11 @@ class PeerLinks:
 
     def link_up(self, link: Link) -> None:
         old = self.links.get((link.member, link.channel))
+        if old is not None and link.renews:
+            self.links[link.member, link.channel] = link
+            Succession(old, link, self.loop.call_later)
+            self.on_writable()
+            return
         if old is not None:
             self.link_down(old)
             old.transport.abort()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TLS of one connection, and who is at its other end. Pure: bytes in, bytes out; :mod:`plover.links.link` owns the socket.
+"""TLS of one connection, and who is at its other end. Pure: bytes in, bytes out; secure_transport.py has the socket.
 
 OpenSSL works on memory here, not on the socket. So sockets, limits and time-outs of a link are the same with and without TLS.
 """
@@ -69,8 +69,9 @@ class Secure:
         self._tls = context.wrap_bio(self._in, self._out, server_side=not dials)
         self._judge = judge
         self.peer: Identity | None = None  # once the handshake is over
+        self.ended = False  # by the other end
 
-    def feed(self, data: bytes | memoryview) -> None:
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Bytes from the other end."""
         self._in.write(data)
 
@@ -89,22 +90,31 @@ class Secure:
         """Bytes for the other end."""
         return self._out.read()
 
-    def open(self, into: memoryview) -> Iterator[memoryview]:
-        """What the bytes so far say: parts of ``into``, each to be used before the next. Raises WireError."""
-        filled, over = 0, False
-        while not over:
-            try:
-                got = cast(int, self._tls.read(len(into) - filled, into[filled:]))
-                over, filled = not got, filled + got  # nothing: the other end has closed
-            except ssl.SSLWantReadError:
-                over = True
-            except ssl.SSLError as error:
-                raise WireError(explain(error)) from error
-            if filled == len(into) or (over and filled):
-                yield into[:filled]
-                filled = 0
+    def end(self) -> None:
+        """We send no more; :meth:`take` has the end mark. The other end may go on. Raises WireError."""
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass  # the other end's own mark has not come yet
+        except ssl.SSLError as error:
+            raise WireError(explain(error)) from error
 
-    def seal(self, buffers: Iterable[bytes]) -> Iterator[bytes]:
+    def read(self, into: memoryview) -> int:
+        """Put plain bytes into ``into``; how many. None: more must come first, or the other end has :attr:`ended`. Raises WireError."""
+        filled = 0
+        try:
+            while filled < len(into) and not self.ended:
+                got = cast(int, self._tls.read(len(into) - filled, into[filled:]))
+                self.ended, filled = not got, filled + got
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.ended = True
+        except ssl.SSLError as error:
+            raise WireError(explain(error)) from error
+        return filled
+
+    def seal(self, buffers: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
         """``buffers`` as bytes for the other end, in parts. Raises WireError."""
         view = memoryview(b"".join(buffers))
         try:

@@ -13,7 +13,7 @@ from .link import Link
 from .secure import Identity
 
 log = logging.getLogger("plover")
-LOOK_S = 2.0
+LOOK_S = 1.0
 DAY_S = 86_400
 WARN_DAYS = 30
 
@@ -77,6 +77,17 @@ class Watch:
             if why:
                 log.error("link to %s closed: %s", link.member, why)
                 link.transport.abort()
+            elif found:
+                self._renew(link, found)
+
+    @staticmethod
+    def _renew(link: Link, found: tls.Credentials) -> None:
+        """Sees to it that a link without TLS, or with an old certificate of ours, gets a successor."""
+        if not link.dialled:
+            if link.secure and link.own_serial != found.own.serial:
+                link.ask_to_renew()
+        elif (found.own.serial != link.own_serial) if link.secure else found.dials():
+            link.stale = True
 
     def _why_not(self, link: Link, found: tls.Credentials | None) -> str:
         if link.secure is None or link.secure.peer is None:
