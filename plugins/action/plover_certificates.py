@@ -44,7 +44,7 @@ def _remove(folder, vms, check_mode):
 
 def _sign(folder, given, check_mode):
     wanted = _wanted(given)
-    needs, files, differs, actions = {}, {}, {}, []
+    needs, files, differs, serials, actions = {}, {}, {}, {}, []
     for vm in given["vms"]:
         group = _group(folder, vm, given.get("looks") or {}, wanted)
         needs[vm["name"]] = group.needs()
@@ -57,6 +57,7 @@ def _sign(folder, given, check_mode):
             actions += [f"made a CA for {vm['name']} in {mine}"] if group.own is not before else []
             actions += [f"signed the certificate of {vm['name']} on {member}" for member in needs[vm["name"]]]
             files[vm["name"]] = rounds
+            serials[vm["name"]] = link_files.serials(rounds)
             differs[vm["name"]] = link_files.changes(rounds, group.found)
     return {
         "changed": bool(actions),
@@ -65,6 +66,7 @@ def _sign(folder, given, check_mode):
         "reasons": [f"{name} on {member}: {why}; it gets a new one" for name, of in needs.items() for member, (_key, why) in of.items()],
         "rounds": files,
         "differs": differs,
+        "serials": serials,
     }
 
 

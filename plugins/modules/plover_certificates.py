@@ -95,6 +95,11 @@ differs:
   description: Whether a member has to write anything, by VM name and host.
   returned: if O(state=present)
   type: dict
+serials:
+  description: Serial numbers of the certificates that the members show after the second round, by VM name; empty if not all links
+    are encrypted then.
+  returned: if O(state=present)
+  type: dict
 actions:
   description: What was done on the control machine, one sentence each.
   returned: success

@@ -65,6 +65,14 @@ class Authority:
         self.issued[out.serial] = {"name": uri, "until": f"{out.not_after:%Y-%m-%d}"}
         return out
 
+    def revoke(self, serials: set[str]) -> None:
+        """Recorded, so that a rotation that was broken off before the members heard of it is completed by the next run."""
+        for serial in serials & set(self.issued):
+            self.issued[serial]["revoked"] = "yes"
+
+    def revoked(self) -> set[str]:
+        return {serial for serial, one in self.issued.items() if one.get("revoked")}
+
     def serials_of(self, uri: str) -> set[str]:
         """Serial numbers of the certificates that this member got from this CA."""
         return {serial for serial, one in self.issued.items() if one.get("name") == uri}

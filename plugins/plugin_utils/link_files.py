@@ -147,10 +147,13 @@ class Group:
                 self.own, outdated = make(), set()
             else:
                 outdated |= self._outdated(needs)
+                self.own.revoke(outdated)
             new.update({m: self.own.sign(requests[m], self.uris[m], self.wanted.now, self.wanted.days) for m in needs})
             last = [self.own.certificate.text]
         else:
-            last = [self._issuer(new[self.members[0]]).text]  # type: ignore[arg-type, union-attr]
+            issuer = self._issuer(new[self.members[0]])
+            outdated |= self.own.revoked() if self.own and issuer and issuer.serial == self.own.certificate.serial else set()
+            last = [issuer.text] if issuer else []
         return {member: self._files(member, new[member], last, outdated) for member in self.members}
 
     def _files(self, member: str, new: Any, last: list[str], outdated: set[str]) -> list[dict[str, Any]]:
@@ -221,6 +224,13 @@ def notes(vms: list[dict[str, Any]], looks: dict[str, dict[str, str]], now: date
             if why:
                 out.append(f"{vm['name']} on {member}: {why}; the deploy play gives it a new one")
     return out
+
+
+def serials(rounds: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Of the certificates that all members show in the end, if all links are encrypted by then; else nothing can be waited for."""
+    last = [texts[-1] for texts in rounds.values()]
+    found = [certificates.read(one["certificate"]) for one in last if one and one["mode"] == ONLY]
+    return [one.serial for one in found if one is not None] if len(found) == len(SEATS) else []
 
 
 def changes(rounds: dict[str, list[dict[str, Any]]], found: dict[str, Found]) -> dict[str, bool]:

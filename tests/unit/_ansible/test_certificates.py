@@ -145,6 +145,15 @@ def test_what_was_rotated_away_is_refused(group, tmp_path, rotate):
     assert group.linked()
 
 
+def test_a_plain_deployment_completes_the_revocation_of_a_rotation_that_was_broken_off(group):
+    before = {serial(host) for host in group.hosts.values()}
+    group.play(rotate=["certificates"], stop_after=2)
+    assert not (group.hosts["a"].tls / "revoked").exists()
+    group.play(all_linked(group))
+    assert {frozenset((host.tls / "revoked").read_text().split()) for host in group.hosts.values()} == {frozenset(before)}
+    assert group.play() == 0
+
+
 def test_one_member_alone_gets_a_new_certificate(group):
     before = {name: serial(host) for name, host in group.hosts.items()}
     group.play(all_linked(group), rotate=["certificates"], only=["b"])
