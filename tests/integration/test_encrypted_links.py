@@ -24,27 +24,40 @@ def wait_encrypted(group, seconds: float = 30.0) -> None:
         time.sleep(0.1)
 
 
+def serial_of(group, member: str) -> str:
+    """Of the certificate by which ``member``'s links to the primary live."""
+    return group.status("primary")["tls"]["certificates"][member]["serial"]
+
+
+def serve(group, client, acked: dict[str, str], name: str) -> None:
+    """For a while, protected all the time."""
+    end = time.monotonic() + LOOKS_S
+    while time.monotonic() < end:
+        write(client, acked, f"{name}{len(acked)}", "x")
+        assert group.status("primary")["service"] == "protected", group.story()
+
+
 def test_new_certificates_cost_no_link_and_a_revoked_one_costs_its_own(group):
     client, acked = connect(), {}
     wait_encrypted(group)
-    old = {m: group.status("primary")["tls"]["certificates"][m]["serial"] for m in ADDRESSES}
-    view = group.status("primary")["view"]
+    old = {m: serial_of(group, m) for m in ADDRESSES}
     for member in ADDRESSES:
         group.authority.give(group.tls_folder(member), member)
-    end = time.monotonic() + LOOKS_S
-    while time.monotonic() < end:
-        write(client, acked, f"rotated{len(acked)}", "x")
-        assert group.status("primary")["service"] == "protected", group.story()
-    assert not any("refused: " in group.log(m) or "closed: " in group.log(m) for m in ADDRESSES)
+    serve(group, client, acked, "renewed")
+    assert all(serial_of(group, m) != serial for m, serial in old.items())
+    for member in ADDRESSES:
+        put(group.tls_folder(member) / "revoked", "".join(f"{serial}\n" for serial in old.values()))
+    serve(group, client, acked, "old ones revoked")
+    assert not any("closed: its" in group.log(m) or "lost before its end" in group.log(m) for m in ADDRESSES), group.story()
+    serial = serial_of(group, "secondary")
     for member in ("primary", "witness"):
-        put(group.tls_folder(member) / "revoked", old["secondary"] + "\n")
+        put(group.tls_folder(member) / "revoked", f"{serial}\n")
     for member in ("primary", "witness"):
-        group.wait_for_log(member, f"link to secondary closed: its certificate ({old['secondary']}) is in")
+        group.wait_for_log(member, f"link to secondary closed: its certificate ({serial}) is in")
     write(client, acked, "revoked", "x")
-    group.wait("primary", service="protected", view=view)  # it has dialled again, with its new one
-    assert group.status("primary")["tls"]["certificates"]["secondary"]["serial"] != old["secondary"]
-    group.power_off("primary")
-    assert lost(client, acked) == []
+    group.authority.give(group.tls_folder("secondary"), "secondary")
+    group.wait("primary", service="protected", linked=["secondary", "witness"])
+    assert serial_of(group, "secondary") != serial and lost(client, acked) == []
 
 
 def test_a_group_changes_over_to_tls_while_its_vm_serves(new_group):
