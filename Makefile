@@ -35,6 +35,7 @@ help:
 	@echo "make bench-disk-link   a secondary's disk by NBD, directly and through the members' link: build/bench/disk_link.json; 3 minutes"
 	@echo "make bench-scale       a syncvm's cost by guest RAM, dirty pages and vCPUs; build/bench/scale.json, scale.html; 3 minutes"
 	@echo "make bench-input       frames/s and latency of the input and output path, no guest: build/bench/input.json; 2 minutes"
+	@echo "make bench-links       links with TLS beside links without, over loopback: build/bench/links.json; 2 minutes"
 	@echo "make bench-rdma        commits and page transfer over Soft-RoCE beside perftest, in two guests: build/bench/rdma.json; 2 minutes"
 	@echo "make bench-deploy      the play on three fresh hosts, twice; what takes longest: build/bench/deploy.json; 1 minute"
 	@echo "make setup | native | clean"
@@ -97,7 +98,7 @@ sim-mutants: setup
 fuzz: native
 	@PYTHONHASHSEED=0 $(PYTHON) -m tests.fuzz --seconds $$((60 * $(or $(MINUTES),5))) --jobs 2 --keep --target "$(TARGET)" $(if $(SEED),--seed $(SEED))
 
-bench: bench-consensus bench-disk-link bench-hash bench-input bench-scale bench-services
+bench: bench-consensus bench-disk-link bench-hash bench-input bench-links bench-scale bench-services
 
 bench-ablation: native
 	@$(PYTHON) -m bench.services --systems interval,interval-drained,idle,idle-drained,plover,stored \
@@ -113,6 +114,9 @@ bench-disk-link: setup
 
 bench-input: native
 	@$(PYTHON) -m bench.input_path $(BENCH_OPTIONS)
+
+bench-links: native
+	@$(PYTHON) -m bench.links $(BENCH_OPTIONS)
 
 bench-scale: native
 	@$(PYTHON) -m bench.scale $(BENCH_OPTIONS)
@@ -199,5 +203,5 @@ clean:
 clean: down
 
 .PHONY: help setup native build ready up demo demo-disk chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
-        bench bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-rdma bench-scale bench-services \
-        lint format docs changelog requirements release clean
+        bench bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-links bench-rdma bench-scale \
+        bench-services lint format docs changelog requirements release clean

@@ -24,6 +24,7 @@ BASE_PACKAGES = [
     "procps",
     "kmod",
     "nftables",
+    "openssl",  # as each Debian that has ca-certificates
 ]
 TARGET_PACKAGES = [
     "qemu-system-x86",

@@ -81,6 +81,7 @@ def write_inventory(disk: bool = False, groups: bool = False, patient: bool = Fa
     variables["ansible_control_path_dir"] = str(LAB / "cp")
     variables["ansible_python_interpreter"] = "/usr/bin/python3"
     variables["plover_wheel_dir"] = str(LAB / "wheels")
+    variables["secrets_ca_dir"] = str(LAB / "ca")  # not in the user's home, and not another lab's
     INVENTORY.write_text(yaml.safe_dump(inventory, sort_keys=False))
 
 

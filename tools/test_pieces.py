@@ -115,7 +115,7 @@ PIECES = [
             "adoption": 40,
             "amnesia": 45,
             "backpressure": 20,
-            "bad_input": 40,
+            "bad_input": 55,
             "block_copy": 30,
             "block_merge": 15,
             "bridge_rollback": 60,
@@ -126,6 +126,7 @@ PIECES = [
             "disk_marks": 50,
             "disk_streams": 50,
             "elf_kernel": 20,
+            "encrypted_links": 60,
             "full_run_folder": 15,
             "lying_witness": 25,
             "operator": 30,
@@ -173,7 +174,7 @@ PIECES = [
         },
     ),
     _together("lab", "refusals", ("deploy_refusals", "rdma_refusals", "precheck_hosts"), 260),
-    _together("lab", "members", ("secrets", "modules"), 290),
+    _together("lab", "members", ("secrets", "certificates", "modules"), 400),
     *_scenarios(
         ("default",),
         {

@@ -19,6 +19,7 @@ from lab.first_boot import mark_first_boot
 from lab.guest_image import CMDLINE, build
 from lab.netns import socket_in
 from lab.paths import SUFFIX
+from lab.pki import Authority
 from lab.secret_file import secret_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,7 @@ def remove_netns() -> None:
 
 
 class Group:
-    """``folder``: where sockets, state and logs go. Further arguments are settings."""
+    """``folder``: where sockets, state and logs go. Further arguments are settings. Links are by TLS unless ``link_security`` says none."""
 
     python_path = f"{RUNTIME}:{Path(__file__).parent}"  # of the daemons
 
@@ -80,8 +81,13 @@ class Group:
             "qemu_user": "root",
             "secret_file": secret_file(folder),
             "failover_budget_ms": 4000,
+            "link_security": "tls",
             **more,
         }
+        if self.common["link_security"] == "tls":
+            self.authority = Authority(self.common["cluster_id"])
+            for member in ADDRESSES:
+                self.authority.give(self.tls_folder(member), member)
         self.ifup = self._script("ifup", 'ip link set "$1" master br0 up')
         self.ifdown = self._script("ifdown", 'ip link set "$1" nomaster down')
         for member in ADDRESSES:
@@ -105,6 +111,7 @@ class Group:
             "network_tap": f"pt-{member}"[:15],
             "network_ifup": self.ifup,
             "network_ifdown": self.ifdown,
+            "tls_folder": str(self.tls_folder(member)),
         }
         path = base / "settings.json"
         path.write_text(json.dumps({**self.common, **own, **self.own.get(member, {}), **more}))
@@ -122,6 +129,9 @@ class Group:
                     stderr=log,
                     stdin=subprocess.DEVNULL,
                 )
+
+    def tls_folder(self, member: str) -> Path:
+        return self.folder / member / "tls"
 
     def run_folder(self, member: str) -> Path:
         return self.folder / member / "run" / "demo"

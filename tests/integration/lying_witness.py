@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python3 lying_witness.py SETTINGS: takes the witness's place and lies to each replica over and over, until it is ended.
 
-It is what somebody could run who has got into the witness's host: it knows the members and their secret. One lie a connection,
-as each costs the link.
+It is what somebody could run who has got into the witness's host: it knows the members and has the witness's certificate. One lie
+a connection, as each costs the link.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 
 from plover.config.settings import Config
 from plover.links import auth, hello
+from plover.links.tls import Folder
 from plover.protocol import codec, wire
 
 VIEWS = 6  # real views at the beginning of a test: few
@@ -41,7 +42,7 @@ def lies(view: int) -> list[wire.Message]:
 def receive(link: socket.socket) -> bytes:
     try:
         return link.recv(65_536)
-    except (TimeoutError, ConnectionError):
+    except (TimeoutError, OSError):
         return b""
 
 
@@ -66,10 +67,16 @@ def main() -> None:
     tag = codec.cluster_tag(config.cluster_id)
     listener = socket.create_server((config.members["witness"]["address"], config.port), reuse_port=False)
     told = itertools.cycle([lie for view in range(1, VIEWS) for lie in lies(view)])
+    folder = Folder(config.tls_path, config.cluster_id, config.member, tuple(config.members))
     print("ready", flush=True)
     while True:
         link, _ = listener.accept()
         link.settimeout(1.0)
+        if config.link_security == "tls":
+            try:
+                link = folder.read().accepting.wrap_socket(link, server_side=True)
+            except OSError:
+                continue
         lie = next(told)
         try:
             link.sendall(greeting(config, tag, receive(link)) + said(lie, tag))

@@ -82,6 +82,8 @@ def messages() -> dict[str, bytes]:
     beat = b"".join(codec.encode(wire.Heartbeat(9, 1, 0, 1, 1, 1), codec.cluster_tag(OURS)))
     return {
         "noise": rng.randbytes(5000),
+        "noise that begins like TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(5000),
+        "one byte of TLS": b"\x16",
         "HTTP": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         "of another cluster": hello(FOREIGN, "secondary", wire.CONTROL, FOREIGN),
         "of another cluster under our tag": hello(FOREIGN, "secondary", wire.CONTROL),
@@ -107,7 +109,11 @@ def closed(sock: socket.socket, seconds: float) -> bool:
     return True
 
 
-def test_messages_of_strangers_are_refused_and_the_running_vm_is_not_harmed(group):
+@pytest.mark.parametrize("security", ["tls", "none"])
+def test_messages_of_strangers_are_refused_and_the_running_vm_is_not_harmed(new_group, security):
+    group = new_group(link_security=security)
+    group.start()
+    group.wait("primary", service="protected")
     client = connect()
     assert client.ask("SET", "k", "v") == b"+OK"
     before = {m: group.status(m) for m in ADDRESSES}

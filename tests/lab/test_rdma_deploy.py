@@ -16,7 +16,7 @@ from lab.__main__ import execute
 from lab.hosts import HOSTS
 
 pytestmark = pytest.mark.usefixtures("fresh_hosts")
-RDMA = {"settings": {"transport": "rdma", "rdma_ring_mib": 16}}
+RDMA = {"settings": {"transport": "rdma", "rdma_trusted_network": True, "rdma_ring_mib": 16}}
 STACK = {"plover_rdma_stack": "distro", "plover_rdma_load_modules": False}
 NATIVE = ["libplover_native.so", "libplover_preload.so", "libplover_rdma.so", "plover-hash"]
 PROBLEM = "PROBLEM: transport: rdma, but this host has no RDMA device"

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "molecule" / "ofed"))
 import standin
 
 pytestmark = pytest.mark.usefixtures("untouched_hosts")
-RDMA = {"settings": {"transport": "rdma"}}
+RDMA = {"settings": {"transport": "rdma", "rdma_trusted_network": True}}
 
 
 @pytest.mark.parametrize(

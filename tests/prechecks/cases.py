@@ -190,6 +190,23 @@ CASES = [
     Case("a setting as key", vm(failover_budget_ms=2000), f"{AT}.failover_budget_ms", f"put it under {AT}.settings"),
     Case("the runtime's name of a key", vm(guest_vcpus=2), f"{AT}.guest_vcpus", "write vcpus"),
     Case("a secret that is too short", vm(secret="geheim"), f"{AT}.secret", "openssl rand -hex 32"),
+    Case("links without encryption, misspelt", vm(link_security="off"), f"{AT}.link_security", "must be tls or none"),
+    Case("a number as link security", vm(link_security=0), f"{AT}.link_security", "must be tls or none"),
+    Case("link security as setting", settings(link_security="none"), f"{AT}.settings.link_security", f"give it as {AT}.link_security"),
+    Case("the roles' folder as setting", settings(tls_folder="/srv/tls"), f"{AT}.settings.tls_folder", "set link_security of the VM"),
+    Case(
+        "RDMA on a network that nobody called trusted",
+        settings(transport="rdma"),
+        f"{AT}.settings.rdma_trusted_network",
+        "set it to true if nobody but the members can reach the RDMA network",
+        "sends guest memory and the log unencrypted",
+    ),
+    Case(
+        "a trusted network that is no truth",
+        settings(transport="rdma", rdma_trusted_network="perhaps"),
+        f"{AT}.settings.rdma_trusted_network",
+        "must be true or false",
+    ),
     Case("a TAP's name that is too long", vm(tap="the-tap-of-the-demo"), f"{AT}.tap", "it must match"),
     # settings
     Case("settings as a text", vm(settings="fast"), f"{AT}.settings", "must be a mapping"),

@@ -172,7 +172,7 @@ CASES = [
         "RDMA without a device",
         "primary, secondary, witness: plover_rdma_stack: none, but the transport of demo is rdma",
         "set it to distro, mlnx or soft-roce (role ofed), or settings.transport of demo to tcp",
-        settings(transport="rdma"),
+        settings(transport="rdma", rdma_trusted_network=True),
     ),
     # memory, kernel, QEMU
     Case(

@@ -22,6 +22,7 @@ KEYS = {
 }
 OTHERS = (
     "name",
+    "link_security",
     "cluster_id",
     "member",
     "members",
@@ -70,6 +71,9 @@ def settings_of(vm, member, addresses, defaults=None):
             disk_overlay_dir=defaults.get("plover_disk_overlay_dir") or OVERLAY_DIR,
             disk_overlay_mib=int(vm.get("disk_overlay_mib", 256)),
         )
+    # Without it links are not encrypted, and a runtime that knows no TLS takes the settings too.
+    if (vm.get("link_security") or "tls") != "none":
+        out["link_security"] = "tls"
     return {**out, **(vm.get("settings") or {})}
 
 
@@ -85,6 +89,7 @@ def vm_of(settings):
         "witness": next(m for m, v in members.items() if v["kind"] == "witness"),
         "kernel": settings["guest_kernel"],
         "bridge": settings.get("network_bridge", "br0"),
+        "link_security": settings.get("link_security", "none"),
     }
     if settings.get("guest_initrd"):
         out["initrd"] = settings["guest_initrd"]

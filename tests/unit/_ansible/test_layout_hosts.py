@@ -154,7 +154,12 @@ def test_good_hosts_are_good():
             "primary: port: 7420 is in use here by a process that cannot be seen",
             "choose another",
         ),
-        (None, {"settings": {"transport": "rdma"}}, "primary, secondary, witness: plover_rdma_stack: none", "set it to distro"),
+        (
+            None,
+            {"settings": {"transport": "rdma", "rdma_trusted_network": True}},
+            "primary, secondary, witness: plover_rdma_stack: none",
+            "set it to distro",
+        ),
         (
             on("primary", paths={"/opt": {**SPACE, "free_mib": 100}, "/var/lib": {**SPACE, "free_mib": 100}}),
             {},

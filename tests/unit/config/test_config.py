@@ -22,7 +22,7 @@ from settings import settings as good_settings
 from lab.paths import ROOT
 
 NUMBERS = [key for key, row in SETTINGS.items() if row.kind is int]
-VALUES = {str: "text", int: 7, dict: {}, list: []}
+VALUES = {str: "text", int: 7, dict: {}, list: [], bool: True}
 each_setting = pytest.mark.parametrize("key", SETTINGS)
 each_number = pytest.mark.parametrize("key", NUMBERS)
 # A value no pattern or list of choices allows, and one that each allows beside its default.
@@ -44,6 +44,7 @@ FORBIDDEN = {
     "network_bridge": ["", "a" * 16, "br 0", "br0;reboot", "br/0", "br0\n"],
     "network_tap": ["", "a" * 16, "tap 0", "tap0\n"],
     "transport": ["", "RDMA", "udp"],
+    "link_security": ["", "TLS", "ssl"],
     "rdma_device": ["mlx5/0", "rxe 0", "a" * 64, "rxe0\n"],
     "qemu_supervisor": ["", "cron"],
     "syncvm_dirty_tracking": ["", "kvm", "UFFD-WP"],
@@ -63,6 +64,7 @@ ALLOWED = {
     "network_bridge": ["br-lan_0.1", "b" * 15],
     "network_tap": ["t"],
     "qemu_supervisor": ["systemd", "child"],
+    "link_security": ["none", "tls"],
     "syncvm_mode": ["hashed", "checkpoint"],
     "syncvm_dirty_tracking": ["uffd-wp", "soft-dirty", "scan"],
     "fence_watchdog": ["off", "automatic", "required"],
@@ -115,7 +117,7 @@ def test_every_default_is_allowed_by_its_own_row():
 @each_setting
 def test_a_value_of_another_type_is_refused_with_both_types(key):
     row = SETTINGS[key]
-    wrong = [*(value for kind, value in VALUES.items() if kind is not row.kind), None, True, 1.5, float("nan")]
+    wrong = [*(value for kind, value in VALUES.items() if kind is not row.kind), None, 1.5, float("nan")]
     for value in wrong:
         (problem,) = problems(**{key: value})
         assert problem == f"{key}: must be of type {row.kind.__name__}, not {type(value).__name__} ({row.help})"

@@ -17,7 +17,10 @@ from ports import free_port
 from settings import MEMBERS, settings
 from test_peers import hello, sent
 
+from lab.pki import Authority
+
 COPY = "a" * 32
+TLS = False  # True: a test wants links by TLS
 
 
 class Side:
@@ -48,7 +51,15 @@ class Pair:
 
     def __init__(self, folder: Path, serve, disks: int, **more: object) -> None:
         self.port = free_port(MEMBERS["secondary"]["address"])
-        self.leader, self.secondary = (Side(name, self.port, folder, disks, **more) for name in ("primary", "secondary"))
+        self.authority = Authority(settings("primary")["cluster_id"])
+        if TLS:
+            more["link_security"] = "tls"
+        self.folders = {name: folder / f"{name}.tls" for name in ("primary", "secondary")}
+        for name, own in self.folders.items():
+            self.authority.give(own, name)
+        self.leader, self.secondary = (
+            Side(name, self.port, folder, disks, tls_folder=str(own), **more) for name, own in self.folders.items()
+        )
         self._serve = serve
         self.served = 0
 

@@ -49,6 +49,17 @@ def test_its_user_can_read_what_it_needs_and_no_more(folder):
             assert owner(folder / path)[:2] == (NOBODY, NOBODY), path
 
 
+def test_its_user_cannot_put_another_folder_in_the_place_of_its_certificates(folder):
+    prepare.prepare(folder, "demo", "nobody")
+    assert owner(folder / "demo") == (0, NOBODY, 0o710) and owner(folder / "demo" / "tls")[:2] == (NOBODY, NOBODY)
+    (folder / "victims").mkdir(mode=0o700)
+    (folder / "victims" / "shadow").touch(mode=0o600)
+    (folder / "demo" / "tls").rename(folder / "demo" / "before")
+    (folder / "demo" / "tls").symlink_to(folder / "victims")
+    prepare.prepare(folder, "demo", "nobody")
+    assert owner(folder / "victims")[:2] == owner(folder / "victims" / "shadow")[:2] == (0, 0)
+
+
 def test_what_a_rollback_wrote_as_root_is_its_again(folder):
     prepare.prepare(folder, "demo", "nobody")
     os.chown(folder / "state" / "demo" / "state.json", 0, 0)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ from . import kvm, network, packet_filter, tracking
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
+CERTIFICATES, CERTIFICATES_MAX, CERTIFICATE_CHARS_MAX = "/etc/plover/*/tls/cert.pem", 64, 1 << 14
 # Without the caches that apt-cache would write.
 APT_POLICY = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy")
 UNSYNCHRONISED, TIMEX_BYTES = 5, 512
@@ -41,10 +43,17 @@ def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64"):
         "interfaces": network.interfaces(),
         "listening": network.listening(),
         "rdma_devices": sorted(os.listdir(RDMA)) if os.path.isdir(RDMA) else [],
+        "certificates": certificates(),
         "paths": {path: space(path) for path in paths},
         "clock_s": time.time(),
         "clock_synchronised": synchronised(),
     }
+
+
+def certificates():
+    """VM -> the certificate of its member here, if it encrypts its links."""
+    found = sorted(glob.glob(CERTIFICATES))[:CERTIFICATES_MAX]
+    return {path.split("/")[-3]: read(path)[:CERTIFICATE_CHARS_MAX] for path in found}
 
 
 def cpu():

@@ -31,6 +31,7 @@ VM_KEYS = (
     "disk_overlay_mib",
     "secret",
     "fence_input",
+    "link_security",
 )
 SECRET_KEYS = ("secret", "fence_input")
 # VM key -> the runtime's setting made from it. The collision checks read the key, so `settings` must not override the setting.
@@ -50,6 +51,7 @@ SETTING_OF = {
     "tap": "network_tap",
     "disks": "disks",
     "disk_overlay_mib": "disk_overlay_mib",
+    "link_security": "link_security",
 }
 # Settings that the roles make from something other than a VM key.
 SETTING_FROM = {
@@ -57,6 +59,7 @@ SETTING_FROM = {
     "members": "plover_replication_address of each host",
     "preferred_leader": "primary of the VM",
     "disk_overlay_dir": "the variable plover_disk_overlay_dir",
+    "tls_folder": "link_security of the VM",
 }
 
 DISK_KEYS = ("path", "format", "cache", "serial", "bus", "source", "size_mib")
@@ -85,6 +88,7 @@ VARIABLES = {
     "plover_host": "str",
     "plover_away_from": "str",
     "plover_rollback_to": "str",
+    "plover_rotate": "any",
     "plover_prefer_primaries": "bool",
     "plover_status_strict": "bool",
     "plover_timeout_s": "any",
@@ -114,6 +118,7 @@ PLAY_VARIABLES = (
     "plover_inventory_file",
     "plover_prefer_primaries",
     "plover_rollback_to",
+    "plover_rotate",
     "plover_status_strict",
     "plover_timeout_s",
     "plover_only",

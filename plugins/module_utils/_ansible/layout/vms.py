@@ -27,6 +27,7 @@ from .known import (
 
 KEY_OF = {setting: key for key, setting in SETTING_OF.items()}
 _UNICAST = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}\Z")
+_CERTIFIED = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")  # as plugin_utils/certificates.py
 _SECRET = re.compile(r"[A-Za-z0-9+/=_-]{32,256}\Z")
 _LINES = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f]+\Z")
 FENCE_INPUT_BYTES_MAX = 4096
@@ -35,6 +36,7 @@ _SAID = {
     "cluster_id": "must be a UUID in lower case; make one with uuidgen",
     "mac": 'must be a unicast MAC address in lower case, in quotes, like "52:54:00:70:6c:01"',
     "accel": "must be kvm or tcg",
+    "link_security": "{value} must be tls or none (links between members that anyone on their network can read)",
     "addresses": "must be a list of IPv4 addresses without prefix, like [192.168.79.50]",
     "disk_overlay_mib": "{value} must be whole MiB, 8 to 1048576",
     "fence_command": "must be a list of words, like [/usr/local/sbin/fence, '{{host}}', '{{address}}']",
@@ -45,6 +47,7 @@ _GOOD = {
     "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
     "guest_mac": "52:54:00:00:00:01",
     "guest_kernel": "/kernel",
+    "link_security": "tls",
     "member": "a",
     "preferred_leader": "a",
     "members": {
@@ -150,6 +153,11 @@ def _seats(at, vm, hosts, groups):
         if host not in hosts:
             meant = close_to(host, hosts)
             out.append(f"{at}.{seat}: host {host} is not in the inventory; {meant or 'add it, or name another'}")
+        elif vm.get("link_security") != "none" and not _CERTIFIED.match(host):
+            out.append(
+                f"{at}.{seat}: {host} cannot stand in a certificate; name the host with 1 to 64 letters, digits and ._-, or set "
+                f"{at}.link_security: none"
+            )
     return out + _groups(at, {seat: host for seat, host in named.items() if host in hosts}, groups)
 
 
@@ -230,7 +238,7 @@ def unfit(row, value):
         quotes = '; put "off" in quotes' if value is False and "off" in row.choices else ""
         return f"{value} is not one of {', '.join(row.choices)} ({row.help}){quotes}"
     if not isinstance(value, row.kind):
-        words = {str: "a text; put it in quotes", list: "a list", dict: "a mapping"}
+        words = {str: "a text; put it in quotes", list: "a list", dict: "a mapping", bool: "true or false"}
         return f"{value} must be {words[row.kind]} ({row.help})"
     return f"{value!r} is not valid ({row.help}); it must match {row.pattern.pattern.replace(chr(92) + 'Z', '')}"
 

@@ -21,6 +21,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
+_CERTIFIED = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")  # a member's name, as a certificate can have it
 
 
 class Setting(NamedTuple):
@@ -98,6 +99,19 @@ SETTINGS: dict[str, Setting] = {
     "disk_copy_mib_per_s": Setting(int, 0, "limit of the copy to a new secondary; 0 = no limit", 0, 1 << 20),
     "secret_file": Setting(
         str, "", "file with the members' secrets, one per line; the first is used to prove; empty: /etc/plover/NAME.secret"
+    ),
+    "link_security": Setting(
+        str,
+        "none",
+        "tls: links between members are encrypted, and each member proves who it is by a certificate; none: they are readable by "
+        "whoever reaches the replication network",
+        choices=("tls", "none"),
+    ),
+    "tls_folder": Setting(str, "", "folder of this member's key and certificate, for link_security tls; empty: /etc/plover/NAME/tls"),
+    "rdma_trusted_network": Setting(
+        bool,
+        False,
+        "true: nobody but the members can reach the RDMA network; transport rdma with link_security tls needs it, as RDMA is not encrypted",
     ),
     "network_bridge": Setting(str, "br0", "bridge of the VM's TAP", pattern=_TAP),
     "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
@@ -236,6 +250,10 @@ class Config:
         return Path(self.fence_input_file or CONFIG_DIR / f"{self.name}.fence")
 
     @property
+    def tls_path(self) -> Path:
+        return Path(self.tls_folder or CONFIG_DIR / self.name / "tls")
+
+    @property
     def kind(self) -> str:
         return self.members[self.member]["kind"]
 
@@ -279,7 +297,7 @@ def _complete(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_value(key: str, row: Setting, value: Any) -> list[str]:
-    if not isinstance(value, row.kind) or isinstance(value, bool):
+    if not isinstance(value, row.kind) or (isinstance(value, bool) and row.kind is not bool):
         return [f"{key}: must be of type {row.kind.__name__}, not {type(value).__name__} ({row.help})"]
     if row.kind is int and not row.in_range(value):
         return [f"{key}: {value} is out of range; choose {row.low} to {row.high} ({row.help})"]
@@ -332,7 +350,24 @@ def _check_together(values: dict[str, Any]) -> list[str]:
         out.append(f"fence_command: {command[0]!r} must be an absolute path, as no shell looks for it")
     elif values["fence_policy"] != "off" and not command:
         out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
+    out += _check_security(values)
     return out + disks.problems(values["disks"]) + spoof.problems(values) + budget.problems(values)
+
+
+def _check_security(values: dict[str, Any]) -> list[str]:
+    if values["link_security"] != "tls":
+        return []
+    out = [
+        f"members: {name!r} cannot stand in a certificate; use 1 to 64 letters, digits and ._-, or link_security: none"
+        for name in values["members"]
+        if not _CERTIFIED.match(name)
+    ]
+    if values["transport"] == "rdma" and not values["rdma_trusted_network"]:
+        out.append(
+            "rdma_trusted_network: is false, but transport rdma sends guest memory and the log unencrypted, whatever link_security says; "
+            "set it to true if nobody but the members can reach the RDMA network, or use transport: tcp"
+        )
+    return out
 
 
 def _is_ip(text: Any) -> bool:

@@ -35,6 +35,7 @@ def status_text(reply: Reply) -> str:
     lines += [f"  {disk['path']} must not be booted: it is {disk['mark']}" for disk in reply.get("disks", []) if disk["torn"]]
     if reply.get("rdma"):
         lines.append(_rdma_line(reply["rdma"]))
+    lines += [f"  {line}" for line in _security_lines(reply)]
     last = reply.get("last_syncvm")
     if last:
         lines.append(
@@ -51,6 +52,20 @@ def _filter_lines(found: Reply) -> list[str]:
         dropped = ", ".join(f"{reason} {count}" for reason, count in found["dropped"].items())
         out.append(f"  frames dropped that the VM may not send (guest_spoof_check: {found['check']}): {dropped}")
     return out + ([f"  the filter of the VM's frames: {found['error']}"] if found.get("error") else [])
+
+
+def _security_lines(reply: Reply) -> list[str]:
+    """Nothing if all links are encrypted, and will be for a while. An older daemon says nothing of it."""
+    security, said = reply.get("link_security", "tls"), reply.get("tls", {})
+    out = []
+    if security == "none":
+        out.append("links are not encrypted: link_security is none")
+    elif security == "mixed":
+        plain = sorted(member for member, encrypted in reply["encrypted"].items() if not encrypted)
+        out.append(f"links to {', '.join(plain)} are not encrypted yet: tls_folder's mode is {said.get('mode') or 'unknown'}")
+    if said.get("problem"):
+        out.append(f"no new links: {said['problem']}")
+    return out + list(said.get("warnings", []))
 
 
 def _rdma_line(rdma: Reply) -> str:

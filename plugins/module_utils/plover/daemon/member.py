@@ -12,6 +12,7 @@ from ..consensus.durable import Durable
 from ..errors import ConfigError
 from ..host.settings_file import load
 from ..host.store import Store
+from ..links import security
 from ..links.peers import PeerLinks
 from ..protocol import wire
 from .life import Daemon
@@ -98,6 +99,7 @@ class MemberDaemon(Daemon):
             "linked": linked,
             "authenticated": self.links.authenticated(),
             "refused": {member: {"count": count, "last": why} for member, (count, why) in self.links.refusals.items()},
+            **security.describe(self.links),
             "turned_away": self.links.door.turned_away,
         }
 

@@ -26,10 +26,11 @@ class Told(NamedTuple):
     timing: Timing | None
     nonce: object  # not checked here: links/auth.py does
     channels: frozenset[int] = FIRST_CHANNELS
+    renews: bool = False  # to take the place of the link that is up (succession.py)
 
 
-def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
-    """Our Hello. An older member ignores ``nonce``, ``channels`` and our timing."""
+def of(config: Config, channel: int, nonce: str = "", renews: bool = False) -> wire.Hello:
+    """Our Hello. An older member ignores ``nonce``, ``channels``, ``renews`` and our timing."""
     timing = {key: config.values[key] for key in TOLD}
     return wire.Hello(
         json.dumps(
@@ -41,6 +42,7 @@ def of(config: Config, channel: int, nonce: str = "") -> wire.Hello:
                 "channels": [wire.CONTROL, *(BETWEEN_REPLICAS if config.kind == "replica" else ())],
                 **timing,
                 **({"nonce": nonce} if nonce else {}),
+                **({"renews": True} if renews else {}),
             }
         ).encode()
     )
@@ -64,7 +66,7 @@ def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) 
         raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
     if channel in BETWEEN_REPLICAS and not {member, config.member} == set(config.replicas):
         raise WireError(f"Hello of {member} for {BETWEEN_REPLICAS[channel]}, which is between the replicas")
-    return Told(member, channel, Timing.told(data), data.get("nonce"), _channels(data))
+    return Told(member, channel, Timing.told(data), data.get("nonce"), _channels(data), data.get("renews") is True)
 
 
 def _channels(data: dict[str, object]) -> frozenset[int]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One connection to another member: authentication, then messages in both directions.
 
-It begins with a Hello from each side. Then both prove that they know the VM's secret, if they have one. Bytes that are no
-message, or a message of another cluster, close the connection with one line in the log and harm nothing else.
+With ``link_security: tls`` it begins with a TLS handshake, in which each side shows its certificate (secure.py, tls.py). Then
+comes a Hello from each side. Then both prove that they know the VM's secret, if they have one. Bytes that are no message, or a
+message of another cluster, close the connection with one line in the log and harm nothing else.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from ..config.settings import Config
 from ..config.timing import Timing
 from ..errors import ConfigError, PloverError, RdmaError, WireError
 from ..protocol import codec, wire
-from ..protocol.pages import PageRun
-from . import auth, hello
+from . import auth, hello, secure, tls
+from .carrier import Carrier
+from .secure_transport import SecureTransport
+from .succession import S_MAX, Succession
 
 log = logging.getLogger("plover")
 HELLO_TIMEOUT_S = 2.0
@@ -30,21 +33,6 @@ HIGH_WATER_BYTES = 4 << 20
 QUEUE_BYTES_MAX = 128 << 20
 
 
-class Carrier(Protocol):
-    """Carries the messages of a data channel in place of TCP (rdma/stream.py); TCP sets it up."""
-
-    address: bytes
-
-    @property
-    def writable(self) -> bool: ...
-
-    def connect(self, address: bytes) -> None: ...
-
-    def send(self, buffers: list[bytes | PageRun]) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Owner(Protocol):
     """All links of a member (peers.py), as one link sees them."""
 
@@ -52,8 +40,10 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
     tag: int
     make_pipe: Callable[[Link], Carrier] | None
+    tls: tls.Folder | None  # with link_security: tls
     on_message: Callable[[str, int, wire.Message], None]
     on_writable: Callable[[], None]
+    renewing: set[Link]  # that are being greeted
 
     def secrets(self) -> auth.Secrets: ...
 
@@ -69,6 +59,12 @@ class Owner(Protocol):
 
     def link_down(self, link: Link) -> None: ...
 
+    def not_greeted(self, link: Link) -> None: ...
+
+    def renewable(self, member: str, channel: int) -> bool: ...
+
+    def is_up(self, member: str, channel: int) -> bool: ...
+
 
 class Link(asyncio.BufferedProtocol):
     """One TCP connection. ``member`` is empty until its Hello has come. Its messages do not count before it is ``greeted``,
@@ -78,13 +74,20 @@ class Link(asyncio.BufferedProtocol):
     fault, unmap) costs several times as much as the read.
     """
 
-    def __init__(self, links: Owner, dialled: tuple[str, int] | None) -> None:
+    def __init__(self, links: Owner, dialled: tuple[str, int] | None, renews: bool = False) -> None:
+        """``renews``: it shall take the place of the link that is up."""
         self.links, self.dialled = links, dialled
         self.member = ""
         self.timing: Timing | None = None  # the other member's, if it tells it
         self.channels = hello.FIRST_CHANNELS  # those that the other member has
         self.greeted = False
         self.session: auth.Session
+        self.secure: secure.Secure | None = None  # its TLS
+        self.own_serial = 0  # of our certificate, with TLS
+        self.renews = renews
+        self.stale = self.ended = False  # a new link shall take its place · the other end sends no more
+        self.succession: Succession | None = None
+        self.settled = links.loop.create_future()  # done once the link is up, or has ended
         self._hello = b""  # ours
         self.channel = wire.CONTROL
         self.writable = True
@@ -93,6 +96,7 @@ class Link(asyncio.BufferedProtocol):
         self._decoder = codec.Decoder(links.tag)
         self._piped = codec.Decoder(links.tag)
         self._buffer = memoryview(bytearray(GREETING_READ_BYTES_MAX))
+        self._begun = self._refused = False
         self._waits_at = ""  # the other end's address, while this connection waits for its greeting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -111,10 +115,50 @@ class Link(asyncio.BufferedProtocol):
         self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
         try:
             self.session = auth.Session(self.links.secrets(), self.links.config.member)
-        except ConfigError as error:
+            if self.dialled:
+                self._begin(self.dialled[1])
+        except (ConfigError, WireError) as error:
             self._refuse(error)
-            return
-        if self.dialled:
+
+    def _begin(self, channel: int) -> None:
+        """We have dialled."""
+        folder = self.links.tls
+        if folder and (found := folder.read()).dials():
+            self._encrypt(folder.secure(found, True), found)
+        else:
+            self._say_hello(channel)
+
+    def _answer(self, data: memoryview) -> bool:
+        """The other end has dialled, and its first byte tells whether it speaks TLS, which is then begun. Raises ConfigError, WireError."""
+        first = data[0]
+        folder = self.links.tls
+        if folder is None:
+            if first == secure.HANDSHAKE:
+                raise WireError("it speaks TLS, but here 'link_security' is none; run the deploy play, or write 'accept' into mode there")
+            return False
+        found = folder.read()
+        if first == secure.HANDSHAKE:
+            self._encrypt(folder.secure(found, False), found, data)
+            return True
+        if not found.accepts_plain():
+            raise WireError(
+                "it does not speak TLS, and here only TLS is accepted; set link_security: tls there, or write 'dial' into "
+                f"{folder.path}/{tls.MODE} until then"
+            )
+        return False
+
+    def _encrypt(self, ours: secure.Secure, found: tls.Credentials, data: memoryview | None = None) -> None:
+        """From now on; ``data`` has come already."""
+        self.secure, self.own_serial = ours, found.own.serial
+        self.transport = encrypting = SecureTransport(self.transport, ours, self, self._shaken, self._refuse)
+        encrypting.begin(data or b"")
+
+    def _shaken(self) -> None:
+        """The TLS handshake is over."""
+        peer = self.secure and self.secure.peer
+        if self.dialled and peer:
+            if peer.member != self.dialled[0]:
+                raise WireError(f"its certificate is of {peer.member}; check 'members', and give each member its own")
             self._say_hello(self.dialled[1])
 
     def _enters(self, address: str) -> bool:
@@ -128,7 +172,7 @@ class Link(asyncio.BufferedProtocol):
             self._waits_at = ""
 
     def _say_hello(self, channel: int) -> None:
-        ours = hello.of(self.links.config, channel, self.session.nonce)
+        ours = hello.of(self.links.config, channel, self.session.nonce, self.renews)
         self._hello = ours.payload
         self._by_tcp(ours)
 
@@ -169,30 +213,44 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = self.links.loop.time()
+        data = self._buffer[:nbytes]
         try:
-            for message in self._decoder.feed(self._buffer[:nbytes]):
-                if not self.member:
-                    self._greet(message)
-                elif isinstance(message, wire.Hello):
-                    raise WireError("a second Hello")
-                elif isinstance(message, wire.Proof) or not self.greeted:
-                    self._prove(message)
-                elif isinstance(message, wire.GREETINGS) and self.pipe is None:
-                    raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
-                elif self.pipe is not None:
-                    self._set_up_pipe(self.pipe, message)
-                else:
-                    self.links.on_message(self.member, self.channel, message)
-                if self.transport.is_closing():
-                    return
-                if self.is_stream:
-                    break
-            if self.is_stream:
-                return self.links.stream_up(self, self._decoder.rest())
-            if not self.greeted and self._decoder.waiting > GREETING_BYTES_MAX:
-                raise WireError(f"over {GREETING_BYTES_MAX} bytes before it is let in")
+            if not self._begun and self._begins(data):
+                return
+            self._received(data)
         except (WireError, RdmaError) as error:
             self._refuse(error)
+
+    def _begins(self, data: memoryview) -> bool:
+        """The first bytes have come. Do they begin TLS?"""
+        self._begun = True
+        try:
+            return not self.dialled and self._answer(data)
+        except ConfigError as error:
+            raise WireError(str(error)) from error
+
+    def _received(self, data: memoryview) -> None:
+        for message in self._decoder.feed(data):
+            if not self.member:
+                self._greet(message)
+            elif isinstance(message, wire.Hello):
+                self._hello_again()
+            elif isinstance(message, wire.Proof) or not self.greeted:
+                self._prove(message)
+            elif isinstance(message, wire.GREETINGS) and self.pipe is None:
+                raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
+            elif self.pipe is not None:
+                self._set_up_pipe(self.pipe, message)
+            elif not (self.succession and self.succession.holds(self, message)):
+                self.links.on_message(self.member, self.channel, message)
+            if self.transport.is_closing():
+                return
+            if self.is_stream:
+                break
+        if self.is_stream:
+            return self.links.stream_up(self, self._decoder.rest())
+        if not self.greeted and self._decoder.waiting > GREETING_BYTES_MAX:
+            raise WireError(f"over {GREETING_BYTES_MAX} bytes before it is let in")
 
     @property
     def is_stream(self) -> bool:
@@ -200,7 +258,9 @@ class Link(asyncio.BufferedProtocol):
         return self.greeted and self.channel == wire.DISKS
 
     def _refuse(self, error: PloverError) -> None:
-        log.error("link to %s refused: %s", self.member or self.transport.get_extra_info("peername"), error)
+        self._refused = True
+        whom = self.member or (self.dialled[0] if self.dialled else self.transport.get_extra_info("peername"))
+        log.error("link to %s refused: %s", whom, error)
         if self.greeted:
             self.links.refused(self.member, str(error))
         self.transport.abort()
@@ -218,7 +278,7 @@ class Link(asyncio.BufferedProtocol):
             pipe.connect(message.payload)
             self._by_tcp(wire.PipeReady())
         elif isinstance(message, wire.PipeReady):
-            self.links.link_up(self)
+            self._up()
         else:
             raise WireError(f"{type(message).__name__} by TCP on a channel with a pipe; make 'transport' equal everywhere")
 
@@ -226,7 +286,10 @@ class Link(asyncio.BufferedProtocol):
         if not isinstance(message, wire.Hello):
             raise WireError(f"{type(message).__name__} before Hello")
         told = hello.check(self.links.config, message, self.dialled)
+        if self.secure and self.secure.peer and self.secure.peer.member != told.member:
+            raise WireError(f"Hello of {told.member} with the certificate of {self.secure.peer.member}; give each member its own")
         self.member, self.channel, self.timing, self.channels = told.member, told.channel, told.timing, told.channels
+        self._agree_to_renew(told.renews)
         if not self.dialled:
             self._say_hello(self.channel)
         theirs = bytes(message.payload)
@@ -253,10 +316,77 @@ class Link(asyncio.BufferedProtocol):
             self.pipe = self.links.make_pipe(self)
             self._by_tcp(wire.PipeAddress(self.pipe.address))
         else:
-            self.links.link_up(self)
+            self._up()
+
+    # ---- a new link takes this one's place --------------------------------------------------------
+    def _agree_to_renew(self, told: bool) -> None:
+        """Both do it, or neither. Raises WireError rather than cut a link that is up."""
+        agreed = told and (self.renews if self.dialled else self.links.renewable(self.member, self.channel))
+        if (told or self.renews) and not agreed and self.links.is_up(self.member, self.channel):
+            raise WireError("the link that is up cannot be renewed at this moment; the next attempt follows")
+        self.renews = agreed
+        if agreed:
+            self.links.renewing.add(self)
+
+    def _hello_again(self) -> None:
+        if not (self.dialled and self.secure and self.greeted):
+            raise WireError("a second Hello")
+        self.stale = True
+
+    def ask_to_renew(self) -> None:
+        """We have accepted this link, so the other member is the one to dial a new one."""
+        self._say_hello(self.channel)
+
+    def finish(self) -> None:
+        """Nothing is sent by this link any more."""
+        if isinstance(self.transport, SecureTransport):
+            self.transport.finish()
+        else:
+            self.transport.write_eof()
+
+    def eof_received(self) -> bool:
+        """The other end sends no more. May it still receive? It may, if a new link is about to take this one's place."""
+        self.ended = self.greeted and not self._decoder.waiting
+        if self.ended and self.succession:
+            self.succession.ended()
+        elif self.ended and (self.secure or self._is_renewed()):
+            self.links.loop.call_later(S_MAX, self._not_succeeded)
+            return True
+        return False
+
+    def _is_renewed(self) -> bool:
+        """Is another link about to take this one's place? An end without TLS tells no more than that."""
+        return any((link.member, link.channel) == (self.member, self.channel) for link in self.links.renewing)
+
+    def _not_succeeded(self) -> None:
+        if self.succession is None:
+            self.transport.abort()
+
+    def heard_late(self, messages: list[wire.Message]) -> None:
+        """They have waited for the end of the link before this one."""
+        try:
+            for message in messages:
+                if not self.transport.is_closing():
+                    self.links.on_message(self.member, self.channel, message)
+        except (WireError, RdmaError) as error:
+            self._refuse(error)
+
+    def _up(self) -> None:
+        self._settle()
+        self.links.link_up(self)
+
+    def _settle(self) -> None:
+        self.links.renewing.discard(self)
+        if not self.settled.done():
+            self.settled.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
+        self._settle()
+        if self.succession:
+            self.succession.lost(self)
         if self.pipe:
             self.pipe.close()
+        if not self.greeted and self.dialled and not self._refused:
+            self.links.not_greeted(self)
         self.links.link_down(self)

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from ..config.settings import Config
 from ..config.timing import Timing
 from ..protocol import codec, wire
-from . import auth
+from . import auth, security, tls
+from .carrier import Carrier
 from .door import Door
-from .link import Carrier, Link
+from .link import Link
 from .relay import End
+from .succession import Succession
 
 log = logging.getLogger("plover")
 RETRY_S = 0.05
@@ -45,6 +47,11 @@ class PeerLinks:
         # With RDMA: makes the carrier of a data channel. Control channels may then be silent; TCP itself finds dead ones.
         self.make_pipe: Callable[[Link], Carrier] | None = None
         self.door = Door(frozenset(member["address"] for member in config.members.values()), self.loop.time())
+        members = tuple(config.members)
+        self.tls = tls.Folder(config.tls_path, config.cluster_id, config.member, members) if config.link_security == "tls" else None
+        self.watch = security.Watch(self, self.tls) if self.tls else None
+        self._hinted_at: dict[str, float] = {}
+        self.renewing: set[Link] = set()
         self.refusals: dict[str, tuple[int, str]] = {}  # of messages of members that were let in: how many, the last reason
         self._told_at = float("-inf")
         self.on_stream: Callable[[str, End], None] | None = None  # (member, a greeted connection of channel DISKS)
@@ -53,11 +60,14 @@ class PeerLinks:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file is not valid."""
-        if not self.secrets().known:
+        """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file or those of TLS are not valid."""
+        security.begin(self)
+        if not self.secrets().known and not self.tls:
             log.warning("%s says 'open': whoever knows the cluster_id may join; run the deploy play", self.config.secret_path)
         address = self.config.members[self.config.member]["address"]
         self._server = await self.loop.create_server(lambda: Link(self, None), address, self.config.port)
+        if self.watch:
+            self._tasks.append(self.loop.create_task(self.watch.run()))
         for other in self.config.members:
             if self.config.member < other:
                 channels = [wire.CONTROL]
@@ -70,13 +80,30 @@ class PeerLinks:
         while True:
             link = self.links.get((other, channel))
             if link is None:
-                try:
-                    await self._dial(Link(self, (other, channel)), other)
-                except (OSError, asyncio.TimeoutError):
-                    pass  # it is down; we dial again
+                await self._link_to(Link(self, (other, channel)), other)
+            elif link.stale and self.renewable(other, channel):
+                link.stale = False
+                await self._link_to(Link(self, (other, channel), renews=True), other)
             elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
                 self.close(other)
             await asyncio.sleep(RETRY_S)
+
+    async def _link_to(self, link: Link, other: str) -> None:
+        """Dial, and wait until the link is up or refused, or takes long: a second one would only take its place. A link that renews
+        another one is waited for to its end."""
+        try:
+            await self._dial(link, other)
+            await asyncio.wait({link.settled}, timeout=None if link.renews else DIAL_TIMEOUT_S)
+        except (OSError, asyncio.TimeoutError):
+            pass  # it is down; we dial again
+
+    def is_up(self, member: str, channel: int) -> bool:
+        return (member, channel) in self.links
+
+    def renewable(self, member: str, channel: int) -> bool:
+        """Is there a link whose place another one can take? Guest memory that goes by RDMA does not go by it."""
+        link = self.links.get((member, channel))
+        return link is not None and link.greeted and link.pipe is None and link.succession is None
 
     async def _dial(self, link: Link, other: str) -> None:
         """Raises OSError or asyncio.TimeoutError."""
@@ -101,12 +128,17 @@ class PeerLinks:
     def stream_up(self, link: Link, rest: bytes) -> None:
         """``link`` is greeted; ``rest`` came after the greeting. Its transport gets another protocol, so it is a link no more."""
         greeted = self._streams.get(link)
-        if greeted is not None and not greeted.done():
-            greeted.set_result(End.over(link.transport, rest))
-        elif self.on_stream and not link.dialled:
-            self.on_stream(link.member, End.over(link.transport, rest))
-        else:
+        awaited = greeted is not None and not greeted.done()
+        if not awaited and (link.dialled or self.on_stream is None):
             link.transport.abort()
+            return
+        end = End.over(link.transport, rest)
+        if self.watch:
+            self.watch.streams[end] = link
+        if greeted is not None and awaited:
+            greeted.set_result(end)
+        elif self.on_stream:
+            self.on_stream(link.member, end)
 
     def has_channel(self, member: str, channel: int) -> bool | None:
         """Does ``member``, by its own word, know this channel? None: there is no link to it."""
@@ -149,8 +181,20 @@ class PeerLinks:
         self.refused(member, why)
         self.close(member, wire.CONTROL)
 
+    def not_greeted(self, link: Link) -> None:
+        """``link``, which we have dialled, was closed by the other end before it was greeted, and we do not know why."""
+        member, now = link.dialled[0] if link.dialled else "", self.loop.time()
+        if self.tls and now - self._hinted_at.get(member, float("-inf")) >= TOLD_AGAIN_S:
+            self._hinted_at[member] = now
+            log.warning("%s", security.hint(self, link, member))
+
     def link_up(self, link: Link) -> None:
         old = self.links.get((link.member, link.channel))
+        if old is not None and link.renews:
+            self.links[link.member, link.channel] = link
+            Succession(old, link, self.loop.call_later)
+            self.on_writable()
+            return
         if old is not None:
             self.link_down(old)
             old.transport.abort()

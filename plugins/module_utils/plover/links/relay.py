@@ -107,6 +107,7 @@ class End(asyncio.BufferedProtocol):
         return True
 
     def _is_plain(self) -> bool:
+        """Are the socket's bytes ours as they are, and is nothing held back? Not with TLS, ours (secure_transport.py) or asyncio's."""
         if self.lost or self.transport.is_closing() or self.transport.get_write_buffer_size():
             return False
         return self.transport.get_extra_info("ssl_object") is None

@@ -12,7 +12,8 @@ from typing import Protocol
 from ..config.settings import Config
 from ..consensus.consensus import Consensus
 from ..consensus.one_sided import OneSided
-from ..links.link import HIGH_WATER_BYTES, QUEUE_BYTES_MAX, Carrier, Link
+from ..links.carrier import Carrier
+from ..links.link import HIGH_WATER_BYTES, QUEUE_BYTES_MAX, Link
 from ..links.peers import PeerLinks
 from ..native.guest_memory import GuestMemory
 from ..protocol import wire

@@ -41,14 +41,16 @@ def prepare(folder: Path, name: str, user: str = USER) -> None:
         raise ConfigError(f"there is no user {user} on this host; role 'runtime' makes it") from None
     folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o001)  # it may pass through, but not list it
     _give(folder / f"{name}.json", -1, entry.pw_gid, 0o640)
-    for path in (config.secret_path, *sorted((folder / name / "tls").glob("*"))):
-        if path.exists():
-            _give(path, entry.pw_uid, entry.pw_gid, 0o600)
-    for path in (folder / name, folder / name / "tls"):
-        if path.is_dir():
-            os.chown(path, entry.pw_uid, entry.pw_gid)
-    for path in (config.state_path, config.run_path):
+    if config.secret_path.exists():
+        _give(config.secret_path, entry.pw_uid, entry.pw_gid, 0o600)
+    own = [config.state_path, config.run_path]
+    for path in own:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if (folder / name).is_dir():  # root's: its user puts nothing in the place of the folder in it
+        os.chown(folder / name, 0, entry.pw_gid)
+        (folder / name).chmod(0o710)
+        own += [path for path in [folder / name / "tls"] if path.is_dir()]
+    for path in own:
         for fd in _all_below(path):
             os.fchown(fd, entry.pw_uid, entry.pw_gid)
 
