@@ -18,8 +18,9 @@ $2" 2>/dev/null && return
     return 1
 }
 
+# The folder may be that of the witness's user, who is not to have other files shown.
 for file in mode ca.pem cert.pem revoked; do
-    [ ! -s "$1/tls/$file" ] || sed "s/^/%$file /" "$1/tls/$file"
+    [ -L "$1/tls/$file" ] || [ ! -s "$1/tls/$file" ] || sed "s/^/%$file /" "$1/tls/$file"
 done
 if [ -s "$1/tls/cert.pem" ]; then
     python3 -IS -c '

@@ -5,6 +5,7 @@ link again, and what was revoked cannot."""
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import ssl
 import stat
@@ -18,6 +19,7 @@ from ansible_collections.plover.vmft.plugins.plugin_utils.authority import Autho
 from tests.unit._ansible.group import CLUSTER, NOW, VM, Group, shake
 
 DAY = datetime.timedelta(days=1)
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -88,6 +90,24 @@ def all_linked(group):
         assert group.linked(), {name: (host.mode(), host.runs) for name, host in group.hosts.items()}
 
     return check
+
+
+def test_what_is_written_over_a_witnesss_files_stays_its_users(group):
+    if os.geteuid():
+        pytest.skip("only root gives files away")
+    tls = group.hosts["c"].tls
+    for path in (tls, *tls.iterdir()):
+        os.chown(path, NOBODY, NOBODY)
+    group.play(rotate=["certificates"])
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in tls.iterdir()} == {(NOBODY, NOBODY)}
+
+
+def test_no_link_in_the_folder_is_followed_to_be_shown(group):
+    host = group.hosts["c"]
+    (host.folder / "victim").write_text("of root only\n")
+    (host.tls / "ca.pem").unlink()
+    (host.tls / "ca.pem").symlink_to(host.folder / "victim")
+    assert "of root only" not in host.look() and "%cert.pem" in host.look()
 
 
 def test_a_running_vm_comes_to_tls_only_without_a_refused_link(tmp_path):

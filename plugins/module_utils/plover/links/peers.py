@@ -58,6 +58,7 @@ class PeerLinks:
         self._streams: dict[Link, asyncio.Future[End]] = {}  # those that we dial
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
+        self._stopped = False  # asyncio.wait_for may swallow the end of a task, if what it waits for is done at that moment
 
     async def start(self) -> None:
         """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file or those of TLS are not valid."""
@@ -77,7 +78,7 @@ class PeerLinks:
 
     async def _keep(self, other: str, channel: int) -> None:
         """Keep one connection to ``other`` up; close a silent link and dial again."""
-        while True:
+        while not self._stopped:
             link = self.links.get((other, channel))
             if link is None:
                 await self._link_to(Link(self, (other, channel)), other)
@@ -233,6 +234,7 @@ class PeerLinks:
                 link.transport.abort()
 
     async def stop(self) -> None:
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         for link in list(self.links.values()):
