@@ -8,6 +8,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from plover.protocol import codec, wire
@@ -16,7 +17,7 @@ from ..chaos import members
 from ..hosts import Host, ip, netns_name
 from ..netns import inside
 from . import frames, speak
-from .outcome import DAEMONS, Attack, Outcome, held, register, won
+from .outcome import COPIES, DAEMONS, Attack, Outcome, held, register, won
 from .scene import NotPossible, Scene, packets
 from .stage import EVIL, sysctl
 
@@ -26,7 +27,7 @@ CARD, FT = "eth0", "ft0"
 SPOOF_EVERY_S, SPOOFS_AT_END = 0.3, 5
 READ_S, READ_BYTES_MIN = 6.0, 4096
 AIM_S, EFFECT_S, GREETING_S, POSE_S = 10.0, 5.0, 8.0, 10.0
-TRIES = 5
+TRIES, SHORT = 5, 200  # bytes: heartbeats are, and with or without encryption
 RST, SYN, ACK = 0x04, 0x02, 0x10
 
 
@@ -109,23 +110,24 @@ def reads_guest_memory(scene: Scene) -> Outcome:
     return held(f"{passed >> 10} KiB passed by, the secret not in the clear")
 
 
-@attack()
+@attack(COPIES)
 def injects_a_message(scene: Scene) -> Outcome:
-    """Continues the leader's stream to the secondary with a message of its own: take the lead. Succeeds if the secondary does, or
-    anything else changes the view."""
-    tag = codec.cluster_tag(scene.config(scene.leader).cluster_id)
+    """Continues the leader's streams to the secondary with a message of its own: take the lead. Succeeds if the secondary does, or
+    anything else changes the view. (That links break, and the secondary is filled again, no encryption can prevent.)"""
+    config, injected = scene.config(scene.leader), Counter[tuple[str, int, str, int]]()
+    tag = codec.cluster_tag(config.cluster_id)
     words = b"".join(bytes(part) for part in codec.encode(wire.TransferLeadership(scene.before.view), tag))
     with between(scene, scene.leader, scene.secondary) as spoofer, packets(EVIL, [CARD]) as seen:
-        injected = 0
         for segment in _segments(seen, AIM_S, spoofer.mine):
-            if segment.src == spoofer.addresses[scene.leader] and 0 < len(segment.payload) < 200 and injected < TRIES:
+            ours = segment.src == spoofer.addresses[scene.leader] and config.port in (segment.sport, segment.dport)
+            if ours and 0 < len(segment.payload) < SHORT and injected[segment.flow] < TRIES:
                 spoofer.inject(segment.following(words), scene.secondary)
-                injected += 1
-        if not injected:
-            raise NotPossible("nothing of the leader came by: ARP spoofing does not work here")
+                injected[segment.flow] += 1
+    if not injected:
+        raise NotPossible("nothing of the leader came by: ARP spoofing does not work here")
     if members.wait(lambda found: any(s.get("view", 0) > scene.before.view for s in found.values()), EFFECT_S):
         return won("an injected message made the secondary take the lead")
-    return held(f"{injected} injected messages did nothing")
+    return held(f"{sum(injected.values())} injected messages on {len(injected)} connections did nothing")
 
 
 @attack()
