@@ -8,6 +8,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from plover.protocol import codec, wire
@@ -16,7 +17,7 @@ from ..chaos import members
 from ..hosts import Host, ip, netns_name
 from ..netns import inside
 from . import frames, speak
-from .outcome import Attack, Outcome, held, register, won
+from .outcome import COPIES, DAEMONS, Attack, Outcome, held, register, won
 from .scene import NotPossible, Scene, packets
 from .stage import EVIL, sysctl
 
@@ -26,7 +27,7 @@ CARD, FT = "eth0", "ft0"
 SPOOF_EVERY_S, SPOOFS_AT_END = 0.3, 5
 READ_S, READ_BYTES_MIN = 6.0, 4096
 AIM_S, EFFECT_S, GREETING_S, POSE_S = 10.0, 5.0, 8.0, 10.0
-TRIES = 5
+TRIES, SHORT = 5, 200  # bytes: heartbeats are, and with or without encryption
 RST, SYN, ACK = 0x04, 0x02, 0x10
 
 
@@ -109,23 +110,24 @@ def reads_guest_memory(scene: Scene) -> Outcome:
     return held(f"{passed >> 10} KiB passed by, the secret not in the clear")
 
 
-@attack()
+@attack(COPIES)
 def injects_a_message(scene: Scene) -> Outcome:
-    """Continues the leader's stream to the secondary with a message of its own: take the lead. Succeeds if the secondary does, or
-    anything else changes the view."""
-    tag = codec.cluster_tag(scene.config(scene.leader).cluster_id)
+    """Continues the leader's streams to the secondary with a message of its own: take the lead. Succeeds if the secondary does, or
+    anything else changes the view. (That links break, and the secondary is filled again, no encryption can prevent.)"""
+    config, injected = scene.config(scene.leader), Counter[tuple[str, int, str, int]]()
+    tag = codec.cluster_tag(config.cluster_id)
     words = b"".join(bytes(part) for part in codec.encode(wire.TransferLeadership(scene.before.view), tag))
     with between(scene, scene.leader, scene.secondary) as spoofer, packets(EVIL, [CARD]) as seen:
-        injected = 0
         for segment in _segments(seen, AIM_S, spoofer.mine):
-            if segment.src == spoofer.addresses[scene.leader] and 0 < len(segment.payload) < 200 and injected < TRIES:
+            ours = segment.src == spoofer.addresses[scene.leader] and config.port in (segment.sport, segment.dport)
+            if ours and 0 < len(segment.payload) < SHORT and injected[segment.flow] < TRIES:
                 spoofer.inject(segment.following(words), scene.secondary)
-                injected += 1
-        if not injected:
-            raise NotPossible("nothing of the leader came by: ARP spoofing does not work here")
+                injected[segment.flow] += 1
+    if not injected:
+        raise NotPossible("nothing of the leader came by: ARP spoofing does not work here")
     if members.wait(lambda found: any(s.get("view", 0) > scene.before.view for s in found.values()), EFFECT_S):
         return won("an injected message made the secondary take the lead")
-    return held(f"{injected} injected messages did nothing")
+    return held(f"{sum(injected.values())} injected messages on {len(injected)} connections did nothing")
 
 
 @attack()
@@ -136,17 +138,56 @@ def replays_a_greeting(scene: Scene) -> Outcome:
         words, port = _record_greeting(scene, spoofer, seen)
     if not words:
         raise NotPossible("no greeting came by: ARP spoofing does not work here")
+    with _secondary_to_witness(scene, port) as voice:
+        voice.replay(words)
+        let_in = voice.is_let_in()
+    return won("the witness took a recording for the secondary") if let_in else held(f"{len(words)} recorded bytes open no door")
+
+
+@contextlib.contextmanager
+def _secondary_to_witness(scene: Scene, port: int) -> Iterator[speak.Voice]:
+    """A connection to the witness from the secondary's address, whom we have no secret of. So no packet filter stops it."""
     kit = speak.nothing(speak.as_member(scene.config(scene.witness), scene.secondary))
     with _address_of(scene.secondary), between(scene, scene.secondary, scene.witness):
         time.sleep(0.5)
         try:
             sock = scene.connect(EVIL, Host(scene.witness).replication_address, port, Host(scene.secondary).replication_address)
         except OSError as error:
-            return held(f"no connection: {error}")
+            raise NotPossible(f"no connection from the secondary's address: {error}") from error
         with speak.Voice(sock, kit, wire.CONTROL) as voice:
-            sock.sendall(words)
+            yield voice
+
+
+@attack()
+def speaks_without_a_secret(scene: Scene) -> Outcome:
+    """Takes the secondary's address, says Hello to the witness in its name, and proves nothing. Succeeds if it is let in."""
+    with _secondary_to_witness(scene, scene.config(scene.witness).port) as voice:
+        voice.greet(scene.witness)
+        let_in = voice.is_let_in()
+    return won("the witness takes it for the secondary") if let_in else held("the witness demands more than an address")
+
+
+@attack(DAEMONS)
+def speaks_to_a_member_without_secrets(scene: Scene) -> Outcome:
+    """The same while an operator has lost the witness's secrets, its certificate included, and started it anew. Succeeds if it is let
+    in. What was lost is put back."""
+    host, config = scene.witness, scene.config(scene.witness)
+    lost = [str(config.secret_path), getattr(config, "tls_folder", "") or f"/etc/plover/{config.name}/tls"]
+    unit = f"plover-witness@{config.name}"
+    move = "; ".join(f"test ! -e {path} || mv {path} {path}.aside" for path in lost)
+    scene.root(host, f"{move}; systemctl restart --no-block {unit}; sleep 2")
+    try:
+        with _secondary_to_witness(scene, config.port) as voice:
+            voice.greet(host)
             let_in = voice.is_let_in()
-    return won("the witness took a recording for the secondary") if let_in else held(f"{len(words)} recorded bytes open no door")
+    except NotPossible as closed:
+        if not isinstance(closed.__cause__, ConnectionRefusedError):
+            raise
+        return held("a witness without secrets does not listen")
+    finally:
+        back = "; ".join(f"test ! -e {path}.aside || mv {path}.aside {path}" for path in lost)
+        scene.root(host, f"{back}; systemctl reset-failed {unit}; systemctl restart --no-block {unit}")
+    return won("a member without secrets lets anybody in") if let_in else held("a member without secrets lets nobody in")
 
 
 def _record_greeting(scene: Scene, spoofer: OnPath, seen: Callable[[float], Iterator[bytes]]) -> tuple[bytes, int]:

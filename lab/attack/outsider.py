@@ -12,10 +12,9 @@ from pathlib import Path
 from plover.protocol import codec, wire
 
 from ..chaos import members
-from ..hosts import Host
 from ..netns import inside
 from . import speak, theft
-from .outcome import DAEMONS, Attack, Outcome, held, register, won
+from .outcome import Attack, Outcome, held, register, won
 from .scene import Scene
 from .stage import EVIL
 
@@ -56,25 +55,6 @@ def speaks_without_a_secret(scene: Scene) -> Outcome:
     return held("; ".join(sorted(set(said))) or "nobody lets it in")
 
 
-@attack(DAEMONS)
-def speaks_to_a_member_without_secrets(scene: Scene) -> Outcome:
-    """Waits for a host on which an operator has lost the secrets' file and restarts the member: says Hello to the witness in the
-    secondary's name. Succeeds if it is let in. The file is put back."""
-    host, config = scene.witness, scene.config(scene.witness)
-    path, unit = config.secret_path, f"plover-witness@{members.VM}"
-    kit = speak.nothing(speak.as_member(config, scene.secondary))
-    scene.root(host, f"mv {path} {path}.aside; systemctl restart --no-block {unit}; sleep 2")
-    try:
-        with speak.Voice(scene.connect(EVIL, Host(host).replication_address, config.port), kit, wire.CONTROL) as voice:
-            voice.greet(host)
-            let_in = voice.is_let_in()
-    except OSError as error:
-        return held(f"no connection: {error}")
-    finally:
-        scene.root(host, f"mv {path}.aside {path}; systemctl reset-failed {unit}; systemctl restart --no-block {unit}")
-    return won("a member without secrets lets anybody in") if let_in else held("a member without secrets lets nobody in")
-
-
 @attack()
 def floods_the_port(scene: Scene) -> Outcome:
     """Opens as many connections as it can to leader and secondary, for seconds, and says nothing or nonsense on them. Succeeds if a
@@ -93,7 +73,11 @@ def sends_without_end(scene: Scene) -> Outcome:
     head = codec.HEADER.pack(codec.MAGIC, codec.VERSION, wire.Hello.TYPE, 0, codec.cluster_tag(config.cluster_id), codec.BODY_BYTES_MAX)
     for host in (scene.leader, scene.secondary, scene.witness):
         for _ in range(SENDS):
-            with contextlib.suppress(OSError), scene.connect(EVIL, scene.config(host).members[host]["address"], config.port) as sock:
+            try:
+                sock = scene.connect(EVIL, scene.config(host).members[host]["address"], config.port)
+            except OSError:
+                break  # nobody is let near this port
+            with contextlib.suppress(OSError), sock:
                 sock.settimeout(0.2)
                 sock.sendall(head)
                 for _ in range(64):

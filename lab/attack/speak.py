@@ -80,7 +80,10 @@ class Voice:
                 self.say(wire.Proof(proof))
 
     def say(self, *messages: wire.Message) -> None:
-        words = b"".join(bytes(part) for message in messages for part in codec.encode(message, self._tag))
+        self.replay(b"".join(bytes(part) for message in messages for part in codec.encode(message, self._tag)))
+
+    def replay(self, words: bytes) -> None:
+        """What somebody else said once."""
         try:
             self._sock.sendall(words)
         except OSError:
