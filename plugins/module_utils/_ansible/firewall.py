@@ -38,14 +38,15 @@ def openings(vms, host, addresses):
 def _ports(vm, is_replica, members, replicas):
     out = [("tcp", _port(vm, "port"), members)]
     if vm.get("disks") and is_replica and "disk_port" in SETTINGS:
-        out.append(("tcp", _port(vm, "disk_port"), replicas))
+        out.append(("tcp", _port(vm, "disk_port"), replicas))  # beside a replica of an earlier version
     if (vm.get("settings") or {}).get("transport") == "rdma":
         out.append(("udp", ROCE_PORT, members))
     return out
 
 
 def _port(vm, key):
-    port = port_of(vm, key)
+    given = vm if key == "port" else {"port": (vm.get("settings") or {}).get(key, SETTINGS[key].default)}
+    port = port_of(given)
     if port is None or not SETTINGS[key].in_range(number(port)):
         raise ValueError(f"{key} of VM {vm.get('name')}: must be a number, {SETTINGS[key].low} to {SETTINGS[key].high}")
     return port

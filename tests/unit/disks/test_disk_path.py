@@ -29,7 +29,8 @@ class Replica:
         self.peer, self.knows = "secondary", knows
         self.links = SimpleNamespace(has_channel=self.has_channel, on_stream=None)
         self.core = SimpleNamespace(leading=None)
-        self.vm = SimpleNamespace(pid=7, images=SimpleNamespace(name=NAME))
+        self.given: list[tuple] = []  # sockets to listen on, to QEMU
+        self.vm = SimpleNamespace(pid=7, images=SimpleNamespace(name=NAME), qmp=SimpleNamespace(give_listener=self.give))
         self.exported: list[dict] = []
         self.tasks = []
         self.path = DiskPath(self)
@@ -41,6 +42,9 @@ class Replica:
     def spawn(self, work):
         self.tasks.append(asyncio.ensure_future(work))
         return self.tasks[-1]
+
+    async def give(self, *listener) -> None:
+        self.given.append(listener)
 
     async def ready(self, address) -> None:
         self.exported.append(address)
@@ -81,7 +85,7 @@ def test_nothing_listens_at_disk_port_and_qemu_exports_on_a_unix_socket(tmp_path
         assert not replica.listens
         export = await replica.path._export(NAME)
         assert (export.path, export.pid) == (replica.config.run_path / "export.sock", 7)
-        assert replica.exported == [{"type": "unix", "data": {"path": str(export.path)}}]
+        assert replica.given == [("export", export.path)] and replica.exported == [{"type": "fd", "data": {"str": "export"}}]
         await replica.linked(False)  # too late for this QEMU: it exports already
         assert not replica.listens
 
@@ -109,7 +113,7 @@ def test_the_port_follows_the_other_replicas_version_while_nothing_has_begun(tmp
             seen.append(replica.listens)
         assert seen == [True, False, False, True, True, False]
         await replica.path._export(NAME)
-        assert replica.exported[0]["type"] == "unix"
+        assert replica.exported[0]["type"] == "fd"
 
     played(tmp_path, None, play)
 

@@ -18,7 +18,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 
 
 def config(**more) -> Config:
-    return Config(settings("primary", **more))
+    return Config(settings("primary", **{"qemu_user": "", **more}))
 
 
 @pytest.mark.parametrize("vm", ["demo", "a", "x" * 25, "x" * 26, "y" * 31, "y" * 30 + "z"])
