@@ -46,6 +46,7 @@ def prepare(folder: Path, name: str, user: str = USER) -> None:
     own = [config.state_path, config.run_path]
     for path in own:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.chmod(stat.S_IMODE(path.parent.stat().st_mode) | 0o001)
     if (folder / name).is_dir():  # root's: its user puts nothing in the place of the folder in it
         os.chown(folder / name, 0, entry.pw_gid)
         (folder / name).chmod(0o710)
