@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 
@@ -41,9 +42,13 @@ def _frames() -> Iterator[tuple[str, bytes]]:
 
 
 def device_state(data: bytes) -> None:
-    path = group.FOLDER / "device-state"
-    path.write_bytes(data)
-    found = device_file.read(path)
+    file = device_file.DeviceFile()
+    try:
+        file.forget()
+        os.write(file.for_qemu, data)
+        found = file.read()
+    finally:
+        file.close()
     promise(found == data and colo.device_state(found) == data[colo.STATE_HEADER_BYTES :], "another device state")
 
 

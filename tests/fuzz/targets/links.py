@@ -22,7 +22,7 @@ OURS, THEIRS = group.config("primary"), group.config("secondary")
 # ---- one message of the greeting --------------------------------------------------------------------------------
 def greeting(data: bytes) -> None:
     told = hello.check(OURS, wire.Hello(data), None)
-    promise(told.member in OURS.members and told.channel in (wire.CONTROL, wire.DATA), "a member that is none")
+    promise(told.member in OURS.members and told.channel in (wire.CONTROL, *hello.BETWEEN_REPLICAS), "a member that is none")
     session = auth.Session(auth.Secrets((group.SECRET.encode(),), False), OURS.member)
     proof = session.greeted(told.member, told.nonce, data, b"ours")
     promise(proof, "let in without a proof")
@@ -67,16 +67,17 @@ class _Transport:
 class _Links:
     """All links of a member, as one link sees them."""
 
-    config, tag, make_pipe = OURS, group.TAG, None
+    config, tag, make_pipe, tls = OURS, group.TAG, None, None
 
     def __init__(self, secret: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._secret = secret
         self.heard: list[wire.Message] = []
         self.up: list[link.Link] = []
+        self.renewing: set[link.Link] = set()
 
     def secrets(self) -> auth.Secrets:
-        return auth.Secrets((self._secret.encode(),), False) if self._secret else auth.NONE
+        return auth.Secrets((self._secret.encode(),) if self._secret else (), not self._secret)
 
     def enter(self, address: str) -> bool:
         return True
@@ -95,7 +96,18 @@ class _Links:
     def link_up(self, up: link.Link) -> None:
         self.up.append(up)
 
+    def stream_up(self, up: link.Link, rest: bytes) -> None:
+        self.up.append(up)
+
     def link_down(self, down: link.Link) -> None: ...
+
+    def not_greeted(self, ended: link.Link) -> None: ...
+
+    def renewable(self, member: str, channel: int) -> bool:
+        return False
+
+    def is_up(self, member: str, channel: int) -> bool:
+        return False
 
 
 def connection(data: bytes) -> None:
@@ -137,8 +149,8 @@ def secrets(data: bytes) -> None:
     path = group.FOLDER / "secret"
     path.write_bytes(data)
     path.chmod(0o600)
-    found = auth.read(path, required=True)
-    promise(1 <= len(found.known) <= auth.SECRETS_MAX, "no secret, or too many")
+    found = auth.read(path)
+    promise(len(found.known) <= auth.SECRETS_MAX and (found.known or found.is_open), "no secret, or too many")
 
 
 def _secrets() -> Iterator[tuple[str, bytes]]:

@@ -124,7 +124,6 @@ ASKED: tuple[Callable[[_Vm], Awaitable[object]], ...] = (
     lambda v: v.block._graph.dirty_bytes(DISK),
     lambda v: v._in_colo(),
     lambda v: v._end_migration(),
-    lambda v: v._migration_ended(),
     lambda v: v.qmp.ask("query-version", qemu=dict),
     lambda v: v.qmp.capabilities(x_colo=True),
 )
