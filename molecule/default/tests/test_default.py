@@ -51,12 +51,13 @@ def test_settings_are_readable_by_root_only(host):
     assert json.loads(file.content_string)["member"] == seat_of(host)[0]
 
 
-def test_links_are_encrypted_and_the_key_is_for_root_only(host):
+def test_links_are_encrypted_and_the_key_is_for_the_member_only(host):
     status = json.loads(host.run("ploverctl status -o json").stdout)
     assert status["link_security"] == "tls" and all(status["encrypted"].values()), status
     assert all(found["days_left"] > 800 for found in status["tls"]["certificates"].values())
     folder, key = host.file("/etc/plover/demo/tls"), host.file("/etc/plover/demo/tls/key.pem")
-    assert (folder.user, folder.mode, key.user, key.mode) == ("root", 0o700, "root", 0o600)
+    owner = "plover-witness" if seat_of(host)[1] == "witness" else "root"
+    assert (folder.user, folder.mode, key.user, key.mode) == (owner, 0o700, owner, 0o600)
     name = f"plover:{json.loads(host.file('/etc/plover/demo.json').content_string)['cluster_id']}/{seat_of(host)[0]}"
     assert f"URI:{name}" in host.check_output("openssl x509 -in /etc/plover/demo/tls/cert.pem -noout -ext subjectAltName")
     assert host.run("openssl verify -CAfile /etc/plover/demo/tls/ca.pem /etc/plover/demo/tls/cert.pem").rc == 0

@@ -31,8 +31,9 @@ def openings(vms, host, addresses):
         replicas = {address for seat, address in others.items() if seat in REPLICA_SEATS}
         for proto, port, sources in _ports(vm, host in (named.get(seat) for seat in REPLICA_SEATS), set(others.values()), replicas):
             found.setdefault((proto, port), set()).update(sources)
-    order = lambda address: int(ipaddress.IPv4Address(address))  # noqa: E731
-    return [{"proto": proto, "port": port, "sources": sorted(who, key=order)} for (proto, port), who in sorted(found.items())]
+    return [
+        {"proto": proto, "port": port, "sources": sorted(who, key=ipaddress.IPv4Address)} for (proto, port), who in sorted(found.items())
+    ]
 
 
 def _ports(vm, is_replica, members, replicas):

@@ -118,7 +118,8 @@ def make(config: Config) -> None:
         return
     words = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
     try:
-        done = subprocess.run([*words, "--comment", f"QEMU of {config.name}", name], capture_output=True, text=True, timeout=TOOL_TIMEOUT_S)
+        words += ["--comment", f"QEMU of {config.name}", name]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as error:
         raise QemuError(f"useradd {name}: {error}") from error
     if done.returncode and not _exists(name):  # or another one made it just now

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, Union, cast
 
 from ..errors import WireError
 from .secure import Secure
 
-Bytes = bytes | bytearray | memoryview
+Bytes = Union[bytes, bytearray, memoryview]  # noqa: UP007 (ansible-test takes the bars for an operator)
 
 
 class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from ..errors import ConfigError, WireError
 from .secure import Identity, Secure, identity
@@ -36,7 +36,7 @@ _SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}\Z")
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 wall = time.time  # certificates go by the time of day
 
-Stats = tuple[tuple[int, ...] | None, ...]
+Stats = tuple[Optional[tuple[int, ...]], ...]  # noqa: UP045 (ansible-test takes the bar for an operator)
 
 
 def _stats(folder: int) -> Stats:
