@@ -252,7 +252,7 @@ def test_a_secondary_that_comes_back_gets_only_what_changed(disk_group):
 
 def test_a_secondary_that_dies_in_mid_copy_costs_the_guest_nothing(disk_group):
     """And the copy goes on where it was."""
-    group = disk_group(state="degraded", disk_copy_mib_per_s=60)
+    group = disk_group(state="degraded", disk_copy_mib_per_s=30)
     client, acked, left = connect(), {}, [384.0]
     for turn in range(2):
         end = time.monotonic() + 30
