@@ -102,6 +102,9 @@ class Double:
         if how := self.script.at("qmp:greeting"):
             return await self._answer(writer, how, greeting, "")
         writer.write(greeting)
+        for fd in self.given + list(self.named.values()):  # they end with the connection that brought them
+            os.close(fd)
+        self.given, self.named = [], {}
         decoder, text = json.JSONDecoder(), ""
         try:
             writer.transport.pause_reading()
