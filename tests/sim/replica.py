@@ -185,13 +185,8 @@ class ReplicaMember(Member):
         self.world.ghost.persisted(self.name, action.state)
 
     def _emit(self, action: effects.Emit) -> None:
-        """Now and then only the first chunks leave in time."""
-        rest = list(action.chunks)
         if policy.in_time(self.host.clock(), self._speak_until or self.core.speak_until):
-            count = self.rng.randint(1, len(rest)) if len(rest) > 1 else 1
-            self._speak([bytes(f) for chunk in rest[:count] for f in split(chunk)])
-            rest = rest[count:]
-        self.world.loop.after(0.0, self, self.call, "left", action.number, rest)
+            self._speak([bytes(f) for chunk in action.chunks for f in split(chunk)])
 
     def _speak(self, frames: list[bytes]) -> None:
         self.world.emit(self, frames)

@@ -24,7 +24,7 @@ def release_before_ack() -> None:
 
     def syncvm_stopped(self):
         good(self)
-        self.core.emit(effects.Emit(0, release(self.guard, self.output_commit._sync_mark)))
+        self.core.emit(effects.Emit(release(self.guard, self.output_commit._sync_mark)))
 
     Leader.syncvm_stopped = syncvm_stopped
     Guard.release = lambda self, mark: release(self, mark) if self._marks else []
@@ -38,7 +38,7 @@ def released_when_sent() -> None:
         good(self, *actions)
         sent = any(isinstance(a, effects.SendData) and isinstance(a.message, wire.StageEnd) for a in actions)
         if sent and self.consensus.fresh(self.now):
-            good(self, effects.Emit(0, release(self.leading.guard, self.leading.output_commit._sync_mark)))
+            good(self, effects.Emit(release(self.leading.guard, self.leading.output_commit._sync_mark)))
 
     Director.emit = emit
     Guard.release = lambda self, mark: release(self, mark) if self._marks else []
@@ -46,8 +46,9 @@ def released_when_sent() -> None:
 
 @mutant("a leader without a secondary speaks without asking a quorum")
 def quorum_not_asked() -> None:
-    def ask(self, mark):
-        self._core.emit(effects.Emit(0, self._guard.release(mark)))
+    def ask(self, mark, tries):
+        self._confirm = None
+        self._core.emit(effects.Emit(self._guard.release(mark)))
 
     OutputCommit._ask_quorum = ask
 
@@ -77,7 +78,7 @@ def stopped_leader_speaks() -> None:
 @mutant("the secondary's own output leaves its host")
 def secondary_speaks() -> None:
     def output(self, frames):
-        self.core.emit(effects.Emit(0, [frames]))
+        self.core.emit(effects.Emit([frames]))
 
     Follower.output = output
 

@@ -127,13 +127,8 @@ def _refused(roles: Transitions, follower: Follower, src: str, m: wire.JoinRefus
 
 
 def _serving(roles: Transitions, leader: Leader) -> None:
-    if roles.leading and leader.tap_up:
+    if roles.leading:
         roles.core.emit(*roles.core.event_log.serving(roles.core.now, roles.core.consensus.view))
-        leader.output_commit.open_way()
-
-
-def _left(roles: Transitions, leader: Leader, number: int, rest: list[bytes]) -> None:
-    leader.output_commit.left(number, rest)
 
 
 def _disk_pressure(roles: Transitions, leader: Leader, written: int) -> None:
@@ -196,7 +191,6 @@ LEADER: dict[str, RoleHandler] = {
     "qemu_ready": _qemu_ready,
     "promoted": _role(Leader.vm_running),
     "tap_ready": _serving,
-    "left": _left,
     "fenced": _fenced,
     "failed": _leader_failed,
     "copy_lost": _leaders_copy_lost,

@@ -35,9 +35,8 @@ class Inject(NamedTuple):
 
 
 class Emit(NamedTuple):
-    """Frames for the TAP: the only way out of the host -> left(number, rest); ``rest``: the last frames, if their time was over."""
+    """Frames for the TAP: the only way out of the host."""
 
-    number: int
     chunks: list[bytes]
 
 
