@@ -73,6 +73,7 @@ def _channels(data: dict[str, object]) -> frozenset[int]:
     found = data.get("channels")
     if found is None:
         return FIRST_CHANNELS
-    if not isinstance(found, list) or len(found) > CHANNELS_MAX or not all(isinstance(each, int) for each in found):
+    whole = isinstance(found, list) and all(isinstance(each, int) and not isinstance(each, bool) for each in found)
+    if not isinstance(found, list) or not whole or len(found) > CHANNELS_MAX:
         raise WireError(f"malformed Hello: 'channels' must be a list of at most {CHANNELS_MAX} numbers")
     return frozenset(found)
