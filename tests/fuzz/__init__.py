@@ -14,3 +14,5 @@ ROOT = Path(__file__).resolve().parents[2]
 for folder in (ROOT, ROOT / "plugins" / "module_utils", ROOT / "tests" / "unit" / "support"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+import tests.conftest  # noqa: E402, F401  the checkout under the collection's own name

@@ -88,16 +88,18 @@ class Fuzzer:
         self.seconds = 0.0
         self.cases: list[Path] = []
 
-    def begin(self) -> None:
+    def _begin(self, end: float) -> None:
+        """Learn what the corpus reaches, in at most half the time."""
         for data in folder(CORPUS, self.target) + folder(CASES, self.target):
-            self._look(data, new=False)
+            if time.monotonic() < end:
+                self._look(data, new=False)
             if data not in self.corpus:
                 self.corpus.append(data)
 
     def fuzz(self, seconds: float) -> None:
         began = time.monotonic()
         if not self.corpus:
-            self.begin()
+            self._begin(began + seconds / 2)
         while time.monotonic() < began + seconds and len(self.cases) < CASES_MAX:
             self._look(self._next(), new=True)
         self.seconds += time.monotonic() - began

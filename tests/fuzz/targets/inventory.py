@@ -10,7 +10,6 @@ from typing import Any
 from ansible_collections.plover.vmft.plugins.module_utils._ansible import secrets
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import inventory
 
-import tests.conftest  # noqa: F401  the checkout under the collection's own name
 from tests.prechecks.inventory import good, vms
 
 from ..target import Target, promise
