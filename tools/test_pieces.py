@@ -123,6 +123,7 @@ PIECES = [
             "disk_kinds": 40,
             "disk_marks": 50,
             "elf_kernel": 20,
+            "full_folders": 120,
             "full_run_folder": 15,
             "lying_witness": 25,
             "operator": 30,
