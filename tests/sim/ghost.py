@@ -160,8 +160,11 @@ class Ghost:
         if self.forced or not self._electable(other):
             return
         for frame in frames:
-            connection, operation, _, _ = guest.REPLY.unpack(frame)
-            if other.memory.qemu.ram[guest.CONNECTION0 + connection] >> 32 < operation:
+            connection, operation, hit, value = guest.REPLY.unpack(frame)
+            stored = other.memory.qemu.ram[guest.CONNECTION0 + connection]
+            if stored >> 32 == operation and stored % (1 << 32) != hit << 31 | value and not other.loads:
+                self.fail(f"{member.name} answered operation {operation} of connection {connection} in other words than {other.name} would")
+            if stored >> 32 < operation:
                 self.fail(
                     f"{member.name} answered operation {operation} of connection {connection}, but {other.name} could be elected without it"
                 )

@@ -28,9 +28,10 @@ KEYS, CONNECTIONS = 3, 36
 COUNTER, KEY0, CONNECTION0, DISK0, NOISE0 = 0, 1, 8, 44, 56  # DISK0: what the VM last wrote to each block
 RING0 = PAGES - 4  # of the noise: the card's queue, which changes as QEMU sends what waited
 REQUEST = struct.Struct("!HIBBII")  # connection, operation, kind, key, value, expected
-REPLY = struct.Struct("!HIBI")  # connection, operation, hit, value
+REPLY = struct.Struct("!14xHIBI")  # no addresses, an Ethernet type that nobody has; connection, operation, hit, value
 READ, WRITE, CAS = 1, 2, 3
 _HIT = 1 << 31
+STAMP_SHIFT, STAMPS = 24, 128  # bits of a reply's value that no other VM need choose alike, as a time or a random number
 BYTES = 8  # of a page
 _RAM = struct.Struct(f"!{PAGES}Q")
 _DEVICE = struct.Struct("!QI")
@@ -71,6 +72,7 @@ class Qemu(Process):
         self._working = False
         self.drive: Drive | None = None
         self.spoke = False  # some of its output has left the host
+        self.stamps = False  # some replies have a stamp
         self.copy = ""  # name of the copy of a leader's disk that its image becomes
 
     # ---- the VM -----------------------------------------------------------------------------------
@@ -155,7 +157,8 @@ class Qemu(Process):
                     block = value % 2 if value % 8 else value // 8 % BLOCKS  # most blocks are written now and then only
                     self.write(DISK0 + block, self.frames)
                     self.drive.write(block, self.frames)
-            self.write(page, operation << 32 | hit << 31 | (now if kind == READ else value))
+            stamp = self.rng.randrange(STAMPS) if self.stamps and self.rng.random() < 0.3 else 0
+            self.write(page, operation << 32 | hit << 31 | stamp << STAMP_SHIFT | (now if kind == READ else value))
         stored = self.ram[page]
         return REPLY.pack(connection, operation, bool(stored & _HIT), stored & (_HIT - 1))
 

@@ -134,6 +134,12 @@ class ReplicaMember(Member):
             self.taken_bytes += len(frames)
             self.call("output", frames)
 
+    @property
+    def loads(self) -> bool:
+        """A syncvm is staged here and not loaded yet: it counts, and not the memory of now."""
+        syncvm = getattr(self.core.role, "syncvm", None)
+        return syncvm is not None and getattr(syncvm, "must_load", False)
+
     def client_frame(self, frame: bytes) -> None:
         if self.tap_up and policy.reads_tap(self.core):
             self.call("input", frame)

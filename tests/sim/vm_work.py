@@ -169,6 +169,7 @@ class VmWork:
             self._world.ghost.fail(f"{self._member.name} starts a QEMU beside one that is still there")
         self._host.images.new_qemu()
         qemu = Qemu(self._world.loop, random.Random(self._member.rng.getrandbits(64)), action.incoming)
+        qemu.stamps = self._world.agreed
         if self._member.config.disks:
             qemu.drive = Drive(self._host.image, self._host.unsynced)
             qemu.drive.exported, qemu.drive.fails = action.incoming, lambda: self._host.image_fails

@@ -28,7 +28,7 @@ class GuardModel(RuleBasedStateMachine):
         self.now += 1.0
         output = self.count.to_bytes(4, "big").ljust(size + 4, b"x")
         fits = sum(len(o) for o, _, _ in self.held) + len(output) <= BYTES_MAX
-        assert self.guard.hold(output, self.now) is fits
+        assert bool(self.guard.hold(output, self.now)) is fits
         if fits:
             self.held.append((output, None, self.now))
         else:

@@ -9,7 +9,7 @@ from typing import Any
 from ..consensus.log import INPUT, NUMBER, SYNCVM
 from ..errors import InvariantViolation
 from ..ports import effects
-from ..protocol import wire
+from ..protocol import sayings, wire
 from ..syncvm.initial_sync import SecondaryInitialSync
 from ..syncvm.phases import SecondaryPhase
 from ..syncvm.quiesce import QuiesceLimit
@@ -34,6 +34,8 @@ class Follower:
         self.applied = 0
         self.fill: SecondaryInitialSync | None = None
         self.syncvm: SecondarySyncvm | None = None
+        self._asked: tuple[int, int] | None = None  # view and number of the syncvm after which the leader wants to know what we say
+        self._says: tuple[int, int] | None = None  # view and number of the syncvm since which our VM speaks, if the leader wants it
         self._early: wire.Bitmap | None = None  # the first bitmap of the next view, while we finish a syncvm of this one
         self.device = b""  # the last device state staged here; the next one comes as a difference to it
         self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, released after a promotion
@@ -50,7 +52,7 @@ class Follower:
             self.core.emit(effects.StartQemu(incoming=True))
         if self.ready and not self.fill and self.cons.leader and now >= self._ask_at:
             self._ask_at = now + JOIN_RETRY_S
-            facts = json.dumps({**self.core.facts, "began": self._began, "checks": True}).encode()
+            facts = json.dumps({**self.core.facts, "began": self._began, "checks": True, "says": True}).encode()
             self.core.send(self.cons.leader, wire.JoinRequest(self.cons.view, facts))
         if self.filled:
             self._check_record()
@@ -156,6 +158,12 @@ class Follower:
 
     def output(self, frames: bytes) -> None:
         self.guard.hold(frames, self.core.now)
+        if self._says is not None and self._says[0] == self.cons.view:
+            self.core.emit(effects.SendData(wire.Said(*self._says, sayings.said(frames))))
+
+    def on_said(self, m: wire.Said) -> None:
+        """The leader wants to know what our VM says once it has loaded syncvm ``m.number``."""
+        self._asked = (m.view, m.number)
 
     def on_bitmap(self, m: wire.Bitmap) -> None:
         """The leader sends its bitmap once. It may come while we still load for the view before, or before we have heard of
@@ -190,6 +198,7 @@ class Follower:
         if sync.holds_new_state:
             self.device = sync.device
             self.guard.discard()  # the leader releases the output up to here
+            self._says = self._asked if self._asked == (sync.view, sync.number) else None
             if sync.limit_s is not None:
                 self.drain.learn(self.core.now - sync.started)
 
