@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-TEXT_MAX = 16_384
+TEXT_MAX = 4_200
 BYTES_MAX = 16_384
 
 

@@ -20,17 +20,21 @@ PloverError
 from __future__ import annotations
 
 
+LINE_MAX = 4096  # characters
+
+
 def _printable(text: str) -> str:
-    """An error quotes what others sent or wrote. It must not look like another line of the log, nor be obeyed by a terminal."""
-    return "".join(each if each.isprintable() else " " if each.isspace() else "?" for each in text)
+    """An error quotes what others sent or wrote. It must not look like another line of the log, fill it, nor be obeyed by a terminal."""
+    if len(text) > LINE_MAX:
+        text = f"{text[:LINE_MAX]} ... ({len(text)} characters)"
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " if each.isspace() else "?" for each in text)
 
 
 class PloverError(Exception):
     """Base of all errors raised on purpose."""
 
     def __str__(self) -> str:
-        text = super().__str__()
-        return text if text.isprintable() else _printable(text)
+        return _printable(super().__str__())
 
 
 class ConfigError(PloverError):
