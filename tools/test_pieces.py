@@ -127,6 +127,7 @@ PIECES = [
             "disk_streams": 50,
             "elf_kernel": 20,
             "encrypted_links": 60,
+            "full_folders": 120,
             "full_run_folder": 15,
             "lying_witness": 25,
             "operator": 30,

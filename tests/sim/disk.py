@@ -55,6 +55,9 @@ class SimDisk(Files):
         self._unsynced.add(path.name)
         self._step()
 
+    def reserve(self, path: Path, size: int) -> None:
+        """The hard case: a disk that is full has nothing left for the next state."""
+
     def sync(self, path: Path) -> None:
         self._step()
         if path.name in self._seen:

@@ -61,6 +61,8 @@ class _Kept(Files):
     def write(self, path: object, text: str) -> None:
         self.data[path.name] = text.encode("utf-8")
 
+    def reserve(self, path: object, size: int) -> None: ...
+
     def sync(self, path: object) -> None: ...
 
     def replace(self, source: object, target: object) -> None:

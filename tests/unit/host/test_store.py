@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -20,7 +21,7 @@ from plover.config.timing import Timing
 from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable, Record
 from plover.errors import DurableStateError
-from plover.host.store import BIRTH, FIRST_BOOT, Store
+from plover.host.store import BIRTH, FIRST_BOOT, SPARE, Store
 from settings import MEMBERS
 
 from lab.paths import ROOT
@@ -67,7 +68,7 @@ def test_a_new_member_starts_from_nothing_once(tmp_path):
     store = Store(tmp_path)
     (tmp_path / FIRST_BOOT).touch()
     assert store.begin() == Durable(0, None, Record(0, 0, frozenset()))
-    assert {path.name for path in tmp_path.iterdir()} == {"state.json", BIRTH}
+    assert {path.name for path in tmp_path.iterdir()} == {"state.json", BIRTH, SPARE}
     assert store.begin() == Durable()
     path_of(store).unlink()
     assert store.begin() is None
@@ -288,6 +289,24 @@ def test_a_write_that_ends_in_the_middle_is_told_and_leaves_the_old_state(store,
     assert store.load() == OLD
     store.save(NEW)
     assert store.load() == NEW
+
+
+def test_a_full_disk_keeps_no_member_from_its_vote(tmp_path, caplog):
+    """Nor from the next ones, for as long as nobody takes the room that the last state leaves."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "small", str(tmp_path)], check=True)
+    try:
+        store = Store(tmp_path / "demo")
+        store.save(OLD)
+        with contextlib.suppress(OSError), open(tmp_path / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        assert os.statvfs(tmp_path).f_bavail == 0 and not caplog.messages
+        for n in range(20):
+            store.save(NEW._replace(view=NEW.view + n))
+            assert store.load().view == NEW.view + n
+        assert "is full; the room kept for the member's state is used. Free space there" in caplog.messages[0]
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 def test_a_state_that_cannot_be_written_or_read_is_told(store):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from plover.config.settings import Config
+from plover.errors import QemuError
 from plover.qemu import launch_file
 from plover.qemu.launch_file import CONSOLE_FD, FLUSH, INITRD, KERNEL, NET, QMP, UFFD
 from plover.qemu.process import command_line, environment, prepare
@@ -192,3 +193,20 @@ def test_memory_is_for_qemus_user_alone_and_its_folder_is_looked_at(folder, monk
     made.ram_path.parent.chmod(0o777)
     with pytest.raises(Exception, match="shm_dir: others may write to"):
         prepare(made, False)
+
+
+@AS_ROOT
+def test_memory_is_reserved_or_refused_at_once(folder):
+    """Not when the guest touches it: that would kill its QEMU, or the daemon."""
+    made = config(folder, guest_memory_mib=64)
+    made.ram_path.parent.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=711", "small", str(made.ram_path.parent)], check=True)
+    try:
+        with pytest.raises(QemuError, match="has 32 MiB free, and the VM's memory takes 64 MiB; make that file system larger"):
+            launch_file.make_ram_file(made, None)
+        assert not made.ram_path.exists()
+        subprocess.run(["mount", "-o", "remount,size=80m", str(made.ram_path.parent)], check=True)
+        launch_file.make_ram_file(made, None)
+        assert made.ram_path.stat().st_blocks * 512 == 64 << 20
+    finally:
+        subprocess.run(["umount", "-l", str(made.ram_path.parent)], check=True)

@@ -11,11 +11,16 @@ A file that came back from a backup knows old promises only, so it counts for no
 names its own birth in an attribute (host/birth.py), and its text says so, which every copy keeps. A file that does not say so
 is of an earlier version, or of a file system that cannot tell; it counts. The exception is a folder with a file ``birth``: the
 member has written files that name their birth since, so this one was put back.
+
+A full disk must not keep a member from its vote: a file ``spare`` holds room for the next state, and gives it when it is needed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
 import os
 import zlib
 from pathlib import Path
@@ -24,7 +29,10 @@ from ..consensus.durable import Durable, Record
 from ..errors import DurableStateError
 from . import birth
 
-FIRST_BOOT, MEMBER, BIRTH = "first-boot", "member", "birth"
+log = logging.getLogger(__name__)
+FIRST_BOOT, MEMBER, BIRTH, SPARE = "first-boot", "member", "birth", "spare"
+SPARE_BYTES = 1 << 14  # a state takes a block, and another one until it has taken the old one's place
+FULL = (errno.ENOSPC, errno.EDQUOT)
 BIRTH_TEXT = "state.json names its own birth (user.plover.birth). A copy of it does not, and counts for nothing.\n"
 READ_CHARACTERS_MAX = 1 << 16  # of a file in the state folder; ours are much shorter
 SHOWN = 80
@@ -53,6 +61,10 @@ class Files:
 
     def write(self, path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
+
+    def reserve(self, path: Path, size: int) -> None:
+        """A file of ``size`` bytes, which it really takes."""
+        path.write_bytes(bytes(size))
 
     def sync(self, path: Path) -> None:
         """A file's contents, or a folder's names, are on the disk when this returns."""
@@ -85,7 +97,7 @@ class Store:
         """``member``: the owner that the folder must have (a copied folder has another); empty: anyone."""
         self._member, self._whose = member, folder / MEMBER
         self._path, self._mark, self._files = folder / "state.json", folder / FIRST_BOOT, files or Files()
-        self._birth = folder / BIRTH
+        self._birth, self._spare = folder / BIRTH, folder / SPARE
         try:
             self._files.make_folder(folder)
         except OSError as error:
@@ -168,14 +180,35 @@ class Store:
             ) from error
 
     def save(self, state: Durable) -> None:
-        body = _body(state)
-        checksum = f"{zlib.crc32(body.encode()):08x}\n"
         try:
-            self._write(self._path, f"{body}\n{NAMES_BIRTH}{checksum}", unsigned=f"{body}\n{checksum}")
+            self._save(state)
         except OSError as error:
             raise DurableStateError(
                 f"state_dir: cannot write {self._path}: {error.strerror}; free space or fix it, the member stops until then"
             ) from error
+
+    def _save(self, state: Durable) -> None:
+        body = _body(state)
+        checksum = f"{zlib.crc32(body.encode()):08x}\n"
+        text, unsigned = f"{body}\n{NAMES_BIRTH}{checksum}", f"{body}\n{checksum}"
+        try:
+            self._write(self._path, text, unsigned)
+        except OSError as error:
+            if error.errno not in FULL or not self._files.exists(self._spare):
+                raise
+            log.warning("state_dir: %s is full; the room kept for the member's state is used. Free space there", self._path.parent)
+            self._files.remove(self._spare)
+            self._write(self._path, text, unsigned)
+        self._keep_spare()
+
+    def _keep_spare(self) -> None:
+        if self._files.exists(self._spare):
+            return
+        try:
+            self._files.reserve(self._spare, SPARE_BYTES)
+        except OSError:  # it is tried again with the next state
+            with contextlib.suppress(OSError):
+                self._files.remove(self._spare)
 
     def _write(self, path: Path, text: str, unsigned: str = "") -> None:
         """``unsigned``: the text to write if the file cannot name its birth; empty: this file need not."""

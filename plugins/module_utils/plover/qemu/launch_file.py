@@ -7,6 +7,7 @@ The numbers are QEMU's; they are on its command line.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -78,17 +79,31 @@ def write(config: Config, argv: list[str], env: dict[str, str], user: QemuUser |
 
 
 def make_ram_file(config: Config, user: QemuUser | None) -> None:
-    """Guest memory, for QEMU and this daemon alone. Raises QemuError."""
+    """Guest memory, for QEMU and this daemon alone. Raises QemuError.
+
+    All of it is reserved at once. Otherwise a page that finds no room later kills whoever touches it: QEMU, or this daemon.
+    """
     path = config.ram_path
     own_folder.make(path.parent, "shm_dir", 0o711)
     try:
         path.unlink(missing_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, config.guest_memory_mib << 20)
+            os.posix_fallocate(fd, 0, config.guest_memory_mib << 20)
         finally:
             os.close(fd)
         if user:
             user.give(path)
     except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:
+            raise QemuError(_no_room(config)) from error
         raise QemuError(f"shm_dir: cannot make {path}: {error.strerror}") from error
+
+
+def _no_room(config: Config) -> str:
+    room = os.statvfs(config.ram_path.parent)
+    return (
+        f"shm_dir: {config.ram_path.parent} has {room.f_bavail * room.f_frsize >> 20} MiB free, and the VM's memory takes "
+        f"{config.guest_memory_mib} MiB; make that file system larger, or set a smaller memory_mib"
+    )
