@@ -138,7 +138,7 @@ class Group:
 
     def memory_folder(self, member: str) -> str:
         """On its QEMU's command line, too."""
-        return f"/dev/shm/plover-test-{os.getpid()}/{member}"
+        return self.own.get(member, {}).get("shm_dir") or f"/dev/shm/plover-test-{os.getpid()}/{member}"
 
     def log_folder(self, member: str) -> Path:
         return self.folder / member / "log" / "demo"
