@@ -20,6 +20,7 @@ from lab.hosts import HOSTS
 
 pytestmark = pytest.mark.usefixtures("deployed")
 FILE = "/etc/plover/demo.secret"
+OWNER = {"primary": "root", "secondary": "root", "witness": "plover-witness"}
 PLAY = """- hosts: plover
   gather_facts: false
   any_errors_fatal: true
@@ -38,7 +39,7 @@ def secrets(deployed, tmp_path_factory):
 def lines() -> list[list[str]]:
     """Of each host's file, whose mode is looked at too."""
     said = [execute(host, f"stat -c %U:%a {FILE} && grep -v '^#' {FILE}").stdout.split() for host in HOSTS]
-    assert [owner for owner, *_ in said] == ["root:600"] * 3
+    assert [owner for owner, *_ in said] == [f"{OWNER[host]}:600" for host in HOSTS]
     return [found for _, *found in said]
 
 
