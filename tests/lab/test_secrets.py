@@ -163,7 +163,7 @@ def test_a_play_that_fails_shows_no_secret_nor_does_a_host(secrets, with_canarie
         assert not any(canary.encode() in text for text in processes)
         for host in HOSTS:
             assert canary not in execute(host, LEFT).stdout, host
-    assert len(processes) > 100 and "plover" in execute("primary", LEFT).stdout, "it looked at something"
+    assert len(processes) > 30 and "plover" in execute("primary", LEFT).stdout, "it looked at something"
     # The reason is still told.
     assert "directory" in said or "exists" in said
 
