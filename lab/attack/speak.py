@@ -144,6 +144,17 @@ def ways(kit: Kit) -> list[Kit]:
     return [kit, kit._replace(tls=None)] if kit.tls else [kit]
 
 
+def later_views(view: int) -> list[wire.Message]:
+    """What a voter may say once it has voted in a later view: no lie that can be known. Each of them once deposed a leader."""
+    return [
+        wire.HeartbeatAck(view + 1, 1, 0, 0, 0),
+        wire.AppendAck(view + 1, 0, False),
+        wire.VoteReply(view + 1, True, False, False, 0, 0),
+        wire.VoteReply(view + 1, True, True, False, 0, 0),
+        wire.VoteReply(view + 1000, False, False, False, 0, 0),
+    ]
+
+
 def lies(view: int) -> list[wire.Message]:
     """Each of them once made a replica end itself, its VM or its group, or believe a liar."""
     return [

@@ -19,7 +19,7 @@ from .scene import NotPossible, Scene
 ATTACKS: dict[str, Attack] = {}
 attack = register(ATTACKS, "witness")
 LIE_S = 0.5
-DEPOSED_S = 5.0
+DEPOSE_S, DEPOSED_S = 6.0, 3.0
 JOIN_S, ASK_EVERY_S = 20.0, 1.0
 PAGES = (wire.FillPages, wire.StagePages, wire.StageBlocks, wire.FillState, wire.StageEnd)
 
@@ -56,19 +56,25 @@ def lies(scene: Scene) -> Outcome:
 
 @attack()
 def deposes_the_leader(scene: Scene) -> Outcome:
-    """Tells the leader that there is a later view, as if it had voted in it. Succeeds if the leader gives up, so that clients wait for a
-    failover."""
-    kit = _kit(scene)
-    try:
-        with _speak(scene, scene.leader, kit, wire.CONTROL) as voice:
-            voice.greet(scene.leader)
-            voice.say(wire.HeartbeatAck(scene.before.view + 1, 1, 0, 0, 0))
-            voice.hear(LIE_S)
-    except OSError as error:
-        raise NotPossible(f"the leader does not listen to the witness: {error}") from error
+    """Tells both replicas for seconds that there is a later view, as if it had voted in it, in every way in which a voter may say so.
+    Succeeds if the leader gives up, or the secondary leaves its view, so that clients wait for a failover."""
+    kit, end = _kit(scene), time.monotonic() + DEPOSE_S
+    while time.monotonic() < end:
+        for host in members.REPLICAS:  # the true witness takes its place back in between
+            try:
+                with _speak(scene, host, kit, wire.CONTROL) as voice:
+                    voice.greet(host)
+                    for _turn in range(5):
+                        voice.say(*speak.later_views(scene.before.view))
+                        voice.hear(LIE_S / 10)
+            except OSError:
+                continue
     if members.wait(lambda seen: any(s.get("view", 0) > scene.before.view for s in seen.values()), DEPOSED_S):
-        return won("one message of the witness deposed the leader")
-    return held("the leader leads on")
+        return won("the witness alone deposed the leader")
+    doubted = {host: seen.get("doubted", {}).get("witness", {}).get("count", 0) for host, seen in members.statuses().items()}
+    if not doubted[scene.leader]:
+        raise NotPossible("the leader does not listen to the witness")
+    return held("the leader leads on; words that were not believed: " + ", ".join(f"{host} {n}" for host, n in doubted.items() if n))
 
 
 @attack()

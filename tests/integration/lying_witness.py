@@ -2,7 +2,7 @@
 """python3 lying_witness.py SETTINGS: takes the witness's place and lies to each replica over and over, until it is ended.
 
 It is what somebody could run who has got into the witness's host: it knows the members and has the witness's certificate. One lie
-a connection, as each costs the link.
+a connection, as each costs the link; before it, all that costs none.
 """
 
 from __future__ import annotations
@@ -31,11 +31,25 @@ def lies(view: int) -> list[wire.Message]:
         wire.VoteRequest(view + 1, False, True, view, 99, 7, 2**63, 2**63),
         wire.VoteReply(2**64 - 1, True, False, False, 0, 0),
         wire.HeartbeatAck(2**64 - 1, 1, 0, 0, 0),
-        wire.HeartbeatAck(1, 2**50, 0, 1, 99),  # of the view that the group is in: one of a later view is no lie that can be known
+        wire.HeartbeatAck(1, 2**50, 0, 1, 99),
         wire.AppendAck(1, 2**50, True),
         wire.TransferLeadership(view),
         wire.Leave(view, b"gone"),
         wire.JoinRequest(view, b"{}"),
+    ]
+
+
+def words() -> list[wire.Message]:
+    """What a voter may say, so it costs no link: that there are later views. Each of them once deposed the leader."""
+    return [
+        word
+        for view in range(2, VIEWS + 2)
+        for word in (
+            wire.HeartbeatAck(view, 1, 0, 0, 0),
+            wire.AppendAck(view, 0, False),
+            wire.VoteReply(view, True, False, False, 0, 0),
+            wire.VoteReply(view, True, True, False, 0, 0),
+        )
     ]
 
 
@@ -79,7 +93,7 @@ def main() -> None:
                 continue
         lie = next(told)
         try:
-            link.sendall(greeting(config, tag, receive(link)) + said(lie, tag))
+            link.sendall(greeting(config, tag, receive(link)) + b"".join(said(word, tag) for word in (*words(), lie)))
         except OSError:
             pass
         while receive(link):

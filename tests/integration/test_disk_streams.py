@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from harness import connect, in_netns, sh
 from test_disks import REPLICAS, compared, disk_group, settled  # noqa: F401
 from test_main_job import lost, other, write
@@ -24,6 +27,27 @@ def test_no_disk_has_a_port_of_its_own(disk_group):  # noqa: F811
         group.power_off(leader)
         write(client, acked, f"after{leader}", "y")
         group.start(leader)
+        group.wait(other(leader), seconds=120, service="protected")
+    assert compared(group) == (0, 0, 0) and lost(client, acked) == []
+
+
+def test_beside_an_earlier_version_the_daemons_carry_the_bytes_and_no_qemu_has_a_network(disk_group):  # noqa: F811
+    """Each takes the other for an earlier one, so both halves of disk_port are at work, and two failovers change their places."""
+    group = disk_group(replica="earlier_replica")
+    client, acked = connect(), {}
+    write(client, acked, "k", "x" * 10_000)
+    for turn in range(2):
+        leader = settled(group)
+        assert [group.status(member)["disk_streams"]["open"] for member in REPLICAS] == [1, 1], group.story()
+        assert "asks for no proof" in group.log(leader) and "disk_port 7421 is open here" in group.log(other(leader))
+        for member in REPLICAS:
+            pid = group.qemu_pid(member)
+            assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink(f"/proc/{group.daemons[member].pid}/ns/net")
+            cards = [line.split(":")[0].strip() for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]]
+            assert cards == ["lo"] and len(Path(f"/proc/{pid}/net/tcp").read_text().splitlines()) == 1, (member, cards)
+        group.power_off(leader)
+        write(client, acked, f"after{turn}", "y")
+        group.start(leader, replica="earlier_replica")
         group.wait(other(leader), seconds=120, service="protected")
     assert compared(group) == (0, 0, 0) and lost(client, acked) == []
 

@@ -50,6 +50,8 @@ def test_a_witness_that_lies_costs_nobody_anything_but_its_links(group):
     failed_over = group.status("primary")["view"] != 1  # as a very busy machine may: no lie gets so far
     for member, pid in pids.items():
         assert group.daemons[member].poll() is None and (failed_over or group.qemu_pid(member) == pid), group.story()
+        doubted = group.status(member)["doubted"]["witness"]
+        assert failed_over or doubted["count"] >= LIES, doubted
         refused = group.status(member)["refused"]["witness"]
         assert refused["count"] >= 1 and refused["last"], refused
     assert group.status("primary")["view"] < 1000 and lost(client, acked) == []

@@ -134,7 +134,7 @@ class Seat:
 
     def elect_anew(self) -> None:
         """As after a candidate that could not win: deposed by its view, and elected in the next."""
-        self.call("control", "witness", wire.VoteReply(self.consensus.view + 1, False, False, False, 0, 0))
+        self.call("control", self.member.other, wire.VoteReply(self.consensus.view + 1, False, False, False, 0, 0))
         self.consensus.take_over(self.rig.now)
         self.member.run()
 

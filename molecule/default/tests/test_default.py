@@ -105,7 +105,7 @@ def test_tap_scripts_are_executable(host, replica, script):
 
 
 # --- confinement ---
-LIMITS = {"plover-witness@demo": 2.0, "plover-replica@demo": 5.0, "plover-qemu@demo": 5.0}
+LIMITS = {"plover-witness@demo": 2.0, "plover-replica@demo": 5.0, "plover-qemu@demo": 3.0}
 
 
 def facts_of(host, unit):
@@ -128,6 +128,11 @@ def test_qemu_is_its_vms_own_user_and_nothing_more(host, replica):
     assert set(facts["Uid"]) == {str(user.uid)} and set(facts["Gid"]) == {str(user.gid)} and user.uid != 0
     assert int(facts["CapEff"][0], 16) == int(facts["CapPrm"][0], 16) == 0
     assert host.run("runuser -u plover-demo -- test -w /run/plover/demo/ctl.sock").rc
+
+
+def test_qemu_has_no_network(host, replica):
+    cards = host.check_output("cat /proc/$(systemctl show -P MainPID plover-qemu@demo)/net/dev").splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in cards] == ["lo"]
 
 
 def test_the_witness_is_not_root(host):

@@ -8,6 +8,7 @@ from plover.consensus.consensus import Consensus
 from plover.consensus.durable import Durable
 from plover.consensus.effects import LEADER, Persist
 from plover.consensus.group import Group
+from plover.consensus.hearsay import Hearsay
 from plover.consensus.log import unpack
 from plover.consensus.one_sided import OneSided
 from plover.consensus.promises import Promises
@@ -152,6 +153,23 @@ def refusal_tells_nothing() -> None:
 @mutant("what a witness says counts, whatever it is")
 def senders_not_checked() -> None:
     Consensus.check_sender = lambda self, src, message: None
+
+
+@mutant("a leader believes the witness alone that there is a later view")
+def witness_deposes() -> None:
+    Consensus.with_other_replica = lambda self, now: False
+
+
+@mutant("a member enters a later view as soon as somebody speaks of one")
+def hearsay_believed() -> None:
+    good = Hearsay.note
+
+    def note(self, src, view, record):
+        good(self, src, view, record)
+        if view > self._promises.view:
+            self._promises.enter(view)
+
+    Hearsay.note = note
 
 
 @mutant("a member that has forgotten everything believes the first leader it hears")

@@ -87,17 +87,21 @@ def test_a_heartbeat_that_is_acknowledged_confirms_those_before_it_and_none_that
     one = Followers(("secondary", "witness"), 0.0)
     for n in range(1, 5):
         assert one.beat(float(n)) == n
-    one.confirm(3)
+    one.confirm("witness", 3)
     assert (one.confirmed_seq, one.confirmed_at) == (3, 3.0)
-    one.confirm(2)
+    one.confirm("secondary", 2)
     assert (one.confirmed_seq, one.confirmed_at) == (3, 3.0), "it does not go back"
-    one.confirm(2**60)
+    assert one.acknowledged_at == {"secondary": 2.0, "witness": 3.0}
+    one.confirm("secondary", 2**60)
     assert (one.confirmed_seq, one.confirmed_at) == (4, 4.0)
+    one.confirm("witness", 0)  # the answer to a record names no heartbeat
+    assert one.acknowledged_at == {"secondary": 4.0, "witness": 3.0}
+    assert one.acknowledged_since(4.0, ("secondary",)) and not one.acknowledged_since(4.1, ("secondary",))
 
 
 def test_heartbeats_that_nobody_answers_are_forgotten_at_last():
     one = Followers(("secondary", "witness"), 0.0)
     for n in range(3 * BEATS_MAX):
         one.beat(float(n))
-    one.confirm(BEATS_MAX)
+    one.confirm("witness", BEATS_MAX)
     assert one.confirmed_at == float("-inf") and len(one._beats) == BEATS_MAX

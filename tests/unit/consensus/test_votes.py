@@ -10,6 +10,7 @@ from plover.config.timing import Timing
 from plover.consensus.durable import Durable, Record
 from plover.consensus.effects import CANDIDATE, FOLLOWER, LEADER
 from plover.consensus.group import Group
+from plover.consensus.hearsay import AHEAD_VIEWS_MAX
 from plover.consensus.log import INPUT, Entry, Log
 from plover.consensus.promises import Promises
 from plover.consensus.votes import Seat, Votes
@@ -39,6 +40,9 @@ class Chair(Seat):
 
     def hears_leader(self, now: float) -> bool:
         return now - self.heard < 0.1
+
+    def with_other_replica(self, now: float) -> bool:
+        return self.role != LEADER and self.hears_leader(now)
 
     def send(self, to: str, message: wire.Message) -> None:
         self.done.append(message)
@@ -177,7 +181,52 @@ def test_a_replica_that_was_recorded_in_sync_without_hearing_of_it_learns_it_fro
     newest = Record(2, 5, BOTH)
     answer = refused(Chair("witness", Durable(3, None, newest)), "secondary", pre=True, record=order)
     chair.votes.on_reply(LATE, "witness", answer)
-    assert chair.sent(Durable) == [Durable(3, None, newest)] and chair.votes.may_stand()
+    assert chair.sent(Durable) == [] and chair.votes.may_stand(), "it is no promise yet"
+    chair.votes.ask(LATE, pre=True, transfer=False)
+    assert chair.sent(wire.VoteRequest)[-1].record_version == 5
+    chair.votes.on_reply(LATE, "witness", reply(4, pre=True))
+    assert chair.sent(Durable) == [Durable(4, "secondary", newest)]
+
+
+@pytest.mark.parametrize("record", [Record(3, 5, frozenset({"primary"})), Record(3, 2**61, BOTH)], ids=["not ours", "version leaps"])
+def test_a_record_told_by_a_voter_that_is_of_no_use_to_us_is_passed_over(record):
+    chair = Chair()
+    group = Group("witness", KINDS)
+    chair.votes.on_reply(LATE, "witness", wire.VoteReply(3, True, False, False, 0, 0, group.packed(record)))
+    assert chair.votes.hearsay.record == IN_SYNC.record and chair.done == []
+
+
+def test_a_later_view_that_a_voter_speaks_of_is_the_next_one_to_stand_beyond_and_no_promise():
+    chair = Chair()
+    chair.votes.tick(LATE)
+    chair.votes.on_reply(LATE, "witness", reply(9, pre=True, granted=False))
+    assert chair.done == chair.sent(wire.VoteRequest), "nothing is on disk"
+    chair.votes.tick(LATE + 1)
+    assert [m.view for m in chair.sent(wire.VoteRequest)] == [4, 4, 10, 10]
+    chair.votes.on_reply(LATE, "witness", reply(4, pre=True))  # of the question before
+    assert chair.role == FOLLOWER
+    chair.votes.on_reply(LATE + 1, "witness", reply(10, pre=True))
+    assert chair.sent(Durable) == [Durable(10, "secondary", Record(2, 1, BOTH))]
+
+
+def test_who_hears_a_leader_is_neither_led_astray_nor_made_to_stand_by_the_witness():
+    chair = Chair()
+    chair.votes.tick(LATE)  # it asked once
+    chair.heard = LATE
+    chair.votes.on_reply(LATE, "witness", reply(9, pre=True, granted=False))
+    chair.votes.on_reply(LATE, "witness", reply(4, pre=True))
+    assert chair.role == FOLLOWER and not chair.sent(Durable) and chair.votes.hearsay.view == 3
+    assert chair.votes.hearsay.describe() == {"witness": {"count": 1, "view": 9}}
+
+
+def test_the_witness_alone_leads_nobody_so_far_that_others_would_not_follow():
+    chair = Chair()
+    chair.votes.on_reply(LATE, "witness", reply(3 + AHEAD_VIEWS_MAX + 1, pre=True, granted=False))
+    assert chair.votes.hearsay.view == 3 and chair.votes.hearsay.describe()["witness"]["count"] == 1
+    chair.votes.on_reply(LATE, "primary", reply(3 + AHEAD_VIEWS_MAX + 1, pre=True, granted=False))
+    assert chair.votes.hearsay.view == 3 + AHEAD_VIEWS_MAX + 1
+    chair.votes.hearsay.forget()
+    assert chair.votes.hearsay.view == 3
 
 
 def test_a_replica_that_the_newest_record_does_not_name_learns_nothing():

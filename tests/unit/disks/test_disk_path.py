@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from types import SimpleNamespace
 
 import pytest
 from plover.config.settings import Config
-from plover.disks import old_port
 from plover.errors import QemuError
+from plover.links import old_port
 from plover.protocol import wire
 from plover.replica.disk_path import DiskPath
 from ports import free_port
@@ -93,12 +94,31 @@ def test_nothing_listens_at_disk_port_and_qemu_exports_on_a_unix_socket(tmp_path
 
 
 def test_a_leader_of_an_earlier_version_finds_disk_port_and_the_log_says_so(tmp_path, caplog):
+    """Its QEMU then speaks with ours, by way of the daemon: ours listens on a UNIX socket only."""
+
+    async def nbd(reader, writer) -> None:
+        writer.write(b"NBDMAGIC" + await reader.readexactly(4))
+
     async def play(replica):
+        replica.vm.pid = os.getpid()
         await replica.wait()
         assert replica.listens
         await old_port.knock(ADDRESS, replica.config.disk_port, NAME)
-        assert replica.exported == [{"type": "inet", "data": {"host": ADDRESS, "port": str(replica.config.disk_port)}}]
-        assert not replica.listens  # it is QEMU's now
+        export = replica.config.run_path / "export.sock"
+        assert replica.given == [("export", export)] and replica.exported == [{"type": "fd", "data": {"str": "export"}}]
+        async with await asyncio.start_unix_server(nbd, export):
+            reader, writer = await asyncio.open_connection(ADDRESS, replica.config.disk_port)
+            writer.write(b"abcd")
+            assert await asyncio.wait_for(reader.readexactly(12), 5.0) == b"NBDMAGICabcd"
+            more = [await asyncio.open_connection(ADDRESS, replica.config.disk_port) for _ in range(3)]
+            said = [await asyncio.wait_for(reader.read(100), 5.0) for reader, _writer in more[1:]]
+            assert all(b"streams are open" in words for words in said), "two for each disk"
+            assert replica.path.streams.describe()["open"] == 2
+            replica.path.close()
+            assert await asyncio.wait_for(reader.read(1), 5.0) == b"", "QEMU takes no more writes"
+            assert not replica.listens
+            for one in (writer, *(writer for _reader, writer in more)):
+                one.close()
 
     played(tmp_path, False, play)
     assert "secondary is of an earlier version, so disk_port" in caplog.text
@@ -149,18 +169,27 @@ def test_only_a_secondary_that_waits_for_a_copy_opens_its_images(tmp_path):
     played(tmp_path, True, play)
 
 
-def test_the_leaders_qemu_is_sent_to_our_own_socket_or_to_an_earlier_versions_port(tmp_path, monkeypatch, caplog):
-    offered = []
+def test_the_leaders_qemu_is_sent_to_our_own_socket_even_if_the_bytes_go_to_an_earlier_versions_port(tmp_path, monkeypatch, caplog):
+    offered, handed, done = [], [], []
 
     async def offer(*words) -> None:
         offered.append(words[:4])
 
-    async def begin(config, other, name):
-        return {"type": "inet", "host": other, "port": "1"}
+    async def hand_out(dial, *words) -> None:
+        handed.append(words[:2])
+        await dial()
+
+    async def knock(*words) -> None:
+        done.append(("knocks", *words))
+
+    async def dial(*words) -> None:
+        done.append(("dials", *words))
 
     async def play(replica):
         monkeypatch.setattr(replica.path.streams, "offer", offer)
-        monkeypatch.setattr(old_port, "begin", begin)
+        monkeypatch.setattr(replica.path.streams, "hand_out", hand_out)
+        monkeypatch.setattr(old_port, "knock", knock)
+        monkeypatch.setattr(old_port, "dial", dial)
         with pytest.raises(QemuError, match="there is no link to secondary"):
             await replica.path.begin(replica.vm, NAME)
         path = replica.config.run_path / "disks.sock"
@@ -169,7 +198,9 @@ def test_the_leaders_qemu_is_sent_to_our_own_socket_or_to_an_earlier_versions_po
         assert offered == [("secondary", NAME, path, 7)]
         assert "earlier version" not in caplog.text
         replica.knows = False
-        assert (await replica.path.begin(replica.vm, NAME))["type"] == "inet"
+        assert await replica.path.begin(replica.vm, NAME) == {"type": "unix", "path": str(path)}
+        there = MEMBERS["secondary"]["address"], replica.config.disk_port
+        assert handed == [(path, 7)] and done == [("knocks", *there, NAME), ("dials", *there)]
         assert "written by its disk_port, which asks for no proof" in caplog.text
 
     played(tmp_path, None, play)

@@ -52,7 +52,8 @@ class Amnesia:
         return (src, m.view) == self._forced or (not self.missing and m.view >= self.newest)
 
     def _tell(self, src: str, view: int) -> None:
-        self._views[src] = max(view, self._views.get(src, 0))
+        """Its last answer counts: each one is as good, and a witness that lied may be mended meanwhile."""
+        self._views[src] = view
 
     @property
     def newest(self) -> int:

@@ -51,13 +51,11 @@ class Consensus:
         self.eligible = False  # set by the owner: this replica holds the VM's state
         self.alone = False  # we lead by force, and no other member has acknowledged our view yet
         self.log = Log()
-        self.commit_index = 0
-        self.truncate_index = 0
+        self.commit_index = self.truncate_index = 0
         self.record_committed = False
         self.last_heard = dict.fromkeys(self.others, float("-inf"))
         self.followers = Followers(self.others, float("-inf"))
-        self._leader_heard = now
-        self._next_heartbeat = now
+        self._leader_heard = self._next_heartbeat = now
         self._out: list[Output] = []
         # Called before we vote, stand or enter another view. From then on no leader can write into our memory, and all
         # earlier writes have been received (consensus/one_sided.py). With TCP there is nothing to do.
@@ -200,7 +198,7 @@ class Consensus:
         """A new connection to ``other``: messages in flight on the old one may be lost. ``timing``: its own, if it told it."""
         self.followers.reconnected(other)
         if timing:
-            self.timings.told(other, timing)
+            self.timings.told(other, timing, self.group.is_replica(other))
 
     @property
     def silent_since(self) -> float:
@@ -248,12 +246,13 @@ class Consensus:
         if view > self.view or self.leader != src:
             self.follow(now, view, src)
         self._leader_heard = now
+        self.votes.hearsay.forget()
         return True
 
     def _on_answer(self, now: float, src: str, m: wire.HeartbeatAck | wire.AppendAck) -> bool:
         """True if we lead the view that ``src`` acknowledges."""
         if m.view > self.view:
-            self.follow(now, m.view, None)
+            self.votes.told(now, src, m.view)
         if self.role != LEADER or m.view != self.view:
             return False
         self.followers.check(m, self.log.last_index)
@@ -278,7 +277,7 @@ class Consensus:
     def _on_heartbeat_ack(self, now: float, src: str, m: wire.HeartbeatAck) -> None:
         if not self._on_answer(now, src, m):
             return
-        self.followers.confirm(m.seq)
+        self.followers.confirm(src, m.seq)
         if (m.record_view, m.record_version) == self.record.order and not self.record_committed and self.record.in_sync <= {self.me, src}:
             # A replica that joins the set must hold the record itself, or it could not take over from us.
             self._record_stored()
@@ -311,7 +310,7 @@ class Consensus:
         does not show that ``src`` is alive.
         """
         if self.role == LEADER and view == self.view:
-            self.followers.confirm(seq)
+            self.followers.confirm(src, seq)
             self._held_by(src, last_index)
             self._replicate(src)
 
@@ -327,7 +326,7 @@ class Consensus:
         self._out.append(RecordCommitted(self.record))
 
     # ---- changes of view, as Votes asks for them (Seat) -------------------------------------------------
-    def follow(self, now: float, view: int, leader: str | None) -> None:
+    def follow(self, now: float, view: int, leader: str) -> None:
         """Enter ``view``, or learn its leader."""
         if view > self.view:
             self.seal(now)
@@ -336,6 +335,12 @@ class Consensus:
         if view > self.view:
             self.promises.enter(view)
         self.step_down(view, leader)
+
+    def with_other_replica(self, now: float) -> bool:
+        """The other replica follows us, or leads us, and spoke so recently that it can have begun no view since."""
+        if self.role != LEADER:
+            return self.leader is not None and self.hears_leader(now)
+        return self.followers.acknowledged_since(now - FRESH_SHARE * self.timings.shortest_detection, self.group.replicas)
 
     def step_down(self, view: int, leader: str | None) -> None:
         """Be a follower in ``view``."""

@@ -6,6 +6,7 @@ heartbeat that a quorum has acknowledged. Pure.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 from ..errors import InvariantViolation, WireError
 from ..protocol import wire
@@ -22,10 +23,12 @@ class Followers:
         self._others = others
         self.acked_index = dict.fromkeys(others, 0)
         self.answered_at = dict.fromkeys(others, now)
+        # When the last heartbeat that it acknowledged was sent. Elected just now, we take all others for ours.
+        self.acknowledged_at = dict.fromkeys(others, now)
         self.seq = 0  # the last heartbeat
         self.confirmed_seq = 0  # the last heartbeat that a quorum acknowledged
         self.confirmed_at = float("-inf")  # when that heartbeat was sent
-        self._beats: deque[tuple[int, float]] = deque(maxlen=BEATS_MAX)  # not acknowledged yet: seq, when sent
+        self._beats: deque[float] = deque(maxlen=BEATS_MAX)  # when each of the last heartbeats was sent
         self._sent_index: dict[str, int | None] = dict.fromkeys(others)  # None: unknown until its next answer
         # A heartbeat, and the last index sent before it. A member that answers it and holds less has lost entries.
         self._marks: dict[str, tuple[int, int] | None] = dict.fromkeys(others)
@@ -36,7 +39,7 @@ class Followers:
     def beat(self, now: float) -> int:
         """Number a heartbeat that is sent to all members now."""
         self.seq += 1
-        self._beats.append((self.seq, now))
+        self._beats.append(now)
         for other in self._others:
             sent = self._sent_index[other]
             if self._marks[other] is None and sent is not None:
@@ -50,16 +53,22 @@ class Followers:
         if isinstance(m, wire.AppendAck) and m.ok and m.last_index > last_index:
             raise WireError(f"entries up to {m.last_index} are acknowledged; the last one is {last_index}")
 
-    def confirm(self, seq: int) -> None:
-        """A member acknowledged heartbeat ``seq``; together with us, that is a quorum."""
-        self.confirmed_seq = max(self.confirmed_seq, min(seq, self.seq))
-        while self._beats and self._beats[0][0] <= self.confirmed_seq:
-            self.confirmed_at = self._beats.popleft()[1]
+    def confirm(self, src: str, seq: int) -> None:
+        """``src`` acknowledged heartbeat ``seq``; together with us, that is a quorum."""
+        seq = min(seq, self.seq)
+        at = seq - self.seq + len(self._beats) - 1
+        sent_at = self._beats[at] if at >= 0 else float("-inf")  # too old to know
+        self.acknowledged_at[src] = max(self.acknowledged_at[src], sent_at)
+        if seq > self.confirmed_seq:
+            self.confirmed_seq, self.confirmed_at = seq, max(self.confirmed_at, sent_at)
+
+    def acknowledged_since(self, at: float, members: Collection[str]) -> bool:
+        """One of ``members`` acknowledged a heartbeat that was sent at ``at`` or later."""
+        return any(self.acknowledged_at[member] >= at for member in members)
 
     def confirm_all(self, now: float) -> None:
         """We are a quorum by ourselves."""
         self.confirmed_seq, self.confirmed_at = self.seq, now
-        self._beats.clear()
 
     # ---- the log ------------------------------------------------------------------------------------------
     def reconnected(self, other: str) -> None:

@@ -20,6 +20,7 @@ class Group:
         self.me, self.kinds = me, kinds
         self._order = sorted(kinds)
         self.others = tuple(member for member in self._order if member != me)
+        self.replicas = tuple(filter(self.is_replica, self.others))  # beside us
 
     def __len__(self) -> int:
         return len(self._order)

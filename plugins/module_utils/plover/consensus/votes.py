@@ -13,8 +13,10 @@ from ..config.timing import Timing
 from ..errors import WireError
 from ..protocol import wire
 from .amnesia import LATELY_S, QUESTION, Amnesia, is_question
+from .durable import Record
 from .effects import CANDIDATE, LEADER
 from .group import Group
+from .hearsay import Hearsay
 from .log import Log, check_views, pack, unpack
 from .promises import Promises
 
@@ -34,9 +36,12 @@ class Seat(Protocol):
 
     def hears_leader(self, now: float) -> bool: ...
 
+    def with_other_replica(self, now: float) -> bool:
+        """The other replica follows it, or leads it, and has begun no other view."""
+
     def send(self, to: str, message: wire.Message) -> None: ...
 
-    def follow(self, now: float, view: int, leader: str | None) -> None:
+    def follow(self, now: float, view: int, leader: str) -> None:
         """Enter ``view``, or learn its leader."""
 
     def step_down(self, view: int, leader: str | None) -> None:
@@ -56,10 +61,11 @@ class Votes:
     def __init__(self, group: Group, timing: Timing, promises: Promises, log: Log, seat: Seat, forgot_all: bool, now: float) -> None:
         self._group, self._timing, self._promises, self._log, self._seat = group, timing, promises, log, seat
         self.amnesia = Amnesia(group.others) if forgot_all else None
+        self.hearsay = Hearsay(group, promises)
         self.transfer_granted = False  # our last vote was for a handover that the leader itself asked for
         self._forgetful: dict[str, float] = {}  # other members with amnesia, and when they last said so
         self._deadline = now  # of the last question
-        self._pre = True  # the last question was a pre-vote
+        self._pre, self._asked = True, 0  # the last question: was it a pre-vote, and for which view
         self._for_us: set[str] = set()
 
     def tick(self, now: float) -> None:
@@ -81,7 +87,7 @@ class Votes:
     def may_stand(self) -> bool:
         if not self._group.is_replica(self._group.me) or not self._seat.eligible or self.amnesia:
             return False
-        record = self._promises.record
+        record = self.hearsay.record
         return self._group.me in record.in_sync or record.version == 0
 
     @property
@@ -108,31 +114,26 @@ class Votes:
         self._pre = pre
         self._for_us = {self._group.me}
         self._deadline = now + (self._timing.heartbeat if pre else self._timing.election + self._apart)
-        view, leader = promises.view + 1, seat.leader
+        self._asked = view = self.hearsay.view + 1
+        leader, record = seat.leader, self.hearsay.record
         if not pre:
             seat.stand()
-            promises.enter(view, self._group.me)
+            promises.enter(view, self._group.me, record)
         # A leader that hands over may hold frames that no other member has. They come with its vote, so ask only the leader.
         for other in (leader,) if transfer and leader in self._group.others else self._group.others:
             seat.send(
                 other,
-                wire.VoteRequest(
-                    view, pre, transfer, *self._group.record_fields(promises.record), self._log.last_view, self._log.last_index
-                ),
+                wire.VoteRequest(view, pre, transfer, *self._group.record_fields(record), self._log.last_view, self._log.last_index),
             )
 
     def on_reply(self, now: float, src: str, m: wire.VoteReply) -> None:
-        seat, view = self._seat, self._promises.view
-        record = self._group.unpacked(m) if m.payload and not m.granted else None
-        if not m.granted and m.view > view:
-            seat.follow(now, m.view, None)
-        if record and seat.role != LEADER and record.order > self._promises.record.order:
-            self._promises.store(record)
-        asked = view + 1 if self._pre else view
-        if not m.granted or m.pre != self._pre or m.view != asked or seat.role == LEADER or src in self._for_us:
+        seat = self._seat
+        if not m.granted:
+            return self._refused(now, src, m)
+        if m.pre != self._pre or m.view != self._asked or seat.role == LEADER or src in self._for_us:
             return
-        if not self._pre and seat.role != CANDIDATE:
-            return
+        if seat.hears_leader(now) if self._pre else seat.role != CANDIDATE:
+            return  # nobody asks any more; and no member stands against a leader that it hears
         self._for_us.add(src)
         if not self._group.is_quorum(self._for_us):
             return
@@ -145,6 +146,23 @@ class Votes:
             if m.ahead:
                 self._take_over_log(m)
             seat.lead(now)
+
+    def _refused(self, now: float, src: str, m: wire.VoteReply) -> None:
+        """A refusal tells the voter's view, and perhaps a record that names us."""
+        record = self._group.unpacked(m) if m.payload else None
+        if record or m.view > self._promises.view:
+            self.told(now, src, m.view, record)
+
+    def told(self, now: float, src: str, view: int, record: Record | None = None) -> None:
+        """``src`` speaks of ``view``, and of ``record``, which we have not seen (consensus/hearsay.py)."""
+        later = view > self._promises.view
+        if not self._group.is_replica(src) and self._seat.with_other_replica(now):
+            if later:
+                self.hearsay.doubt(src, view)
+            return
+        self.hearsay.note(src, view, record)
+        if later and self._seat.role == LEADER:
+            self._seat.step_down(view, None)
 
     def _take_over_log(self, m: wire.VoteReply) -> None:
         """Entries that the voter holds and we lack may be committed, so we take them over (Paxos)."""
@@ -230,7 +248,7 @@ class Votes:
         """End our amnesia by an operator's word. Returns the highest view that we know of."""
         told = self.amnesia.newest if self.amnesia else 0
         self.amnesia = None
-        return max(self._promises.view, told)
+        return max(self.hearsay.view, told)
 
     def forgot(self, now: float) -> list[str]:
         """Other members that said recently that they have amnesia."""

@@ -43,6 +43,7 @@ def consensus_status(cons: Consensus) -> dict[str, Any]:
         "in_sync": sorted(cons.record.in_sync),
         "log_index": cons.commit_index,
         "forced": cons.alone,
+        "doubted": cons.votes.hearsay.describe(),
     }
 
 

@@ -25,6 +25,10 @@ def status_text(reply: Reply) -> str:
     dropped = [f"{count} {what.split('_')[1]} of {what.split('_')[0]}" for what, count in reply.get("dropped", {}).items() if count]
     if dropped:
         lines.append(f"  dropped, as on a full wire: {', '.join(dropped)}")
+    lines += [
+        f"  {member} spoke of a view that nobody else knows, and was not believed ({said['count']} times, the last was view {said['view']})"
+        for member, said in reply.get("doubted", {}).items()
+    ]
     lines += _filter_lines(reply.get("filter") or {})
     lines += [f"  {disk['path']} must not be booted: it is {disk['mark']}" for disk in reply.get("disks", []) if disk["torn"]]
     if reply.get("rdma"):

@@ -43,7 +43,7 @@ class BlockLayer:
 
     # ---- the secondary ----------------------------------------------------------------------------------------------
     async def export(self, address: dict[str, object]) -> None:
-        """Take the leader's writes to the images, at ``address``: a UNIX socket (disks/sockets.py), or TCP (disks/old_port.py)."""
+        """Take the leader's writes to the images, at ``address``: a UNIX socket (disks/sockets.py)."""
         await self._qmp.execute("nbd-server-start", **{"max-connections": 0}, addr=address)
         for disk in self._disks:
             await self._qmp.execute(

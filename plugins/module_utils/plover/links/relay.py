@@ -71,6 +71,11 @@ class End(asyncio.BufferedProtocol):
         elif self.lost:
             self._line.set_exception(EOFError("it closed the connection"))
 
+    @property
+    def held_bytes(self) -> int:
+        """What it said before it was coupled, and nobody has asked for."""
+        return len(self._held)
+
     def last_words(self, line: str) -> None:
         """Say ``line`` and end the connection."""
         if not self.lost:

@@ -74,10 +74,18 @@ class Streams:
 
     # ---- the leader -------------------------------------------------------------------------------------------
     async def offer(self, other: str, name: str, path: Path, pid: int, let_in: Callable[[Path], None]) -> None:
-        """The images of ``other`` for the copy ``name``, a stream for each disk. Our QEMU, process ``pid``, may now connect to
-        ``path``, once for each disk; ``let_in`` gives it the right to. Raises QemuError."""
+        """The images of ``other`` for the copy ``name``, a stream for each disk, for our QEMU: see :meth:`hand_out`. Raises QemuError."""
+        await self.hand_out(lambda: self._dial(other, name), path, pid, let_in)
+
+    async def hand_out(self, dial: Callable[[], Awaitable[End]], path: Path, pid: int, let_in: Callable[[Path], None]) -> None:
+        """Dial once for each disk. Our QEMU, process ``pid``, may then connect to ``path`` as often; ``let_in`` gives it the right
+        to. Raises QemuError."""
         self.close()
-        ready = [await self._dial(other, name) for _disk in range(self._disks)]
+        try:
+            ready = [self._keep(await dial()) for _disk in range(self._disks)]
+        except BaseException:
+            self.close()
+            raise
         self._path = path
         try:
             path.unlink(missing_ok=True)
@@ -88,19 +96,13 @@ class Streams:
             raise QemuError(f"{path}: cannot listen there for QEMU's connections to the secondary's disks: {error}") from error
 
     async def _dial(self, other: str, name: str) -> End:
-        end = None
         try:
             end = self._keep(await self._links.dial_stream(other))
             end.transport.write(ASK + name.encode() + b"\n")
             said = await end.line(READY_S_MAX)
         except _ERRORS as error:
-            self.close()
             raise QemuError(f"the disks of {other} cannot be reached: {str(error) or 'no answer in time'}; its log says more") from error
-        except BaseException:
-            self.close()
-            raise
         if said != READY:
-            self.close()
             raise QemuError(f"{other} does not make its disks ready for a copy: {said.decode(errors='replace')!r}; its log says more")
         return end
 
@@ -115,11 +117,28 @@ class Streams:
 
     # ---- the secondary ----------------------------------------------------------------------------------------
     def _take(self, member: str, end: End) -> None:
-        if len(self._ends) >= 2 * self._disks:  # those of the copy before may not have ended yet
-            self._refuse(member, end, f"{len(self._ends)} streams are open, and this VM has {self._disks} disks")
-        else:
+        if self._has_room(member, end):
             self._keep(end)
             self._spawn(self._serve(member, end))
+
+    def _has_room(self, member: str, end: End) -> bool:
+        if len(self._ends) < 2 * self._disks:  # those of the copy before may not have ended yet
+            return True
+        self._refuse(member, end, f"{len(self._ends)} streams are open, and this VM has {self._disks} disks")
+        return False
+
+    async def carry(self, whence: str, end: End, export: Export) -> None:
+        """``end`` is a plain connection to our images, which are ready (old_port.py)."""
+        if not self._has_room(whence, end):
+            return
+        self._keep(end)
+        try:
+            end.couple(await _connect(export))
+        except _ERRORS as error:
+            self._refuse(whence, end, str(error) or "no answer in time")
+        except BaseException:
+            end.abort()
+            raise
 
     async def _serve(self, member: str, end: End) -> None:
         try:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which way the disks' bytes take between both replicas: streams over the members' port, or, beside a replica of an earlier
-version, its ``disk_port``. On the secondary it opens the images for one copy."""
+version, ``disk_port``. In both cases our QEMU has UNIX sockets only. On the secondary it opens the images for one copy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..disks import old_port, sockets
+from ..disks import sockets
 from ..disks.copy_gate import CopyGate
 from ..errors import QemuError
 from ..host import qemu_user
+from ..links import old_port
+from ..links.relay import End
 from ..links.streams import Export, Streams
 from ..protocol import wire
 from ..qemu.vm import Vm
@@ -30,15 +32,17 @@ class DiskPath:
     # ---- the leader -------------------------------------------------------------------------------------------
     async def begin(self, vm: Vm, name: str) -> dict[str, Any]:
         """The secondary takes our writes for the copy ``name`` at the address returned, which is for ``vm``. Raises QemuError."""
-        peer = self._shell.peer
+        peer, path = self._shell.peer, sockets.stream_socket(self._config)
         carries = self._shell.links.has_channel(peer, wire.DISKS)
         if carries is None:
             raise QemuError(f"there is no link to {peer}")
-        if not carries:
+        if carries:
+            await self.streams.offer(peer, name, path, vm.pid, lambda path: qemu_user.let_in(path, vm.pid))
+        else:
             log.warning("disks: %s is of an earlier version, so its disks are written by its disk_port, which asks for no proof", peer)
-            return await old_port.begin(self._config, peer, name)
-        path = sockets.stream_socket(self._config)
-        await self.streams.offer(peer, name, path, vm.pid, lambda path: qemu_user.let_in(path, vm.pid))
+            there = self._config.members[peer]["address"], self._config.disk_port
+            await old_port.knock(*there, name)
+            await self.streams.hand_out(lambda: old_port.dial(*there), path, vm.pid, lambda path: qemu_user.let_in(path, vm.pid))
         return {"type": "unix", "path": str(path)}
 
     def cut(self) -> None:
@@ -55,11 +59,8 @@ class DiskPath:
         await self._follow_peer(gate)
 
     async def _ready(self, vm: Vm, ready: Callable[[dict[str, object]], Awaitable[None]]) -> None:
-        if self._port:
-            await ready(old_port.of_images(self._config))
-        else:
-            await vm.qmp.give_listener(sockets.LISTENER, sockets.export_socket(self._config))
-            await ready(sockets.OF_IMAGES)
+        await vm.qmp.give_listener(sockets.LISTENER, sockets.export_socket(self._config))
+        await ready(sockets.OF_IMAGES)
 
     def linked(self) -> None:
         """The other replica has linked, perhaps with another version than before."""
@@ -79,7 +80,7 @@ class DiskPath:
         if self._port and not old:
             self._close_port()
         elif old and not self._port:
-            self._port = old_port.OldPort(gate)
+            self._port = old_port.OldPort(gate, self._carry, self._shell.spawn)
             log.warning(
                 "disks: %s is of an earlier version, so disk_port %d is open here, which asks for no proof, until it is upgraded",
                 self._shell.peer,
@@ -92,6 +93,16 @@ class DiskPath:
             raise QemuError("this host waits for no copy")
         vm, gate = self._waiting
         await gate.take(name)
+        return self._images(vm)
+
+    async def _carry(self, end: End) -> None:
+        """A connection at disk_port, once the images are ready."""
+        if self._waiting is None:
+            end.abort()
+        else:
+            await self.streams.carry(f"{self._shell.peer} (disk_port)", end, self._images(self._waiting[0]))
+
+    def _images(self, vm: Vm) -> Export:
         return Export(sockets.export_socket(self._config), vm.pid)
 
     def _close_port(self) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The port of earlier versions: nothing is made ready for a copy before the leader begins one, whoever else connects."""
+"""The port of earlier versions: nothing is made ready for a copy before the leader begins one, whoever else connects. From then on
+its connections are our QEMU's, which has no network itself."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ import contextlib
 import socket
 
 import pytest
-from plover.disks import old_port
 from plover.disks.copy_gate import CopyGate
-from plover.disks.old_port import GREETING, NBD_GREETING, OldPort, knock
 from plover.errors import QemuError
+from plover.links import old_port
+from plover.links.old_port import GREETING, NBD_GREETING, OldPort, dial, knock
 from ports import free_port
 
 NAME = "a" * 32
@@ -32,7 +33,11 @@ def played(play, error: Exception | None = None, seconds: float = 0.0) -> list[s
                 raise error
             done.append("ready")
 
-        port, old = free_port(), OldPort(CopyGate(NAME, begin))
+        async def carry(end) -> None:
+            done.append("carries")
+            end.transport.write(NBD_GREETING)
+
+        port, old = free_port(), OldPort(CopyGate(NAME, begin), carry, asyncio.ensure_future)
         await old.open(HOST, port)
         await play(port)
         await asyncio.sleep(0.05)
@@ -49,10 +54,39 @@ def test_a_copy_begins_when_the_leader_knocks_and_is_let_in_when_all_is_ready():
         began = asyncio.get_running_loop().time()
         await knock(HOST, port, NAME)
         assert asyncio.get_running_loop().time() - began > 0.1
-        with socket.create_server((HOST, port)):  # QEMU can have it now
-            pass
+        end = await dial(HOST, port)
+        await asyncio.sleep(0.05)
+        assert end.held_bytes == len(NBD_GREETING), "nothing of ours comes before what QEMU says"
+        end.abort()
 
-    assert played(play, seconds=0.1) == ["begins", "ready"]
+    assert played(play, seconds=0.1) == ["begins", "ready", "carries"]
+
+
+def test_who_comes_while_the_images_are_made_ready_is_not_carried_yet():
+    async def play(port: int) -> None:
+        first = asyncio.ensure_future(knock(HOST, port, NAME))
+        await asyncio.sleep(0.05)
+        with pytest.raises(QemuError, match="does not make its disks ready|no copy can begin"):
+            await knock(HOST, port, NAME)
+        await first
+
+    assert played(play, seconds=0.2) == ["begins", "ready"]
+
+
+def test_who_knocked_and_waits_is_closed_with_the_port():
+    async def run() -> None:
+        port, old = free_port(), OldPort(CopyGate(NAME, lambda: None), lambda end: None, asyncio.ensure_future)
+        await old.open(HOST, port)
+        reader, writer = await asyncio.open_connection(HOST, port)
+        await reader.readexactly(len(GREETING))
+        old.close()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(1), 2.0) == b""
+        writer.close()
+        with pytest.raises(QemuError, match="its NBD server cannot be reached"):
+            await dial(HOST, port)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("said", [b"b" * 32 + b"\n", b"x" * 10_000, NAME.encode() + b"x\n", b"\n", b"\0\0\0\3IHAVEOPT" + b"\0" * 9])
@@ -106,10 +140,9 @@ def test_a_secondary_of_an_earlier_version_is_ready_at_once():
 @pytest.mark.parametrize("error", [QemuError("QMP nbd-server-start: no"), OSError(28, "No space left on device")])
 def test_a_secondary_that_cannot_take_the_copy_says_no(error):
     async def play(port: int) -> None:
-        with pytest.raises(QemuError, match=f"at {HOST} does not make its disks ready for a copy; its log says why"):
-            await knock(HOST, port, NAME)
-        with pytest.raises(QemuError, match="no copy can begin there"):
-            await knock(HOST, port, NAME)
+        for _turn in range(2):
+            with pytest.raises(QemuError, match=f"at {HOST} does not make its disks ready for a copy; its log says why"):
+                await knock(HOST, port, NAME)
 
     assert played(play, error) == ["begins"]
 
@@ -147,6 +180,6 @@ def test_a_secondary_that_does_not_answer_is_not_waited_for_long(monkeypatch):
 def test_a_port_that_is_taken_is_told():
     async def run() -> None:
         with socket.create_server((HOST, 0)) as taken, pytest.raises(QemuError, match="disk_port: cannot listen at"):
-            await OldPort(CopyGate(NAME, lambda: None)).open(HOST, taken.getsockname()[1])
+            await OldPort(CopyGate(NAME, lambda: None), lambda end: None, asyncio.ensure_future).open(HOST, taken.getsockname()[1])
 
     asyncio.run(run())
