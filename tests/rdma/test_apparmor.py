@@ -58,7 +58,7 @@ def test_qemu_does_its_work_under_its_profile_and_nothing_else(host):
         shutil.copy(tool, host.shared / "sbin")
     (host.shared / "settings.json").write_text(json.dumps(SETTINGS))
     env = {**ENV, "PYTHONPATH": f"{ENV['PYTHONPATH']}:/shared/site", "PATH": "/shared/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = host.run("python3", "/plover/tests/rdma/inside/confined.py", timeout_s=240, **env)
+    done = host.run("python3", "/plover/tests/rdma/inside/confined.py", timeout_s=500, **env)
     seen = json.loads(done["out"].splitlines()[-1])
     print(json.dumps(seen, indent=1))
     assert (seen["problem"], seen["before"]) == ("", "") and "qemu_apparmor: is on, but this host cannot confine QEMU" in seen["refused"]

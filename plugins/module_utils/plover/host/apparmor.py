@@ -49,10 +49,12 @@ profile {profile} {{
   /dev/{{null,zero,full,random,urandom}} rw,
 
   # What QEMU asks of the host.
-  /proc/{{meminfo,cpuinfo}} r,
-  /proc/*/{{stat,status,cmdline}} r,
+  /proc/{{meminfo,cpuinfo,filesystems}} r,
+  owner /proc/*/{{stat,status}} r,
+  # A library looks for SELinux there. What the host has mounted is none of QEMU's business, and a log line for it is noise.
+  deny /proc/*/mounts r,
   /proc/sys/{{crypto/fips_enabled,vm/overcommit_memory,kernel/cap_last_cap}} r,
-  /sys/devices/system/{{cpu,node}}/** r,
+  /sys/devices/system/{{cpu,node}}/{{,**}} r,
   /sys/kernel/mm/transparent_hugepage/* r,
   /sys/module/vhost/parameters/max_mem_regions r,
   /dev/kvm rw,
