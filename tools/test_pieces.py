@@ -23,7 +23,7 @@ STAGES = {
     "bench": "the benchmarks run, and would notice a system that does not do its work",
     "integration": "two real QEMUs and three daemons in a network namespace: the main job, disks, operators, bad input",
     "hostile": "a QEMU that fails at each point in each way: late, half, never, endless, dead; a disk with EIO and ENOSPC",
-    "rdma": "real verbs in guests with Soft-RoCE: the log, faults, a VM that outlives its host",
+    "rdma": "real verbs in guests with Soft-RoCE: the log, faults, a VM that outlives its host; QEMU under AppArmor",
     "lab": "the play and the day-2 plays on systemd hosts: demo, chaos, attacks, refusals, secrets, groups",
     "molecule": "each role on hosts of its own: converge, idempotence, reboot, testinfra",
 }
@@ -153,7 +153,7 @@ PIECES = [
             "secondary_flush": 15,
         },
     ),
-    *_files("rdma", ("verbs",), (), {"verbs": 30, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80}),
+    *_files("rdma", ("verbs",), (), {"verbs": 30, "soft_roce": 70, "replication": 100, "end_to_end": 120, "bench": 80, "apparmor": 120}),
     *_files(
         "lab",
         ("failover_demo",),

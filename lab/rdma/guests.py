@@ -121,10 +121,11 @@ class Guest:
             if self.process.poll() is not None:
                 break
             try:
-                if self.run("rdma", "link", "show", timeout_s=5)["out"]:
+                if self.run("rdma", "link", "show", timeout_s=5, check=False)["out"]:  # on a busy machine it may take longer
                     return
             except OSError:
-                time.sleep(0.2)
+                pass
+            time.sleep(0.2)
         raise RuntimeError(f"{self.name} is not up; its console:\n{self.console()[-2000:]}")
 
     def console(self) -> str:

@@ -7,8 +7,9 @@ import os
 
 from ansible_collections.plover.vmft.plugins.filter.plover_problems import plain, variables_of
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import hosts as layout
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import space
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.vms import seats
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import space, trust
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.known import REPLICA_SEATS
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.vms import of_host
 
 
 def file_mib(path):
@@ -29,8 +30,8 @@ def plover_host_problems(vms, looks, hostvars, limits):
 
 def plover_host_paths(vms, host, limits):
     """The paths that plover_host_info has to look at on a host."""
-    here = [vm for vm in plain(vms) or [] if host in (seats(vm).get("primary"), seats(vm).get("secondary"))]
-    return space.paths(here, plain(limits))
+    replicas, members = (of_host(plain(vms) or [], host, kinds) for kinds in (REPLICA_SEATS, None))
+    return [*space.paths(replicas, plain(limits)), *trust.paths(members)]
 
 
 class FilterModule:

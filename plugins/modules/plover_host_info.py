@@ -30,6 +30,11 @@ options:
     description: The QEMU that Plover would run.
     type: path
     default: /usr/bin/qemu-system-x86_64
+  users:
+    description: Names of users to look for.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Runs in check mode; it never changes anything.
@@ -83,6 +88,8 @@ host:
       description: "Why the VMs' frames cannot be filtered by nftables; empty: they can. A missing package is no reason."
       type: str
       returned: success
+    apparmor_problem: {description: "Why QEMU cannot be confined by AppArmor; empty: it can.", type: str, returned: success}
+    users: {description: Those of O(users) that the host has., type: list, elements: str, returned: success}
     cpu: {description: "C(vendor), C(model) and C(flags) of the CPU.", type: dict, returned: success}
     memory_mib: {description: The host's memory., type: int, returned: success}
     shm_mib: {description: Size of C(/dev/shm)., type: int, returned: success}
@@ -120,10 +127,11 @@ def main():
             "paths": {"type": "list", "elements": "path", "default": []},
             "replication_address": {"type": "str", "default": ""},
             "qemu_binary": {"type": "path", "default": "/usr/bin/qemu-system-x86_64"},
+            "users": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
-    seen = facts(module.params["paths"], module.params["qemu_binary"])
+    seen = facts(module.params["paths"], module.params["qemu_binary"], module.params["users"])
     module.exit_json(changed=False, host={**seen, "replication_address": module.params["replication_address"]})
 
 

@@ -174,6 +174,25 @@ CASES = [
         "set it to distro, mlnx or soft-roce (role ofed), or settings.transport of demo to tcp",
         settings(transport="rdma", rdma_trusted_network=True),
     ),
+    # what a member needs to start
+    Case(
+        "no user for QEMU",
+        "primary, secondary: settings.qemu_user: there is no user nosuch on this host",
+        "create it, or remove the setting",
+        settings(qemu_user="nosuch"),
+    ),
+    Case(
+        "no secret",
+        "primary, secondary, witness: settings.secret_file: /etc/no-secret is not on this host",
+        "put the same file there on all three hosts",
+        settings(secret_file="/etc/no-secret"),
+    ),
+    Case(
+        "no AppArmor",
+        "primary, secondary: settings.qemu_apparmor: on, but this host cannot confine QEMU: its kernel has no AppArmor",
+        "or set it to auto",
+        settings(qemu_apparmor="on"),
+    ),
     # memory, kernel, QEMU
     Case(
         "more memory than there is", "primary, secondary: memory_mib: the VMs need 999999 MiB", "make them smaller", vm(memory_mib=999_999)

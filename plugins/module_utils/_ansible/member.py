@@ -7,6 +7,7 @@ the action plugin calls the module again with it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from .client import RUN_DIR, ClientError, NotYet, Refusal, ask, wait_until
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")  # the runtime's rule; a name becomes part of paths
 CONFIG_DIR = "/etc/plover"
+APPARMOR_DIR, APPARMOR_REMOVE = "/etc/apparmor.d", "/sys/kernel/security/apparmor/.remove"  # plover/host/apparmor.py writes there
 SETTINGS_BYTES_MAX = 1 << 20
 PROGRESS_MAX = 200
 PROGRESS_EVERY_S = 1.0
@@ -62,8 +64,15 @@ def files_of(name, settings):
         f"{settings.get('run_dir', RUN_DIR)}/{name}",
         f"{settings.get('log_dir', '/var/log/plover')}/{name}",
         f"{shm}/{name}.ram",
+        f"{APPARMOR_DIR}/plover-qemu-{name}",
         f"{settings.get('disk_overlay_dir') or shm}/{name}.disks",
     ]
+
+
+def _unload(profile):
+    """The kernel may not have it, or no AppArmor at all."""
+    with contextlib.suppress(OSError), open(APPARMOR_REMOVE, "w") as file:
+        file.write(profile)
 
 
 def is_left(path):
@@ -225,6 +234,8 @@ class Work:
                     self._remove_path(os.path.join(path, name))
             else:
                 self._remove_path(path)
+                if os.path.dirname(path) == APPARMOR_DIR:
+                    _unload(os.path.basename(path))
         except OSError as error:
             raise ClientError(f"{path}: cannot be removed ({error.strerror})") from error
         self._did(step)

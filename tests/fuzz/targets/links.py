@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from plover.errors import ConfigError, WireError
-from plover.links import auth, hello, link
+from plover.links import auth, hello, link, tls
 from plover.protocol import codec, wire
 
 from ..target import Target, check_text, promise
@@ -37,14 +37,14 @@ def _greetings() -> Iterator[tuple[str, bytes]]:
 
 
 # ---- a whole connection -------------------------------------------------------------------------------------------
-class _Transport:
+class Transport:
     """The socket of a connection."""
 
     def __init__(self) -> None:
         self.closed = False
         self.sent = 0
 
-    def get_extra_info(self, name: str) -> Any:
+    def get_extra_info(self, name: str, _default: object = None) -> Any:
         return self if name == "socket" else ("192.0.2.1", 1)
 
     def setsockopt(self, *_option: object) -> None: ...
@@ -64,12 +64,13 @@ class _Transport:
         self.closed = True
 
 
-class _Links:
+class Links:
     """All links of a member, as one link sees them."""
 
-    config, tag, make_pipe, tls = OURS, group.TAG, None, None
+    config, tag, make_pipe = OURS, group.TAG, None
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, folder: tls.Folder | None = None) -> None:
+        self.tls = folder
         self.loop = asyncio.new_event_loop()
         self._secret = secret
         self.heard: list[wire.Message] = []
@@ -112,10 +113,10 @@ class _Links:
 
 def connection(data: bytes) -> None:
     """A connection's bytes, read in pieces as large as its buffer. The first one says whether this host has a secret."""
-    links = _Links(group.SECRET if data[:1] == b"s" else "")
+    links = Links(group.SECRET if data[:1] == b"s" else "")
     try:
         under_test = link.Link(links, None)
-        transport = _Transport()
+        transport = Transport()
         under_test.connection_made(transport)
         rest = memoryview(data)[1:]
         while rest and not transport.closed:

@@ -216,6 +216,18 @@ def test_absent_leaves_no_file_but_a_mount_point(host, capsys, check):
         assert run(plover_replica, capsys, state="absent")[1]["changed"] is False
 
 
+def test_absent_takes_the_apparmor_profile_out_of_the_kernel_as_well(host, capsys, monkeypatch):
+    monkeypatch.setattr(member, "APPARMOR_DIR", str(host.root / "rules"))
+    monkeypatch.setattr(member, "APPARMOR_REMOVE", str(host.root / "remove"))
+    (host.root / "rules").mkdir()
+    for name in ("demo", "other"):
+        (host.root / "rules" / f"plover-qemu-{name}").touch()
+    host.runs(status=[status()])
+    assert run(plover_replica, capsys, state="absent")[0] == 0
+    assert [path.name for path in (host.root / "rules").iterdir()] == ["plover-qemu-other"]
+    assert (host.root / "remove").read_text() == "plover-qemu-demo"
+
+
 @pytest.mark.parametrize("module", [plover_replica, plover_witness, plover_vm, plover_switchover, plover_info])
 @pytest.mark.parametrize("name", ["../../etc", "Demo", "", "images", "a" * 40])
 def test_a_name_that_is_none_never_becomes_a_path(host, capsys, module, name):

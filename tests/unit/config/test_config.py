@@ -52,6 +52,7 @@ FORBIDDEN = {
     "fence_watchdog": ["", "on", "OFF"],
     "fence_policy": ["", "on"],
     "qemu_user": ["Root", "9x", "a b", "a" * 33, "nobody\n", "no;body"],
+    "qemu_apparmor": ["", "yes", "ON", "enforce"],
     "fence_watchdog_device": ["", "watchdog0", "/tmp/watchdog", "/dev/", "/dev/x y", "/dev/watchdog0\n"],
 }
 ALLOWED = {
@@ -63,6 +64,7 @@ ALLOWED = {
     "guest_spoof_check": ["auto", "mac", "off"],
     "network_bridge": ["br-lan_0.1", "b" * 15],
     "network_tap": ["t"],
+    "qemu_apparmor": ["auto", "on", "off"],
     "qemu_supervisor": ["systemd", "child"],
     "link_security": ["none", "tls"],
     "syncvm_mode": ["hashed", "checkpoint"],

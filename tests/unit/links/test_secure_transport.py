@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from plover.links import link
-from plover.links.link import Link
+from plover.links.greeting import Greeting
 from plover.protocol import wire
 from test_peers import until
 from test_tls import pair, started
@@ -154,13 +154,13 @@ def test_links_are_dialled_one_at_a_time(tmp_path, ca, monkeypatch):
     for name in ("primary", "witness"):
         ca.give(tmp_path / name, name)
     made = []
-    begin = Link._begin
+    dial = Greeting.dial
 
     def counted(self, channel):
         made.append(self)
-        asyncio.get_running_loop().call_later(0.2, begin, self, channel)
+        asyncio.get_running_loop().call_later(0.2, dial, self, channel)
 
-    monkeypatch.setattr(Link, "_begin", counted)
+    monkeypatch.setattr(Greeting, "dial", counted)
 
     async def run():
         one, other = pair(tmp_path)

@@ -7,6 +7,7 @@ import ctypes
 import glob
 import os
 import platform
+import pwd
 import re
 import socket
 import sys
@@ -17,13 +18,14 @@ from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
 CERTIFICATES, CERTIFICATES_MAX, CERTIFICATE_CHARS_MAX = "/etc/plover/*/tls/cert.pem", 64, 1 << 14
+APPARMOR = "/sys/module/apparmor/parameters/enabled"
 # Without the caches that apt-cache would write.
 APT_POLICY = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy")
 UNSYNCHRONISED, TIMEX_BYTES = 5, 512
 HELP = {"accelerators": ("-accel",), "machines": ("-machine",), "netdevs": ("-netdev",), "objects": ("-object",)}
 
 
-def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64"):
+def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64", users=()):
     return {
         "hostname": socket.gethostname(),
         "uid": os.geteuid(),
@@ -36,6 +38,8 @@ def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64"):
         "soft_dirty_problem": tracking.soft_dirty(),
         "kvm_problem": kvm.why_not(),
         "nft_problem": packet_filter.why_not(),
+        "apparmor_problem": apparmor(),
+        "users": [name for name in users if is_user(name)],
         "cpu": cpu(),
         "memory_mib": memory_mib(),
         "shm_mib": space(SHM)["size_mib"],
@@ -54,6 +58,21 @@ def certificates():
     """VM -> the certificate of its member here, if it encrypts its links."""
     found = sorted(glob.glob(CERTIFICATES))[:CERTIFICATES_MAX]
     return {path.split("/")[-3]: read(path)[:CERTIFICATE_CHARS_MAX] for path in found}
+
+
+def is_user(name):
+    try:
+        return bool(pwd.getpwnam(name))
+    except (KeyError, ValueError):
+        return False
+
+
+def apparmor():
+    """Why QEMU cannot be confined here; empty if it can. (The runtime's own look is plover/host/apparmor.py.)"""
+    if read(APPARMOR).strip() != "Y":
+        return "its kernel has no AppArmor, or it is switched off; boot with apparmor=1"
+    parser = any(os.access(f"{folder}/apparmor_parser", os.X_OK) for folder in ("/usr/sbin", "/sbin"))
+    return "" if parser else "apparmor_parser is missing; install the package apparmor"
 
 
 def cpu():

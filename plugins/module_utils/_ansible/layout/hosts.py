@@ -6,7 +6,7 @@ Every problem at once, one line each: the hosts, the variable, what is wrong, th
 
 from __future__ import annotations
 
-from . import pairs
+from . import pairs, trust
 from .known import REPLICA_SEATS
 from .space import problems as space_problems
 from .vms import number, port_of, seats
@@ -42,6 +42,7 @@ def _of_host(look, values, here, limits, file_mib):
     if replicas:
         out += _bridges(look, values, replicas) + _memory(look, replicas) + _kernel(look, replicas) + _qemu(look, replicas)
         out += _filter(look, replicas)
+    out += trust.problems(look, values, here, limits)
     return out + space_problems(look, replicas, here, limits, file_mib)
 
 

@@ -125,6 +125,13 @@ SETTINGS: dict[str, Setting] = {
         "from the VM",
         pattern=re.compile(r"([a-z_][a-z0-9_-]{0,31})?\Z"),
     ),
+    "qemu_apparmor": Setting(
+        str,
+        "auto",
+        "AppArmor profile of QEMU: auto (if this host has AppArmor), on (QEMU does not start without it, nor does it get TCP, which an "
+        "earlier version's disks need) or off",
+        choices=("auto", "on", "off"),
+    ),
     "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)", choices=("systemd", "child")),
     "run_dir": Setting(str, "/run/plover", "parent of the sockets' folder"),
     "state_dir": Setting(str, "/var/lib/plover", "parent of the durable state's folder"),

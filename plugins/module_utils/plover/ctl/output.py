@@ -33,6 +33,8 @@ def status_text(reply: Reply) -> str:
     lines += [f"  {disk['path']} must not be booted: it is {disk['mark']}" for disk in reply.get("disks", []) if disk["torn"]]
     if reply.get("rdma"):
         lines.append(_rdma_line(reply["rdma"]))
+    if reply.get("apparmor"):
+        lines.append(f"  QEMU is confined by AppArmor: {reply['apparmor']}")
     lines += [f"  {line}" for line in _security_lines(reply)]
     last = reply.get("last_syncvm")
     if last:

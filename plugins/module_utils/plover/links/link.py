@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One connection to another member: authentication, then messages in both directions.
+"""One connection to another member: its greeting (greeting.py), then messages in both directions.
 
-With ``link_security: tls`` it begins with a TLS handshake, in which each side shows its certificate (secure.py, tls.py). Then
-comes a Hello from each side. Then both prove that they know the VM's secret, if they have one. Bytes that are no message, or a
-message of another cluster, close the connection with one line in the log and harm nothing else.
+Bytes that are no message, or a message of another cluster, close the connection with one line in the log and harm nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from ..errors import ConfigError, PloverError, RdmaError, WireError
 from ..protocol import codec, wire
 from . import auth, hello, secure, tls
 from .carrier import Carrier
+from .greeting import Greeting
 from .secure_transport import SecureTransport
 from .succession import S_MAX, Succession
 
@@ -81,14 +80,13 @@ class Link(asyncio.BufferedProtocol):
         self.timing: Timing | None = None  # the other member's, if it tells it
         self.channels = hello.FIRST_CHANNELS  # those that the other member has
         self.greeted = False
-        self.session: auth.Session
+        self.greeting: Greeting
         self.secure: secure.Secure | None = None  # its TLS
         self.own_serial = 0  # of our certificate, with TLS
         self.renews = renews
         self.stale = self.ended = False  # a new link shall take its place · the other end sends no more
         self.succession: Succession | None = None
         self.settled = links.loop.create_future()  # done once the link is up, or has ended
-        self._hello = b""  # ours
         self.channel = wire.CONTROL
         self.writable = True
         self.heard = links.loop.time()
@@ -96,7 +94,7 @@ class Link(asyncio.BufferedProtocol):
         self._decoder = codec.Decoder(links.tag)
         self._piped = codec.Decoder(links.tag)
         self._buffer = memoryview(bytearray(GREETING_READ_BYTES_MAX))
-        self._begun = self._refused = False
+        self._refused = False
         self._waits_at = ""  # the other end's address, while this connection waits for its greeting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -114,52 +112,11 @@ class Link(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
         try:
-            self.session = auth.Session(self.links.secrets(), self.links.config.member)
+            self.greeting = Greeting(self)
             if self.dialled:
-                self._begin(self.dialled[1])
+                self.greeting.dial(self.dialled[1])
         except (ConfigError, WireError) as error:
-            self._refuse(error)
-
-    def _begin(self, channel: int) -> None:
-        """We have dialled."""
-        folder = self.links.tls
-        if folder and (found := folder.read()).dials():
-            self._encrypt(folder.secure(found, True), found)
-        else:
-            self._say_hello(channel)
-
-    def _answer(self, data: memoryview) -> bool:
-        """The other end has dialled, and its first byte tells whether it speaks TLS, which is then begun. Raises ConfigError, WireError."""
-        first = data[0]
-        folder = self.links.tls
-        if folder is None:
-            if first == secure.HANDSHAKE:
-                raise WireError("it speaks TLS, but here 'link_security' is none; run the deploy play, or write 'accept' into mode there")
-            return False
-        found = folder.read()
-        if first == secure.HANDSHAKE:
-            self._encrypt(folder.secure(found, False), found, data)
-            return True
-        if not found.accepts_plain():
-            raise WireError(
-                "it does not speak TLS, and here only TLS is accepted; set link_security: tls there, or write 'dial' into "
-                f"{folder.path}/{tls.MODE} until then"
-            )
-        return False
-
-    def _encrypt(self, ours: secure.Secure, found: tls.Credentials, data: memoryview | None = None) -> None:
-        """From now on; ``data`` has come already."""
-        self.secure, self.own_serial = ours, found.own.serial
-        self.transport = encrypting = SecureTransport(self.transport, ours, self, self._shaken, self._refuse)
-        encrypting.begin(data or b"")
-
-    def _shaken(self) -> None:
-        """The TLS handshake is over."""
-        peer = self.secure and self.secure.peer
-        if self.dialled and peer:
-            if peer.member != self.dialled[0]:
-                raise WireError(f"its certificate is of {peer.member}; check 'members', and give each member its own")
-            self._say_hello(self.dialled[1])
+            self.refuse(error)
 
     def _enters(self, address: str) -> bool:
         if self.links.enter(address):
@@ -171,18 +128,13 @@ class Link(asyncio.BufferedProtocol):
             self.links.leave(self._waits_at)
             self._waits_at = ""
 
-    def _say_hello(self, channel: int) -> None:
-        ours = hello.of(self.links.config, channel, self.session.nonce, self.renews)
-        self._hello = ours.payload
-        self._by_tcp(ours)
-
     def _no_hello(self) -> None:
         if not self.greeted:
             self.transport.abort()
 
     def send(self, message: wire.Message) -> None:
         if self.pipe is None:
-            self._by_tcp(message)
+            self.by_tcp(message)
             return
         try:
             self.pipe.send(codec.encode(message, self.links.tag))
@@ -193,7 +145,7 @@ class Link(asyncio.BufferedProtocol):
         log.error("link to %s: %s; closing it", self.member, why)
         self.transport.abort()
 
-    def _by_tcp(self, message: wire.Message) -> None:
+    def by_tcp(self, message: wire.Message) -> None:
         if self.transport.get_write_buffer_size() > QUEUE_BYTES_MAX:
             log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
             self.transport.abort()
@@ -215,28 +167,19 @@ class Link(asyncio.BufferedProtocol):
         self.heard = self.links.loop.time()
         data = self._buffer[:nbytes]
         try:
-            if not self._begun and self._begins(data):
-                return
-            self._received(data)
+            if not self.greeting.takes(data):
+                self._received(data)
         except (WireError, RdmaError) as error:
-            self._refuse(error)
-
-    def _begins(self, data: memoryview) -> bool:
-        """The first bytes have come. Do they begin TLS?"""
-        self._begun = True
-        try:
-            return not self.dialled and self._answer(data)
-        except ConfigError as error:
-            raise WireError(str(error)) from error
+            self.refuse(error)
 
     def _received(self, data: memoryview) -> None:
         for message in self._decoder.feed(data):
             if not self.member:
-                self._greet(message)
+                self.greeting.hear_hello(message)
             elif isinstance(message, wire.Hello):
                 self._hello_again()
             elif isinstance(message, wire.Proof) or not self.greeted:
-                self._prove(message)
+                self.greeting.hear_proof(message)
             elif isinstance(message, wire.GREETINGS) and self.pipe is None:
                 raise WireError(f"{type(message).__name__}, but this channel is TCP here; make 'transport' equal")
             elif self.pipe is not None:
@@ -257,7 +200,7 @@ class Link(asyncio.BufferedProtocol):
         """It is greeted, and what follows are bytes of a disk's stream, no messages: another protocol takes the transport."""
         return self.greeted and self.channel == wire.DISKS
 
-    def _refuse(self, error: PloverError) -> None:
+    def refuse(self, error: PloverError) -> None:
         self._refused = True
         whom = self.member or (self.dialled[0] if self.dialled else self.transport.get_extra_info("peername"))
         log.error("link to %s refused: %s", whom, error)
@@ -271,42 +214,19 @@ class Link(asyncio.BufferedProtocol):
             for message in self._piped.feed(data):
                 self.links.on_message(self.member, self.channel, message)
         except WireError as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def _set_up_pipe(self, pipe: Carrier, message: wire.Message) -> None:
         if isinstance(message, wire.PipeAddress):
             pipe.connect(message.payload)
-            self._by_tcp(wire.PipeReady())
+            self.by_tcp(wire.PipeReady())
         elif isinstance(message, wire.PipeReady):
             self._up()
         else:
             raise WireError(f"{type(message).__name__} by TCP on a channel with a pipe; make 'transport' equal everywhere")
 
-    def _greet(self, message: wire.Message) -> None:
-        if not isinstance(message, wire.Hello):
-            raise WireError(f"{type(message).__name__} before Hello")
-        told = hello.check(self.links.config, message, self.dialled)
-        if self.secure and self.secure.peer and self.secure.peer.member != told.member:
-            raise WireError(f"Hello of {told.member} with the certificate of {self.secure.peer.member}; give each member its own")
-        self.member, self.channel, self.timing, self.channels = told.member, told.channel, told.timing, told.channels
-        self._agree_to_renew(told.renews)
-        if not self.dialled:
-            self._say_hello(self.channel)
-        theirs = bytes(message.payload)
-        hellos = (self._hello, theirs) if self.dialled else (theirs, self._hello)
-        proof = self.session.greeted(self.member, told.nonce, *hellos)
-        if proof:
-            self._by_tcp(wire.Proof(proof))
-        else:
-            self._established()
-
-    def _prove(self, message: wire.Message) -> None:
-        if not isinstance(message, wire.Proof):
-            raise WireError(f"{type(message).__name__} before a proof")
-        self.session.verify(message.payload)
-        self._established()
-
-    def _established(self) -> None:
+    def established(self) -> None:
+        """The greeting is over: its messages count from now on."""
         self.greeted = True
         self._leave()
         if self.is_stream:
@@ -314,20 +234,11 @@ class Link(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(READ_BYTES_MAX))
         if self.channel == wire.DATA and self.links.make_pipe:
             self.pipe = self.links.make_pipe(self)
-            self._by_tcp(wire.PipeAddress(self.pipe.address))
+            self.by_tcp(wire.PipeAddress(self.pipe.address))
         else:
             self._up()
 
     # ---- a new link takes this one's place --------------------------------------------------------
-    def _agree_to_renew(self, told: bool) -> None:
-        """Both do it, or neither. Raises WireError rather than cut a link that is up."""
-        agreed = told and (self.renews if self.dialled else self.links.renewable(self.member, self.channel))
-        if (told or self.renews) and not agreed and self.links.is_up(self.member, self.channel):
-            raise WireError("the link that is up cannot be renewed at this moment; the next attempt follows")
-        self.renews = agreed
-        if agreed:
-            self.links.renewing.add(self)
-
     def _hello_again(self) -> None:
         if not (self.dialled and self.secure and self.greeted):
             raise WireError("a second Hello")
@@ -335,7 +246,7 @@ class Link(asyncio.BufferedProtocol):
 
     def ask_to_renew(self) -> None:
         """We have accepted this link, so the other member is the one to dial a new one."""
-        self._say_hello(self.channel)
+        self.greeting.say_hello(self.channel)
 
     def finish(self) -> None:
         """Nothing is sent by this link any more."""
@@ -369,7 +280,7 @@ class Link(asyncio.BufferedProtocol):
                 if not self.transport.is_closing():
                     self.links.on_message(self.member, self.channel, message)
         except (WireError, RdmaError) as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def _up(self) -> None:
         self._settle()

@@ -152,7 +152,7 @@ class PeerLinks:
 
     def authenticated(self) -> dict[str, bool]:
         """For each linked member: has it proved that it knows the secret?"""
-        return {member: link.session.proven for (member, channel), link in self.links.items() if channel == wire.CONTROL}
+        return {member: link.greeting.session.proven for (member, channel), link in self.links.items() if channel == wire.CONTROL}
 
     def enter(self, address: str) -> bool:
         """May a new connection from ``address`` wait for its greeting?"""

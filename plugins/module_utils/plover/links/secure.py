@@ -83,7 +83,11 @@ class Secure:
             return False
         except ssl.SSLError as error:
             raise WireError(explain(error)) from error
-        self.peer = self._judge(self.tls.getpeercert())
+        try:
+            certificate = self.tls.getpeercert()
+        except ValueError as error:
+            raise WireError("its certificate has a name that is no text; run the deploy play") from error
+        self.peer = self._judge(certificate)
         return True
 
     def take(self) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 from ..config.settings import Config
 from ..disks.images import SETS
 from ..errors import QemuError
-from ..host import own_folder
+from ..host import apparmor, own_folder
 from ..host.qemu_user import QemuUser
 
 LAUNCH = "qemu.json"
@@ -69,6 +69,7 @@ def write(config: Config, argv: list[str], env: dict[str, str], user: QemuUser |
         "env": env,
         "descriptors": {str(number): row for number, row in descriptors(config).items()},
         "user": user and {"uid": user.uid, "gid": user.gid, "groups": user.groups},
+        "apparmor": apparmor.wanted(config),
     }
     path = config.run_path / LAUNCH
     try:

@@ -20,7 +20,7 @@ from ..core.director import Director
 from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
 from ..errors import ConfigError, InvariantViolation
-from ..host import fence_agent, qemu_user
+from ..host import apparmor, fence_agent, qemu_user
 from ..host.console_log import ConsoleLog
 from ..host.watchdog import Keeper, Watchdog
 from ..links.peers import PeerLinks
@@ -235,7 +235,8 @@ class Replica(MemberDaemon):
         }
         streams = {"disk_streams": self.vms.disks.path.streams.describe()} if self.config.disks else {}
         more = {"dropped": dropped, "filter": self.taps.filter.describe(), **streams, **self.transport()}
-        return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, **more}
+        confined = apparmor.of_process(self.vm.pid) if self.vm and self.vm.pid else ""
+        return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, "apparmor": confined, **more}
 
     def sentence(self) -> str:
         status = self.core.status()
