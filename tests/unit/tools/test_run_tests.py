@@ -26,7 +26,7 @@ def test_every_test_file_and_scenario_is_in_exactly_one_piece():
             assert words[str(path.relative_to(ROOT))] == 1, path
     for folder in (ROOT / "molecule").iterdir():
         assert [p.name for p in PIECES if p.stage == "molecule"].count(folder.name) == 1, folder
-    whole = {"unit", "fuzz", "sim", "bench", "integration", "hostile", "rdma", "lab", "plays", "prechecks"}
+    whole = {"unit", "system", "fuzz", "sim", "bench", "integration", "hostile", "rdma", "lab", "plays", "prechecks"}
     assert {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and not p.name.startswith("_")} == whole
 
 
