@@ -77,11 +77,12 @@ test-%: ready
 test-list: setup
 	@$(RUN_TESTS) --list
 
-# Two workers for each core, as some tests wait. The compiled tests are kept, whatever the environment says: compiling
-# is half of a worker's start.
+# One worker more than cores, as some tests wait; each costs two seconds of CPU before its first test. The compiled tests are kept,
+# whatever the environment says: compiling is half of a worker's start. Properties get a part of their examples here; `make test`
+# has all.
 test-unit: native
-	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" \
-	    $(PYTEST) -n $$((2 * $$(nproc))) --dist worksteal -o faulthandler_timeout=0 tests/unit
+	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" PLOVER_EXAMPLES_PART=4 \
+	    $(PYTEST) -n $$((1 + $$(nproc))) --dist worksteal -p no:pytest11.testinfra -o faulthandler_timeout=0 tests/unit
 
 # The core under a seed's faults. PYTHONHASHSEED: a trace is then the same to the letter.
 sim: setup

@@ -15,6 +15,7 @@ from plover.consensus.log import INPUT, SYNCVM, Entry, pack
 from plover.errors import WireError
 from plover.protocol import wire
 
+from tests.examples import examples
 from tests.sim.guest import BYTES, PAGES
 from tests.sim.kinds import OF_SYNCVMS
 from tests.sim.rig import at
@@ -53,7 +54,7 @@ def harmless(deliver, *arguments):
 @pytest.mark.parametrize("moment", ["protected", "syncvm", "fill", "leaderless"])
 @pytest.mark.parametrize("name", ["primary", "secondary", "witness"])
 @given(data=st.data())
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_any_message_at_any_moment_is_understood_or_refused(moment, name, data):
     group = at(moment)
     group.on_purpose = ""  # a forged message may undo what the onlooker knows

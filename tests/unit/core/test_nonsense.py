@@ -14,6 +14,7 @@ from plover.protocol import wire
 from plover.protocol.packing import pack_state
 from plover.syncvm.staging import chain_digest
 
+from tests.examples import examples
 from tests.sim.guest import BYTES, SimMemory
 from tests.sim.rig import Rig, at
 
@@ -30,7 +31,7 @@ PAGE = 4 + BYTES  # on the wire, with its number
 @example(payload=b"null")
 @example(payload=b'"qemu_version"')
 @example(payload=b"[" * 100_000)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_a_join_request_that_is_no_json_is_refused_and_the_leader_serves_on(payload):
     group = Rig()
     group.kill("secondary")

@@ -31,6 +31,8 @@ def test_the_corpus_has_what_the_script_writes(name):
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_a_target_takes_a_real_message(name):
-    """Otherwise it would look at refusals only. (A proof cannot be guessed, so no greeting is taken whole.)"""
-    taken = [target.run(TARGETS[name], data) for _seed, data in TARGETS[name].seeds()]
-    assert any(taken) == (name != "greeting")
+    """Otherwise it would look at refusals only. (A proof cannot be guessed, so no greeting is taken whole.) What is in the corpus to the
+    letter was looked at above; the first of it that is taken will do."""
+    made, there = [data for _seed, data in TARGETS[name].seeds()], engine.folder(engine.CORPUS, TARGETS[name])
+    taken = [target.run(TARGETS[name], data) for data in made if data not in there]
+    assert (any(taken) or any(target.run(TARGETS[name], data) for data in made)) == (name != "greeting")
