@@ -11,7 +11,7 @@ LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.t
 
 help:
 	@echo "make test              what is proven, one of each kind, and a slice of the rest: half an hour. T=tests/unit/core/test_guard.py: one file"
-	@echo "make test-unit         pure logic, bad input: 20 seconds. test-sim: the same core in the simulator, the paper's claims"
+	@echo "make test-unit         pure logic, bad input: 20 seconds. test-system: with real nftables, openssl, ...; test-sim: the simulator"
 	@echo "make test-lab          the plays on systemd hosts: demo, chaos, refusals, ...; T=day2: one topic"
 	@echo "make test-all          everything; test-native, test-integration, test-rdma, test-molecule, test-bench: one kind, T= one topic"
 	@echo "make test-list         the pieces of all that: what each stage proves, and what it costs"
@@ -77,11 +77,12 @@ test-%: ready
 test-list: setup
 	@$(RUN_TESTS) --list
 
-# Two workers for each core, as some tests wait. The compiled tests are kept, whatever the environment says: compiling
-# is half of a worker's start.
+# One worker more than cores, as some tests wait; each costs two seconds of CPU before its first test. The compiled tests are kept,
+# whatever the environment says: compiling is half of a worker's start. Properties get a part of their examples here; `make test`
+# has all.
 test-unit: native
-	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" \
-	    $(PYTEST) -n $$((2 * $$(nproc))) --dist worksteal -o faulthandler_timeout=0 tests/unit
+	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" PLOVER_EXAMPLES_PART=4 \
+	    $(PYTEST) -n $$((1 + $$(nproc))) --dist worksteal -p no:pytest11.testinfra -o faulthandler_timeout=0 tests/unit
 
 # The core under a seed's faults. PYTHONHASHSEED: a trace is then the same to the letter.
 sim: setup

@@ -23,6 +23,8 @@ try:
 except ImportError:  # the integration tests do without it
     pass
 else:
+    from tests.examples import examples
+
     # The same examples in every run, and no clock: the machines are small and busy.
-    settings.register_profile("plover", deadline=None, derandomize=True, max_examples=60)
+    settings.register_profile("plover", deadline=None, derandomize=True, max_examples=examples(60))
     settings.load_profile("plover")

@@ -14,8 +14,9 @@ LANES = 2
 PYTHON = ".cache/venv/bin/python"
 STAGES = {
     "gates": "all quality gates: ansible-lint, ansible-test sanity, mypy, ruff, docs, changelog, licences",
-    "native": "the C library, its kernels alike to the bit, also under ASan and UBSan",
+    "native": "the C library, its kernels alike to the bit, also under ASan and UBSan, with the fuzzer's corpus",
     "unit": "pure logic, bad input",
+    "system": "what real programs make of ours: nftables, a bridge and a TAP let nothing forged through; openssl links who may",
     "plays": "no play shows a secret, whichever of its tasks fails; no unsigned package source is taken; releases are signed",
     "fuzz": "each decoder refuses what it does not understand; the commit's hash chooses the inputs",
     "images": "the lab's base image, packages and guests can be made (first run only; cached)",
@@ -59,7 +60,7 @@ class Piece(NamedTuple):
 
     @property
     def needs_images(self) -> bool:
-        return self.stage not in ("native", "unit", "fuzz", "gates", "images", "sim", "plays")
+        return self.stage not in ("native", "unit", "system", "fuzz", "gates", "images", "sim", "plays")
 
     @property
     def timeout_s(self) -> int:
@@ -93,12 +94,13 @@ def _scenarios(core: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
 
 # Cheapest first: an error shows early. What judges an outage has the machine for itself.
 PIECES = [
-    Piece("native", "", ("make", "-s", "-C", "native", "test", "sanitize"), 15, True),
-    Piece("unit", "", pytest("tests/unit"), 45, True),
+    Piece("native", "", ("make", "-s", "-C", "native", "test", "sanitize", "replay"), 25, True),
+    Piece("unit", "", pytest("tests/unit"), 40, True),
+    Piece("system", "", pytest("tests/system"), 30, True),
     Piece("fuzz", "", (PYTHON, "-m", "tests.fuzz", "--seconds", "60"), 70, True),
     Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
     Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
-    Piece("sim", "claims", pytest("tests/sim"), 20, True),
+    Piece("sim", "claims", pytest("tests/sim"), 30, True),
     Piece("sim", "mutants", (PYTHON, "-u", "-m", "tests.sim.mutants", "--jobs", "1"), 10, True),
     _seeds("seeds-a", 0, 3100, 180, True),
     _seeds("seeds-b", 3100, 3450, 220),

@@ -155,8 +155,11 @@ def later_views(view: int) -> list[wire.Message]:
     ]
 
 
-def lies(view: int) -> list[wire.Message]:
-    """Each of them once made a replica end itself, its VM or its group, or believe a liar."""
+def lies(view: int, now: int | None = None) -> list[wire.Message]:
+    """Each of them once made a replica end itself, its VM or its group, or believe a liar. ``now``: the view that the group is in, if
+    that is not ``view``: an answer of a later view is no lie that can be known.
+    """
+    now = view if now is None else now
     return [
         wire.Heartbeat(view + 1, 1, 0, view, 99, 1),  # the 57 bytes
         wire.Heartbeat(view, 1, 0, view, 99, 2),
@@ -166,8 +169,8 @@ def lies(view: int) -> list[wire.Message]:
         wire.VoteRequest(view + 1, False, True, view, 99, 7, 2**63, 2**63),
         wire.VoteReply(2**64 - 1, True, False, False, 0, 0),
         wire.HeartbeatAck(2**64 - 1, 1, 0, 0, 0),
-        wire.HeartbeatAck(view, 2**50, 0, 1, 99),
-        wire.AppendAck(view, 2**50, True),
+        wire.HeartbeatAck(now, 2**50, 0, 1, 99),
+        wire.AppendAck(now, 2**50, True),
         wire.TransferLeadership(view),
         wire.Leave(view, b"gone"),
         wire.JoinRequest(view, b"{}"),

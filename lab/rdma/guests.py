@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from lab.guest_image import KERNEL
@@ -29,6 +30,8 @@ CLIENT_IP = "192.168.78.1"  # in the VMs' network
 BOOT_S = 90
 AGENT_PORT = 7400
 CONNECT_S = 2.0
+Cards = Iterable[tuple[str, str]]
+Shares = Iterable[tuple[str, Path, bool]]
 
 
 def in_netns(*command: str) -> list[str]:
@@ -50,6 +53,26 @@ def make_netns() -> None:
         sh("ip", "-n", NETNS, *words.split())
 
 
+def add_tap(name: str, bridge: str) -> None:
+    sh(*in_netns("ip", "tuntap", "add", name, "mode", "tap"))
+    sh(*in_netns("ip", "link", "set", name, "master", bridge, "up"))
+
+
+def qemu(image: Image, append: str, console: Path, cpus: int, memory_mib: int, cards: Cards, shares: Shares) -> list[str]:
+    """The command of a guest that boots the image's kernel. ``cards``: a TAP and further options of each card; ``shares``: tag, folder,
+    and whether the guest may write there."""
+    words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-M", "q35", "-accel", "tcg", "-cpu", "qemu64"]
+    words += ["-smp", str(cpus), "-m", str(memory_mib), "-kernel", str(image.kernel), "-initrd", str(image.initrd)]
+    words += ["-append", f"{KERNEL} {append}", "-serial", f"file:{console}"]
+    for n, (tap, options) in enumerate(cards):
+        words += ["-netdev", f"tap,id=n{n},ifname={tap},script=no,downscript=no"]
+        words += ["-device", f"virtio-net-pci,netdev=n{n},romfile={options}"]
+    for tag, path, may_write in shares:
+        options = f"path={path.resolve()},security_model=none" + ("" if may_write else ",readonly=on")
+        words += ["-fsdev", f"local,id={tag},{options}", "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    return words
+
+
 class Guest:
     """``folder``: of its own, for its console, and shared with it as /shared."""
 
@@ -60,52 +83,16 @@ class Guest:
         shutil.copy(AGENT, self.shared)
         self.tap, self.vm_tap = f"rdma{number}", f"vm{number}"
         for tap, bridge in ((self.tap, "br0"), (self.vm_tap, "br1")):
-            sh(*in_netns("ip", "tuntap", "add", tap, "mode", "tap"))
-            sh(*in_netns("ip", "link", "set", tap, "master", bridge, "up"))
+            add_tap(tap, bridge)
         self._command = self._words(image, memory_mib)
         self.process: subprocess.Popen | None = None
 
     def _words(self, image: Image, memory_mib: int) -> list[str]:
-        shares = (("root", image.root, True), ("plover", ROOT, True), ("shared", self.shared, False))
-        words = [
-            "qemu-system-x86_64",
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-M",
-            "q35",
-            "-accel",
-            "tcg",
-            "-cpu",
-            "qemu64",
-            "-smp",
-            "1",
-            "-m",
-            str(memory_mib),
-            "-kernel",
-            str(image.kernel),
-            "-initrd",
-            str(image.initrd),
-            "-append",
-            f"{KERNEL} plover.name={self.name} plover.ip={self.ip}",
-            "-no-reboot",
-            "-serial",
-            f"file:{self.folder}/console.txt",
-            "-qmp",
-            f"unix:{self.folder}/qmp,server=on,wait=off",
-        ]
-        for kind, tap in enumerate((self.tap, self.vm_tap)):
-            words += [
-                "-netdev",
-                f"tap,id=n{kind},ifname={tap},script=no,downscript=no",
-                "-device",
-                f"virtio-net-pci,netdev=n{kind},romfile=,mac=52:54:00:77:{kind:02x}:{self.number:02x}",
-            ]
-        for tag, path, readonly in shares:
-            options = f"path={path.resolve()},security_model=none" + (",readonly=on" if readonly else "")
-            words += ["-fsdev", f"local,id={tag},{options}", "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-        return words
+        shares = (("root", image.root, False), ("plover", ROOT, False), ("shared", self.shared, True))
+        cards = [(tap, f",mac=52:54:00:77:{kind:02x}:{self.number:02x}") for kind, tap in enumerate((self.tap, self.vm_tap))]
+        append = f"plover.name={self.name} plover.ip={self.ip}"
+        words = qemu(image, append, self.folder / "console.txt", 1, memory_mib, cards, shares)
+        return [*words, "-no-reboot", "-qmp", f"unix:{self.folder}/qmp,server=on,wait=off"]
 
     def start(self) -> None:
         """Starts the guest if it is not running."""

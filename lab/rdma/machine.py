@@ -18,11 +18,10 @@ from pathlib import Path
 import yaml
 
 from lab import base
-from lab.guest_image import KERNEL
 from lab.hosts import sh
 from lab.paths import LAB
 
-from .guests import NETNS, SUBNET, in_netns, make_netns, remove_netns
+from .guests import NETNS, SUBNET, add_tap, in_netns, make_netns, qemu, remove_netns
 from .image import build
 
 FOLDER = LAB / "rdma-machine"
@@ -51,52 +50,16 @@ def _disk() -> Path:
 
 def _command(root: Path) -> list[str]:
     image = build()
-    words = [
-        "qemu-system-x86_64",
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-M",
-        "q35",
-        "-accel",
-        "tcg",
-        "-cpu",
-        "qemu64",
-        "-smp",
-        "2",
-        "-m",
-        "1024",
-        "-kernel",
-        str(image.kernel),
-        "-initrd",
-        str(image.initrd),
-        "-append",
-        f"{KERNEL} net.ifnames=0 plover.machine plover.ip={ADDRESS}",
-        "-serial",
-        f"file:{FOLDER}/console.txt",
-        "-netdev",
-        f"tap,id=n,ifname={TAP},script=no,downscript=no",
-        "-device",
-        "virtio-net-pci,netdev=n,romfile=",
-    ]
-    for tag, path in (("root", root), ("modules", image.modules), ("apt", base.apt_repo(base.rootfs()))):
-        readonly = "" if tag == "root" else ",readonly=on"
-        words += [
-            "-fsdev",
-            f"local,id={tag},path={path.resolve()},security_model=none{readonly}",
-            "-device",
-            f"virtio-9p-pci,fsdev={tag},mount_tag={tag}",
-        ]
-    return words
+    shares = (("root", root, True), ("modules", image.modules, False), ("apt", base.apt_repo(base.rootfs()), False))
+    append = f"net.ifnames=0 plover.machine plover.ip={ADDRESS}"
+    return qemu(image, append, FOLDER / "console.txt", 2, 1024, [(TAP, "")], shares)
 
 
 def up() -> None:
     down()
     FOLDER.mkdir(parents=True)
     make_netns()
-    sh("ip", "-n", NETNS, "tuntap", "add", TAP, "mode", "tap")
-    sh("ip", "-n", NETNS, "link", "set", TAP, "master", "br0", "up")
+    add_tap(TAP, "br0")
     with open(FOLDER / "qemu.txt", "ab") as log:
         process = subprocess.Popen(in_netns(*_command(_disk())), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     (FOLDER / "pid").write_text(str(process.pid))

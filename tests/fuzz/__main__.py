@@ -9,7 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
-from . import ROOT, engine
+from . import ROOT, engine, native
 from .worker import Result, shares, work
 
 NAMES = sorted(path.name for path in engine.CORPUS.iterdir())  # each target has a corpus; see tests/unit/fuzz
@@ -50,7 +50,9 @@ def report(results: list[Result], seed: str) -> int:
     cases = [case.relative_to(ROOT) for r in results for case in r.cases]
     print(f"{sum(r.executions for r in results)} executions, {sum(r.new for r in results)} new inputs, {len(cases)} crashes")
     for case in cases:
-        print(f"CRASH {case}: replay it with: .cache/venv/bin/python -m pytest -q tests/unit/fuzz -k {case.name}")
+        of_library = case.parent.name == native.NAME
+        words = "make -C native replay" if of_library else f".cache/venv/bin/python -m pytest -q tests/unit/fuzz -k {case.name}"
+        print(f"CRASH {case}: replay it with: {words}")
     for r in results:
         print(r.words, end="")
     return int(bool(cases))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The C library's target: ``native/tests/fuzz_native.c`` under ASan and UBSan. Its corpus and its cases lie beside the others."""
+"""The C library's target: ``native/tests/fuzz_native.c`` under ASan and UBSan. Its corpus and its cases lie beside the others;
+``make -C native replay`` replays them.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,3 @@ def _save(data: bytes, stderr: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
-
-
-def replay(files: list[str]) -> str:
-    """What is wrong with these inputs; empty if nothing is."""
-    build()
-    done = call(0, "0", "-", "-", files)
-    return done.stderr[-TAIL_CHARACTERS:] if done.returncode else ""

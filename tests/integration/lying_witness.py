@@ -17,26 +17,9 @@ from plover.links import auth, hello
 from plover.links.tls import Folder
 from plover.protocol import codec, wire
 
+from lab.attack.speak import lies
+
 VIEWS = 6  # real views at the beginning of a test: few
-
-
-def lies(view: int) -> list[wire.Message]:
-    """Each of them made a replica end itself, its VM or its group, or would let it believe a witness."""
-    return [
-        wire.Heartbeat(view + 1, 1, 0, view, 99, 1),  # the 57 bytes
-        wire.Heartbeat(view, 1, 0, view, 99, 2),
-        wire.Heartbeat(2**64 - 1, 1, 0, 0, 0, 0),
-        wire.Append(view + 1, 0, 0, True),
-        wire.ProposeRecord(view + 1, view + 1, 1, 4),
-        wire.VoteRequest(view + 1, False, True, view, 99, 7, 2**63, 2**63),
-        wire.VoteReply(2**64 - 1, True, False, False, 0, 0),
-        wire.HeartbeatAck(2**64 - 1, 1, 0, 0, 0),
-        wire.HeartbeatAck(1, 2**50, 0, 1, 99),
-        wire.AppendAck(1, 2**50, True),
-        wire.TransferLeadership(view),
-        wire.Leave(view, b"gone"),
-        wire.JoinRequest(view, b"{}"),
-    ]
 
 
 def words() -> list[wire.Message]:
@@ -80,7 +63,7 @@ def main() -> None:
     config = Config(json.loads(open(sys.argv[1], encoding="utf-8").read()))
     tag = codec.cluster_tag(config.cluster_id)
     listener = socket.create_server((config.members["witness"]["address"], config.port), reuse_port=False)
-    told = itertools.cycle([lie for view in range(1, VIEWS) for lie in lies(view)])
+    told = itertools.cycle([lie for view in range(1, VIEWS) for lie in lies(view, now=1)])
     folder = Folder(config.tls_path, config.cluster_id, config.member, tuple(config.members))
     print("ready", flush=True)
     while True:

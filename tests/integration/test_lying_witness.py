@@ -13,6 +13,8 @@ from pathlib import Path
 from harness import connect, in_netns
 from test_main_job import lost, write
 
+from lab.paths import ROOT
+
 LIES = 60  # each lie in each of the first views, nearly
 SECONDS_MAX = 60.0
 
@@ -24,7 +26,7 @@ def lying_witness(group):
     with open(told, "wb") as out:
         liar = subprocess.Popen(
             in_netns(sys.executable, str(Path(__file__).with_name("lying_witness.py")), str(group.folder / "witness" / "settings.json")),
-            env={**os.environ, "PYTHONPATH": group.python_path},
+            env={**os.environ, "PYTHONPATH": f"{group.python_path}:{ROOT}"},
             stdin=subprocess.DEVNULL,
             stdout=out,
         )

@@ -322,3 +322,18 @@ def protected(**changes: object) -> Rig:
     rig = Rig(**changes)
     rig.until(rig.protected)
     return rig
+
+
+def at(moment: str) -> Rig:
+    """A group that is protected; in the middle of a syncvm; while the secondary is filled; without its leader."""
+    group = Rig()
+    if moment == "fill":
+        return group.until(lambda: group["secondary"].core.role.fill is not None)
+    group.until(group.protected)
+    if moment == "syncvm":
+        group.send(5)
+        group.until(lambda: group["primary"].core.role.syncvm and group["secondary"].core.role.syncvm)
+    elif moment == "leaderless":
+        group.kill("primary")
+        group.run(0.05)
+    return group

@@ -31,6 +31,7 @@ from lab.linearizable import CAS, READ, UNKNOWN, WRITE, Op
 
 from . import faults, guest, plan
 from .clients import KINDS, RETRANSMIT_S, Client
+from .kinds import OF_SYNCVMS
 from .shown import TIME_CHARACTERS, line
 from .watch import DOES, Watched
 
@@ -55,16 +56,7 @@ ELECTIONS = (
 STEPS = (
     wire.Append,
     wire.AppendAck,
-    wire.Bitmap,
-    wire.Hashes,
-    wire.Divergent,
-    wire.BlockHashes,
-    wire.StageBlocks,
-    wire.StagePages,
-    wire.StageEnd,
-    wire.Resend,
-    wire.Staged,
-    wire.Applied,
+    *OF_SYNCVMS,
     effects.Inject,
     effects.Drain,
     effects.StopVm,

@@ -16,6 +16,7 @@ from plover.ports import effects
 from plover.protocol import wire
 
 from tests.sim.claims import each_seed, of_syncvm, protected, qemu, recorded
+from tests.sim.kinds import OF_SYNCVMS
 from tests.sim.network import LATENCY_S
 from tests.sim.watch import DOES, GOT, Watched
 
@@ -184,22 +185,10 @@ def test_messages_of_an_old_view_are_passed_over(seed):
     world.power_on("primary")
     world.until(world.protected).run(0.05)
     assert len({type(s.thing) for s in old}) > 10 and all(s.thing.view == 1 for s in old)
-    data = (
-        wire.Bitmap,
-        wire.Hashes,
-        wire.Divergent,
-        wire.BlockHashes,
-        wire.StageBlocks,
-        wire.StagePages,
-        wire.StageEnd,
-        wire.Resend,
-        wire.Staged,
-        wire.Applied,
-    )
     for seen in old:
         member = world.members[seen.who]
         before, emitted = _state(world), len(world.all(DOES, effects.Emit))
-        if isinstance(seen.thing, data):
+        if isinstance(seen.thing, OF_SYNCVMS):
             member.call("data", seen.thing)
         elif member.core:
             member.call("control", seen.src, seen.thing)

@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 
 from ..plover.config.settings import SETTINGS
 from .layout.known import REPLICA_SEATS
-from .layout.vms import number, port_of, seats
+from .layout.vms import port_of, seats
 
 TABLE = "inet plover"
 MANAGED = "Ansible managed (role firewall)"
@@ -38,7 +38,7 @@ def openings(vms, host, addresses):
 
 def _ports(vm, is_replica, members, replicas):
     out = [("tcp", _port(vm, "port"), members)]
-    if vm.get("disks") and is_replica and "disk_port" in SETTINGS:
+    if vm.get("disks") and is_replica:
         out.append(("tcp", _port(vm, "disk_port"), replicas))  # beside a replica of an earlier version
     if (vm.get("settings") or {}).get("transport") == "rdma":
         out.append(("udp", ROCE_PORT, members))
@@ -46,9 +46,8 @@ def _ports(vm, is_replica, members, replicas):
 
 
 def _port(vm, key):
-    given = vm if key == "port" else {"port": (vm.get("settings") or {}).get(key, SETTINGS[key].default)}
-    port = port_of(given)
-    if port is None or not SETTINGS[key].in_range(number(port)):
+    port = port_of(vm if key == "port" else vm.get("settings") or {}, key)
+    if port is None or not SETTINGS[key].in_range(port):
         raise ValueError(f"{key} of VM {vm.get('name')}: must be a number, {SETTINGS[key].low} to {SETTINGS[key].high}")
     return port
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may reach which port of a host, and the rules that say so. nft judges its own; real packets are tried in namespaces."""
+"""Who may reach which port of a host, and the rules that say so. nft judges its own; real packets are tried in tests/system."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from xml.etree import ElementTree
 
-import firewall_probe
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.plover.vmft.plugins.filter.plover_firewall import FilterModule
@@ -71,28 +69,3 @@ def test_firewalld_and_ufw_let_exactly_the_members_in():
     assert found == [("192.0.2.2", "7420", "accept"), ("192.0.2.3", "7420", "accept"), ("192.0.2.2", "7421", "accept")]
     assert policy.get("target") == "CONTINUE" and int(policy.get("priority")) < 0
     assert firewall.ufw(openings) == [f"allow from {source} to any port {port} proto tcp" for source, port, _accept in found]
-
-
-def test_only_a_member_gets_through_by_the_way_that_leads_to_it():
-    """``firewall_probe`` has a member, a host of the replication network that is none, and a client on another card."""
-    vm = {"name": "shop", "primary": "me", "secondary": "member", "witness": "w", "disks": [{"path": "/shop.img"}]}
-    text = firewall.nft(firewall.openings([vm], "me", {"me": "10.77.0.1", "member": "10.77.0.2", "w": "10.77.0.3"}))
-    done = subprocess.run(
-        ["unshare", "-n", sys.executable, firewall_probe.__file__], input=text, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert not done.returncode, done.stderr
-    assert dict(line.rsplit(": ", 1) for line in done.stdout.splitlines()) == {
-        "without the table, a client to the replication address 7420": "in",
-        "without the table, a client with a member's address 7420": "in",
-        "the member 7420": "in",
-        "the member, disks 7421": "in",
-        "the witness 7420": "in",
-        "the witness, disks 7421": "out",
-        "another host of the replication network 7420": "out",
-        "a client to the replication address 7420": "out",
-        "a client to the host's own address 7420": "out",
-        "a client with a member's address 7420": "out",
-        "the host itself 7420": "out",
-        "a client to another port 9999": "in",
-        "another host to another port 9999": "in",
-    }

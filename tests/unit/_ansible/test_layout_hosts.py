@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is said of hosts that cannot do their part, on what was seen there; and the look itself, on this machine."""
+"""What is said of hosts that cannot do their part, on what was seen there."""
 
 from __future__ import annotations
 
 import copy
-import os
-import socket
 
 import pytest
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import kvm, look, network, tracking
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import failures, hosts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -230,32 +227,3 @@ def test_one_failure_of_many_hosts_is_one_text():
 def test_a_failure_is_always_one_short_line(text, connection):
     kind, line = failures.failure_of(text, connection)
     assert kind and 0 < len(line) <= failures.TEXT_MAX and "\n" not in line
-
-
-# ---- the look, on this machine ---------------------------------------------------------------------------------
-def test_this_machine_is_seen_as_it_is(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-        found = look.facts([str(tmp_path), str(tmp_path / "not" / "there")])
-        assert found["listening"][port]["pid"] == os.getpid()
-    assert (found["uid"], found["hostname"]) == (os.geteuid(), socket.gethostname())
-    assert found["memory_mib"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    assert "127.0.0.1" in found["interfaces"]["lo"]["addresses"]
-    assert [entry["exists"] for entry in found["paths"].values()] == [True, False]
-    assert len({entry["device"] for entry in found["paths"].values()}) == 1
-
-
-def test_dirty_tracking_is_found_where_the_native_library_uses_it():
-    """The native tests run uffd-wp itself on this machine."""
-    assert tracking.uffd_wp() == ""
-
-
-def test_a_device_that_is_no_kvm_is_no_kvm():
-    assert "Inappropriate ioctl" in kvm.why_not("/dev/null")
-    assert "No such file" in kvm.why_not("/dev/no-kvm")
-    assert all(word not in kvm.why_not() for word in ("does not end", "without a word"))
-
-
-def test_a_missing_tool_is_no_error():
-    assert network.tool("/no/such/tool") == ""
-    assert look.qemu("/no/such/qemu")["version"] == ""

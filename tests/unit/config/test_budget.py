@@ -6,11 +6,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plover.config import __main__ as checker
 from plover.config.budget import DERIVED, MS_MAX, PROMOTION_MS_MIN, problems, split
 from plover.config.settings import SETTINGS, Config
 from plover.errors import ConfigError
 from settings import settings as good_settings
-from test_config import check
 
 LOW, HIGH = SETTINGS["failover_budget_ms"].low, SETTINGS["failover_budget_ms"].high
 
@@ -94,7 +94,8 @@ def test_a_longer_budget_makes_everything_longer():
     )
 
 
-def test_the_help_says_how_each_is_derived_and_what_comes_out():
-    out = check("--help").stdout
+def test_the_help_says_how_each_is_derived_and_what_comes_out(capsys):
+    assert checker.main(["--help"]) == 0
+    out = capsys.readouterr().out
     assert "(default a tenth of failover_budget_ms = 100)" in out and "(default 4 x detection_ms = 400)" in out
     assert out.endswith("failover 1000 ms = detection 100 + election 150 + fencing 0 + promotion 750.\n")

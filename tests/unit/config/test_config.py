@@ -12,6 +12,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plover.config import __main__ as checker
 from plover.config.budget import DERIVED, derive
 from plover.config.settings import REQUIRED, SETTINGS, Config
 from plover.errors import ConfigError
@@ -254,26 +255,23 @@ def test_the_derived_values_follow_from_the_settings():
 # --- the file, as the operator checks it ---
 
 
-def check(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "plover.config", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins/module_utils")},
-        check=False,
-    )
+@pytest.fixture
+def check(capsys):
+    """The checker in this process: exit status, output, errors."""
+    return lambda *arguments: (checker.main([str(word) for word in arguments]), *capsys.readouterr())
 
 
-def test_the_checker_accepts_a_good_file_in_silence(tmp_path):
+def test_the_checker_accepts_a_good_file_in_silence(tmp_path, check):
     (tmp_path / "demo.json").write_text(json.dumps(good_settings("primary")))
-    done = check(tmp_path / "demo.json")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert check(tmp_path / "demo.json") == (0, "", "")
 
 
 def test_the_checker_tells_every_problem_with_the_file(tmp_path):
     path = tmp_path / "demo.json"
     path.write_text(json.dumps({**good_settings("primary", port=80), "colour": "red"}))
-    done = check(path)
+    words = [sys.executable, "-m", "plover.config", str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "plugins/module_utils")}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         f"{path}: colour: unknown setting; remove it (known: see 'python3 -m plover.config --help')",
@@ -281,14 +279,14 @@ def test_the_checker_tells_every_problem_with_the_file(tmp_path):
     ]
 
 
-def test_the_checker_lists_all_settings():
-    done = check("--help")
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_checker_lists_all_settings(check):
+    status, out, errors = check("--help")
+    assert (status, errors) == (0, "")
     for key, row in SETTINGS.items():
-        assert f"\n  {key}: {row.help} (" in done.stdout
+        assert f"\n  {key}: {row.help} (" in out
     for arguments in ((), ("one", "two")):
-        done = check(*arguments)
-        assert done.returncode == 2 and "usage: python3 -m plover.config FILE" in done.stdout + done.stderr
+        status, out, errors = check(*arguments)
+        assert status == 2 and "usage: python3 -m plover.config FILE" in out + errors
 
 
 BAD_FILES = {
@@ -317,9 +315,9 @@ def test_a_file_that_is_no_settings_file_is_refused_by_its_name(tmp_path, conten
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_a_file_that_cannot_be_read_is_refused_with_the_remedy(tmp_path):
+def test_a_file_that_cannot_be_read_is_refused_with_the_remedy(tmp_path, check):
     (tmp_path / "loop").symlink_to("loop")
     for path in (tmp_path / "missing.json", tmp_path, tmp_path / "loop", tmp_path / "missing.json" / "x"):
         with pytest.raises(ConfigError, match="cannot be read .*run the deploy play"):
             load(path)
-    assert check(tmp_path / "missing.json").returncode == 2
+    assert check(tmp_path / "missing.json")[0] == 2

@@ -16,6 +16,8 @@ from plover.consensus.log import INPUT, Entry, pack
 from plover.errors import WireError
 from plover.protocol import wire
 
+from tests.examples import examples
+
 KINDS = {"primary": "replica", "secondary": "replica", "witness": "witness"}
 VIEW, PART_BYTES = 3, 20
 
@@ -111,7 +113,7 @@ def histories(draw):
 
 
 @given(histories())
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_what_is_the_leaders_stays_whatever_comes_when(history):
     log, held, begins, sent = history
     with mock.patch.object(module, "APPEND_BYTES_MAX", PART_BYTES):

@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from plover.consensus.log import AUDIT, INPUT, NUMBER, SYNCVM, Entry, Log, pack, unpack
 from plover.errors import InvariantViolation, WireError
 
+from tests.examples import examples
+
 HEAD = struct.Struct("!QQBI")
 
 
@@ -66,7 +68,7 @@ class LogModel(RuleBasedStateMachine):
 
 
 TestLogModel = LogModel.TestCase
-TestLogModel.settings = settings(max_examples=80, stateful_step_count=25)
+TestLogModel.settings = settings(max_examples=examples(80), stateful_step_count=25)
 
 
 def test_cutting_at_either_end_keeps_the_rest_and_its_size():
@@ -99,7 +101,7 @@ def test_entries_come_back_as_they_were_sent(entries):
 
 
 @given(runs())
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_entries_cut_at_any_length_are_refused(entries):
     whole = pack(entries)
     ends, at = {0}, 0
@@ -144,7 +146,7 @@ def test_entries_that_are_not_right_are_refused(data, words):
 
 @given(st.binary(max_size=200))
 @example(bytes(21))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_random_bytes_are_refused_or_are_entries(data):
     try:
         entries = unpack(data)
@@ -168,7 +170,7 @@ def test_a_flipped_bit_is_refused_or_still_a_run_of_entries(entries, data):
 
 
 @given(runs().filter(bool), st.data())
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_any_byte_may_be_another_or_missing(entries, data):
     """In the payload of an Append or a vote: refused, or a run of entries in order; never another error."""
     whole = pack(entries)

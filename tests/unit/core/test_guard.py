@@ -10,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from plover.core.guard import Guard
 from plover.errors import InvariantViolation
 
+from tests.examples import examples
+
 BYTES_MAX = 40
 
 
@@ -83,7 +85,7 @@ class GuardModel(RuleBasedStateMachine):
 
 
 TestGuardModel = GuardModel.TestCase
-TestGuardModel.settings = settings(max_examples=120, stateful_step_count=30)
+TestGuardModel.settings = settings(max_examples=examples(120), stateful_step_count=30)
 
 
 def test_without_a_mark_nothing_is_released():

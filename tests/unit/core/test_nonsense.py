@@ -4,106 +4,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from plover.consensus.log import INPUT, SYNCVM, Entry, pack
 from plover.errors import WireError
 from plover.native import zstd
 from plover.protocol import wire
 from plover.protocol.packing import pack_state
 from plover.syncvm.staging import chain_digest
 
-from tests.sim.guest import BYTES, PAGES, SimMemory
-from tests.sim.rig import Rig
+from tests.examples import examples
+from tests.sim.guest import BYTES, SimMemory
+from tests.sim.rig import Rig, at
 
 pytestmark = pytest.mark.usefixtures("small_pages")
 
-# The greetings never get past the links: see links/test_peers.py.
-TYPES = [cls for cls in sorted(wire.Message.__subclasses__(), key=lambda cls: cls.TYPE) if cls not in wire.GREETINGS]
-EXAMPLES = 20
-DATA_TYPES = (
-    wire.FillPages,
-    wire.FillState,
-    wire.FillDone,
-    wire.Bitmap,
-    wire.Hashes,
-    wire.Divergent,
-    wire.BlockHashes,
-    wire.StageBlocks,
-    wire.StagePages,
-    wire.StageEnd,
-    wire.Resend,
-    wire.Staged,
-    wire.Applied,
-    wire.LateInput,
-)
-CONSENSUS_TYPES = (wire.Heartbeat, wire.HeartbeatAck, wire.ProposeRecord, wire.Append, wire.AppendAck, wire.VoteRequest, wire.VoteReply)
 DEVICE = pack_state(zstd, b"device", b"")
 PAGE = 4 + BYTES  # on the wire, with its number
-COUNTABLE = 2**62  # no number of ours gets further by counting
-
-
-def at(moment: str) -> Rig:
-    """A group that is protected; in the middle of a syncvm; while the secondary is filled; without its leader."""
-    group = Rig()
-    if moment == "fill":
-        return group.until(lambda: group["secondary"].core.role.fill is not None)
-    group.until(group.protected)
-    if moment == "syncvm":
-        group.send(5)
-        group.until(lambda: group["primary"].core.role.syncvm and group["secondary"].core.role.syncvm)
-    elif moment == "leaderless":
-        group.kill("primary")
-        group.run(0.05)
-    return group
-
-
-def plausible(cls, view):
-    """Messages of ``cls``, often of the present view, number and join; payloads often well-formed."""
-    numbers = st.sampled_from([0, 1, 2, 3]) | st.integers(0, COUNTABLE)
-    kinds = {"Q": numbers, "I": st.integers(0, 3), "B": st.integers(0, 255), "?": st.booleans()}
-    values = {field.name: kinds[code] for field, code in zip(fields(cls), cls.FMT[1:])}
-    if "view" in values:
-        values["view"] = st.just(view) | st.integers(0, view + 2)
-    if "payload" in cls.__dataclass_fields__:
-        rows = st.tuples(st.integers(0, 9), st.integers(0, view + 1), st.sampled_from([INPUT, SYNCVM]))
-        logs = st.lists(rows, max_size=3).map(lambda rows: pack(Entry(i, v, k, bytes(8)) for i, v, k in rows))
-        pages = st.sampled_from([bytes(PAGES // 8), bytes(PAGE), b"\xff" * PAGE])
-        values["payload"] = st.binary(max_size=40) | logs | pages | st.sampled_from([b"{}", b"[]"])
-    return st.builds(cls, **values)
-
-
-def harmless(deliver, *arguments):
-    """Only a refusal may come out of it."""
-    try:
-        deliver(*arguments)
-    except WireError as error:
-        assert str(error)
-
-
-@pytest.mark.parametrize("moment", ["protected", "syncvm", "fill", "leaderless"])
-@pytest.mark.parametrize("name", ["primary", "secondary", "witness"])
-@given(data=st.data())
-@settings(max_examples=EXAMPLES)
-def test_any_message_at_any_moment_is_understood_or_refused(moment, name, data):
-    group = at(moment)
-    group.on_purpose = ""  # a forged message may undo what the onlooker knows
-    seat = group[name]
-    for _ in range(3):
-        cls = data.draw(st.sampled_from(TYPES if seat.core else CONSENSUS_TYPES))
-        message = data.draw(plausible(cls, seat.consensus.view))
-        src = data.draw(st.sampled_from(sorted(set(group.members) - {name})))
-        if seat.core is None:
-            harmless(seat.consensus.receive, group.now, src, message)
-        elif cls in DATA_TYPES or data.draw(st.booleans()):
-            harmless(seat.core.data, message)
-        else:
-            harmless(seat.core.control, src, message)
-        harmless(seat.member.run)
-        harmless(group.run, 0.001)
 
 
 @given(payload=st.binary(max_size=60))
@@ -113,7 +31,7 @@ def test_any_message_at_any_moment_is_understood_or_refused(moment, name, data):
 @example(payload=b"null")
 @example(payload=b'"qemu_version"')
 @example(payload=b"[" * 100_000)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_a_join_request_that_is_no_json_is_refused_and_the_leader_serves_on(payload):
     group = Rig()
     group.kill("secondary")

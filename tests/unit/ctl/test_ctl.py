@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ctl_host import Says, daemon, run_ctl
 from hypothesis import given
-from hypothesis import settings as examples
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 from plover.ctl import client
 from plover.ctl import commands as ctl
@@ -21,6 +21,8 @@ from plover.daemon import control_server as ctl_server
 from plover.daemon.control_server import LINE_BYTES_MAX
 from plover.rdma import verbs
 from plover.witness.daemon import Witness
+
+from tests.examples import examples
 
 BOTH, ALONE = 0b011, 0b001  # who is in sync: bits of the members in the order of their names
 
@@ -241,7 +243,7 @@ LINES = (
 
 
 @given(st.lists(LINES, max_size=4))
-@examples(max_examples=25)
+@limits(max_examples=examples(25))
 def test_every_line_gets_one_reply(lines):
     with tempfile.TemporaryDirectory(prefix="plv") as path:
         replies = talk(Path(path), *lines, b'{"cmd": "status"}\n')

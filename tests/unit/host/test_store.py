@@ -25,6 +25,7 @@ from plover.host.store import BIRTH, FIRST_BOOT, SPARE, Store
 from settings import MEMBERS
 
 from lab.paths import ROOT
+from tests.examples import examples
 from tests.sim.disk import SimDisk
 
 u64 = st.integers(0, 2**64 - 1)
@@ -141,7 +142,7 @@ def test_what_is_saved_is_loaded(scratch, state):
 
 
 @given(st.lists(states, min_size=1, max_size=4))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_the_last_state_saved_counts(scratch, several):
     for state in several:
         Store(scratch).save(state)

@@ -37,7 +37,7 @@ def child():
         "  if not busy or select.select([0], [], [], 0)[0]:\n"
         "    line = os.read(0, 100)\n    busy = line == b'work\\n'\n    print(flush=True)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-IS", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     process.stdout.readline()
     yield process
     process.kill()

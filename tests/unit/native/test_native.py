@@ -18,6 +18,7 @@ from plover.native.guest_ram import GuestRam
 from plover.native.library import Native
 
 from lab.paths import ROOT
+from tests.examples import examples
 
 BUILD = ROOT / "native" / "build"
 PAGES = 300  # above what the pool does alone, and no multiple of 64
@@ -150,7 +151,7 @@ def test_every_kernel_gives_googles_hashes(lib, pool, ram):
 
 
 @given(page_sets, st.integers(), st.integers(0, 8 * PAGE_BYTES - 1))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_every_kernel_hashes_any_group_of_pages_like_googles(lib, pool, few, numbers, seed, bit):
     few.map[:PAGE_BYTES] = random.Random(seed).randbytes(PAGE_BYTES)
     few.map[PAGE_BYTES : 4 * PAGE_BYTES] = bytes(2 * PAGE_BYTES) + b"\xff" * PAGE_BYTES
@@ -179,7 +180,7 @@ def test_nonzero_leaves_out_the_zero_pages(lib, ram, numbers):
 
 
 @given(st.lists(st.integers(0, PAGES - 1), max_size=10), st.integers())
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_apply_overwrites_these_pages_and_no_other_byte(lib, ram, numbers, seed):
     before = ram.map[:]
     data = random.Random(seed).randbytes(len(numbers) * PAGE_BYTES)
@@ -227,14 +228,14 @@ def block_hash(block):
 
 
 @given(page_sets)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_block_hashes_are_those_of_the_blocks_in_order(lib, pool, ram, numbers):
     blocks = [page(ram, n)[at : at + 64] for n in numbers for at in range(0, PAGE_BYTES, 64)]
     assert list(lib.block_hashes(pool, ram, array("I", numbers))) == list(map(block_hash, blocks))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, PAGE_BYTES - 1), st.integers(1, 255)), max_size=60), st.permutations(range(4)))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_patched_pages_are_the_leaders_and_only_blocks_that_differ_are_taken(lib, pool, few, tmp_path_factory, changes, order):
     """``few`` is the leader's memory; the secondary's is the same but for some bytes."""
 

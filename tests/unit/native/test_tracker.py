@@ -19,6 +19,8 @@ from plover.native.buffers import NativeError
 from plover.native.guest_memory import GuestMemory
 from test_native import BUILD, PAGE_BYTES, PAGES, bitmap_of, build, lib, new_ram, pool  # noqa: F401 (fixtures)
 
+from tests.examples import examples
+
 USAGE = "usage: plover-hash [--threads N] FILE"
 
 
@@ -49,7 +51,7 @@ def test_all_is_clean_at_first(tracker):
 
 
 @given(st.lists(st.sets(st.integers(0, PAGES - 1), max_size=12), min_size=1, max_size=4))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_what_was_written_since_the_last_time_is_told_once(tmp_path_factory, lib, pool, rounds):  # noqa: F811
     ram = new_ram(tmp_path_factory.mktemp("tracker") / "ram")
     tracker = lib.tracker("scan", os.getpid(), ram.path, ram, pool, "")

@@ -14,6 +14,8 @@ from plover.errors import QemuError, WireError
 from plover.protocol import frames, pages
 from plover.protocol.frames import FRAME_BYTES_MAX, FrameBuffer, announcements, split, wrap
 
+from tests.examples import examples
+
 some_frames = st.lists(st.binary(min_size=1, max_size=60), max_size=8)
 
 
@@ -38,7 +40,7 @@ def test_the_cuts_of_the_socket_do_not_matter(sent, data):
 
 
 @given(some_frames.filter(bool))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_a_frame_is_handed_out_with_its_last_byte_and_not_before(sent):
     buffer, stream = FrameBuffer(), b"".join(map(wrap, sent))
     ends = {sum(len(wrap(f)) for f in sent[:n]): wrap(sent[n - 1]) for n in range(1, len(sent) + 1)}
@@ -61,7 +63,7 @@ def test_a_length_that_no_frame_has_is_refused_at_once(length):
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_random_bytes_are_whole_frames_or_refused_and_are_not_piled_up(chunks):
     buffer, fed, got = FrameBuffer(), b"", b""
     for chunk in chunks:

@@ -21,6 +21,8 @@ from plover.syncvm.leader import LeaderSyncvm
 from plover.syncvm.phases import LeaderPhase, SecondaryPhase
 from syncvm_pair import CONTENT, PAGES, STATE, diverge
 
+from tests.examples import examples
+
 BLOCKWISE = ["Divergent", "BlockHashes", "StageBlocks", "StageEnd", "Staged"]
 
 
@@ -89,7 +91,7 @@ WRITES = st.tuples(st.integers(0, 1), st.integers(0, 119), st.integers(0, 4000),
 
 
 @given(writes=st.lists(WRITES, max_size=150), bits=st.sampled_from([0, 1, 4, 16]), many=st.booleans(), device=st.binary(max_size=300))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_whatever_both_sides_wrote_the_secondary_is_the_leader_afterwards(made, writes, bits, many, device):
     """Also with narrow hashes of blocks, of which many are equal though the blocks are not."""
     made.reset()

@@ -11,7 +11,7 @@ from lab.paths import ROOT
 
 RUNTIME = ROOT / "plugins" / "module_utils" / "plover"
 TRACK_RECORD = (ROOT / "docs" / "track_record.md").read_text(encoding="utf-8")
-TESTS = sorted(set(re.findall(r"`((?:unit/\w+|integration|sim|lab|rdma|hostile)/test_\w+\.py)::(\w+)`", TRACK_RECORD)))
+TESTS = sorted(set(re.findall(r"`((?:unit/\w+|system|integration|sim|lab|rdma|hostile)/test_\w+\.py)::(\w+)`", TRACK_RECORD)))
 MUTANTS = sorted(
     {name for names in re.findall(r"mutants? ((?:`[a-z-]+`(?:, )?)+)", TRACK_RECORD) for name in re.findall(r"`([a-z-]+)`", names)}
 )

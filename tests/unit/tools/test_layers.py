@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,15 @@ def row_of(module: str) -> int:
     return next(n for n, rooms in enumerate(ROWS) if room_of(module) in rooms)
 
 
+@cache
+def nodes(module: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))))
+
+
 def imported(module: str) -> Iterator[str]:
     """The runtime's modules that ``module`` imports, anywhere in it."""
     package = FILES[module].relative_to(RUNTIME).parent.parts
-    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+    for node in nodes(module):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
         base = (*package[: len(package) - node.level + 1], *(node.module or "").split("."))
@@ -80,34 +86,38 @@ def imported(module: str) -> Iterator[str]:
             yield whole if whole in FILES else ".".join(filter(None, base))
 
 
-ARROWS = {module: set(imported(module)) - {module} for module in FILES}
+@cache
+def arrows() -> dict[str, set[str]]:
+    """Not at once: each of pytest's workers imports this file, and few run a test of it."""
+    return {module: set(imported(module)) - {module} for module in FILES}
 
 
 @pytest.mark.parametrize("module", FILES)
 def test_arrows_only_go_down(module):
     assert room_of(module) in set().union(*ROWS), f"{FILES[module]} lies in no known room"
-    assert [other for other in ARROWS[module] if row_of(other) < row_of(module)] == []
+    assert [other for other in arrows()[module] if row_of(other) < row_of(module)] == []
 
 
 def test_there_is_no_circle():
-    left = {module: set(others) for module, others in ARROWS.items()}
+    left = {module: set(others) for module, others in arrows().items()}
     while leaves := {module for module, others in left.items() if not others & left.keys()}:
         left = {module: others for module, others in left.items() if module not in leaves}
     assert {module: sorted(others & left.keys()) for module, others in left.items()} == {}
 
 
 def test_no_two_rooms_need_each_other():
-    rooms = {(room_of(module), room_of(other)) for module, others in ARROWS.items() if not module.endswith("__main__") for other in others}
+    rooms = {
+        (room_of(module), room_of(other)) for module, others in arrows().items() if not module.endswith("__main__") for other in others
+    }
     assert [(one, other) for one, other in rooms if one < other and (other, one) in rooms] == []
 
 
 @pytest.mark.parametrize("module", [name for name in FILES if room_of(name) in PURE and not name.endswith("__main__")])
 def test_a_pure_room_touches_nothing(module):
-    nodes = list(ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))))
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    names = {alias.name for node in nodes(module) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes(module) if isinstance(node, ast.ImportFrom) and not node.level}
     assert {name.split(".")[0] for name in names} & TOUCHES_THE_WORLD == set()
 
 
 def test_the_imports_were_read():
-    assert len(FILES) > 80 and sum(map(len, ARROWS.values())) > 250
+    assert len(FILES) > 80 and sum(map(len, arrows().values())) > 250

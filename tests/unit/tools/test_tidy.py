@@ -6,9 +6,10 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import PurePath
 
-from test_layers import ARROWS, FILES
+from test_layers import FILES, arrows
 
 from lab.paths import ROOT
 
@@ -22,6 +23,7 @@ RUNTIME = "plugins/module_utils/plover/"
 FOUND_BY_ITS_NAME = ("__init__", "__main__", "conftest")  # pytest finds test_*.py as well, Ansible finds its plugins
 
 
+@cache
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8", errors="replace")
 
@@ -31,6 +33,7 @@ def test_a_file_can_be_read_in_one_go():
     assert {name: count for name, count in lines.items() if count > LINES_MAX} == {}
 
 
+@cache
 def imported_by_plugins() -> set[str]:
     """Modules of the runtime that Ansible's plugins import."""
     out = set()
@@ -50,7 +53,7 @@ def test_each_module_of_the_runtime_is_needed_by_a_program_or_a_plugin():
         module = waiting.pop()
         if module not in reached:
             reached.add(module)
-            waiting += [*ARROWS[module], module.rpartition(".")[0]]  # its package is imported first
+            waiting += [*arrows()[module], module.rpartition(".")[0]]  # its package is imported first
     assert sorted(FILES.keys() - reached) == []
 
 

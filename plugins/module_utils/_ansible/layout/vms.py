@@ -188,9 +188,9 @@ def number(value):
     return int(value) if isinstance(value, str) and re.match(r"\d{1,12}\Z", value) else value
 
 
-def port_of(vm):
-    """A VM's 'port', or the default; None if it is no number."""
-    value = number(vm.get("port", config.SETTINGS["port"].default))
+def port_of(values, key="port"):
+    """The port C(key) of a VM, or of its settings, or the default; None if it is no number."""
+    value = number(values.get(key, config.SETTINGS[key].default))
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

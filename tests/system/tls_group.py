@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Three hosts of one VM as three folders: role secrets' own script, modules and planner work on them, and real TLS handshakes say
-who could reach whom."""
+who could reach whom.
+
+Processes and handshakes cost far more than all else here. So what ends in the same way with the same files is done once.
+"""
 
 from __future__ import annotations
 
 import datetime
+import shutil
 import ssl
 import subprocess
 from pathlib import Path
@@ -18,13 +22,32 @@ from lab.paths import ROOT
 LOOK = ROOT / "roles" / "secrets" / "files" / "look.sh"
 CLUSTER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 VM = {"name": "demo", "cluster_id": CLUSTER, "primary": "a", "secondary": "b", "witness": "c"}
-SHAKEN: dict[tuple[str, ...], list[dict]] = {}  # handshakes with the same files end in the same way
+SHAKEN: dict[tuple[str, ...], list[dict]] = {}  # files of both sides -> how their handshake ends
+LOOKED: dict[tuple, str] = {}  # files of a host -> what look.sh prints
+SAID: dict[tuple[str, ...], tuple[int, str, str]] = {}  # openssl's words, a file's text -> its answer
 NOW = datetime.datetime.now(datetime.timezone.utc)
 
 
 def openssl(words):
+    """The last word is a file's path, but for a new key."""
+    if words[0] == "genpkey":
+        return _openssl(words)
+    path = Path(words[-1])
+    key = (*words[:-1], path.read_text())
+    if key not in SAID:
+        SAID[key] = _openssl(words)
+    return SAID[key]
+
+
+def _openssl(words):
     done = subprocess.run(["openssl", *words], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def content(path: Path) -> str:
+    if path.is_symlink():
+        return f"link to {path.readlink()}"
+    return "folder" if path.is_dir() else path.read_text()
 
 
 class Host:
@@ -45,10 +68,13 @@ class Host:
             said = f'{{"link_security": "{self.runs}"}}' if self.runs else "{}"
             (self.folder / "bin" / "ploverctl").write_text(f"#!/bin/sh\necho '{said}'\n")
             (self.folder / "bin" / "ploverctl").chmod(0o755)
-        script = LOOK.read_text().replace("/etc/plover", str(self.folder))
-        path = f"{self.folder / 'bin'}:/usr/bin:/bin"
-        done = subprocess.run(["sh", "-c", script, "look.sh", "demo"], capture_output=True, text=True, check=True, env={"PATH": path})
-        return done.stdout
+        key = tuple((str(path.relative_to(self.folder)), content(path)) for path in sorted(self.folder.rglob("*")))
+        if key not in LOOKED:
+            script = LOOK.read_text().replace("/etc/plover", str(self.folder))
+            path = f"{self.folder / 'bin'}:/usr/bin:/bin"
+            words = ["sh", "-c", script, "look.sh", "demo"]
+            LOOKED[key] = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": path}).stdout
+        return LOOKED[key]
 
     def mode(self) -> str:
         return (self.tls / "mode").read_text().strip() if (self.tls / "mode").exists() else "only"
@@ -117,6 +143,13 @@ class Group:
         self.authority = folder / "ca"
         self.hosts = {name: Host(folder / name, runs) for name in "abc"}
         self.reasons: dict[str, tuple[str, str]] = {}
+
+    @classmethod
+    def copy(cls, folder: Path, of: Path, runs: str) -> Group:
+        """The same as the group in the folder C(of)."""
+        made = cls(folder, runs)
+        shutil.copytree(of, folder, dirs_exist_ok=True)
+        return made
 
     def linked(self) -> bool:
         return all(reaches(one, two) for one in self.hosts.values() for two in self.hosts.values() if one is not two)

@@ -13,8 +13,6 @@ import pytest
 import tap_probe
 from plover.config import spoof
 from plover.dataplane import filter_rules
-from plover.dataplane.tap_filter import counts
-from plover.errors import NetworkError
 from plover.protocol.frames import announcements
 
 from lab.paths import ROOT
@@ -100,18 +98,3 @@ def test_nft_takes_the_rules_of_each_setting(networks, vlans, serves, check):
     text = filter_rules.replace("lo", spoof.given(values))
     done = subprocess.run(["unshare", "-n", "nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_table_is_replaced_in_one_transaction():
-    text = filter_rules.replace("plover0", spoof.given(VALUES))
-    name = "netdev plover_tap_plover0"
-    assert text.startswith(f"table {name}\ndelete table {name}\ntable {name} {{\n")
-    assert filter_rules.remove("plover0") == f"table {name}\ndelete table {name}\n"
-
-
-@pytest.mark.parametrize(
-    "said", [b"", b"{", b"[]", b'{"nftables": [{"counter": {}}]}', b'{"nftables": [{"counter": {"name": "x", "packets": "y"}}]}']
-)
-def test_nonsense_of_nft_is_refused(said):
-    with pytest.raises(NetworkError, match="nothing that can be read"):
-        counts(said)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The prechecks' look at a host, on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import kvm, look, network, tracking
+
+
+def test_this_machine_is_seen_as_it_is(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        found = look.facts([str(tmp_path), str(tmp_path / "not" / "there")])
+        assert found["listening"][port]["pid"] == os.getpid()
+    assert (found["uid"], found["hostname"]) == (os.geteuid(), socket.gethostname())
+    assert found["memory_mib"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    assert "127.0.0.1" in found["interfaces"]["lo"]["addresses"]
+    assert [entry["exists"] for entry in found["paths"].values()] == [True, False]
+    assert len({entry["device"] for entry in found["paths"].values()}) == 1
+
+
+def test_dirty_tracking_is_found_where_the_native_library_uses_it():
+    """The native tests run uffd-wp itself on this machine."""
+    assert tracking.uffd_wp() == ""
+
+
+def test_a_device_that_is_no_kvm_is_no_kvm():
+    assert "Inappropriate ioctl" in kvm.why_not("/dev/null")
+    assert "No such file" in kvm.why_not("/dev/no-kvm")
+    assert all(word not in kvm.why_not() for word in ("does not end", "without a word"))
+
+
+def test_a_missing_tool_is_no_error():
+    assert network.tool("/no/such/tool") == ""
+    assert look.qemu("/no/such/qemu")["version"] == ""
