@@ -52,15 +52,17 @@ class Timings:
     def __init__(self, ours: Timing) -> None:
         self.ours = ours
         self._others: dict[str, Timing] = {}
-        self._detections: dict[str, float] = {}
-        self.shortest_detection = ours.detection  # no replica that heard the leader more recently stands against it
+        self._stands: set[str] = set()
+        self.shortest_detection = ours.detection  # a member that heard the leader more recently does not vote against it
+        self.standing_detection = ours.detection  # the same of members that may stand: a liar that may not has no say in it
 
     def told(self, member: str, timing: Timing, stands: bool = True) -> None:
-        """``stands``: it may stand for election. The witness does not, so its word makes no leader less sure of itself."""
+        """``stands``: it may stand for election."""
         self._others[member] = timing
         if stands:
-            self._detections[member] = timing.detection
-            self.shortest_detection = min(self.ours.detection, *self._detections.values())
+            self._stands.add(member)
+        self.shortest_detection = min(one.detection for one in (self.ours, *self._others.values()))
+        self.standing_detection = min(one.detection for one in (self.ours, *map(self._others.__getitem__, self._stands)))
 
     def patience(self, member: str | None) -> float:
         """Silence after which ``member`` counts as lost: our detection, but at least HEARTBEATS_MIN of its heartbeats."""

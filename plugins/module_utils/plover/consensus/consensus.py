@@ -340,7 +340,7 @@ class Consensus:
         """The other replica follows us, or leads us, and spoke so recently that it can have begun no view since."""
         if self.role != LEADER:
             return self.leader is not None and self.hears_leader(now)
-        return self.followers.acknowledged_since(now - FRESH_SHARE * self.timings.shortest_detection, self.group.replicas)
+        return self.followers.acknowledged_since(now - FRESH_SHARE * self.timings.standing_detection, self.group.replicas)
 
     def step_down(self, view: int, leader: str | None) -> None:
         """Be a follower in ``view``."""
