@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-TEXT_MAX = 4_200
+LINE_MAX, TEXT_MAX = 4_200, 16_384  # of an error
 BYTES_MAX = 16_384
 
 
@@ -36,9 +36,9 @@ def promise(kept: object, what: str) -> None:
 
 def check_text(text: str, lines: bool) -> None:
     """Whoever sends nonsense must not write into our log what looks like another line, nor fill it."""
-    if lines:
-        text = text.replace("\n", "")
-    promise(text and text.isprintable(), f"an error's text that is not printable: {text!r:.200}")
+    for line in text.split("\n") if lines else [text]:
+        promise(line and line.isprintable(), f"an error's text that is not printable: {text!r:.200}")
+        promise(len(line) <= LINE_MAX, f"an error's text with a line of {len(line)} characters")
     promise(len(text) <= TEXT_MAX, f"an error's text of {len(text)} characters")
 
 
