@@ -185,7 +185,8 @@ def test_switchovers_there_and_back_with_a_disk(disk_group):
 
 def test_a_leader_that_dies_while_images_are_compared_is_followed_at_once(disk_group):
     """However long the secondary still reads its images: it holds the VM's state, and clients wait for it."""
-    group = disk_group(replica="watched_replica")
+    # These daemons stand still while they write down digests of all memory; on a busy machine, longer than the usual patience.
+    group = disk_group(replica="watched_replica", failover_budget_ms=10_000)
     client, acked = connect(), {}
     write(client, acked, "before", "1")
     hold = group.run_folder("secondary") / "hold"
