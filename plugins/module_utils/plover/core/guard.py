@@ -25,9 +25,12 @@ class Guard:
         self.unmarked_bytes = 0
         self.oldest_unmarked_s: float | None = None
 
-    def hold(self, output: bytes, now: float) -> bool:
-        """Keep ``output`` (whole frames as QEMU sent them); False if it was dropped because the guard is full."""
-        if self.bytes + len(output) > self._bytes_max:
+    def hold(self, output: bytes, now: float, beside_bytes: int = 0) -> bool:
+        """Keep ``output`` (whole frames as QEMU sent them); False if it was dropped because the guard is full.
+
+        ``beside_bytes``: of output that was released and has not left yet. It counts as held.
+        """
+        if self.bytes + beside_bytes + len(output) > self._bytes_max:
             self.dropped_bytes += len(output)
             return False
         self._held.append(output)

@@ -143,7 +143,7 @@ class Leader:
         self.reprotection.suspend(fits=not sent)
         self.abandon_syncvm("deposed")
         self.core.event_log.interrupted(self.core.now if self.tap_up else None)
-        self.output_commit.start_over()
+        self.output_commit.close_way()
         if self.tap_up and self.switchover.asked:
             self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
         elif self.tap_up or self.tap_early:
@@ -330,8 +330,8 @@ class Leader:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        """The secondary holds everything: let it lead. If output still waits for a quorum, the next syncvm hands over."""
-        if self.switchover.asked and not self.switchover.under_way and not self.output_commit.asks_quorum:
+        """The secondary holds everything: let it lead. If output has still to leave, the next syncvm hands over."""
+        if self.switchover.asked and not self.switchover.under_way and not self.output_commit.pending:
             self.switchover.begin(self.core.now)
             self.core.event_log.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))

@@ -127,8 +127,13 @@ def _refused(roles: Transitions, follower: Follower, src: str, m: wire.JoinRefus
 
 
 def _serving(roles: Transitions, leader: Leader) -> None:
-    if roles.leading:
+    if roles.leading and leader.tap_up:
         roles.core.emit(*roles.core.event_log.serving(roles.core.now, roles.core.consensus.view))
+        leader.output_commit.open_way()
+
+
+def _left(roles: Transitions, leader: Leader, number: int, rest: list[bytes]) -> None:
+    leader.output_commit.left(number, rest)
 
 
 def _disk_pressure(roles: Transitions, leader: Leader, written: int) -> None:
@@ -191,6 +196,7 @@ LEADER: dict[str, RoleHandler] = {
     "qemu_ready": _qemu_ready,
     "promoted": _role(Leader.vm_running),
     "tap_ready": _serving,
+    "left": _left,
     "fenced": _fenced,
     "failed": _leader_failed,
     "copy_lost": _leaders_copy_lost,

@@ -9,6 +9,12 @@ from typing import Any
 from ..host import history
 
 Reply = dict[str, Any]
+DROPPED = {
+    "output_bytes": "bytes of output",
+    "unsent_bytes": "bytes of output when it ceased to lead",
+    "output_frames": "frames of output",
+    "input_bytes": "bytes of input",
+}
 
 
 def status_text(reply: Reply) -> str:
@@ -22,7 +28,7 @@ def status_text(reply: Reply) -> str:
     ]
     if set(reply.get("fencing", {}).values()) - {"always", "off"}:
         lines.append("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
-    dropped = [f"{count} {what.split('_')[1]} of {what.split('_')[0]}" for what, count in reply.get("dropped", {}).items() if count]
+    dropped = [f"{count} {DROPPED[what]}" for what, count in reply.get("dropped", {}).items() if count and what in DROPPED]
     if dropped:
         lines.append(f"  dropped, as on a full wire: {', '.join(dropped)}")
     lines += _filter_lines(reply.get("filter") or {})
