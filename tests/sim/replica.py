@@ -13,6 +13,7 @@ from plover.consensus.effects import Persist, Send
 from plover.core import router
 from plover.core import shell_policy as policy
 from plover.core.director import Director
+from plover.core.follower import Follower
 from plover.native import zstd
 from plover.ports import effects
 from plover.protocol import wire
@@ -39,6 +40,7 @@ class ReplicaMember(Member):
         self._executing = False
         self._idle_asked = False
         self.taken_bytes = 0
+        self.kept_bytes = 0  # of a secondary's output since its last load: clients wait for it after a failover
         self.stop_at_emit: Callable[[], None] | None = None  # a fault: called when it has decided to speak
         self._rest: list = []
         self._speak_until: float | None = None  # of the actions in _rest
@@ -133,6 +135,7 @@ class ReplicaMember(Member):
         if self.vm is not None and self.vm.outbox:
             frames = self.vm.take_output()
             self.taken_bytes += len(frames)
+            self.kept_bytes += len(frames) if isinstance(self.core.role, Follower) else 0
             self.call("output", frames)
 
     def client_frame(self, frame: bytes) -> None:
@@ -175,6 +178,8 @@ class ReplicaMember(Member):
     def _do(self, action: object) -> None:
         if self.world.trace is not None:
             self.world.note(self.name, f"does {shown(action)}")
+        if isinstance(action, effects.KillQemu) or (isinstance(action, effects.SendData) and isinstance(action.message, wire.Staged)):
+            self.kept_bytes = 0
         way = self._does.get(type(action))
         if way is not None:
             way(action)
@@ -225,6 +230,9 @@ class ReplicaMember(Member):
     # ---- the TAP ------------------------------------------------------------------------------------
     def _tap_serves(self, action: effects.TapUp) -> None:
         self.world.ghost.serves(self)
+        leader, kept_bytes, self.kept_bytes = self.core.leading, self.kept_bytes, 0
+        if leader and leader.guard.bytes + leader.output_commit.outbox.bytes < kept_bytes:
+            self.world.ghost.fail(f"{self.name} serves without the {kept_bytes} bytes that its VM has said since its last load")
         self._tap_early(action)
 
     def _tap_early(self, action: effects.TapUp | effects.TapEarly) -> None:

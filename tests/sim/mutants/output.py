@@ -27,7 +27,7 @@ def release_before_ack() -> None:
         self.core.emit(effects.Emit(0, release(self.guard, self.output_commit._sync_mark)))
 
     Leader.syncvm_stopped = syncvm_stopped
-    Guard.release = lambda self, mark: release(self, mark) if self._marks else []
+    Guard.release = lambda self, mark: release(self, mark) if self._marked else []
 
 
 @mutant("output leaves when the syncvm was sent to the secondary, not when the secondary has it")
@@ -41,7 +41,7 @@ def released_when_sent() -> None:
             good(self, effects.Emit(0, release(self.leading.guard, self.leading.output_commit._sync_mark)))
 
     Director.emit = emit
-    Guard.release = lambda self, mark: release(self, mark) if self._marks else []
+    Guard.release = lambda self, mark: release(self, mark) if self._marked else []
 
 
 @mutant("a leader speaks without asking a quorum, neither for output that no syncvm covers nor between two slices")

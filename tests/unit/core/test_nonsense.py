@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plover.consensus.log import INPUT, SYNCVM, Entry, pack
 from plover.errors import WireError
 from plover.native import zstd
-from plover.protocol import wire
+from plover.protocol import sayings, wire
 from plover.protocol.packing import pack_state
 from plover.syncvm.staging import chain_digest
 
@@ -39,6 +39,7 @@ DATA_TYPES = (
     wire.Staged,
     wire.Applied,
     wire.LateInput,
+    wire.Said,
 )
 CONSENSUS_TYPES = (wire.Heartbeat, wire.HeartbeatAck, wire.ProposeRecord, wire.Append, wire.AppendAck, wire.VoteRequest, wire.VoteReply)
 DEVICE = pack_state(zstd, b"device", b"")
@@ -72,7 +73,8 @@ def plausible(cls, view):
         rows = st.tuples(st.integers(0, 9), st.integers(0, view + 1), st.sampled_from([INPUT, SYNCVM]))
         logs = st.lists(rows, max_size=3).map(lambda rows: pack(Entry(i, v, k, bytes(8)) for i, v, k in rows))
         pages = st.sampled_from([bytes(PAGES // 8), bytes(PAGE), b"\xff" * PAGE])
-        values["payload"] = st.binary(max_size=40) | logs | pages | st.sampled_from([b"{}", b"[]"])
+        said = st.sampled_from([sayings.pack(sayings.Saying(kind, 0, 3, 1, 5, 6)) for kind in (sayings.SPAN, sayings.ENDS)])
+        values["payload"] = st.binary(max_size=40) | logs | pages | said | st.sampled_from([b"{}", b"[]"])
     return st.builds(cls, **values)
 
 

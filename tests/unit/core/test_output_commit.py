@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from plover.core.guard import Guard
 from plover.core.outbox import SLICE_BYTES
@@ -16,7 +18,7 @@ class Cons:
     """A leader's consensus. ``confirm`` returns the number of the question."""
 
     def __init__(self):
-        self.is_fresh, self.asked, self.confirmed_seq = True, 0, 0
+        self.is_fresh, self.asked, self.confirmed_seq, self.view = True, 0, 0, 5
 
     def fresh(self, now):
         return self.is_fresh
@@ -29,13 +31,14 @@ class Cons:
 class Core:
     def __init__(self):
         self.consensus, self.now, self.out = Cons(), 0.0, []
+        self.config = SimpleNamespace(output_release="agreed", checkpoints=False, latency_ms_target=50)
 
     def emit(self, *actions):
         self.out += actions
 
 
 class Speaks:
-    serving = held_for_syncvm = True
+    serving = protected = held_for_syncvm = True
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def commit():
 def release(commit, *outputs):
     for output in outputs:
         commit.hold(output)
-    commit.syncvm_stopped()
+    commit.syncvm_stopped(1)
     commit.syncvm_staged()
 
 

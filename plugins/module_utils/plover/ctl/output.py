@@ -31,6 +31,7 @@ def status_text(reply: Reply) -> str:
     dropped = [f"{count} {DROPPED[what]}" for what, count in reply.get("dropped", {}).items() if count and what in DROPPED]
     if dropped:
         lines.append(f"  dropped, as on a full wire: {', '.join(dropped)}")
+    lines += _output_lines(reply)
     lines += _filter_lines(reply.get("filter") or {})
     lines += [f"  {disk['path']} must not be booted: it is {disk['mark']}" for disk in reply.get("disks", []) if disk["torn"]]
     if reply.get("rdma"):
@@ -43,6 +44,18 @@ def status_text(reply: Reply) -> str:
             f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes"
         )
     return "\n".join(lines)
+
+
+def _output_lines(reply: Reply) -> list[str]:
+    """Of a leader whose output may leave by agreement."""
+    found = reply.get("output")
+    if not found or reply.get("output_release") != "agreed":
+        return []
+    differ = ", ".join(f"{what} {count}" for what, count in found["differences"].items()) or "none"
+    return [
+        f"  output: {found['agreed_frames']} frames left as both VMs had sent them, {found['waited_frames']} waited for a syncvm; "
+        f"differences: {differ}"
+    ]
 
 
 def _filter_lines(found: Reply) -> list[str]:
