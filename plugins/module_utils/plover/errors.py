@@ -19,7 +19,6 @@ PloverError
 
 from __future__ import annotations
 
-
 LINE_MAX = 4096  # characters
 
 
