@@ -22,7 +22,7 @@ from lab.pki import put
 
 OPENAPI = json.loads((RUNTIME / "plover" / "exporter" / "openapi.json").read_text())
 PORTS = dict(zip(ADDRESSES, (9742, 9743, 9744)))
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 SURVIVORS = ("secondary", "witness")
 
 
@@ -106,6 +106,15 @@ class Exporter:
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(20)
+
+
+@pytest.fixture
+def group(new_group):
+    """A patient one: this is not about how fast a failover is, and the machine may be busy."""
+    out = new_group(failover_budget_ms=20_000)
+    out.start()
+    out.wait("primary", PATIENCE_S, service="protected")
+    return out
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def test_vms_are_found_followed_and_forgotten(folder, monkeypatch):
         said, server = await serve(folder, "demo")
         await until(lambda: watch.one("demo") and watch.one("demo").service == "protected")
         await until(lambda: [entry["why"] for entry in watch.history("demo")] == ["demo started"])
+        await until(lambda: len(watch.samples("demo")) > 1)
         said["service"] = "degraded"
         await until(lambda: watch.one("demo").exit_status == 1)
         server._server.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import ssl
 
 import pytest
@@ -13,9 +14,10 @@ from exporter_group import leader, silent
 from hypothesis import given
 from hypothesis import strategies as st
 from plover.errors import ConfigError
-from plover.exporter import web_server
+from plover.exporter import routes, web_server
 from plover.exporter.certificates import Certificates
 from plover.exporter.routes import Routes
+from plover.exporter.seen import Sample
 from plover.exporter.settings import parse as settings_of
 from plover.exporter.watch import Watch
 from plover.exporter.web_server import BadRequestError, WebServer, parse
@@ -31,6 +33,7 @@ def known(folder, *found):
     """A watch that has these answers and asks nobody."""
     watch = Watch(folder, ())
     watch._last = {seen.name: seen for seen in found}
+    watch._samples = {seen.name: [Sample.of(seen)] * 3 for seen in found}
     watch._history = {seen.name: [{"at": "2026-01-01T00:00:00.000Z", "kind": "start", "why": "started"}] for seen in found}
     return watch
 
@@ -76,22 +79,15 @@ def get(watch, *paths, headers="", method="GET", context=None, tls=None):
 
 def test_the_api_is_what_its_description_says(tmp_path):
     watch = known(tmp_path, leader(), silent())
-    vms, one, past, described = get(watch, "/api/v1/vms", "/api/v1/vms/demo", "/api/v1/vms/demo/history", "/api/v1/openapi.json")
-    assert all(status == 200 and headers["Content-Type"] == "application/json" for status, headers, _body in (vms, one, past, described))
-    for name, (_status, headers, body) in {"Vms": vms, "OneVm": one, "History": past}.items():
+    paths = ("vms", "vms/demo", "vms/demo/history", "vms/demo/samples", "openapi.json")
+    vms, one, past, plots, described = answers = get(watch, *(f"/api/v1/{path}" for path in paths))
+    assert all(status == 200 and headers["Content-Type"] == "application/json" for status, headers, _body in answers)
+    for name, (_status, headers, body) in {"Vms": vms, "OneVm": one, "History": past, "Samples": plots}.items():
         check(name, json.loads(body))
         assert int(headers["Content-Length"]) == len(body) and headers["Cache-Control"] == "no-store"
     assert [vm["name"] for vm in json.loads(vms[2])["vms"]] == ["demo", "other"]
-    answered = {
-        "/api/v1/vms",
-        "/api/v1/vms/{name}",
-        "/api/v1/vms/{name}/history",
-        "/api/v1/openapi.json",
-        "/metrics",
-        "/healthz",
-        "/readyz",
-    }
-    assert json.loads(described[2])["paths"].keys() == answered
+    of_the_api = {f"/api/v1/{rest}" for rest in ("vms", "vms/{name}", "vms/{name}/history", "vms/{name}/samples", "events", "openapi.json")}
+    assert json.loads(described[2])["paths"].keys() == of_the_api | {"/", "/metrics", "/healthz", "/readyz"}
 
 
 def test_the_metrics_come_in_the_format_that_is_asked_for(tmp_path):
@@ -129,7 +125,7 @@ def test_health_is_the_exporter_s_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api", "/api/v2/vms", "/api/v1/vms/", "/api/v1/vms/nobody", "/api/v1/vms/demo/audit", "/%00", "//x", "*"]
+    "path", ["/api", "/api/v2/vms", "/api/v1/vms/", "/api/v1/vms/nobody", "/api/v1/vms/demo/audit", "/%00", "//x", "*"]
 )
 def test_other_paths_are_not_there(tmp_path, path):
     assert get(known(tmp_path, leader()), path)[0][0] == 404
@@ -209,6 +205,58 @@ def test_who_is_silent_holds_a_place_for_a_limited_time(tmp_path, monkeypatch):
                 await asyncio.sleep(0.01)
 
     asyncio.run(run())
+
+
+# --- the page and its events ---
+
+
+def test_the_page_is_one_file_that_loads_nothing_but_the_api(tmp_path):
+    ((status, headers, body),) = get(known(tmp_path), "/")
+    page, allowed = body.decode(), headers["Content-Security-Policy"]
+    assert status == 200 and headers["Content-Type"].startswith("text/html")
+    assert allowed.startswith("default-src 'none'; script-src 'sha256-") and "unsafe" not in allowed and "connect-src 'self'" in allowed
+    assert len(re.findall(r"<script>", page)) == len(re.findall(r"<style>", page)) == 1
+    assert not re.search(r"\b(src|href|style|on\w+)=", re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL))
+    assert "innerHTML" not in page and set(re.findall(r"https?://[^\"]*", page)) == {"http://www.w3.org/2000/svg"}
+    assert {f"/api/v1/{path}" for path in ("events", "vms")} <= set(re.findall(r"/api/v1/\w+", page))
+    for words in ('<html lang="en">', 'name="viewport"', "prefers-color-scheme: dark", 'aria-live="polite"', "<noscript>"):
+        assert words in page, words
+
+
+def test_events_tell_at_once_what_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(routes, "TELL_S", 3600.0)
+    monkeypatch.setattr(routes, "LOOK_S", 0.02)
+
+    async def run():
+        watch = known(tmp_path, leader())
+        async with server(watch) as made:
+            reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+            writer.write(b"GET /api/v1/events HTTP/1.1\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            first = await told(reader)
+            watch._last["demo"] = leader(service="degraded")
+            second = await told(reader)
+            writer.close()
+            return head, first, second
+
+    async def told(reader):
+        while not (line := await asyncio.wait_for(reader.readline(), 60.0)).startswith(b"data: "):
+            pass
+        check("Vms", out := json.loads(line[6:]))
+        return out["vms"][0]["service"]
+
+    head, *services = asyncio.run(run())
+    assert b"Content-Type: text/event-stream" in head and b"Content-Length" not in head and services == ["protected", "degraded"]
+
+
+def test_streams_are_limited_and_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(web_server, "STREAMS_MAX", 0)
+    ((status, _headers, body),) = get(known(tmp_path, leader()), "/api/v1/events")
+    assert (status, body) == (200, b"retry: 1000\n\n")
+    monkeypatch.setattr(web_server, "STREAMS_MAX", 1)
+    monkeypatch.setattr(routes, "STREAM_S", 0.1)
+    ((_status, _headers, body),) = get(known(tmp_path, leader()), "/api/v1/events")
+    assert body.count(b"event: vms\n") == 1
 
 
 # --- TLS ---

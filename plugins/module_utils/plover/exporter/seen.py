@@ -105,6 +105,28 @@ def vm(seen: Seen, now: float) -> Json:
     }
 
 
+class Sample(NamedTuple):
+    """One point of the plots."""
+
+    at: float
+    pause_ms: float | None
+    held_bytes: float | None
+    syncvm_bytes: float | None
+
+    @classmethod
+    def of(cls, seen: Seen) -> Sample:
+        pause_ms, staged = (seen.number("last_syncvm", key) for key in ("pause_ms", "bytes"))
+        return cls(seen.at, pause_ms, seen.number("held", "bytes"), staged)
+
+    def shown(self, now: float) -> Json:
+        return {
+            "age_s": round(max(0.0, now - self.at), 3),
+            "pause_ms": self.pause_ms,
+            "held_bytes": self.held_bytes,
+            "syncvm_bytes": self.syncvm_bytes,
+        }
+
+
 def _syncvm(seen: Seen) -> Json | None:
     last = at(seen.reply, "last_syncvm")
     if not isinstance(last, dict):

@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..ctl import client
 from ..errors import ControlError
 from ..host import status_folder
 from . import seen as look
-from .seen import Seen
+from .seen import Sample, Seen
 from .settings import NAME, VMS_MAX
 
 log = logging.getLogger("plover")
@@ -29,6 +30,7 @@ ANSWER_S = 2.0
 STALE_S = 10.0  # an exporter that has not looked for so long hangs
 HISTORY_S = 30.0
 NEWS = ("service", "view", "role")
+SAMPLES_MAX = 600  # five minutes
 
 
 class Watch:
@@ -38,6 +40,7 @@ class Watch:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._last: dict[str, Seen] = {}
         self._history: dict[str, list[look.Json]] = {}
+        self._samples: dict[str, deque[Sample]] = {}
         self._threads = ThreadPoolExecutor(VMS_MAX, "ask")  # a daemon that hangs keeps nobody else's answer
         self._looked_at = float("-inf")
         self.problem = ""  # why this host's VMs cannot be found
@@ -51,6 +54,10 @@ class Watch:
 
     def history(self, name: str) -> list[look.Json]:
         return self._history.get(name, [])
+
+    def samples(self, name: str) -> list[Sample]:
+        """Figures of the last minutes, oldest first."""
+        return list(self._samples.get(name, ()))
 
     @property
     def hangs(self) -> bool:
@@ -91,17 +98,20 @@ class Watch:
     def _follow(self, names: set[str]) -> None:
         for name in names - self._tasks.keys():
             self._last[name] = Seen(name, {}, "the daemon has not been asked yet", time.monotonic())
+            self._samples[name] = deque(maxlen=SAMPLES_MAX)
             self._tasks[name] = asyncio.ensure_future(self._watch(name))
         for name in self._tasks.keys() - names:
             self._tasks.pop(name).cancel()
             self._last.pop(name, None)
             self._history.pop(name, None)
+            self._samples.pop(name, None)
 
     async def _watch(self, name: str) -> None:
         known: tuple[Any, ...] = ()
         told_at = float("-inf")
         while True:
             self._last[name] = found = await self._status(name)
+            self._samples[name].append(Sample.of(found))
             news, now = tuple(found.reply.get(key) for key in NEWS), time.monotonic()
             if found.answers and (news != known or now - told_at > HISTORY_S):
                 known, told_at = news, now

@@ -13,7 +13,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, unquote
 log = logging.getLogger("plover")
 CONNECTIONS_MAX = 32
 OF_ONE_ADDRESS_MAX = 8
+STREAMS_MAX = 16  # of the connections, so that some are left for others
 HEAD_BYTES_MAX = 8192
 HEADERS_MAX = 64
 QUERY_MAX = 8
@@ -35,8 +36,8 @@ HEADERS = (
     "X-Content-Type-Options: nosniff",
     "X-Frame-Options: DENY",
     "Referrer-Policy: no-referrer",
-    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
 )
+NOTHING_LOADS = "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'"
 
 
 class Request(NamedTuple):
@@ -51,6 +52,7 @@ class Answer(NamedTuple):
     content_type: str
     body: bytes
     headers: tuple[str, ...] = ()
+    stream: AsyncGenerator[bytes, None] | None = None  # what follows the body, without end
 
 
 class BadRequestError(Exception):
@@ -93,7 +95,9 @@ def refusal(status: HTTPStatus) -> Answer:
 
 def written(answer: Answer, body: bool = True) -> bytes:
     lines = [f"HTTP/1.1 {answer.status.value} {answer.status.phrase}", f"Content-Type: {answer.content_type}"]
-    lines += [f"Content-Length: {len(answer.body)}", *HEADERS, *answer.headers, "", ""]
+    lines += [] if answer.stream else [f"Content-Length: {len(answer.body)}"]
+    lines += HEADERS + answer.headers
+    lines += ["", ""] if any(line.startswith("Content-Security-Policy") for line in lines) else [NOTHING_LOADS, "", ""]
     return "\r\n".join(lines).encode("latin-1") + (answer.body if body else b"")
 
 
@@ -103,6 +107,7 @@ class WebServer:
         self._answer, self._tls = answer, tls
         self._places: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._streams = 0
         self.turned_away = 0
         self.port = 0
 
@@ -152,8 +157,10 @@ class WebServer:
         try:
             reader, writer = await asyncio.wait_for(self._open(connection), HANDSHAKE_S)
             answer = await self._read_and_answer(reader)
-            writer.write(answer)
+            writer.write(answer[0])
             await asyncio.wait_for(writer.drain(), ANSWER_S)
+            if answer[1]:
+                await self._stream(answer[1], writer)
         except (OSError, EOFError, asyncio.TimeoutError):
             pass  # a client that goes away, or makes no sense, harms only itself
         finally:
@@ -165,15 +172,28 @@ class WebServer:
         transport, _protocol = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self._tls() if self._tls else None)
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
-    async def _read_and_answer(self, reader: asyncio.StreamReader) -> bytes:
+    async def _stream(self, parts: AsyncGenerator[bytes, None], writer: asyncio.StreamWriter) -> None:
+        if self._streams >= STREAMS_MAX:
+            return
+        self._streams += 1
+        try:
+            async with contextlib.aclosing(parts):
+                async for part in parts:
+                    writer.write(part)
+                    await asyncio.wait_for(writer.drain(), ANSWER_S)
+        finally:
+            self._streams -= 1
+
+    async def _read_and_answer(self, reader: asyncio.StreamReader) -> tuple[bytes, AsyncGenerator[bytes, None] | None]:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_S)
             request = parse(head[:-4])
         except asyncio.LimitOverrunError:
-            return written(refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+            return written(refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)), None
         except BadRequestError as error:
-            return written(refusal(error.status))
-        return written(self._answer(request), body=request.method == "GET")
+            return written(refusal(error.status)), None
+        answer = self._answer(request)
+        return written(answer, request.method == "GET"), answer.stream if request.method == "GET" else None
 
     @staticmethod
     async def _close(connection: socket.socket, writer: asyncio.StreamWriter | None) -> None:
