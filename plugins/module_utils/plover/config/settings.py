@@ -277,6 +277,7 @@ class Config:
         """The settings of a file ``where``, whose contents are ``text``. Raises ConfigError with every problem found."""
         try:
             values = json.loads(text.decode("utf-8"))
+            json.dumps(values, ensure_ascii=False).encode("utf-8")  # half a character, like \ud800, is no text and no path
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{where}: is not JSON ({error}); run the deploy play to write it anew") from error
         if not isinstance(values, dict):
