@@ -17,23 +17,14 @@ from plover.links import auth, hello
 from plover.links.tls import Folder
 from plover.protocol import codec, wire
 
-from lab.attack.speak import lies
+from lab.attack.speak import later_views, lies
 
 VIEWS = 6  # real views at the beginning of a test: few
 
 
 def words() -> list[wire.Message]:
-    """What a voter may say, so it costs no link: that there are later views. Each of them once deposed the leader."""
-    return [
-        word
-        for view in range(2, VIEWS + 2)
-        for word in (
-            wire.HeartbeatAck(view, 1, 0, 0, 0),
-            wire.AppendAck(view, 0, False),
-            wire.VoteReply(view, True, False, False, 0, 0),
-            wire.VoteReply(view, True, True, False, 0, 0),
-        )
-    ]
+    """What a voter may say, so it costs no link: that there are later views."""
+    return [word for view in range(1, VIEWS + 1) for word in later_views(view)]
 
 
 def receive(link: socket.socket) -> bytes:

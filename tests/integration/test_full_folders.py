@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file system of a replica fills up under a protected VM: the state folder, or /dev/shm. It ends in a state that says why, and
-nothing that was acknowledged is lost. (/run: test_full_run_folder.py; overlays: test_disks.py.)"""
+"""A file system of a replica fills up under a protected VM: the state folder, or /dev/shm. It costs nothing that was
+acknowledged, and where a VM has no room to start, the reason is told. (/run: test_full_run_folder.py; overlays: test_disks.py.)"""
 
 from __future__ import annotations
 
 import subprocess
-import time
 
 import pytest
 from harness import connect
+from test_disks import settled
 from test_full_run_folder import fill
 from test_main_job import lost, other, write
 
@@ -36,26 +36,6 @@ def full_group(new_group, tmp_path):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def revive(group, member: str) -> None:
-    """As its unit would: a daemon that ended is started again."""
-    daemon = group.daemons[member]
-    if daemon.poll() is not None:
-        group.start(member)
-
-
-def protected_again(group, member: str, seconds: float = 90.0) -> str:
-    """Who leads then."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        revive(group, member)
-        for name in ("primary", "secondary"):
-            status = group.status(name)
-            if status.get("role") == "leader" and status.get("service") == "protected":
-                return name
-        time.sleep(0.2)
-    raise AssertionError(group.story())
-
-
 @pytest.mark.parametrize("member", ["primary", "secondary"])
 def test_a_member_with_a_full_state_folder_votes_and_leads(full_group, member):
     group, folder = full_group(member, "state", f"{STATE_KIB}k")
@@ -66,7 +46,7 @@ def test_a_member_with_a_full_state_folder_votes_and_leads(full_group, member):
     write(client, acked, "alone", "y")
     group.wait_for_log(member, "is full; the room kept for the member's state is used")
     group.start(other(member))
-    assert protected_again(group, member) == member
+    assert settled(group) == member
     write(client, acked, "after", "z")
     assert lost(client, acked) == []
 
@@ -84,7 +64,7 @@ def test_a_full_shm_costs_nothing_as_guest_memory_is_reserved(full_group, member
     group.power_off(other(member))
     write(client, acked, "after", "z")
     group.start(other(member))
-    assert protected_again(group, member) == member
+    assert settled(group) == member
     assert lost(client, acked) == []
 
 

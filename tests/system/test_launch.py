@@ -195,6 +195,14 @@ def test_memory_is_for_qemus_user_alone_and_its_folder_is_looked_at(folder, monk
         prepare(made, False)
 
 
+def test_what_is_in_the_place_of_the_memory_is_named(folder):
+    made = config(folder)
+    made.ram_path.mkdir(parents=True, mode=0o711)
+    made.ram_path.parent.chmod(0o711)
+    with pytest.raises(QemuError, match=f"shm_dir: cannot make {made.ram_path}: Is a directory"):
+        launch_file.make_ram_file(made, None)
+
+
 @AS_ROOT
 def test_memory_is_reserved_or_refused_at_once(folder):
     """Not when the guest touches it: that would kill its QEMU, or the daemon."""

@@ -41,15 +41,15 @@ def _is_there(look, path):
     return look["paths"].get(path, {}).get("exists", True)
 
 
-def _makes_secrets(limits):
-    """Whether role secrets is among the roles of this run."""
+def _runs(limits, *tags):
+    """Whether this run of the play comes to a role with one of these tags."""
     wanted, skipped = limits.get("tags") or ["all"], limits.get("skipped_tags") or []
-    return TAG not in skipped and ("all" in wanted or TAG in wanted)
+    return any(tag not in skipped and ("all" in wanted or tag in wanted) for tag in tags)
 
 
-def _starts_members(limits):
-    wanted, skipped = limits.get("tags") or ["all"], limits.get("skipped_tags") or []
-    return any(tag not in skipped and ("all" in wanted or tag in wanted) for tag in STARTING)
+def _starts_without_secrets(limits):
+    """Whether this run starts members, but leaves out role secrets."""
+    return _runs(limits, *STARTING) and not _runs(limits, TAG)
 
 
 def _secret(look, vm, limits):
@@ -61,13 +61,13 @@ def _secret(look, vm, limits):
             f"settings.secret_file: {own} is not on this host, and without its secret no member of {name} starts; put the same file there "
             "on all three hosts, or remove the setting, so that role secrets makes one"
         ]
-    if _is_there(look, SECRET.format(name=name)) or _makes_secrets(limits) or not _starts_members(limits):
+    if _is_there(look, SECRET.format(name=name)) or not _starts_without_secrets(limits):
         return []
     return [f"secret: {name} has none on this host, and this run leaves out the role that makes it; run it with the tag {TAG} as well"]
 
 
 def _certificate(look, vm, limits):
-    if (vm.get("link_security") or "tls") == "none" or _makes_secrets(limits) or not _starts_members(limits):
+    if (vm.get("link_security") or "tls") == "none" or not _starts_without_secrets(limits):
         return []
     name = vm.get("name")
     missing = [path for path in (each.format(name=name) for each in CERTIFICATE) if not _is_there(look, path)]

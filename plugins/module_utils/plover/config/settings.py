@@ -128,8 +128,7 @@ SETTINGS: dict[str, Setting] = {
     "qemu_apparmor": Setting(
         str,
         "auto",
-        "AppArmor profile of QEMU: auto (if this host has AppArmor), on (QEMU does not start without it, nor does it get TCP, which an "
-        "earlier version's disks need) or off",
+        "AppArmor profile of QEMU: auto (if this host has AppArmor), on (QEMU does not start without it) or off",
         choices=("auto", "on", "off"),
     ),
     "qemu_supervisor": Setting(str, "systemd", "who runs QEMU: its own systemd unit, or the daemon (tests)", choices=("systemd", "child")),

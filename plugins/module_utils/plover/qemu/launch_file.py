@@ -7,6 +7,7 @@ The numbers are QEMU's; they are on its command line.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -96,7 +97,8 @@ def make_ram_file(config: Config, user: QemuUser | None) -> None:
         if user:
             user.give(path)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is in the way may be no file at all
+            path.unlink(missing_ok=True)
         if error.errno == errno.ENOSPC:
             raise QemuError(_no_room(config)) from error
         raise QemuError(f"shm_dir: cannot make {path}: {error.strerror}") from error
