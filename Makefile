@@ -11,7 +11,7 @@ LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.t
 
 help:
 	@echo "make test              what is proven, one of each kind, and a slice of the rest: half an hour. T=tests/unit/core/test_guard.py: one file"
-	@echo "make test-unit         pure logic, bad input: half a minute. test-system: with real nftables, openssl, ...; test-sim: the simulator"
+	@echo "make test-unit         pure logic, bad input: 20 seconds. test-system: with real nftables, openssl, ...; test-sim: the simulator"
 	@echo "make test-lab          the plays on systemd hosts: demo, chaos, refusals, ...; T=day2: one topic"
 	@echo "make test-all          everything; test-native, test-integration, test-rdma, test-molecule, test-bench: one kind, T= one topic"
 	@echo "make test-list         the pieces of all that: what each stage proves, and what it costs"

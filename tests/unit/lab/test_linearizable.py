@@ -8,6 +8,7 @@ import random
 import pytest
 
 from lab.linearizable import CAS, READ, UNKNOWN, WRITE, Op, Undecided, check
+from tests.examples import examples
 
 
 def write(start, end, value, key="k", client=0):
@@ -83,7 +84,7 @@ def test_made_from_a_real_register(seed):
     assert check(history(seed)) is None
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(examples(20)))
 def test_made_from_a_real_register_with_one_read_falsified(seed):
     ops = history(seed)
     n = max(n for n, op in enumerate(ops) if op.kind == READ and not op.unknown)

@@ -11,6 +11,8 @@ from plover.errors import WireError
 from plover.protocol.pages import PageRun
 from plover.protocol.pipe import KEPT_BYTES, PART_BYTES_MAX, Pipe
 
+from tests.examples import examples
+
 RING = 1 << 20
 
 
@@ -57,7 +59,7 @@ def test_both_streams_come_whole_and_in_order(seed):
     rng = random.Random(seed)
     pipes, rings, got, _ = pair()
     sent = [bytearray(), bytearray()]
-    for n in range(120):  # each ring comes round some times
+    for n in range(examples(400)):  # each ring comes round some times
         src = rng.randrange(2)
         if rng.random() < 0.5:
             part = rng.randbytes(rng.choice((0, 1, 60, 5000, 300_000)))
