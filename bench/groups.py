@@ -27,6 +27,7 @@ from plover.qemu.process import command_line, prepare
 from lab.by_name import by_name
 from lab.first_boot import mark_first_boot
 from lab.paths import ROOT
+from lab.pki import Authority
 from lab.secret_file import secret_file
 
 from .colo import Colo
@@ -36,18 +37,20 @@ from .load import BenchError
 from .processes import tail
 from .variants import VARIANTS
 
+TLS, PLAIN = {"link_security": "tls"}, {"link_security": "none"}  # Remus and COLO send in the clear
 SYSTEMS: dict[str, dict[str, Any] | None] = {
     "unprotected": None,
-    "plover": {},
-    "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25},
-    "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100},
+    "plover": TLS,
+    "plover-plain": PLAIN,
+    "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25, **PLAIN},
+    "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100, **PLAIN},
     "colo": None,
 }
 COMPARED = tuple(SYSTEMS)
 # To see what a part of the runtime is worth: `make bench-ablation`.
 TARGETS_MS = (10, 20, 50, 100, 200)
-SYSTEMS |= {name: {"syncvm_interval_ms_max": 25} if name.startswith("interval") else {} for name in VARIANTS}
-SYSTEMS |= {f"target-{ms}ms": {"latency_ms_target": ms} for ms in TARGETS_MS}
+SYSTEMS |= {name: TLS | ({"syncvm_interval_ms_max": 25} if name.startswith("interval") else {}) for name in VARIANTS}
+SYSTEMS |= {f"target-{ms}ms": TLS | {"latency_ms_target": ms} for ms in TARGETS_MS}
 DAEMON_NICE = -15  # as in the units of role 'runtime'
 SINCE_S = 1.0  # between being protected and our learning of it
 READY_S = 120.0  # of a disk, all is copied to the secondary
@@ -91,6 +94,10 @@ class Group:
             **(self._settings or {}),
             **(settings or {}),
         }
+        if self._common.get("link_security") == "tls":
+            authority = Authority(self._common["cluster_id"])
+            for member in HOSTS:
+                authority.give(folder / member / "tls", member)
         try:
             {"unprotected": self._start_unprotected, "colo": self._start_colo}.get(name, self._start_protected)()
             self._wait_for_guest()
@@ -115,6 +122,7 @@ class Group:
             "state_dir": str(base / "state"),
             "log_dir": str(base / "log"),
             "shm_dir": str(base),
+            "tls_folder": str(base / "tls"),
             "network_tap": TAP,
             "network_ifup": str(base / "ifup"),
             "network_ifdown": str(base / "ifdown"),

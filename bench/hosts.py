@@ -86,6 +86,22 @@ def cpu_s() -> dict[str, float]:
     return {host: sum(_cpu_s(pid) for pid in sh(f"ip netns pids {host}").split()) for host in HOSTS}
 
 
+def cpu_s_by_kind() -> dict[str, float]:
+    """The same, of VMs and daemons apart: "primary vm", "primary daemon", ..."""
+    out = {f"{host} {kind}": 0.0 for host in HOSTS for kind in ("vm", "daemon")}
+    for host in HOSTS:
+        for pid in sh(f"ip netns pids {host}").split():
+            out[f"{host} {_kind(pid)}"] += _cpu_s(pid)
+    return out
+
+
+def _kind(pid: str) -> str:
+    try:
+        return "vm" if Path(f"/proc/{pid}/comm").read_text().startswith("qemu") else "daemon"
+    except OSError:
+        return "daemon"  # it ended just now, so it counts for nothing
+
+
 def _cpu_s(pid: str) -> float:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

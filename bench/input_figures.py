@@ -21,7 +21,19 @@ def added_us(runs: list[Run]) -> dict[str, float]:
         for key in ("p50_us", "p99_us"):
             ours, bare = (middle(runs, key, system=system, **case) for system in ("plover", "bare"))
             if case["per_s"] and ours is not None and bare is not None:
-                out[f"{case['way']}_{case['frame_bytes']}_{key}"] = round(ours - bare, 1)
+                out[f"{case['way']}_{case['frame_bytes']}_{case['per_s']}_{key}"] = round(ours - bare, 1)
+    return out
+
+
+def vs_bare(runs: list[Run]) -> dict[str, float]:
+    """The runtime divided by the bare path: frames/s as fast as it goes, else CPU time of a frame."""
+    out = {}
+    for case in cases(runs):
+        key = "cpu_us_per_frame" if case["per_s"] else "frames_per_s"
+        ours, bare = (middle(runs, key, system=system, **case) for system in ("plover", "bare"))
+        if ours is not None and bare:
+            pace = f"{case['per_s']}_cpu" if case["per_s"] else "max_frames"
+            out[f"{case['way']}_{case['frame_bytes']}_{pace}"] = round(ours / bare, 3)
     return out
 
 
@@ -70,6 +82,7 @@ def table(result: dict[str, Any]) -> list[str]:
             cells = "".join(f"{'-' if value is None else f'{value:,.2f}':>18}" for value in figures)
             out.append(f"{case['way']:7} {case['frame_bytes']:5} B {pace:19} {system:8}{cells}")
     out += ["", *(f"{name}, added: {value:,.0f}" for name, value in result["added_us"].items())]
+    out += ["", *(f"{name}, divided by bare: {value:.2f}" for name, value in result["vs_bare"].items())]
     for name, found in result["profiles"].items():
         # Of a paced load a batch is mostly one frame, and what is called for each is no longer told apart.
         each = "" if "/s" in name else f", {found['us_per_frame_called_for_each']:.2f} of them in what each calls"

@@ -25,13 +25,13 @@ from . import guests, hosts, inside
 from .groups import IFUP, Group
 from .hosts import TAP
 from .input_driver import INPUT, OUTPUT, Driver, Load
-from .input_figures import added_us, condensed, table
+from .input_figures import added_us, condensed, table, vs_bare
 from .load import BenchError
 from .machine import busy_s, cpu_model
 
 SYSTEMS = ("bare", "plover")
 SIZES = (64, 1500)
-WINDOW, PACED_PER_S = 256, 10_000
+WINDOW, PACES_PER_S, PROFILED_PER_S = 256, (0, 1_000, 10_000, 50_000), (0, 10_000)  # 0: as fast as it goes
 WARMUP_PART, READY_S = 0.2, 20.0
 # No time-out of a machine that is shared ends the run. The frames are of no protocol that a strict filter lets pass.
 SETTINGS = {"guest_memory_mib": 32, "failover_budget_ms": 10_000, "guest_spoof_check": "mac"}
@@ -54,6 +54,7 @@ def main() -> int:
         "cpu": cpu_model(),
         "load_average": os.getloadavg(),
         "added_us": added_us(runs),
+        "vs_bare": vs_bare(runs),
         "runs": runs,
         "profiles": profiles,
     }
@@ -141,7 +142,7 @@ class Bare:
 def measure(options: argparse.Namespace) -> tuple[list[Run], dict[str, Any]]:
     runs: list[Run] = []
     profiles: dict[str, Any] = {}
-    loads = [Load(way, size, WINDOW, per_s, options.seconds) for way in (INPUT, OUTPUT) for size in SIZES for per_s in (0, PACED_PER_S)]
+    loads = [Load(way, size, WINDOW, per_s, options.seconds) for way in (INPUT, OUTPUT) for size in SIZES for per_s in PACES_PER_S]
     for number in range(options.rounds):
         for name in options.systems:
             with tempfile.TemporaryDirectory(prefix="plover-bench-", dir="/dev/shm") as folder:
@@ -151,12 +152,14 @@ def measure(options: argparse.Namespace) -> tuple[list[Run], dict[str, Any]]:
                         runs.append({"system": name, "round": number, **load._asdict(), **one_load(system, load)})
                         print(line(runs[-1]), flush=True)
                     if name == "plover" and number == options.rounds - 1:
-                        profiles = {
-                            profile_name(load): system.profile(load) for load in loads if not load.per_s or load.frame_bytes == min(SIZES)
-                        }
+                        profiles = {profile_name(load): system.profile(load) for load in loads if is_profiled(load)}
                 finally:
                     system.stop()
     return runs, profiles
+
+
+def is_profiled(load: Load) -> bool:
+    return load.per_s in PROFILED_PER_S and (not load.per_s or load.frame_bytes == min(SIZES))
 
 
 def profile_name(load: Load) -> str:

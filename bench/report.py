@@ -58,7 +58,8 @@ td:first-child, th:first-child { text-align: left }
 <table>{% for name, value in ratios.items() %}
 <tr><td>{{ name }}</td><td>{{ "%.3f"|format(value) if value is not none else "not measured" }}</td></tr>{% endfor %}
 </table>
-<p>Plover divided by the other, geometric mean over the workloads at 1 Gbit/s for which both have figures. {{ notes }}</p>
+<p>Plover divided by the other, geometric mean over the workloads of throughput at 1 Gbit/s for which both have figures. Added
+latency: of one client that waits for each answer, beside no protection. {{ notes }}</p>
 {% for case in cases %}
 <h2>{{ case.title }}</h2>
 <div class="plots">{% for plot in case.plots %}

@@ -24,15 +24,16 @@ from typing import Any, NamedTuple
 
 from lab.paths import BUILD
 
-from . import colo, hosts, inside, packages, report, tables
+from . import colo, costs, hosts, inside, packages, report, tables
 from .groups import COMPARED, SYSTEMS, Group
 from .guests import GUESTS, folder_of_disks, guest
 from .load import BenchError
 from .machine import cpu_model
 from .report import middle
-from .workloads import WORKLOADS
+from .workloads import WORKLOADS, Turns
 
 RATIO_MBIT_PER_S = 1_000
+SINGLE = (1, RATIO_MBIT_PER_S)  # vCPUs, Mbit/s: the case of workloads that are not about throughput
 Run = dict[str, Any]
 
 
@@ -64,7 +65,15 @@ def main() -> int:
         print(f"bench-services: {error}", file=sys.stderr)
         return 1
     runs, failures = measure(options, wanted)
-    print("\n".join([*table(runs), *(f"{name}: {value and round(value, 3)}" for name, value in ratios(runs).items())]))
+    print(
+        "\n".join(
+            [
+                *table(runs),
+                *costs.table(runs, os.cpu_count() or 1),
+                *(f"{name}: {value and round(value, 3)}" for name, value in ratios(runs).items()),
+            ]
+        )
+    )
     for failure in failures:
         print(f"FAILED: {failed(failure)}", file=sys.stderr)
     return 1 if any(failure["mode"] != "colo" for failure in failures) else 0  # QEMU's own COLO mode is not ours to mend
@@ -130,7 +139,7 @@ def one_group(labels: Run, options: argparse.Namespace) -> list[Run]:
         group = Group(labels["mode"], Path(folder), labels["vcpus"], guest(labels["guest"]), Path(disks))
         try:
             for workload in options.workloads:
-                if WORKLOADS[workload].guest == labels["guest"]:
+                if belongs(workload, labels):
                     out.append({**labels, "workload": workload, **one_load(group, workload, seconds)})
                     print(line(out[-1]), flush=True)
             group.check()
@@ -139,24 +148,36 @@ def one_group(labels: Run, options: argparse.Namespace) -> list[Run]:
     return out
 
 
+def belongs(name: str, labels: Run) -> bool:
+    """Is the workload run by this group?"""
+    workload, single = WORKLOADS[name], (labels["vcpus"], labels["mbit_per_s"]) == SINGLE
+    return workload.guest == labels["guest"] and (workload.throughput or single)
+
+
 def one_load(group: Group, name: str, seconds: float) -> Run:
     workload = WORKLOADS[name]
     amount = workload.warm_up(seconds)
     last = max((s["number"] for s in group.syncvms()), default=0)
-    wire, cpu, began = hosts.wire_bytes(), hosts.cpu_s(), time.monotonic()
+    wire, cpu, client_s, began = hosts.wire_bytes(), hosts.cpu_s_by_kind(), children_s(), time.monotonic()
     served = workload.run(amount)
-    lasted_s = time.monotonic() - began
+    lasted_s, client_s = time.monotonic() - began, children_s() - client_s
     wire = {host: after - wire[host] for host, after in hosts.wire_bytes().items()}
-    cpu = {host: round(after - cpu[host], 2) for host, after in hosts.cpu_s().items()}
+    cpu = {who: round(after - cpu[who], 2) for who, after in hosts.cpu_s_by_kind().items()}
     return {
         **served._asdict(),
         "lasted_s": round(lasted_s, 2),
         "wire_bytes": wire,
         "cpu_s": cpu,
         "wire_bytes_per_request": round(sum(wire.values()) / served.requests, 1),
-        "cpu_us_per_request": round(1e6 * sum(cpu.values()) / served.requests, 1),
+        **costs.per_request(cpu, client_s, served.requests),
         **syncvm_figures([s for s in group.syncvms() if s["number"] > last]),
     }
+
+
+def children_s() -> float:
+    """CPU seconds of the programs that we ran and that have ended: the clients."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def syncvm_figures(syncvms: list[dict[str, Any]]) -> Run:
@@ -206,9 +227,10 @@ def failed(failure: Run) -> str:
 
 
 def ratio(runs: list[Run], key: str, other: str) -> float | None:
-    """Plover divided by ``other``: geometric mean over workloads and vCPU counts at 1 Gbit/s for which both have figures, or
-    None."""
-    cases = sorted({(run["workload"], run["vcpus"]) for run in runs if run["mbit_per_s"] == RATIO_MBIT_PER_S})
+    """Plover divided by ``other``: geometric mean over workloads of throughput and vCPU counts at 1 Gbit/s for which both have
+    figures, or None."""
+    busy = [run for run in runs if run["mbit_per_s"] == RATIO_MBIT_PER_S and WORKLOADS[run["workload"]].throughput]
+    cases = sorted({(run["workload"], run["vcpus"]) for run in busy})
     pairs = []
     for workload, vcpus in cases:
         labels = {"workload": workload, "vcpus": vcpus, "mbit_per_s": RATIO_MBIT_PER_S}
@@ -217,13 +239,22 @@ def ratio(runs: list[Run], key: str, other: str) -> float | None:
     return statistics.geometric_mean(quotients) if quotients else None
 
 
+def added_ms(runs: list[Run], key: str) -> float | None:
+    """What protection adds to an answer's time, for one client alone; None: not measured."""
+    with_it, without = (middle(runs, key, mode=mode, workload=Turns.name) for mode in ("plover", "unprotected"))
+    return None if with_it is None or without is None else with_it - without
+
+
 def ratios(runs: list[Run]) -> dict[str, float | None]:
     return {
         "throughput_vs_colo": ratio(runs, "requests_per_s", "colo"),
         "throughput_vs_remus_25ms": ratio(runs, "requests_per_s", "remus-25ms"),
         "throughput_vs_unprotected": ratio(runs, "requests_per_s", "unprotected"),
+        "throughput_vs_plain_links": ratio(runs, "requests_per_s", "plover-plain"),
         "wire_bytes_per_request_vs_remus_25ms": ratio(runs, "wire_bytes_per_request", "remus-25ms"),
         "pause_p50_vs_colo": ratio(runs, "pause_p50_ms", "colo"),
+        "added_latency_ms_p50": added_ms(runs, "p50_ms"),
+        "added_latency_ms_p99": added_ms(runs, "p99_ms"),
     }
 
 

@@ -18,7 +18,8 @@ from .hosts import GUEST_IP
 from .load import BenchError
 
 CLIENTS, VALUE_BYTES, KEYS = 64, 64, 10_000
-PROBE_REQUESTS, PROBE_PAGES = 2_000, 640
+BULK_BYTES, BULK_KEYS, PROBE_BULKS = 1 << 20, 4, 8
+PROBE_REQUESTS, PROBE_PAGES, PROBE_TURNS = 2_000, 640, 50
 DATABASE, DATABASE_CLIENTS, SCALE = "bank", 32, 5  # five branches: five transactions at most have all their locks at once
 WARM_S = 2
 TIMEOUT_S = 120.0
@@ -33,10 +34,14 @@ class Served(NamedTuple):
 
 
 class Workload(Protocol):
-    """``guest``: which one of guests.py it wants. What is measured is :meth:`run`, with what :meth:`warm_up` returned."""
+    """``guest``: which one of guests.py it wants. ``throughput``: it keeps the guest busy, and its rate is part of the ratios;
+    others are measured with one vCPU at 1 Gbit/s only. What is measured is :meth:`run`, with what :meth:`warm_up` returned."""
 
     guest: str
-    name: str
+    throughput: bool
+
+    @property
+    def name(self) -> str: ...
 
     def warm_up(self, seconds: float) -> int:
         """Run for a moment. Returns how much of this workload takes about ``seconds``, in its own unit."""
@@ -51,6 +56,7 @@ class Redis(NamedTuple):
     command: str
     pipeline: int
     guest = "memory"
+    throughput = True
 
     @property
     def name(self) -> str:
@@ -60,34 +66,55 @@ class Redis(NamedTuple):
         return max(PROBE_REQUESTS, int(self.run(PROBE_REQUESTS).requests_per_s * seconds))
 
     def run(self, requests: int) -> Served:
-        return parse_redis(
-            client(
-                "usr/bin/redis-benchmark",
-                "-h",
-                GUEST_IP,
-                "-c",
-                CLIENTS,
-                "-P",
-                self.pipeline,
-                "-t",
-                self.command,
-                "-n",
-                requests,
-                "-d",
-                VALUE_BYTES,
-                "-r",
-                KEYS,
-                "--csv",
-            ),
-            requests,
-        )
+        return redis(self.command, requests, CLIENTS, VALUE_BYTES, KEYS, self.pipeline)
+
+
+class Turns(NamedTuple):
+    """One client of Redis, one request after the other: what protection adds to the time of an answer. In requests."""
+
+    guest = "memory"
+    throughput = False
+    name = "redis-one-client"
+
+    def warm_up(self, seconds: float) -> int:
+        return max(PROBE_TURNS, int(self.run(PROBE_TURNS).requests_per_s * seconds))
+
+    def run(self, requests: int) -> Served:
+        return redis("set", requests, 1, VALUE_BYTES, KEYS)
+
+
+class Bulk(NamedTuple):
+    """Values of 1 MiB to Redis, or from it, over one connection. Counted in values."""
+
+    name: str
+    command: str
+    guest = "memory"
+    throughput = False
+
+    def warm_up(self, seconds: float) -> int:
+        redis("set", PROBE_BULKS * BULK_KEYS, 1, BULK_BYTES, BULK_KEYS)  # by chance, but each key is written
+        return max(PROBE_BULKS, int(self.run(PROBE_BULKS).requests_per_s * seconds))
+
+    def run(self, values: int) -> Served:
+        return redis(self.command, values, 1, BULK_BYTES, BULK_KEYS)
+
+
+def redis(command: str, requests: int, clients: int, value_bytes: int, keys: int, pipeline: int = 1) -> Served:
+    words = ("-c", clients, "-P", pipeline, "-t", command, "-n", requests, "-d", value_bytes, "-r", keys, "--csv")
+    return parse_redis(client("usr/bin/redis-benchmark", "-h", GUEST_IP, *words), requests)
 
 
 class Web(NamedTuple):
-    """ab, 64 connections that are kept; the guest's shop sells one thing a request and shows all it sold. In requests."""
+    """ab, 64 connections at a time; the guest's shop sells one thing a request and shows all it sold. In requests.
+    ``keeps``: a connection serves many requests, not one."""
 
+    name: str
+    keeps: bool
     guest = "memory"
-    name = "web-shop"
+
+    @property
+    def throughput(self) -> bool:
+        return self.keeps
 
     def warm_up(self, seconds: float) -> int:
         return max(PROBE_PAGES, int(self.run(PROBE_PAGES).requests_per_s * seconds))
@@ -95,8 +122,9 @@ class Web(NamedTuple):
     def run(self, requests: int) -> Served:
         before = sold()
         with tempfile.NamedTemporaryFile("r", suffix=".csv") as centiles:
-            out = client("usr/bin/ab", "-q", "-k", "-l", "-c", CLIENTS, "-n", requests, "-e", centiles.name, f"http://{GUEST_IP}/")
-            served = parse_ab(out, centiles.read(), requests)
+            options = ("-q", *["-k"] * self.keeps, "-l", "-c", CLIENTS, "-n", requests, "-e", centiles.name)
+            out = client("usr/bin/ab", *options, f"http://{GUEST_IP}/")
+            served = parse_ab(out, centiles.read(), requests, self.keeps)
         if (after := sold()) <= before + requests:
             raise BenchError(f"{self.name}: {requests} pages came, and the shop's counter went from {before} to {after}")
         return served
@@ -107,6 +135,7 @@ class Postgres(NamedTuple):
     that pgbench takes to connect is not in its figures, but the bytes sent meanwhile are in ours."""
 
     guest = "disk"
+    throughput = True
     name = "pgbench-tpcb"
 
     def warm_up(self, seconds: float) -> int:
@@ -164,13 +193,15 @@ def parse_redis(text: str, requests: int) -> Served:
         raise BenchError(f"redis-benchmark printed no figures ({error!r}): {text[:300]}") from error
 
 
-def parse_ab(text: str, centiles: str, requests: int) -> Served:
-    """``centiles``: the file of its option -e. Its printed centiles are whole milliseconds."""
+def parse_ab(text: str, centiles: str, requests: int, keeps: bool) -> Served:
+    """``centiles``: the file of its option -e. Its printed centiles are whole milliseconds. ``keeps``: all connections had to go on."""
     if re.search(r"^Non-2xx responses: ", text, re.M):
         raise BenchError(f"ab got other answers than the page: {text}")
-    counts = [int(number("ab", rf"^{what} requests: +(\d+)$", text)) for what in ("Complete", "Failed", "Keep-Alive")]
-    if counts != [requests, 0, requests]:
-        raise BenchError(f"ab: of {requests} requests {counts[0]} were complete, {counts[1]} failed, {counts[2]} left the connection open")
+    wanted = {"Complete": requests, "Failed": 0, **({"Keep-Alive": requests} if keeps else {})}
+    counts = {what: int(number("ab", rf"^{what} requests: +(\d+)$", text)) for what in wanted}
+    if counts != wanted:
+        kept = f", {counts['Keep-Alive']} left the connection open" if keeps else ""
+        raise BenchError(f"ab: of {requests} requests {counts['Complete']} were complete, {counts['Failed']} failed{kept}")
     p50, p99 = (number("ab", rf"^{percent},([\d.]+)$", centiles) for percent in (50, 99))
     return checked(Served(requests, number("ab", r"^Requests per second: +([\d.]+) \[", text), p50, p99))
 
@@ -206,5 +237,14 @@ def checked(served: Served) -> Served:
 
 
 WORKLOADS: dict[str, Workload] = {
-    w.name: w for w in (Redis("set", 1), Redis("get", 1), Redis("set", 16), Redis("get", 16), Web(), Postgres())
+    w.name: w
+    for w in (
+        *(Redis(command, pipeline) for pipeline in (1, 16) for command in ("set", "get")),
+        Web("web-shop", keeps=True),
+        Turns(),
+        Web("web-connections", keeps=False),
+        Bulk("redis-upload", "set"),
+        Bulk("redis-download", "get"),
+        Postgres(),
+    )
 }

@@ -12,11 +12,11 @@ import sys
 import pytest
 
 from bench.input_driver import BODY, HEAD_BYTES, INPUT, OUTPUT, TYPES, Check, Driver
-from bench.input_figures import WAIT, added_us, condensed, table
+from bench.input_figures import WAIT, added_us, condensed, table, vs_bare
 from bench.load import BenchError
 from lab.paths import ROOT
 
-CASES = {(way, size, per_s) for way in (INPUT, OUTPUT) for size in (64, 1500) for per_s in (0, 10_000)}
+CASES = {(way, size, per_s) for way in (INPUT, OUTPUT) for size in (64, 1500) for per_s in (0, 1_000, 10_000, 50_000)}
 
 
 def frame(number: int, size: int = 64, way: str = INPUT) -> bytes:
@@ -58,7 +58,8 @@ def test_a_small_run_of_both_systems(tmp_path):
     assert set(result["profiles"]) == {f"{way} {rest}" for way in (INPUT, OUTPUT) for rest in ("64 B", "64 B, 10,000/s", "1500 B")}
     functions = {row["function"] for found in result["profiles"].values() for row in found["functions"]}
     assert "<built-in method posix.read>" in functions and "<built-in method posix.write>" in functions
-    assert len(result["added_us"]) == 8
+    assert len(result["added_us"]) == 24 and len(result["vs_bare"]) == len(CASES)
+    assert all(value > 0 for value in result["vs_bare"].values())
 
 
 @pytest.mark.parametrize("numbers", [(0, 2), (0, 0), (1,)], ids=["lost", "doubled", "not the first"])
@@ -92,8 +93,17 @@ def test_vms_that_were_not_fed_the_same_are_no_result(monkeypatch):
 
 def test_what_is_added_is_the_difference_of_the_medians_of_paced_loads():
     runs = [run("plover", p50, n) for n, p50 in enumerate((100, 200, 900))] + [run("bare", 50)]
-    assert added_us(runs + [run("plover", 1, per_s=0), run("bare", 2, per_s=0)]) == {"input_64_p50_us": 150, "input_64_p99_us": 1500}
+    assert added_us(runs + [run("plover", 1, per_s=0), run("bare", 2, per_s=0)]) == {
+        "input_64_10000_p50_us": 150,
+        "input_64_10000_p99_us": 1500,
+    }
     assert added_us(runs[:3]) == {}
+
+
+def test_beside_the_bare_path_a_paced_load_counts_by_cpu_and_another_by_frames():
+    runs = [run("plover", 1), run("bare", 1, cpu_us_per_frame=2.0), run("plover", 1, per_s=0), run("bare", 1, per_s=0, frames_per_s=10.0)]
+    assert vs_bare(runs) == {"input_64_10000_cpu": 1.5, "input_64_max_frames": 0.5}
+    assert vs_bare(runs[:1]) == {}
 
 
 def test_a_profile_tells_work_per_frame_from_work_per_batch():
@@ -102,5 +112,5 @@ def test_a_profile_tells_work_per_frame_from_work_per_batch():
     assert (found["us_per_frame"], found["us_per_frame_called_for_each"]) == (4.0, 1.0)
     assert [row["function"] for row in found["functions"]] == ["leader.py:9 input", "tap.py:5 wrap"]
     assert found["functions"][0]["percent"] == 75
-    result = {"cores": 2, "cpu": "x", "runs": [run("plover", 5.0)], "added_us": {}, "profiles": {"input 64 B": found}}
+    result = {"cores": 2, "cpu": "x", "runs": [run("plover", 5.0)], "added_us": {}, "vs_bare": {}, "profiles": {"input 64 B": found}}
     assert any("1.00 of them" in line for line in table(result))

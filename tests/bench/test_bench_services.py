@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from bench import report, services
+from bench import costs, report, services
 from bench.load import BenchError
-from bench.services import groups, line, measure, parse, ratio, ratios, syncvm_figures, table
+from bench.services import belongs, groups, line, measure, parse, ratio, ratios, syncvm_figures, table
 from lab.paths import ROOT
 
 LABELS = {"vcpus": 1, "mbit_per_s": 1000, "workload": "redis-set-p1"}
@@ -76,13 +76,23 @@ def test_a_small_run_of_real_systems(tmp_path):
     for mode in ("plover", "remus-25ms"):
         assert runs[mode]["syncvms"] > 1 and runs[mode]["pause_p50_ms"] > 0
         assert runs[mode]["wire_bytes"]["primary"] > runs[mode]["syncvms"] * runs[mode]["syncvm_bytes_p50"] / 2
-        assert all(runs[mode]["cpu_s"][host] > 0 for host in ("primary", "secondary"))
+        assert all(runs[mode]["cpu_s"][f"{host} {kind}"] > 0 for host in ("primary", "secondary") for kind in ("vm", "daemon"))
     assert runs["remus-25ms"]["same_page_percent"] == 0
     assert all(runs["colo"]["wire_bytes"][host] > runs["colo"]["requests"] for host in ("primary", "secondary"))
     page = (tmp_path / "report.html").read_text()
     assert all(f">{mode}</span>" in page for mode in systems)
     assert result["ratios"]["throughput_vs_unprotected"] > 0 and result["ratios"]["throughput_vs_colo"] > 0
     assert "colo_lock.c" in result["colo"] and "colo_lock.c" in page
+
+
+def test_one_client_alone_short_connections_and_bulk(tmp_path):
+    workloads = ("redis-one-client", "web-connections", "redis-upload", "redis-download")
+    runs = real_run(tmp_path, ["unprotected", "plover-plain"], ",".join(workloads))["runs"]
+    assert [(entry["mode"], entry["workload"]) for entry in runs] == [
+        (mode, workload) for mode in ("unprotected", "plover-plain") for workload in workloads
+    ]
+    bulk = {entry["workload"]: entry for entry in runs if entry["mode"] == "plover-plain"}
+    assert bulk["redis-upload"]["wire_bytes"]["primary"] > bulk["redis-upload"]["requests"] << 20, "input goes to the secondary"
 
 
 def test_a_small_run_with_a_disk(tmp_path):
@@ -153,17 +163,50 @@ def test_a_ratio_is_the_mean_over_the_cases_of_medians_over_the_rounds():
     runs = [run("plover", rate, n) for n, rate in enumerate((1, 8, 90))] + [run("remus-25ms", 2)]
     runs += [run("plover", 9, workload="redis-get-p1"), run("remus-25ms", 9, workload="redis-get-p1")]
     assert ratio(runs, "requests_per_s", "remus-25ms") == pytest.approx(2.0)  # 8 / 2 and 9 / 9
-    alone = run("plover", 1, workload="other")
+    alone = run("plover", 1, workload="web-shop")
     assert ratio(runs + [alone], "requests_per_s", "remus-25ms") == pytest.approx(2.0)
-    assert ratio([run("plover", 1), run("remus-25ms", 1, workload="other")], "requests_per_s", "remus-25ms") is None
-    assert ratio(runs + [run("plover", 1, mbit_per_s=10_000)], "requests_per_s", "remus-25ms") == pytest.approx(2.0)
+    assert ratio([run("plover", 1), run("remus-25ms", 1, workload="web-shop")], "requests_per_s", "remus-25ms") is None
+    others = [run("plover", 1, mbit_per_s=10_000), run("plover", 1, workload="redis-upload"), run("remus-25ms", 9, workload="redis-upload")]
+    assert ratio(runs + others, "requests_per_s", "remus-25ms") == pytest.approx(2.0)
     assert set(ratios(runs)) == {
         "throughput_vs_colo",
         "throughput_vs_remus_25ms",
         "throughput_vs_unprotected",
+        "throughput_vs_plain_links",
         "wire_bytes_per_request_vs_remus_25ms",
         "pause_p50_vs_colo",
+        "added_latency_ms_p50",
+        "added_latency_ms_p99",
     }
+
+
+def test_this_machines_limit_is_two_vms_and_the_clients():
+    of = {"cpu_us_per_request_of": {"primary vm": 60.0}, "cpu_us_per_request": 60.0, "client_cpu_us_per_request": 80.0}
+    runs = [run("unprotected", 9_000, **of), run("plover", 5_000, **of)]
+    labels = {"workload": "redis-set-p1", "vcpus": 1, "mbit_per_s": 1000}
+    assert costs.limit_per_s(runs, 2, **labels) == pytest.approx(10_000)
+    assert costs.limit_per_s(runs, 2, **labels | {"vcpus": 2}) is None
+    (row,) = [row for row in costs.table(runs, 2) if " plover " in row]
+    assert "primary vm 60, clients 80" in row and "50 % of 10,000/s" in row
+    assert costs.per_request({"primary vm": 0.5, "witness vm": 0.0}, 0.25, 1_000) == {
+        "cpu_us_per_request": 500.0,
+        "client_cpu_us_per_request": 250.0,
+        "cpu_us_per_request_of": {"primary vm": 500.0},
+    }
+
+
+def test_added_latency_is_that_of_one_client_alone():
+    alone = {"workload": "redis-one-client"}
+    runs = [run("plover", 1, p50_ms=p50, **alone) for p50 in (3.0, 9.0, 4.0)] + [run("unprotected", 1, p50_ms=0.5, **alone)]
+    assert ratios(runs)["added_latency_ms_p50"] == pytest.approx(3.5)
+    assert ratios([*runs[:3], run("unprotected", 1)])["added_latency_ms_p50"] is None
+
+
+def test_what_is_not_about_throughput_is_run_in_one_case():
+    assert belongs("redis-upload", LABELS | {"guest": "memory", "vcpus": 1, "mbit_per_s": 1_000})
+    assert not belongs("redis-upload", LABELS | {"guest": "memory", "vcpus": 2, "mbit_per_s": 1_000})
+    assert belongs("web-shop", LABELS | {"guest": "memory", "vcpus": 2, "mbit_per_s": 1_000})
+    assert not belongs("web-shop", LABELS | {"guest": "disk", "vcpus": 1, "mbit_per_s": 1_000})
 
 
 def test_figures_of_syncvms_are_those_of_the_load():

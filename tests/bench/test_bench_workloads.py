@@ -65,7 +65,9 @@ PGBENCH_LOG = """0 1 60522 0 1795639321 885760
 
 def test_figures_are_those_that_the_clients_print():
     assert parse_redis(REDIS, 500) == Served(500, 2016.13, 0.311, 5.783)
-    assert parse_ab(AB, CENTILES, 200) == Served(200, 924.36, 3.266, 20.025)
+    assert parse_ab(AB, CENTILES, 200, True) == Served(200, 924.36, 3.266, 20.025)
+    closing = "".join(line for line in AB.splitlines(True) if "Keep-Alive requests" not in line)
+    assert parse_ab(closing, CENTILES, 200, False) == Served(200, 924.36, 3.266, 20.025)
     assert parse_pgbench(PGBENCH, PGBENCH_LOG) == Served(4, 38.722918, 64.023, 77.095)
     timed = PGBENCH.replace("per client: 1", "duration: 1 s").replace("4/4", "4")
     assert parse_pgbench(timed, PGBENCH_LOG).requests == 4
@@ -103,7 +105,7 @@ def test_what_redis_benchmark_did_not_measure_is_refused(text):
 )
 def test_what_ab_was_not_served_is_refused(text, centiles, requests, problem):
     with pytest.raises(BenchError, match=problem):
-        parse_ab(text, centiles, requests)
+        parse_ab(text, centiles, requests, True)
 
 
 @pytest.mark.parametrize(
