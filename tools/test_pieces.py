@@ -115,6 +115,7 @@ PIECES = [
             "main_job": 100,
             "disks": 180,
             "adoption": 40,
+            "agreed_output": 60,
             "amnesia": 45,
             "backpressure": 20,
             "bad_input": 55,

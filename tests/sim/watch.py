@@ -42,6 +42,8 @@ class Watched(World):
         self.before: Callable[[Seen], None] = lambda seen: None
         self.after: Callable[[Seen], None] = lambda seen: None
         self._steady = steady
+        if steady:
+            self.chance = Steady
         super().__init__(seed)
         if steady:
             self.network._rng = Steady("network")

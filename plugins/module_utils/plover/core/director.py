@@ -56,6 +56,7 @@ class Director:
         self.cold = False
         self.marks = marks
         self.copies_failed = 0
+        self.unsent_bytes = 0
         self.stopped_for: effects.Tag | None = None
         self._syncvms_begun = 0
         self._out: list[Any] = []

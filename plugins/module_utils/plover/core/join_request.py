@@ -11,6 +11,7 @@ from ..errors import WireError
 
 DISK_COPY = "disk_copy"  # names of the copies that its images hold and will hold, see disks/local_images.py
 DISK_IDS = "disk_ids"  # names of the devices that hold its images, see disks/identity.py
+SAYS = "says"  # it can tell what its VM says, for output_release agreed
 NAMES_MAX = 16
 SHOWN = 200  # characters of a fact of the other replica's, in a sentence
 _NAME = re.compile(r"[0-9a-f]{32}\Z")  # names of QEMU's bitmaps have this form

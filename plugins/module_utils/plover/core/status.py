@@ -109,6 +109,7 @@ def describe(core: Reported) -> dict[str, Any]:
         fill_pages_mismatching=core.fill_pages_mismatching,
         budget=core.config.budget._asdict(),
         fencing={"views": "always", "agent": _agent(core)},
+        output_release=core.config.output_release,
         versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")},
     )
     if core.marks:
@@ -116,6 +117,8 @@ def describe(core: Reported) -> dict[str, Any]:
             {"path": disk.path, "state": mark.state, "view": mark.view, "torn": mark.torn, "mark": str(mark)}
             for disk, mark in zip(core.config.disk_list, core.marks)
         ]
+    if core.leading:
+        out["output"] = core.leading.output_commit.agreed.describe()
     if core.leading and core.config.disks:
         out["disk_state"] = core.leading.own.describe()
     if state != PROTECTED:

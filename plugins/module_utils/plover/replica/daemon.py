@@ -230,6 +230,7 @@ class Replica(MemberDaemon):
     def shell_status(self) -> dict[str, Any]:
         dropped = {
             "output_bytes": self.core.role.guard.dropped_bytes,
+            "unsent_bytes": self.core.unsent_bytes,
             "output_frames": self.taps.tap.dropped,
             "input_bytes": self.vm.network.dropped_bytes if self.vm else 0,
         }
