@@ -39,7 +39,7 @@ def config(member: str) -> Config:
 def test_every_filter_has_its_chardevs(member):
     line = " ".join(colo.words(config(member), True))
     defined = set(re.findall(r"-chardev socket,id=([\w-]+)", line))
-    used = set(re.findall(r"(?:indev|outdev|primary_in|secondary_in)=([\w-]+)", line))
+    used = set(re.findall(r"(?:chardev|indev|outdev|primary_in|secondary_in)=([\w-]+)", line))
     assert used <= defined and "-netdev tap,id=net0" in line and "stream," not in line
     assert defined - used == ({"compare0", "compare_out"} - used if member == "primary" else set())
 
