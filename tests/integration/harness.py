@@ -25,6 +25,7 @@ from lab.secret_file import secret_file
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "plugins" / "module_utils"
 NETNS = f"plover-test{SUFFIX}"
+NICE = "-15"  # of the daemons, as in their units: they come before the VMs
 GUEST_IP, CLIENT_IP = "192.168.79.50", "192.168.79.1"
 ADDRESSES = {"primary": "127.0.1.1", "secondary": "127.0.1.2", "witness": "127.0.1.3"}
 SCRIPT = """#!/bin/sh
@@ -123,7 +124,7 @@ class Group:
             env = {**os.environ, "PYTHONPATH": self.python_path, "PLOVER_NATIVE_DIR": str(ROOT / "native" / "build")}
             with open(self.folder / f"{member}.log", "ab") as log:
                 self.daemons[member] = subprocess.Popen(
-                    in_netns(sys.executable, "-m", module, str(self.folder / member / "settings.json")),
+                    in_netns("nice", "-n", NICE, sys.executable, "-m", module, str(self.folder / member / "settings.json")),
                     env=env,
                     stdout=log,
                     stderr=log,

@@ -29,7 +29,7 @@ def other(member: str) -> str:
 
 def audit(group, leader: str) -> dict:
     out = group.ctl(leader, "audit")
-    assert out["ok"], out
+    assert out["ok"], f"{out}\n{group.story()}"
     return out
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -209,6 +210,9 @@ class ChildSupervisor:
             self._process = await asyncio.create_subprocess_exec(
                 *launcher(self._config.run_path / launch_file.LAUNCH), stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
             )
+        if os.getpriority(os.PRIO_PROCESS, 0) < 0:  # the daemon comes first, as in its unit, and QEMU's unit has no priority either
+            with contextlib.suppress(ProcessLookupError):  # it ended at once
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, 0)
 
     async def stop(self) -> None:
         if self._process and self._process.returncode is None:
