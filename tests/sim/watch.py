@@ -36,6 +36,8 @@ class Steady(random.Random):
 
 
 class Watched(World):
+    may_agree = False  # in the paper, all output waits for syncvms
+
     def __init__(self, seed: int, steady: bool = False) -> None:
         """``steady``: durations are constant and the hosts' clocks agree."""
         self.seen: list[Seen] = []

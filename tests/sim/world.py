@@ -68,6 +68,7 @@ def budgets(seed: int) -> dict[str, int]:
 
 class World:
     chance: type[random.Random] = random.Random  # of what two VMs do otherwise, with agreed output
+    may_agree = True  # on output, if the seed wants it
 
     def __init__(self, seed: int, trace: list[str] | None = None) -> None:
         self.rng = random.Random(seed)
@@ -76,7 +77,7 @@ class World:
         self.ghost = Ghost(self)
         self.clients_end = False
         self.disks, self.one_sided, self.scans = with_disks(seed), with_one_sided(seed), with_scan(seed)
-        self.agreed = with_agreed(seed)
+        self.agreed = self.may_agree and with_agreed(seed)
         self._boots = 0
         self._values = self._connections = 0
         self.mac_at: str | None = None
