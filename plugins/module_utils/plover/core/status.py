@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from .. import __version__
 from ..consensus.consensus import Consensus
 from ..syncvm.figures import Figures
+from . import join_request
 from .director_port import DirectorPort
 from .disk_marks import why_torn
 from .event_log import EventLog
@@ -92,6 +93,12 @@ def mode(event_log: EventLog, now: float) -> dict[str, Any]:
     return {"since": round(now - event_log.mode_since, 3), "reason": "" if event_log.mode == PROTECTED else event_log.reason}
 
 
+def _colo_loop(core: Reported) -> dict[str, str]:
+    """The dialect of this host's QEMU, if that has been a secondary's."""
+    found = core.facts.get(join_request.COLO_LOOP)
+    return {"colo_loop": found} if found else {}
+
+
 def describe(core: Reported) -> dict[str, Any]:
     out = consensus_status(core.consensus)
     role, sentence = _leader(core, core.leading) if core.leading else _follower(core)
@@ -110,7 +117,7 @@ def describe(core: Reported) -> dict[str, Any]:
         budget=core.config.budget._asdict(),
         fencing={"views": "always", "agent": _agent(core)},
         output_release=core.config.output_release,
-        versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")},
+        versions={"plover": __version__, "qemu": core.facts.get("qemu_version", ""), **_colo_loop(core)},
     )
     if core.marks:
         out["disks"] = [
