@@ -17,13 +17,15 @@ class Guard:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._held: deque[bytes] = deque()
-        self._marks: deque[tuple[int, int]] = deque()  # (mark id, chunks up to here, counted from the start)
+        # (mark id, chunks up to here, counted from the start, since when the oldest of its own has been held)
+        self._marks: deque[tuple[int, int, float | None]] = deque()
         self._taken = 0  # chunks ever handed out or discarded
         self._next_mark = 1
         self.bytes = 0
         self.dropped_bytes = 0
         self.unmarked_bytes = 0
         self.oldest_unmarked_s: float | None = None
+        self._unmarked_since: float | None = None  # the same, but not changed by unmark()
 
     def hold(self, output: bytes, now: float) -> bool:
         """Keep ``output`` (whole frames as QEMU sent them); False if it was dropped because the guard is full."""
@@ -33,14 +35,14 @@ class Guard:
         self._held.append(output)
         self.bytes += len(output)
         if not self.unmarked_bytes:
-            self.oldest_unmarked_s = now
+            self.oldest_unmarked_s = self._unmarked_since = now
         self.unmarked_bytes += len(output)
         return True
 
     def mark(self) -> int:
         """A new condition that covers everything held so far. Returns its id, for :meth:`release`."""
-        self._marks.append((self._next_mark, self._taken + len(self._held)))
-        self.unmarked_bytes, self.oldest_unmarked_s = 0, None
+        self._marks.append((self._next_mark, self._taken + len(self._held), self._unmarked_since))
+        self._nothing_unmarked()
         self._next_mark += 1
         return self._marks[-1][0]
 
@@ -59,6 +61,7 @@ class Guard:
     def unmark(self) -> None:
         """Remove all marks, as their conditions will not be met; the output stays held."""
         if self._marks:
+            self._unmarked_since = self.held_since
             self._marks.clear()
             self.unmarked_bytes = self.bytes
             self.oldest_unmarked_s = 0.0 if self.bytes else None
@@ -69,5 +72,13 @@ class Guard:
         self._taken += len(self._held)
         self._held.clear()
         self._marks.clear()
-        self.unmarked_bytes, self.oldest_unmarked_s = 0, None
+        self._nothing_unmarked()
         return gone
+
+    def _nothing_unmarked(self) -> None:
+        self.unmarked_bytes, self.oldest_unmarked_s, self._unmarked_since = 0, None, None
+
+    @property
+    def held_since(self) -> float | None:
+        """Since when the oldest output has been held; None if nothing is."""
+        return next((since for _mark, _upto, since in self._marks if since is not None), self._unmarked_since)
