@@ -18,7 +18,8 @@ class Guard:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._unmarked: dict[int, tuple[float, bytes]] = {}  # number -> since when, output
-        self._marked: deque[tuple[int, list[tuple[int, bytes]]]] = deque()  # mark -> the numbers and output that it covers
+        self._marked: deque[tuple[int, dict[int, tuple[float, bytes]]]] = deque()  # mark -> what it covers, in the same form
+        self._overdue = False  # what is not marked was so once
         self._last_number = self._last_mark = 0
         self.bytes = 0
         self.dropped_bytes = 0
@@ -40,8 +41,18 @@ class Guard:
 
     @property
     def oldest_unmarked_s(self) -> float | None:
-        """Since when the oldest output without a mark has been held."""
-        return next(iter(self._unmarked.values()))[0] if self._unmarked else None
+        """Since when the oldest output without a mark has been held; 0.0 if it had one."""
+        return self._oldest(self._unmarked) if not self._overdue or not self._unmarked else 0.0
+
+    @property
+    def held_since(self) -> float | None:
+        """Since when the oldest output has been held; None if nothing is."""
+        held = (*(covered for _mark, covered in self._marked), self._unmarked)
+        return next((self._oldest(items) for items in held if items), None)
+
+    @staticmethod
+    def _oldest(items: dict[int, tuple[float, bytes]]) -> float | None:
+        return next(iter(items.values()))[0] if items else None
 
     @property
     def unmarked_count(self) -> int:
@@ -65,8 +76,8 @@ class Guard:
     def mark(self) -> int:
         """A new condition that covers everything held so far. Returns its id, for :meth:`release`."""
         self._last_mark += 1
-        self._marked.append((self._last_mark, [(number, output) for number, (_since, output) in self._unmarked.items()]))
-        self._unmarked, self.unmarked_bytes = {}, 0
+        self._marked.append((self._last_mark, self._unmarked))
+        self._unmarked, self.unmarked_bytes, self._overdue = {}, 0, False
         return self._last_mark
 
     def release(self, mark: int) -> list[bytes]:
@@ -75,22 +86,21 @@ class Guard:
             raise InvariantViolation(f"release of mark {mark}, which was never set")
         out: list[bytes] = []
         while self._marked and self._marked[0][0] <= mark:
-            out += [output for _number, output in self._marked.popleft()[1]]
+            out += [output for _since, output in self._marked.popleft()[1].values()]
         self.bytes -= sum(map(len, out))
         return out
 
     def unmark(self) -> None:
         """Remove all marks, as their conditions will not be met; the output stays held."""
         if self._marked:
-            held = [item for _mark, covered in self._marked for item in covered]
-            held += [(number, output) for number, (_since, output) in self._unmarked.items()]
+            self._unmarked = {number: item for _mark, covered in (*self._marked, (0, self._unmarked)) for number, item in covered.items()}
             self._marked.clear()
-            self._unmarked = {number: (0.0, output) for number, output in held}
+            self._overdue = True
             self.unmarked_bytes = self.bytes
 
     def discard(self) -> int:
         """Throw everything away: a secondary's output, which the leader sends. Returns the bytes thrown away."""
         gone, self.bytes = self.bytes, 0
-        self._unmarked, self.unmarked_bytes = {}, 0
+        self._unmarked, self.unmarked_bytes, self._overdue = {}, 0, False
         self._marked.clear()
         return gone
