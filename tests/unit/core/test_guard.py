@@ -24,6 +24,7 @@ class GuardModel(RuleBasedStateMachine):
         self.held, self.released, self.dropped = [], [], 0
         self.marks, self.count, self.now = [], 0, 0.0
         self.numbers = {}  # the guard's number of an output -> ours
+        self.overdue = set()  # output that had a mark once
 
     @rule(size=st.integers(1, 25))
     def hold(self, size):
@@ -83,7 +84,8 @@ class GuardModel(RuleBasedStateMachine):
     def unmark(self):
         self.guard.unmark()
         if self.marks:
-            self.held = [(o, None, 0.0) for o, _, _ in self.held]
+            self.held = [(o, None, at) for o, _, at in self.held]
+            self.overdue.update(o for o, _, _ in self.held)
         self.marks = []
 
     @rule()
@@ -97,7 +99,8 @@ class GuardModel(RuleBasedStateMachine):
         assert self.guard.bytes == sum(len(o) for o, _, _ in self.held) <= BYTES_MAX
         assert self.guard.unmarked_bytes == sum(len(o) for o, _ in unmarked)
         assert self.guard.dropped_bytes == self.dropped
-        assert self.guard.oldest_unmarked_s == (unmarked[0][1] if unmarked else None)
+        assert self.guard.oldest_unmarked_s == (None if not unmarked else 0.0 if unmarked[0][0] in self.overdue else unmarked[0][1])
+        assert self.guard.held_since == (self.held[0][2] if self.held else None)
 
     @invariant()
     def nothing_is_released_twice_or_out_of_order(self):

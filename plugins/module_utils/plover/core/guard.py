@@ -19,8 +19,8 @@ class Guard:
         self._bytes_max = bytes_max
         self._unmarked: dict[int, tuple[float, bytes]] = {}  # number -> since when, output
         self._marked: deque[tuple[int, dict[int, tuple[float, bytes]]]] = deque()  # mark -> what it covers, in the same form
-        self._overdue = False  # what is not marked was so once
         self._last_number = self._last_mark = 0
+        self._overdue = 0  # up to this number, output had a mark once whose condition was not met
         self.bytes = 0
         self.dropped_bytes = 0
         self.unmarked_bytes = 0
@@ -41,8 +41,8 @@ class Guard:
 
     @property
     def oldest_unmarked_s(self) -> float | None:
-        """Since when the oldest output without a mark has been held; 0.0 if it had one."""
-        return self._oldest(self._unmarked) if not self._overdue or not self._unmarked else 0.0
+        """Since when the oldest output without a mark has been held; 0.0 if it had one once."""
+        return 0.0 if self._unmarked and next(iter(self._unmarked)) <= self._overdue else self._oldest(self._unmarked)
 
     @property
     def held_since(self) -> float | None:
@@ -77,7 +77,7 @@ class Guard:
         """A new condition that covers everything held so far. Returns its id, for :meth:`release`."""
         self._last_mark += 1
         self._marked.append((self._last_mark, self._unmarked))
-        self._unmarked, self.unmarked_bytes, self._overdue = {}, 0, False
+        self._unmarked, self.unmarked_bytes = {}, 0
         return self._last_mark
 
     def release(self, mark: int) -> list[bytes]:
@@ -95,12 +95,12 @@ class Guard:
         if self._marked:
             self._unmarked = {number: item for _mark, covered in (*self._marked, (0, self._unmarked)) for number, item in covered.items()}
             self._marked.clear()
-            self._overdue = True
+            self._overdue = self._last_number
             self.unmarked_bytes = self.bytes
 
     def discard(self) -> int:
         """Throw everything away: a secondary's output, which the leader sends. Returns the bytes thrown away."""
         gone, self.bytes = self.bytes, 0
-        self._unmarked, self.unmarked_bytes, self._overdue = {}, 0, False
+        self._unmarked, self.unmarked_bytes = {}, 0
         self._marked.clear()
         return gone

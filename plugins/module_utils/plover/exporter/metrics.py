@@ -58,7 +58,7 @@ def _members(key: str) -> Callable[[Seen], Values]:
 
     def values(seen: Seen) -> Values:
         listed = set(look.texts(seen.reply.get(key)))
-        return [((member,), float(member in listed)) for member in look.texts(seen.reply.get("members"))]
+        return [((member,), float(member in listed)) for member in dict.fromkeys(look.texts(seen.reply.get("members")))]
 
     return values
 
