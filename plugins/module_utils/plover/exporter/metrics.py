@@ -58,7 +58,7 @@ def _members(key: str) -> Callable[[Seen], Values]:
 
     def values(seen: Seen) -> Values:
         listed = set(look.texts(seen.reply.get(key)))
-        return [((member,), float(member in listed)) for member in dict.fromkeys(look.texts(seen.reply.get("members")))]
+        return [((member,), float(member in listed)) for member in look.texts(seen.reply.get("members"))]
 
     return values
 
@@ -158,8 +158,8 @@ def families(found: list[Seen]) -> Iterator[Family]:
         family = row.kind(row.name, row.help, labels=("vm", *row.labels))
         for seen in found:
             if seen.answers or row.always:
-                for labels, value in row.values(seen):
-                    if value is not None:
+                for labels, value in dict(row.values(seen)).items():  # a daemon may name one thing twice
+                    if value is not None and (value >= 0 or row.kind is not COUNTER):
                         family.add_metric((seen.name, *labels), value)
         yield family
     for name, text, key in HISTOGRAMS:
