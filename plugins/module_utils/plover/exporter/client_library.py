@@ -58,7 +58,9 @@ def histogram(name: str, text: str, rows: Iterable[tuple[str, Any]]) -> Family:
 def _fits(bounds: Any, counts: Any) -> bool:
     if not isinstance(bounds, list) or not isinstance(counts, list) or len(counts) != len(bounds) + 1 or len(counts) > look.ITEMS_MAX:
         return False
-    return all(look.number(each) is not None for each in [*bounds, *counts]) and bounds == sorted(bounds) and min(counts) >= 0
+    if not all(look.number(each) is not None for each in bounds) or not all(type(each) is int and each >= 0 for each in counts):
+        return False
+    return bounds == sorted(set(map(float, bounds)))
 
 
 class _Collector:
