@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import time
 
-from harness import ADDRESSES, connect
+from harness import ADDRESSES, connect, in_netns, sh
 from test_main_job import lost, write
 
 from lab.pki import put
 
+PORT = 7420
 LOOKS_S = 5.0  # the daemons look at their links every 2 s
 
 
@@ -35,6 +36,37 @@ def serve(group, client, acked: dict[str, str], name: str) -> None:
     while time.monotonic() < end:
         write(client, acked, f"{name}{len(acked)}", "x")
         assert group.status("primary")["service"] == "protected", group.story()
+
+
+def connections() -> set[tuple[str, str]]:
+    """Of the daemons with each other: both ends of each, as the kernel writes them."""
+    rows = [row.split() for row in sh(*in_netns("cat", "/proc/net/tcp")).splitlines()]
+    return {(here, there) for _, here, there, state, *_ in rows if state == "01" and here.endswith(f":{PORT:04X}")}
+
+
+def wait_protected(group, seconds: float = 60.0) -> None:
+    """By whoever leads."""
+    end = time.monotonic() + seconds
+    while not any(group.status(m).get("service") == "protected" for m in ADDRESSES):
+        assert time.monotonic() < end, group.story()
+        time.sleep(0.1)
+
+
+def test_links_without_a_word_stay_up_and_those_that_were_cut_come_back(group):
+    """All is well, so the secondary and the witness have nothing to tell each other."""
+    client, acked = connect(), {}
+    wait_encrypted(group)
+    before = connections()
+    serve(group, client, acked, "quiet")
+    assert before and connections() == before
+    sh(*in_netns("ip", "link", "set", "lo", "down"))
+    time.sleep(3)
+    sh(*in_netns("ip", "link", "set", "lo", "up"))
+    wait_protected(group)
+    assert "witness did not answer for 2 s" in group.log("secondary")
+    client = connect()
+    write(client, acked, "after the cut", "x")
+    assert lost(client, acked) == []
 
 
 def test_new_certificates_cost_no_link_and_a_revoked_one_costs_its_own(group):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -30,6 +31,7 @@ READ_BYTES_MAX = 256 << 10
 GREETING_READ_BYTES_MAX = 4 << 10  # at a time, before it is let in
 HIGH_WATER_BYTES = 4 << 20
 QUEUE_BYTES_MAX = 128 << 20
+TCP_INFO_SINCE = struct.Struct("52x 2I")  # linux/tcp.h: tcpi_last_data_recv and tcpi_last_ack_recv, in ms
 
 
 class Owner(Protocol):
@@ -89,12 +91,12 @@ class Link(asyncio.BufferedProtocol):
         self.settled = links.loop.create_future()  # done once the link is up, or has ended
         self.channel = wire.CONTROL
         self.writable = True
-        self.heard = links.loop.time()
         self.pipe: Carrier | None = None  # what carries this data channel's messages, with RDMA
         self._decoder = codec.Decoder(links.tag)
         self._piped = codec.Decoder(links.tag)
         self._buffer = memoryview(bytearray(GREETING_READ_BYTES_MAX))
         self._refused = False
+        self._in_time: asyncio.TimerHandle
         self._waits_at = ""  # the other end's address, while this connection waits for its greeting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,7 +112,7 @@ class Link(asyncio.BufferedProtocol):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
+        self._in_time = self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
         try:
             self.greeting = Greeting(self)
             if self.dialled:
@@ -129,8 +131,7 @@ class Link(asyncio.BufferedProtocol):
             self._waits_at = ""
 
     def _no_hello(self) -> None:
-        if not self.greeted:
-            self.transport.abort()
+        self.transport.abort()
 
     def send(self, message: wire.Message) -> None:
         if self.pipe is None:
@@ -152,6 +153,15 @@ class Link(asyncio.BufferedProtocol):
         elif not self.transport.is_closing():
             self.transport.writelines(map(bytes, codec.encode(message, self.links.tag)))
 
+    def silent_s(self) -> float:
+        """For how long nothing has come from the other end, not even an acknowledgement. Its kernel acknowledges our keepalives, so a
+        link by which nobody has anything to say is not silent. (A secondary and the witness are silent as long as all is well.)"""
+        if self.transport.is_closing():
+            return 0.0
+        info = self.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SINCE.size)
+        since_ms: tuple[int, int] = TCP_INFO_SINCE.unpack(info)
+        return min(since_ms) / 1000
+
     def pause_writing(self) -> None:
         self.writable = False
 
@@ -164,7 +174,6 @@ class Link(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.heard = self.links.loop.time()
         data = self._buffer[:nbytes]
         try:
             if not self.greeting.takes(data):
@@ -228,6 +237,7 @@ class Link(asyncio.BufferedProtocol):
     def established(self) -> None:
         """The greeting is over: its messages count from now on."""
         self.greeted = True
+        self._in_time.cancel()
         self._leave()
         if self.is_stream:
             return

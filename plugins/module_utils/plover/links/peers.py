@@ -44,7 +44,7 @@ class PeerLinks:
         self.tag = codec.cluster_tag(config.cluster_id)
         self._timing = Timing.of(config)
         self.links: dict[tuple[str, int], Link] = {}
-        # With RDMA: makes the carrier of a data channel. Control channels may then be silent; TCP itself finds dead ones.
+        # With RDMA: makes the carrier of a data channel.
         self.make_pipe: Callable[[Link], Carrier] | None = None
         self.door = Door(frozenset(member["address"] for member in config.members.values()), self.loop.time())
         members = tuple(config.members)
@@ -85,7 +85,8 @@ class PeerLinks:
             elif link.stale and self.renewable(other, channel):
                 link.stale = False
                 await self._link_to(Link(self, (other, channel), renews=True), other)
-            elif channel == wire.CONTROL and self.loop.time() - link.heard > SILENCE_S and not self.make_pipe:
+            elif channel == wire.CONTROL and link.silent_s() > SILENCE_S:
+                log.warning("%s did not answer for %d s; dialling it again", other, SILENCE_S)
                 self.close(other)
             await asyncio.sleep(RETRY_S)
 
