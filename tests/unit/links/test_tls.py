@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import gc
 import ssl
+import weakref
 
 import pytest
 from plover.links import security, tls
@@ -51,6 +53,11 @@ def pair(tmp_path, first="primary", second="witness", **more):
     )
 
 
+def plain_pair():
+    port = free_port()
+    return Member("primary", port), Member("secondary", port)
+
+
 def encrypted(member):
     return security.describe(member.links)["encrypted"]
 
@@ -79,6 +86,29 @@ def test_members_of_one_ca_are_linked_encrypted_and_heard(tmp_path, ca, second):
             assert {name: one["days_left"] for name, one in said["tls"]["certificates"].items()} == {"primary": 824, second: 824}
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("security", ["tls", "none"])
+def test_a_link_that_is_lost_is_freed_at_once(tmp_path, ca, security):
+    """Each has buffers of 300 KiB and more. Held by cycles, they would wait for the collector, which counts objects and not bytes."""
+    for name in ("primary", "secondary"):
+        ca.give(tmp_path / name, name)
+
+    async def run():
+        one, other = pair(tmp_path, second="secondary") if security == "tls" else plain_pair()
+        async with started(other, one):
+            await until(lambda: len(one.up) == len(other.up) == 2)
+            before = [weakref.ref(link) for member in (one, other) for link in member.links.links.values()]
+            one.links.close("secondary")
+            await until(lambda: len(one.up) == len(other.up) == 4)
+            await until(lambda: not any(link() for link in before))
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 def test_nothing_of_the_messages_can_be_read_on_the_wire(tmp_path, ca):

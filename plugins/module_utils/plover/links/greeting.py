@@ -8,6 +8,7 @@ comes a Hello from each side (hello.py). Then both prove that they know the VM's
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any, Protocol, cast
 
 from ..config.settings import Config
@@ -60,10 +61,18 @@ class Greeting:
 
     def __init__(self, link: Begun) -> None:
         """Raises ConfigError if this member's secret cannot be read."""
-        self._link, self._config = link, link.links.config
+        self._to_link = weakref.ref(link)  # it has us: no cycle, so that its buffers are freed when it is lost
+        self._config = link.links.config
         self.session = auth.Session(link.links.secrets(), self._config.member)
         self._hello = b""  # ours
         self._begun = False
+
+    @property
+    def _link(self) -> Begun:
+        link = self._to_link()
+        if link is None:
+            raise ReferenceError("a greeting without its link")
+        return link
 
     # ---- TLS or not -------------------------------------------------------------------------------
     def dial(self, channel: int) -> None:

@@ -17,6 +17,10 @@ from .secure import Secure
 Bytes = Union[bytes, bytearray, memoryview]  # noqa: UP007 (ansible-test takes the bars for an operator)
 
 
+def _nothing(*_: Any) -> None:
+    """The connection is lost."""
+
+
 class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
     """Takes over ``raw`` from ``protocol``, which gets its plain bytes from then on. The owner calls :meth:`begin` next.
 
@@ -100,7 +104,10 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._protocol.connection_lost(exc)
+        """The link and its transport let go of each other, so the link's buffers are freed now, not by a collector of cycles some day."""
+        protocol, self._protocol = self._protocol, asyncio.BufferedProtocol()
+        self._on_shaken, self._on_error = _nothing, _nothing
+        protocol.connection_lost(exc)
 
     # ---- a transport ------------------------------------------------------------------------------
     def write(self, data: Bytes) -> None:
