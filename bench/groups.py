@@ -41,6 +41,7 @@ TLS, PLAIN = {"link_security": "tls"}, {"link_security": "none"}  # Remus and CO
 SYSTEMS: dict[str, dict[str, Any] | None] = {
     "unprotected": None,
     "plover": TLS,
+    "plover-syncvm": {"output_release": "syncvm", **TLS},
     "plover-plain": PLAIN,
     "remus-25ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 25, **PLAIN},
     "remus-100ms": {"syncvm_mode": "checkpoint", "syncvm_interval_ms_max": 100, **PLAIN},
@@ -49,8 +50,9 @@ SYSTEMS: dict[str, dict[str, Any] | None] = {
 COMPARED = tuple(SYSTEMS)
 # To see what a part of the runtime is worth: `make bench-ablation`.
 TARGETS_MS = (10, 20, 50, 100, 200)
-SYSTEMS |= {name: TLS | ({"syncvm_interval_ms_max": 25} if name.startswith("interval") else {}) for name in VARIANTS}
-SYSTEMS |= {f"target-{ms}ms": TLS | {"latency_ms_target": ms} for ms in TARGETS_MS}
+SYNCVM = TLS | {"output_release": "syncvm"}
+SYSTEMS |= {name: SYNCVM | ({"syncvm_interval_ms_max": 25} if name.startswith("interval") else {}) for name in VARIANTS}
+SYSTEMS |= {f"target-{ms}ms": SYNCVM | {"latency_ms_target": ms} for ms in TARGETS_MS}
 DAEMON_NICE = -15  # as in the units of role 'runtime'
 SINCE_S = 1.0  # between being protected and our learning of it
 READY_S = 120.0  # of a disk, all is copied to the secondary

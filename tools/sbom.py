@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lock_requirements import FOLDER, ROOT, names, pins
+from lock_requirements import FOLDER, ROOT, names, normal, pins
 
 SPEC = "1.5"
 HOSTS = "target-python"  # the lock of what the hosts get; the others are for developers
@@ -29,7 +29,8 @@ def _python(name: str, version: str, lock: str) -> dict[str, Any]:
     }
     if lock == HOSTS:
         role = yaml.safe_load((ROOT / "roles" / "runtime" / "vars" / "main.yml").read_text(encoding="utf-8"))
-        out["hashes"] = [{"alg": "SHA-256", "content": role["runtime_wheel_sha256"]}]
+        wheels = {normal(one["requirement"].split("==")[0]): one["sha256"] for one in role["runtime_wheels"]}
+        out["hashes"] = [{"alg": "SHA-256", "content": wheels[name]}]
     return out
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Do the figures of a soak grow? Pure.
 
-A figure's growth is the median slope between pairs of its samples (Theil and Sen): a peak, a step or a restart does not bend it as it
-would bend a least-squares line. Only samples of one process are compared, and only those after its warm-up.
+A figure's growth is the median slope between pairs of its samples (Theil and Sen): a peak or a restart does not bend it as it would
+bend a least-squares line. Only samples of one process are compared, and only those after its warm-up. What leaks grows all the
+time, and what a process allocates once, at its first initial sync as a leader, is a step: so both halves of its life must grow.
 """
 
 from __future__ import annotations
@@ -105,12 +106,18 @@ def slope(lives: Iterable[Points]) -> float:
     return median(slopes) if slopes else 0.0
 
 
+def steady_slope(lives: list[Points]) -> float:
+    """Per second: the least of all of it and its two halves."""
+    halves = [points[: len(points) // 2] for points in lives], [points[len(points) // 2 :] for points in lives]
+    return min(slope(part) for part in (lives, *halves))
+
+
 def growths(samples: Iterable[Sample]) -> list[Growth]:
     out = []
     for (who, figure), lives in sorted(segments(samples).items()):
         seconds = sum(points[-1][0] - points[0][0] for points in lives)
         count = sum(map(len, lives))
-        out.append(Growth(who, figure, round(3600 * slope(lives), 1), round(seconds, 1), lives[0][0][1], lives[-1][-1][1], count))
+        out.append(Growth(who, figure, round(3600 * steady_slope(lives), 1), round(seconds, 1), lives[0][0][1], lives[-1][-1][1], count))
     return out
 
 

@@ -57,8 +57,8 @@ class Authority:
             raise ValueError("the new CA's certificate cannot be read")
         return cls(folder, certificate, key, {})
 
-    def sign(self, request: str, uri: str, now: datetime.datetime, days: int) -> Certificate:
-        out = certificates.read(certificates.sign(request, uri, self.certificate, self._key, now, days))
+    def sign(self, request: str, uri: str, now: datetime.datetime, days: int, hosts: tuple[str, ...] = ()) -> Certificate:
+        out = certificates.read(certificates.sign(request, uri, self.certificate, self._key, now, days, hosts))
         if out is None:
             raise ValueError("the new certificate cannot be read")
         self.issued = {serial: one for serial, one in self.issued.items() if one.get("until", "") >= f"{now:%Y-%m-%d}"}

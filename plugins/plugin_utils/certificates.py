@@ -7,6 +7,7 @@ A group is a VM's three members. Its certificate authority (CA) signs one certif
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import re
 from typing import Any, NamedTuple
 
@@ -128,8 +129,9 @@ def new_authority(cluster_id: str, key: Any, now: datetime.datetime) -> str:
     return _signed(builder, key)
 
 
-def sign(request: str, uri: str, authority: Certificate, key: Any, now: datetime.datetime, days: int) -> str:
-    """A certificate for the key in ``request`` (a CSR), whose names are not taken over. Raises ValueError."""
+def sign(request: str, uri: str, authority: Certificate, key: Any, now: datetime.datetime, days: int, hosts: tuple[str, ...] = ()) -> str:
+    """A certificate for the key in ``request`` (a CSR), whose names are not taken over. ``hosts``: further names, for clients that
+    know a host by its name or address. Raises ValueError."""
     asked = x509.load_pem_x509_csr(request.encode())
     public = asked.public_key()
     if not asked.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
@@ -141,11 +143,28 @@ def sign(request: str, uri: str, authority: Certificate, key: Any, now: datetime
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_usage(digital_signature=True), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), False),
+        (x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *map(_host_name, hosts)]), False),
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), False),
     ):
         builder = builder.add_extension(extension, critical=critical)
     return _signed(builder, key)
+
+
+def _host_name(text: str) -> Any:
+    """An address, or a name of a host. Raises ValueError."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def hosts_of(parsed: Any) -> set[str]:
+    """The names and addresses of hosts in a certificate."""
+    try:
+        found = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))}
 
 
 def _name(text: str) -> Any:

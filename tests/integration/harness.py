@@ -166,6 +166,17 @@ class Group:
             time.sleep(0.05)
         raise AssertionError(f"{member} did not reach {wanted} in {seconds} s: {self.story()}")
 
+    def settled(self, seconds: float = 90.0) -> str:
+        """The member that leads, once the VM is protected. On a busy machine it need not be the one that led before."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for member in ADDRESSES:
+                status = self.status(member)
+                if status and (status["role"], status["service"]) == ("leader", "protected"):
+                    return member
+            time.sleep(0.05)
+        raise AssertionError(f"nobody leads a protected VM: {self.story()}")
+
     def story(self) -> str:
         """What each member says of itself now, and the end of its log."""
         return "\n".join(f"--- {m} says {self.status(m)}\n{self.log(m)[-4000:]}" for m in ADDRESSES if (self.folder / f"{m}.log").exists())

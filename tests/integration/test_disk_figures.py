@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a disk costs: the pause of a syncvm with and without one, and how often what the guest writes is written.
 
-The figures are printed, not judged (`pytest -s`)."""
+The figures are printed, not judged (`pytest -s`). Each answer waits for a syncvm here, so there are many."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def told(what: str, values: list[float]) -> None:
 
 
 def test_what_a_disk_costs(disk_group):  # noqa: F811
-    group = disk_group()
+    group = disk_group(output_release="syncvm")
     before = {member: written(group, member) for member in ("primary", "secondary")}
     values = pauses(group)
     leader, secondary = (written(group, member) - before[member] for member in ("primary", "secondary"))
@@ -49,7 +49,10 @@ def test_what_a_disk_costs(disk_group):  # noqa: F811
     group.wait("primary", service="protected")
 
 
-def test_what_none_costs(group):
+def test_what_none_costs(new_group):
+    group = new_group(output_release="syncvm")
+    group.start()
+    group.wait("primary", service="protected")
     values = pauses(group)
     told("without a disk", values)
     assert len(values) > WRITES / 3

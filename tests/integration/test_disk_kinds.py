@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from harness import connect
-from test_disks import REPLICAS, disk_group, settled  # noqa: F401
+from test_disks import REPLICAS, disk_group  # noqa: F401
 from test_main_job import lost, other, write
 
 from lab import disk_check, disk_guest
@@ -46,7 +46,7 @@ def failed_over_and_back(group) -> str:
         group.start(other(leader))
         group.wait(leader, seconds=120, service="protected")
     write(client, acked, "end", "x")
-    return settled(group)
+    return group.settled()
 
 
 def test_qcow2(disk_group, tmp_path):  # noqa: F811

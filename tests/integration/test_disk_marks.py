@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from harness import connect
-from test_disks import REPLICAS, compared, disk_group, settled  # noqa: F401
+from test_disks import REPLICAS, compared, disk_group  # noqa: F401
 from test_main_job import lost, other, write
 
 from lab import disk_guest
@@ -73,7 +73,7 @@ def test_a_copy_that_did_not_get_to_the_disk_is_none(disk_group, lying_disk):  #
 def off_in_mid_merge(group, acked: dict) -> str:
     """Both replicas are off, the one that led last while its overlays were being merged. Returns that one."""
     for turn in range(6):
-        leader, client = settled(group), connect()
+        leader, client = group.settled(), connect()
         for n in range(10):
             write(client, acked, f"t{turn}k{n}", str(n) * 30_000)
         client.close()

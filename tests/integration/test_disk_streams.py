@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from harness import connect, in_netns, sh
-from test_disks import REPLICAS, compared, disk_group, settled  # noqa: F401
+from test_disks import REPLICAS, compared, disk_group  # noqa: F401
 from test_main_job import lost, other, write
 
 
@@ -17,7 +17,7 @@ def test_no_disk_has_a_port_of_its_own(disk_group):  # noqa: F811
     client, acked = connect(), {}
     write(client, acked, "k", "x" * 10_000)
     for _turn in range(2):
-        leader = settled(group)
+        leader = group.settled()
         listening = {line.split()[3] for line in sh(*in_netns("ss", "-Htln")).splitlines()}
         assert {address.rpartition(":")[2] for address in listening} == {"7420"}, listening
         assert [group.status(member)["disk_streams"]["open"] for member in REPLICAS] == [1, 1]
@@ -37,7 +37,7 @@ def test_beside_an_earlier_version_the_daemons_carry_the_bytes_and_no_qemu_has_a
     client, acked = connect(), {}
     write(client, acked, "k", "x" * 10_000)
     for turn in range(2):
-        leader = settled(group)
+        leader = group.settled()
         assert [group.status(member)["disk_streams"]["open"] for member in REPLICAS] == [1, 1], group.story()
         assert "asks for no proof" in group.log(leader) and "disk_port 7421 is open here" in group.log(other(leader))
         for member in REPLICAS:
@@ -61,5 +61,5 @@ def test_a_stream_that_is_cut_costs_the_secondary_and_no_write(disk_group):  # n
         words = in_netns("ss", "-K", "dst", "127.0.1.1", "src", "127.0.1.2")
         sh(*words)  # all TCP between the replicas, as long as it is not dialled again
         write(client, acked, f"after{turn}", "y" * 10_000)
-        settled(group)
+        group.settled()
     assert compared(group) == (0, 0, 0) and lost(client, acked) == []

@@ -44,14 +44,6 @@ def connections() -> set[tuple[str, str]]:
     return {(here, there) for _, here, there, state, *_ in rows if state == "01" and here.endswith(f":{PORT:04X}")}
 
 
-def wait_protected(group, seconds: float = 60.0) -> None:
-    """By whoever leads."""
-    end = time.monotonic() + seconds
-    while not any(group.status(m).get("service") == "protected" for m in ADDRESSES):
-        assert time.monotonic() < end, group.story()
-        time.sleep(0.1)
-
-
 def test_links_without_a_word_stay_up_and_those_that_were_cut_come_back(group):
     """All is well, so the secondary and the witness have nothing to tell each other."""
     client, acked = connect(), {}
@@ -62,7 +54,7 @@ def test_links_without_a_word_stay_up_and_those_that_were_cut_come_back(group):
     sh(*in_netns("ip", "link", "set", "lo", "down"))
     time.sleep(3)
     sh(*in_netns("ip", "link", "set", "lo", "up"))
-    wait_protected(group)
+    group.settled()
     assert "witness did not answer for 2 s" in group.log("secondary")
     client = connect()
     write(client, acked, "after the cut", "x")

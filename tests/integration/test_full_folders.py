@@ -8,7 +8,6 @@ import subprocess
 
 import pytest
 from harness import connect
-from test_disks import settled
 from test_full_run_folder import fill
 from test_main_job import lost, other, write
 
@@ -46,7 +45,7 @@ def test_a_member_with_a_full_state_folder_votes_and_leads(full_group, member):
     write(client, acked, "alone", "y")
     group.wait_for_log(member, "is full; the room kept for the member's state is used")
     group.start(other(member))
-    assert settled(group) == member
+    assert group.settled() == member
     write(client, acked, "after", "z")
     assert lost(client, acked) == []
 
@@ -64,7 +63,7 @@ def test_a_full_shm_costs_nothing_as_guest_memory_is_reserved(full_group, member
     group.power_off(other(member))
     write(client, acked, "after", "z")
     group.start(other(member))
-    assert settled(group) == member
+    assert group.settled() == member
     assert lost(client, acked) == []
 
 

@@ -45,6 +45,8 @@ class Watch(Observer):
         work = self._replica.core.role.syncvm
         if isinstance(action, effects.ColoLoad) and work:
             self._note("before-load", work.number)
+        if isinstance(action, effects.ContVm):
+            self._aborted = None
         if isinstance(action, effects.Promote) and self._aborted is not None:
             self._note("before-promote", self._aborted)
 
@@ -53,7 +55,7 @@ class Watch(Observer):
         if name == "vm_stopped" and work and work.tag == arguments[0]:
             self._aborted = work.number
             self._note("stopped", work.number)
-        if name == "colo_loaded":
+        if name in ("colo_loaded", "colo_ready"):  # the latter: another copy of the VM, filled after the one that stood still
             self._aborted = None
 
 

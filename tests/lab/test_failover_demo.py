@@ -15,7 +15,7 @@ from lab.paths import BUILD, LAB, ROOT
 def test_the_demo_loses_nothing_and_leaves_nothing():
     subprocess.run([sys.executable, "-m", "lab.demo"], cwd=ROOT, check=True, timeout=600)
     result = json.loads((BUILD / "demo" / "result.json").read_text())
-    assert result["acked"] > 1000 and result["syncvms"] > 50
+    assert result["acked"] > 1000 and result["syncvms"] > 20  # one a second at least
     assert {k: result[k] for k in ("lost", "connections_broken", "ram_pages_mismatching", "redeploy_changed")} == {
         "lost": 0,
         "connections_broken": 0,

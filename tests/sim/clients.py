@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lab.linearizable import CAS, READ, UNKNOWN, WRITE, Op
 
 from . import guest
+from .speech import STAMP_SHIFT, Heard
 
 if TYPE_CHECKING:
     from .world import World
@@ -63,14 +64,24 @@ class Client:
             self.pending = self.connection = None
             self.begin()
 
-    def answer(self, connection: int, operation: int, hit: bool, value: int) -> None:
-        if not self._waits_for(connection, operation):
+    def closed(self, connection: int) -> None:
+        """The VM closes the connection. Whether it has done the operation under way is unknown."""
+        if connection == self.connection:
+            pending, self.pending, self.connection = self.pending, None, None
+            self.world.ghost.closed.add(connection)
+            if pending:
+                self.history.append(pending)
+                self.begin()
+
+    def answer(self, heard: Heard) -> None:
+        if not self._waits_for(heard.connection, heard.operation):
             return
         op, self.pending = self.pending, None
-        result = {READ: value, WRITE: None, CAS: hit}[op.kind]
+        value = heard.value % (1 << STAMP_SHIFT)
+        result = {READ: value, WRITE: None, CAS: heard.hit}[op.kind]
         self.history.append(op._replace(end=self.world.loop.now, result=result))
-        if op.kind == READ or hit:
+        if op.kind == READ or heard.hit:
             self.last_seen[int(op.key[1:])] = value
         self.answered += 1
-        self.world.ghost.acked[connection] = operation
+        self.world.ghost.acked[heard.connection] = heard
         self.world.loop.after(self.rng.expovariate(1 / 0.012), None, self.begin)

@@ -10,7 +10,8 @@ from plover.consensus.durable import Durable, Record
 from plover.consensus.effects import LEADER
 from plover.protocol import wire
 
-from . import guest
+from . import guest, speech
+from .speech import Heard
 
 if TYPE_CHECKING:
     from .member import Member
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 
 LOGS_LOST_S = 1.0
+_SAYS = {
+    True: "answered operation {heard.operation} of connection {heard.connection}",
+    False: "acknowledged operation {heard.operation} of connection {heard.connection}",
+}
 
 
 class Violation(Exception):
@@ -29,7 +34,8 @@ class Ghost:
     def __init__(self, world: World) -> None:
         self.world = world
         self.strict_voice = True  # off where clocks jump: then an old voice may end late, though never say what is lost
-        self.acked: dict[int, int] = {}  # connection -> its last operation that a client saw answered
+        self.acked: dict[int, Heard] = {}  # connection -> the last answer that a client saw
+        self.closed: set[int] = set()  # connections whose end a client saw
         self.forgotten = False  # the VM's state was lost on all hosts and the operator booted it afresh
         self.forced = False  # the operator had one lead without a quorum: two may lead, and what one said may be lost
         self._leaders: dict[int, str] = {}
@@ -159,12 +165,23 @@ class Ghost:
         other = self.world.members[member.other]
         if self.forced or not self._electable(other):
             return
-        for frame in frames:
-            connection, operation, _, _ = guest.REPLY.unpack(frame)
-            if other.memory.qemu.ram[guest.CONNECTION0 + connection] >> 32 < operation:
-                self.fail(
-                    f"{member.name} answered operation {operation} of connection {connection}, but {other.name} could be elected without it"
-                )
+        for heard in map(speech.hear, frames):
+            lacks = self._lacks(other.memory.qemu.ram, heard)
+            if lacks:
+                self.fail(f"{member.name} {_SAYS[heard.answers]}, but {other.name} could be elected {lacks}".format(heard=heard))
+
+    @staticmethod
+    def _lacks(ram: list[int], heard: Heard) -> str:
+        """How a VM with this memory does not stand by what a client may have heard; empty if it does."""
+        page = ram[guest.CONNECTION0 + heard.connection]
+        if speech.operation_of(page) < heard.operation:
+            return "without it"
+        if speech.first_of(page) != heard.first:
+            return "and numbers that connection otherwise"
+        if heard.ends and not page & speech.CLOSED:
+            return "and has not closed that connection"
+        same = speech.operation_of(page) > heard.operation or not heard.answers or speech.words_of(page) == heard.words
+        return "" if same else "and answers it in other words"
 
     def _electable(self, other: ReplicaMember) -> bool:
         """Could ``other`` lead next, from the state it has?"""
@@ -180,9 +197,10 @@ class Ghost:
         if self.forgotten or self.forced:
             return
         ram = member.memory.ram
-        for connection, operation in self.acked.items():
-            if ram[guest.CONNECTION0 + connection] >> 32 < operation:
+        for heard in self.acked.values():
+            lacks = self._lacks(ram, heard._replace(ends=heard.connection in self.closed))
+            if lacks:
                 self.fail(
-                    f"{member.name} serves in view {member.consensus.view} without operation {operation} of "
-                    f"connection {connection}, which was answered"
+                    f"{member.name} serves in view {member.consensus.view} {lacks}: operation {heard.operation} of "
+                    f"connection {heard.connection}, which was answered"
                 )

@@ -20,6 +20,7 @@ from plover.syncvm import block_deltas as pt
 from plover.syncvm import initial_sync as fill
 from plover.syncvm import initial_sync_check as fill_check
 
+from . import speech
 from .blocks import BLOCKS, Drive
 from .loop import Loop, Process
 
@@ -28,9 +29,7 @@ KEYS, CONNECTIONS = 3, 36
 COUNTER, KEY0, CONNECTION0, DISK0, NOISE0 = 0, 1, 8, 44, 56  # DISK0: what the VM last wrote to each block
 RING0 = PAGES - 4  # of the noise: the card's queue, which changes as QEMU sends what waited
 REQUEST = struct.Struct("!HIBBII")  # connection, operation, kind, key, value, expected
-REPLY = struct.Struct("!HIBI")  # connection, operation, hit, value
 READ, WRITE, CAS = 1, 2, 3
-_HIT = 1 << 31
 BYTES = 8  # of a page
 _RAM = struct.Struct(f"!{PAGES}Q")
 _DEVICE = struct.Struct("!QI")
@@ -71,6 +70,7 @@ class Qemu(Process):
         self._working = False
         self.drive: Drive | None = None
         self.spoke = False  # some of its output has left the host
+        self.speech: speech.Speech | None = None  # its answers are TCP segments, and not always those of the other host's VM
         self.copy = ""  # name of the copy of a leader's disk that its image becomes
 
     # ---- the VM -----------------------------------------------------------------------------------
@@ -97,9 +97,11 @@ class Qemu(Process):
             return
         if self.drive is not None and self.drive.stuck:
             return self.wake()  # a write waits for the secondary
-        answer = self.serve(self.inbox.popleft())
+        if self.speech is not None and len(self.inbox) > 1 and self.inbox[0][:2] != self.inbox[1][:2] and self.speech.swaps():
+            self.inbox[0], self.inbox[1] = self.inbox[1], self.inbox[0]
+        answer = b"".join(map(wrap, self.serve(self.inbox.popleft())))
         if answer and self.on_output is not None:
-            self._send(wrap(answer))
+            self._send(answer)
         self.wake()
 
     def _send(self, frame: bytes) -> None:
@@ -130,7 +132,7 @@ class Qemu(Process):
         self.unsent.clear()
         self.outbox = []
 
-    def serve(self, frame: bytes) -> bytes | None:
+    def serve(self, frame: bytes) -> list[bytes]:
         self.frames += 1
         self.write(COUNTER, self.frames)
         # Once a write is lost, the VM reads what it did not write: its state must go nowhere, see Host._save.
@@ -139,14 +141,14 @@ class Qemu(Process):
         if self.rng.random() < 0.5:
             self.write(NOISE0 + self.rng.randrange(PAGES - NOISE0), self.rng.getrandbits(60))
         if len(frame) != REQUEST.size:
-            return None
+            return []
         connection, operation, kind, key, value, expected = REQUEST.unpack(frame)
         page = CONNECTION0 + connection
-        last = self.ram[page] >> 32
+        last, fresh = speech.operation_of(self.ram[page]), False
         if operation < last:
-            return None
-        if operation > last:
-            now, hit = self.ram[KEY0 + key], True
+            return []
+        if operation > last and not self.ram[page] & speech.CLOSED:
+            fresh, now, hit = True, self.ram[KEY0 + key], True
             if kind == CAS:
                 hit = now == expected
             if kind != READ and hit:
@@ -155,9 +157,24 @@ class Qemu(Process):
                     block = value % 2 if value % 8 else value // 8 % BLOCKS  # most blocks are written now and then only
                     self.write(DISK0 + block, self.frames)
                     self.drive.write(block, self.frames)
-            self.write(page, operation << 32 | hit << 31 | (now if kind == READ else value))
-        stored = self.ram[page]
-        return REPLY.pack(connection, operation, bool(stored & _HIT), stored & (_HIT - 1))
+            words = operation << 32 | hit << 31 | (now if kind == READ else value)
+            self.write(page, words | self._own_choice(last, self.ram[page]))
+        if self.speech is not None:
+            return self.speech.frames(connection, self.ram[page], fresh) + self._acks_again(self.speech)
+        return [speech.bare(connection, self.ram[page])]
+
+    def _acks_again(self, spoken: speech.Speech) -> list[bytes]:
+        """Now and then a connection opens its window: it acknowledges once more what it has acknowledged before."""
+        connection = spoken.own.randrange(2 * CONNECTIONS)
+        page = self.ram[CONNECTION0 + connection] if connection < CONNECTIONS else 0
+        return [spoken.acks_again(connection, page)] if speech.operation_of(page) and not page & speech.CLOSED else []
+
+    def _own_choice(self, last: int, page: int) -> int:
+        """Bits of a connection's page that no other VM need have alike."""
+        if self.speech is None:
+            return 0
+        first = self.speech.first() if not last else speech.first_of(page) << speech.FIRST_SHIFT
+        return first | self.speech.stamp() | self.speech.closes()
 
     # ---- its state, as QEMU saves and loads it ------------------------------------------------------
     def digest(self) -> int:

@@ -92,6 +92,11 @@ def with_one_sided(seed: int) -> bool:
     return seed // len(CELLS) % 3 == 1
 
 
+def with_agreed(seed: int) -> bool:
+    """In every fifth group, output that both VMs have sent leaves without a syncvm; the VMs do not always say the same."""
+    return seed % 5 == 1
+
+
 def with_scan(seed: int) -> bool:
     """Are this seed's dirty pages found by hashing all? A seventh of the seeds, each time in other cells."""
     return seed % 7 == 6

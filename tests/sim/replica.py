@@ -13,6 +13,7 @@ from plover.consensus.effects import Persist, Send
 from plover.core import router
 from plover.core import shell_policy as policy
 from plover.core.director import Director
+from plover.core.follower import Follower
 from plover.native import zstd
 from plover.ports import effects
 from plover.protocol import wire
@@ -29,6 +30,7 @@ class ReplicaMember(Member):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self.rng = random.Random(host.rng.getrandbits(64))
+        self._slices = random.Random(f"slices {self.rng.getstate()}")  # of its own: a seed's faults stay as they are
         self.memory = SimMemory()
         self.disk_work = DiskWork(self)
         self.vm_work = VmWork(self, self.disk_work)
@@ -38,6 +40,7 @@ class ReplicaMember(Member):
         self._executing = False
         self._idle_asked = False
         self.taken_bytes = 0
+        self.kept_bytes = 0  # of a secondary's output since its last load: clients wait for it after a failover
         self.stop_at_emit: Callable[[], None] | None = None  # a fault: called when it has decided to speak
         self._rest: list = []
         self._speak_until: float | None = None  # of the actions in _rest
@@ -132,6 +135,7 @@ class ReplicaMember(Member):
         if self.vm is not None and self.vm.outbox:
             frames = self.vm.take_output()
             self.taken_bytes += len(frames)
+            self.kept_bytes += len(frames) if isinstance(self.core.role, Follower) else 0
             self.call("output", frames)
 
     def client_frame(self, frame: bytes) -> None:
@@ -174,6 +178,8 @@ class ReplicaMember(Member):
     def _do(self, action: object) -> None:
         if self.world.trace is not None:
             self.world.note(self.name, f"does {shown(action)}")
+        if isinstance(action, effects.KillQemu) or (isinstance(action, effects.SendData) and isinstance(action.message, wire.Staged)):
+            self.kept_bytes = 0
         way = self._does.get(type(action))
         if way is not None:
             way(action)
@@ -185,8 +191,13 @@ class ReplicaMember(Member):
         self.world.ghost.persisted(self.name, action.state)
 
     def _emit(self, action: effects.Emit) -> None:
+        """Now and then only the first chunks leave in time."""
+        rest = list(action.chunks)
         if policy.in_time(self.host.clock(), self._speak_until or self.core.speak_until):
-            self._speak([bytes(f) for chunk in action.chunks for f in split(chunk)])
+            count = self._slices.randint(1, len(rest)) if len(rest) > 1 else 1
+            self._speak([bytes(f) for chunk in rest[:count] for f in split(chunk)])
+            rest = rest[count:]
+        self.world.loop.after(0.0, self, self.call, "left", action.number, rest)
 
     def _speak(self, frames: list[bytes]) -> None:
         self.world.emit(self, frames)
@@ -219,6 +230,9 @@ class ReplicaMember(Member):
     # ---- the TAP ------------------------------------------------------------------------------------
     def _tap_serves(self, action: effects.TapUp) -> None:
         self.world.ghost.serves(self)
+        leader, kept_bytes, self.kept_bytes = self.core.leading, self.kept_bytes, 0
+        if leader and leader.guard.bytes + leader.output_commit.outbox.bytes < kept_bytes:
+            self.world.ghost.fail(f"{self.name} serves without the {kept_bytes} bytes that its VM has said since its last load")
         self._tap_early(action)
 
     def _tap_early(self, action: effects.TapUp | effects.TapEarly) -> None:

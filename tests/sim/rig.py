@@ -17,7 +17,7 @@ from plover.core import force, router
 from plover.ports import effects
 from plover.protocol import pages, wire
 
-from . import guest
+from . import guest, speech
 from .ghost import Violation
 from .member import Member
 from .replica import ReplicaMember
@@ -188,6 +188,7 @@ class Rig(Watched):
         self._sent: list[int] = []
         self._answered: dict[int, str] = {}
         super().__init__(0, steady=True)
+        self.agreed = changes.get("output_release") == "agreed"  # then the guest speaks TCP
         self.clients_end = True  # nobody but the test
         self.clients = [self]
         self.ghost.fail = self._violated
@@ -287,6 +288,10 @@ class Rig(Watched):
     def request(self, value: int) -> bytes:
         return guest.REQUEST.pack(self.connection(value), 1, guest.WRITE, 0, value, 0)
 
+    def send_next(self, first: int, operation: int, value: int) -> None:
+        """A client's write of ``value``, once, on the connection of value ``first``."""
+        self.to_vm(guest.REQUEST.pack(self.connection(first), operation, guest.WRITE, 0, value, 0))
+
     def frame(self, value: int, mac: bytes = guest.MAC) -> bytes:
         """The same as it comes from the TAP, to whom it may be."""
         return guest.wrap(mac + self.request(value))
@@ -296,13 +301,17 @@ class Rig(Watched):
         self.to_vm(self.request(value))
 
     def emit(self, member: ReplicaMember, frames: list[bytes]) -> None:
-        self.seats[member.name].released += [guest.REPLY.unpack(frame)[3] for frame in frames]
+        answers = [heard.value for heard in map(speech.hear, frames) if heard.answers]
+        self.seats[member.name].released += answers
         super().emit(member, frames)
         if member.tap_up:
-            self._answered.update((guest.REPLY.unpack(frame)[3], member.name) for frame in frames)
+            self._answered.update((value, member.name) for value in answers)
 
-    def answer(self, connection: int, operation: int, hit: bool, value: int) -> None:
-        self.ghost.acked[connection] = operation
+    def answer(self, heard: speech.Heard) -> None:
+        self.ghost.acked[heard.connection] = heard
+
+    def closed(self, connection: int) -> None:
+        self.ghost.closed.add(connection)
 
     def write(self, value: int, limit_s: float = 3.0) -> Seat:
         """Write until it is answered; returns the seat that answered."""

@@ -14,7 +14,7 @@ from plover.ports import effects
 from plover.protocol import wire
 from plover.protocol.frames import split
 
-from . import guest
+from . import guest, speech
 from .watch import DISK, DOES, GOT, NOTE, Seen
 
 MEMBERS = ("primary", "secondary", "witness")
@@ -114,7 +114,7 @@ def _action(action: object) -> str:
     if isinstance(action, effects.Report):
         return action.text
     if isinstance(action, effects.Emit):
-        answers = Counter(guest.REPLY.unpack(f)[:2] for chunk in action.chunks for f in split(chunk))
+        answers = Counter(speech.hear(bytes(f))[:2] for chunk in action.chunks for f in split(chunk))
         return "LETS OUT " + ", ".join(
             f"the answer to operation {operation} of connection {connection}" + (f", {count} times" if count > 1 else "")
             for (connection, operation), count in answers.items()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plover.consensus.log import INPUT, SYNCVM, Entry, pack
 from plover.errors import WireError
-from plover.protocol import wire
+from plover.protocol import sayings, wire
 
 from tests.examples import examples
 from tests.sim.guest import BYTES, PAGES
@@ -22,7 +22,7 @@ from tests.sim.rig import at
 
 # The greetings never get past the links: see links/test_peers.py.
 TYPES = [cls for cls in sorted(wire.Message.__subclasses__(), key=lambda cls: cls.TYPE) if cls not in wire.GREETINGS]
-DATA_TYPES = (wire.FillPages, wire.FillState, wire.FillDone, *OF_SYNCVMS, wire.LateInput)
+DATA_TYPES = (wire.FillPages, wire.FillState, wire.FillDone, *OF_SYNCVMS, wire.LateInput, wire.Said)
 CONSENSUS_TYPES = (wire.Heartbeat, wire.HeartbeatAck, wire.ProposeRecord, wire.Append, wire.AppendAck, wire.VoteRequest, wire.VoteReply)
 PAGE = 4 + BYTES  # on the wire, with its number
 COUNTABLE = 2**62  # no number of ours gets further by counting
@@ -39,7 +39,8 @@ def plausible(cls, view):
         rows = st.tuples(st.integers(0, 9), st.integers(0, view + 1), st.sampled_from([INPUT, SYNCVM]))
         logs = st.lists(rows, max_size=3).map(lambda rows: pack(Entry(i, v, k, bytes(8)) for i, v, k in rows))
         pages = st.sampled_from([bytes(PAGES // 8), bytes(PAGE), b"\xff" * PAGE])
-        values["payload"] = st.binary(max_size=40) | logs | pages | st.sampled_from([b"{}", b"[]"])
+        said = st.sampled_from([sayings.pack(sayings.Saying(kind, 0, 3, 1, 5, 6)) for kind in (sayings.SPAN, sayings.ENDS)])
+        values["payload"] = st.binary(max_size=40) | logs | pages | said | st.sampled_from([b"{}", b"[]"])
     return st.builds(cls, **values)
 
 

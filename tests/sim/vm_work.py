@@ -15,6 +15,7 @@ from .blocks import BLOCKS, Drive
 from .disk import PowerLoss
 from .disk_work import DiskWork
 from .guest import DISK0, Qemu
+from .speech import Speech
 
 if TYPE_CHECKING:
     from .replica import ReplicaMember
@@ -169,6 +170,8 @@ class VmWork:
             self._world.ghost.fail(f"{self._member.name} starts a QEMU beside one that is still there")
         self._host.images.new_qemu()
         qemu = Qemu(self._world.loop, random.Random(self._member.rng.getrandbits(64)), action.incoming)
+        if self._world.agreed:
+            qemu.speech = Speech(self._world.chance(f"own {qemu.rng.getstate()}"))
         if self._member.config.disks:
             qemu.drive = Drive(self._host.image, self._host.unsynced)
             qemu.drive.exported, qemu.drive.fails = action.incoming, lambda: self._host.image_fails

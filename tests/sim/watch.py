@@ -36,12 +36,16 @@ class Steady(random.Random):
 
 
 class Watched(World):
+    may_agree = False  # in the paper, all output waits for syncvms
+
     def __init__(self, seed: int, steady: bool = False) -> None:
         """``steady``: durations are constant and the hosts' clocks agree."""
         self.seen: list[Seen] = []
         self.before: Callable[[Seen], None] = lambda seen: None
         self.after: Callable[[Seen], None] = lambda seen: None
         self._steady = steady
+        if steady:
+            self.chance = Steady
         super().__init__(seed)
         if steady:
             self.network._rng = Steady("network")

@@ -13,7 +13,7 @@ from plover.errors import DurableStateError
 
 from lab.linearizable import Undecided, check
 
-from . import guest
+from . import guest, speech
 from .clients import Client
 from .disk import PowerLoss
 from .ghost import Ghost, Violation
@@ -21,7 +21,7 @@ from .host import RESTART_S, Host
 from .loop import Loop
 from .member import Member
 from .network import Network
-from .plan import with_disks, with_one_sided, with_scan, with_uneven_budgets
+from .plan import with_agreed, with_disks, with_one_sided, with_scan, with_uneven_budgets
 from .replica import ReplicaMember
 from .witness import WitnessMember
 
@@ -45,12 +45,13 @@ def group(member: str) -> dict[str, object]:
 
 
 @lru_cache(maxsize=256)
-def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, budget_ms: int = 1000) -> Config:
+def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, budget_ms: int = 1000, agreed: bool = False) -> Config:
     return Config(
         {
             **group(member),
             "latency_ms_target": hold_ms,
             "syncvm_interval_ms_max": interval_ms,
+            "output_release": "agreed" if agreed else "syncvm",
             "disks": [{"path": "/images/vm"}] if disks else [],
             "failover_budget_ms": budget_ms,
             "syncvm_timeout_ms": max(600, 2 * budget_ms // 5),
@@ -66,6 +67,9 @@ def budgets(seed: int) -> dict[str, int]:
 
 
 class World:
+    chance: type[random.Random] = random.Random  # of what two VMs do otherwise, with agreed output
+    may_agree = True  # on output, if the seed wants it
+
     def __init__(self, seed: int, trace: list[str] | None = None) -> None:
         self.rng = random.Random(seed)
         self.trace = trace
@@ -73,12 +77,13 @@ class World:
         self.ghost = Ghost(self)
         self.clients_end = False
         self.disks, self.one_sided, self.scans = with_disks(seed), with_one_sided(seed), with_scan(seed)
+        self.agreed = self.may_agree and with_agreed(seed)
         self._boots = 0
         self._values = self._connections = 0
         self.mac_at: str | None = None
         hold_ms, interval_ms = self.rng.choice((5, 20, 20, 60)), self.rng.choice((50, 200, 1000))
         budgets_ms = budgets(seed)
-        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms, self.disks, budgets_ms[n])) for n in NAMES}
+        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms, self.disks, budgets_ms[n], self.agreed)) for n in NAMES}
         self.members: dict[str, Member] = {}
         self.network = Network(self.loop, random.Random(self.rng.getrandbits(64)), self.members, codec=seed % 8 == 0)
         self.network.on_vote = self.ghost.votes
@@ -236,9 +241,12 @@ class World:
                 self.loop.after(0.0002, None, self._to_client, frame)
 
     def _to_client(self, frame: bytes) -> None:
-        connection, operation, hit, value = guest.REPLY.unpack(frame)
+        heard = speech.hear(frame)
         for client in self.clients:
-            client.answer(connection, operation, hit, value)
+            if heard.answers:
+                client.answer(heard)
+            if heard.ends:
+                client.closed(heard.connection)
 
     # ---- what an onlooker sees ------------------------------------------------------------------------
     def leader(self) -> ReplicaMember | None:

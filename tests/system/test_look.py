@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import socket
 
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import kvm, look, network, tracking
+import pytest
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import colo_loop, kvm, look, network, tracking
 
 
 def test_this_machine_is_seen_as_it_is(tmp_path):
@@ -35,3 +36,26 @@ def test_a_device_that_is_no_kvm_is_no_kvm():
 def test_a_missing_tool_is_no_error():
     assert network.tool("/no/such/tool") == ""
     assert look.qemu("/no/such/qemu")["version"] == ""
+    assert colo_loop.dialect("/no/such/qemu") == colo_loop.UNKNOWN
+
+
+def test_the_installed_qemu_is_asked_for_its_colo_loop():
+    assert look.qemu("/usr/bin/qemu-system-x86_64")["colo_loop"] == colo_loop.ENABLED
+
+
+@pytest.mark.parametrize(
+    "answer, wanted",
+    [
+        ('{"id": "colo", "return": {}}', colo_loop.ENABLED),
+        ('{"id": "colo", "error": {"desc": "Capability \'x-colo\' requires capability \'return-path\'"}}', colo_loop.RETURN_PATH),
+        ('{"id": "colo", "error": {"desc": "COLO is not currently supported, please rerun configure"}}', colo_loop.NONE),
+        ('{"return": {}}', colo_loop.UNKNOWN),
+        ("[" * 9999, colo_loop.UNKNOWN),
+        ("", colo_loop.UNKNOWN),
+    ],
+)
+def test_a_qemus_answer_tells_its_dialect(tmp_path, answer, wanted):
+    qemu = tmp_path / "qemu"
+    qemu.write_text(f"#!/bin/sh\ncat >/dev/null\ncat <<'END'\n{{}}\n{answer}\nEND\n")
+    qemu.chmod(0o755)
+    assert colo_loop.dialect(str(qemu)) == wanted

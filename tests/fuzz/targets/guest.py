@@ -12,6 +12,7 @@ from plover.errors import QemuError
 from plover.host.console_log import ConsoleLog
 from plover.protocol.frames import FRAME_BYTES_MAX, FrameBuffer, split, wrap
 from plover.qemu import colo, device_file, kernel_image
+from plover.qemu.colo_dialects import ENABLED, RETURN
 
 from ..target import Target, promise
 from . import group
@@ -57,9 +58,10 @@ def _device_state() -> Iterator[tuple[str, bytes]]:
 
 
 def stream(data: bytes) -> None:
-    out = colo.enable_colo(data)
-    promise(out.replace(colo.ENABLE_COLO, b"", 1) == data.replace(colo.ENABLE_COLO, b"", 1) or colo.ENABLE_COLO in data, "another stream")
-    promise(len(out) == len(data) + len(colo.ENABLE_COLO), "a stream of another length")
+    for command in (ENABLED.command, RETURN.command):
+        out = colo.enable_colo(data, command)
+        promise(out.replace(command, b"", 1) == data.replace(command, b"", 1) or command in data, "another stream")
+        promise(len(out) == len(data) + len(command), "a stream of another length")
 
 
 def _stream() -> Iterator[tuple[str, bytes]]:

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import json
+import struct
 from array import array
 from collections.abc import Iterator
 from dataclasses import fields
 
 from plover.consensus import log
 from plover.core import join_request, late_input
+from plover.core.agreement import Agreement
 from plover.errors import CompressionError, WireError
 from plover.native import zstd
 from plover.native.library import Native
-from plover.protocol import codec, packing, pages, wire
+from plover.protocol import codec, packing, pages, sayings, wire
 from plover.protocol.frames import wrap
 from plover.protocol.pipe import READ_UP_TO, STREAM, Pipe
 from plover.syncvm import block_deltas
@@ -26,6 +28,16 @@ FACTS = {"qemu_version": "7.2.22", "guest_memory_mib": 256, "syncvm_mode": "hash
 COPY = {"held": ["0" * 32], "next": "1" * 32}
 PAGES = 64
 RING_BYTES = 1 << 16
+
+
+def _tcp(start: int, flags: int, payload: bytes) -> bytes:
+    """A frame from nobody to nobody."""
+    segment = struct.pack("!IIIBBHI", 5, start, 7, 80, flags, 9, 0) + payload
+    return bytes(12) + b"\x08\0" + struct.pack("!BBHIBBH8x", 0x45, 0, 20 + len(segment), 0, 64, 6, 0) + segment
+
+
+# Of a VM: ARP; the begin, a part and the end of a TCP stream.
+FRAMES = [bytes(12) + b"\x08\x06" + bytes(28), _tcp(1, 0x12, b""), _tcp(2, 0x10, b"answer"), _tcp(8, 0x11, b"bye")]
 
 
 def one_of_each() -> Iterator[wire.Message]:
@@ -41,6 +53,7 @@ def one_of_each() -> Iterator[wire.Message]:
         wire.StageEnd: packing.pack_state(zstd, b"device" * 100, b""),
         wire.JoinRequest: json.dumps(FACTS).encode(),
         wire.LateInput: wrap(bytes(60)),
+        wire.Said: b"".join(sayings.said(b"".join(map(wrap, FRAMES)))),
     }
     values = {"Q": 3, "I": 1, "B": 3, "?": True}
     for cls in sorted(wire.Message.__subclasses__(), key=lambda cls: cls.TYPE):
@@ -176,6 +189,36 @@ def _late() -> Iterator[tuple[str, bytes]]:
     yield "two", wrap(bytes(60)) + wrap(b"x" * 1500)
 
 
+def said(data: bytes) -> None:
+    told = sayings.unpack(data)
+    promise(b"".join(map(sayings.pack, told)) == data, "other sayings")
+    agreement = Agreement()
+    agreement.begin()
+    agreement.hear(told)
+    for number, frame in enumerate(FRAMES, 1):
+        agreement.hold(number, frame)
+    promise(not agreement.leaving(), "output leaves before a syncvm is staged")
+    agreement.open = True
+    leaving = agreement.leaving()
+    promise(len(set(leaving)) == len(leaving) <= len(FRAMES), "output leaves twice")
+
+
+def _said() -> Iterator[tuple[str, bytes]]:
+    yield "each-kind", b"".join(sayings.said(b"".join(map(wrap, FRAMES))))
+    yield "two-spans", b"".join(sayings.said(wrap(FRAMES[2])) + sayings.said(wrap(FRAMES[3])))
+
+
+def vm_frame(data: bytes) -> None:
+    """A guest chooses each byte of its frames. Whatever it is, the sayings of it are those that a leader takes."""
+    run = b"".join(wrap(data[at : at + 1500]) for at in range(0, len(data), 1500))
+    for told in sayings.said(run):
+        sayings.unpack(told)
+
+
+def _vm_frames() -> Iterator[tuple[str, bytes]]:
+    yield from zip(("arp", "begin", "part", "end"), FRAMES)
+
+
 class _Wire:
     """A ring with room for everything."""
 
@@ -211,5 +254,7 @@ TARGETS = [
     Target("zstd", unpacked, (CompressionError,), _unpacked),
     Target("join_request", join, WIRE, _join, is_json=True),
     Target("late_input", late, WIRE, _late),
+    Target("sayings", said, WIRE, _said),
+    Target("vm_frame", vm_frame, (), _vm_frames),
     Target("pipe", pipe, WIRE, _pipe),
 ]

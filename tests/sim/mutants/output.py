@@ -24,10 +24,10 @@ def release_before_ack() -> None:
 
     def syncvm_stopped(self):
         good(self)
-        self.core.emit(effects.Emit(release(self.guard, self.output_commit._sync_mark)))
+        self.core.emit(effects.Emit(0, release(self.guard, self.output_commit._sync_mark)))
 
     Leader.syncvm_stopped = syncvm_stopped
-    Guard.release = lambda self, mark: release(self, mark) if self._marks else []
+    Guard.release = lambda self, mark: release(self, mark) if self._marked else []
 
 
 @mutant("output leaves when the syncvm was sent to the secondary, not when the secondary has it")
@@ -38,19 +38,16 @@ def released_when_sent() -> None:
         good(self, *actions)
         sent = any(isinstance(a, effects.SendData) and isinstance(a.message, wire.StageEnd) for a in actions)
         if sent and self.consensus.fresh(self.now):
-            good(self, effects.Emit(release(self.leading.guard, self.leading.output_commit._sync_mark)))
+            good(self, effects.Emit(0, release(self.leading.guard, self.leading.output_commit._sync_mark)))
 
     Director.emit = emit
-    Guard.release = lambda self, mark: release(self, mark) if self._marks else []
+    Guard.release = lambda self, mark: release(self, mark) if self._marked else []
 
 
-@mutant("a leader without a secondary speaks without asking a quorum")
+@mutant("a leader speaks without asking a quorum, neither for output that no syncvm covers nor between two slices")
 def quorum_not_asked() -> None:
-    def ask(self, mark, tries):
-        self._confirm = None
-        self._core.emit(effects.Emit(self._guard.release(mark)))
-
-    OutputCommit._ask_quorum = ask
+    OutputCommit._ask_quorum = OutputCommit._release
+    OutputCommit._knows_to_lead = lambda self: True
 
 
 @mutant("a leader that lost its secondary goes on alone without recording the smaller in-sync set")
@@ -78,7 +75,7 @@ def stopped_leader_speaks() -> None:
 @mutant("the secondary's own output leaves its host")
 def secondary_speaks() -> None:
     def output(self, frames):
-        self.core.emit(effects.Emit([frames]))
+        self.core.emit(effects.Emit(0, [frames]))
 
     Follower.output = output
 

@@ -24,3 +24,13 @@ def test_audit_finds_a_write_that_was_not_tracked():
     answers = group["primary"].audit()
     group.until(lambda: answers)
     assert (answers[0].mismatching, answers[0].untracked) == (0, 1)
+
+
+@pytest.mark.parametrize("asked", ["audit", "switchover"])
+def test_who_waits_for_an_answer_is_told_that_qemu_is_gone(asked):
+    group = protected()
+    answers = getattr(group["primary"], asked)()
+    group["primary"].qemu_dies()
+    group.until(lambda: answers)
+    assert isinstance(answers[0], str)
+    group.until(lambda: group.serving() is group["secondary"])

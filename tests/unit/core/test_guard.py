@@ -23,6 +23,8 @@ class GuardModel(RuleBasedStateMachine):
         self.guard = Guard(BYTES_MAX)
         self.held, self.released, self.dropped = [], [], 0
         self.marks, self.count, self.now = [], 0, 0.0
+        self.numbers = {}  # the guard's number of an output -> ours
+        self.overdue = set()  # output that had a mark once
 
     @rule(size=st.integers(1, 25))
     def hold(self, size):
@@ -30,11 +32,31 @@ class GuardModel(RuleBasedStateMachine):
         self.now += 1.0
         output = self.count.to_bytes(4, "big").ljust(size + 4, b"x")
         fits = sum(len(o) for o, _, _ in self.held) + len(output) <= BYTES_MAX
-        assert self.guard.hold(output, self.now) is fits
+        number = self.guard.hold(output, self.now)
+        assert bool(number) is fits
+        self.numbers[number] = self.count
         if fits:
             self.held.append((output, None, self.now))
         else:
             self.dropped += len(output)
+
+    @rule(size=st.integers(1, 25))
+    def make_room(self, size):
+        self.guard.make_room(size)
+        while any(m is None for _, m, _ in self.held) and sum(len(o) for o, _, _ in self.held) + size > BYTES_MAX:
+            self.held.remove(next(item for item in self.held if item[1] is None))
+
+    @rule(data=st.data())
+    def take(self, data):
+        """Output without a mark, by its number; other output cannot be had this way."""
+        number = data.draw(st.integers(1, max(1, self.count)))
+        found = [(o, m, at) for o, m, at in self.held if int.from_bytes(o[:4], "big") == self.numbers.get(number) and m is None]
+        if found:
+            assert self.guard.take(number) == (found[0][2], found[0][0])
+            self.held.remove(found[0])
+        else:
+            with pytest.raises(InvariantViolation, match="without a mark"):
+                self.guard.take(number)
 
     @rule()
     def mark(self):
@@ -62,7 +84,8 @@ class GuardModel(RuleBasedStateMachine):
     def unmark(self):
         self.guard.unmark()
         if self.marks:
-            self.held = [(o, None, 0.0) for o, _, _ in self.held]
+            self.held = [(o, None, at) for o, _, at in self.held]
+            self.overdue.update(o for o, _, _ in self.held)
         self.marks = []
 
     @rule()
@@ -76,7 +99,8 @@ class GuardModel(RuleBasedStateMachine):
         assert self.guard.bytes == sum(len(o) for o, _, _ in self.held) <= BYTES_MAX
         assert self.guard.unmarked_bytes == sum(len(o) for o, _ in unmarked)
         assert self.guard.dropped_bytes == self.dropped
-        assert self.guard.oldest_unmarked_s == (unmarked[0][1] if unmarked else None)
+        assert self.guard.oldest_unmarked_s == (None if not unmarked else 0.0 if unmarked[0][0] in self.overdue else unmarked[0][1])
+        assert self.guard.held_since == (self.held[0][2] if self.held else None)
 
     @invariant()
     def nothing_is_released_twice_or_out_of_order(self):

@@ -66,4 +66,4 @@ def test_what_goes_to_a_leader_is_no_message_to_a_secondary_nor_the_other_way():
 def test_what_carries_a_number_is_in_the_table_for_its_work():
     for table, field in ((routes.TO_LEADER_SYNCVM, "number"), (routes.TO_LEADER_FILL, "join")):
         assert all(field in get_type_hints(kind) for kind in table)
-    assert len(MESSAGES) == len(set(MESSAGES)) + 1  # Bitmap goes both ways
+    assert len(MESSAGES) == len(set(MESSAGES)) + 2  # Bitmap and Said go both ways

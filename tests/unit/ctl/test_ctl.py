@@ -104,6 +104,10 @@ def test_rdma_check_without_a_device_fails_with_the_remedy(host, capsys, monkeyp
             {"output_bytes": 1500, "output_frames": 0, "input_bytes": 7},
             "  dropped, as on a full wire: 1500 bytes of output, 7 bytes of input\n",
         ),
+        (
+            {"output_bytes": 0, "unsent_bytes": 60, "what_a_later_version_counts": 1},
+            "  dropped, as on a full wire: 60 bytes of output when it ceased to lead\n",
+        ),
     ],
 )
 def test_status_tells_what_was_dropped(host, capsys, monkeypatch, counts, told):
@@ -111,6 +115,15 @@ def test_status_tells_what_was_dropped(host, capsys, monkeypatch, counts, told):
     run_ctl(host, "status", in_sync=BOTH)
     out = capsys.readouterr().out
     assert told in out and bool(told) == ("dropped" in out)
+
+
+@pytest.mark.parametrize("release, told", [("agreed", "12 frames left as both VMs had sent them, 3 waited for a syncvm"), ("syncvm", "")])
+def test_status_tells_how_output_leaves(host, capsys, monkeypatch, release, told):
+    output = {"agreed_frames": 12, "waited_frames": 3, "differences": {"bytes": 2}}
+    monkeypatch.setattr(Witness, "transport", lambda self: {"output_release": release, "output": output})
+    run_ctl(host, "status", in_sync=BOTH)
+    out = capsys.readouterr().out
+    assert told in out and bool(told) == ("differences: bytes 2" in out)
 
 
 def test_status_without_a_daemon_is_down_and_names_the_units(host, capsys):

@@ -29,22 +29,37 @@ def tap():
 
 
 def test_frames_leave_in_order(tap):
-    tap.write(RUN, clock.now() + 5)
+    assert tap.write(RUN, clock.now() + 5) == b""
     assert (os.read(tap.reader, 99), tap.dropped) == (b"onetwothree", 0)
 
 
 def test_nothing_leaves_once_its_time_is_over(tap):
-    tap.write(RUN, clock.now() - 0.001)
+    assert tap.write(RUN, clock.now() - 0.001) == RUN
     with pytest.raises(BlockingIOError):
         os.read(tap.reader, 99)
-    assert tap.dropped == 3
+    assert tap.dropped == 0
+
+
+def test_what_is_left_when_the_time_is_over_comes_back_whole_and_in_order(tap):
+    times = iter((1.0, 2.0, 3.0))
+    tap._now = lambda: next(times)
+    late = tap.write(RUN, 2.5)
+    assert (os.read(tap.reader, 99), late) == (b"onetwo", wrap(b"three"))
+    tap._now = lambda: 0.0
+    assert tap.write(late, 2.5) == b"" and os.read(tap.reader, 99) == b"three"
+
+
+def test_a_frame_that_the_tap_does_not_take_is_counted(tap):
+    os.close(tap.reader)
+    assert tap.write(RUN, clock.now() + 5) == b"" and tap.dropped == 3
+    tap.reader, spare = os.pipe()
+    os.close(spare)
 
 
 def test_nothing_leaves_after_a_suspend_that_came_between(tap):
     decided_until = clock.now() + 5
     tap._now = lambda: clock.now() + 60
-    tap.write(RUN, decided_until)
-    assert tap.dropped == 3
+    assert tap.write(RUN, decided_until) == RUN
 
 
 def test_who_was_stopped_between_its_decision_and_the_wire_is_late(tap):

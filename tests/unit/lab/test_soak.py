@@ -34,6 +34,15 @@ def test_noise_peaks_and_the_warm_up_are_no_leak():
     assert grows(series(lambda at: 30_000 + 20_000 * (at > 400))) == []  # one step, e.g. a buffer that is needed for the first time
 
 
+@pytest.mark.parametrize("when", [60, 120, 180])
+def test_a_step_at_any_time_of_a_short_soak_is_no_leak(when):
+    assert grows(series(lambda at: 50_000 + 4000 * (at >= when), seconds=240)) == []
+
+
+def test_steps_again_and_again_are_a_leak():
+    assert len(grows(series(lambda at: 50_000 + 1000 * (at // 20), seconds=240))) == 1
+
+
 def test_steady_growth_is_a_leak_even_in_noise_and_names_who_and_what():
     steady = noise(3000)
     (line,) = grows(series(lambda at: steady(at) + 8 * at))

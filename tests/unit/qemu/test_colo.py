@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from plover.errors import QemuError
 from plover.qemu import colo, qmp
-from plover.qemu.colo import ENABLE_COLO, STATE_MAGIC, ColoPeer, device_state, enable_colo
+from plover.qemu.colo import STATE_MAGIC, ColoPeer, device_state, enable_colo
+from plover.qemu.colo_dialects import ENABLED, RETURN, choose
 from plover.qemu.qmp import Qmp, peer_pid
 
 RAM = b"\x01\x00\x00\x00\x02\x03ram\x00\x00\x00\x00"
@@ -38,11 +39,12 @@ def folder():
 @example(b"", b"")
 def test_the_command_comes_right_before_the_ram_section(before, after):
     head = STATE_MAGIC + before.replace(b"\x01", b"\x02")  # no section starts before ours
-    assert enable_colo(head + RAM + after) == head + ENABLE_COLO + RAM + after
+    for command in (ENABLED.command, RETURN.command):
+        assert enable_colo(head + RAM + after, command) == head + command + RAM + after
 
 
 def test_the_command_comes_before_the_first_of_two_ram_sections():
-    assert enable_colo(STREAM + RAM) == STREAM[:21] + ENABLE_COLO + RAM + b"devices" + RAM
+    assert enable_colo(STREAM + RAM, b"command") == STREAM[:21] + b"command" + RAM + b"devices" + RAM
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_the_command_comes_before_the_first_of_two_ram_sections():
 )
 def test_a_stream_that_is_not_qemus_is_refused(stream):
     with pytest.raises(QemuError, match="no RAM section; this QEMU's format is not known"):
-        enable_colo(stream)
+        enable_colo(stream, ENABLED.command)
 
 
 @given(st.binary(max_size=80))
@@ -70,7 +72,7 @@ def test_a_device_state_is_taken_without_its_header_or_refused(saved):
 # --- the COLO loop ---
 
 
-def talk(folder, script, work):
+def talk(folder, script, work, dialect=ENABLED):
     """Run ``work(ColoPeer)`` against ``script(reader, writer)`` as QEMU's migration socket; what came out of both."""
 
     async def run():
@@ -85,7 +87,7 @@ def talk(folder, script, work):
                 writer.close()
 
         ours, qemus = socket.socketpair()
-        peer, other = await ColoPeer.over(ours), asyncio.create_task(qemu(*await asyncio.open_unix_connection(sock=qemus)))
+        peer, other = await ColoPeer.over(ours, dialect), asyncio.create_task(qemu(*await asyncio.open_unix_connection(sock=qemus)))
         try:
             return await work(peer), heard
         finally:
@@ -109,7 +111,7 @@ def says(*words, after=0):
 
 STATE = b"device state"
 STEPS = {
-    "feed": (lambda peer: peer.feed(STREAM), [colo.READY], enable_colo(STREAM)),
+    "feed": (lambda peer: peer.feed(STREAM), [colo.READY], enable_colo(STREAM, ENABLED.command)),
     "stop": (lambda peer: peer.stop(), [colo.REPLY], WORD.pack(colo.REQUEST)),
     "load": (
         lambda peer: peer.load(STATE),
@@ -166,6 +168,50 @@ def test_a_spoilt_stream_is_refused_before_a_byte_is_sent(folder):
         await asyncio.sleep(0.02)
 
     assert talk(folder, all_of_it, feed) == (None, [b""])
+
+
+# --- dialects ---
+
+
+def test_with_a_return_path_qemu_closes_that_before_it_begins(folder):
+    request = enable_colo(STREAM, RETURN.command)
+    well = says(RETURN.greeting, colo.READY, after=len(request))
+    assert talk(folder, well, lambda peer: peer.feed(STREAM), RETURN) == (None, [request])
+    failed = says(bytes.fromhex("0001000400000001"), colo.READY, after=len(request))  # the load failed
+    with pytest.raises(QemuError, match="expected 0001000400000000 before it begins, QEMU sent 0001000400000001"):
+        talk(folder, failed, lambda peer: peer.feed(STREAM), RETURN)
+    with pytest.raises(QemuError, match="waiting for the end of the return path"):
+        talk(folder, says(RETURN.greeting[:5], after=len(request)), lambda peer: peer.feed(STREAM), RETURN)
+
+
+CAPABLE = {"return": {}}
+
+
+@pytest.mark.parametrize(
+    "answers, dialect",
+    [
+        ([CAPABLE], ENABLED),
+        ([{"error": {"class": "GenericError", "desc": "Capability 'x-colo' requires capability 'return-path'"}}, CAPABLE], RETURN),
+    ],
+    ids=["up to 10", "from 11 on"],
+)
+def test_a_qemu_is_asked_which_dialect_it_speaks(folder, answers, dialect):
+    said = iter(answers)
+    assert with_qmp(folder, choose, answer=lambda command: next(said)) is dialect
+    assert list(said) == []
+
+
+@pytest.mark.parametrize(
+    "desc, problem",
+    [
+        ("COLO is not currently supported, please rerun configure with --enable-replication option", "qemu_binary: .* without COLO"),
+        ("Parameter 'capability' does not accept value 'x-colo'", "qemu_binary: .* without COLO"),
+        ("out of memory", "QMP migrate-set-capabilities: out of memory"),
+    ],
+)
+def test_a_qemu_without_the_loop_is_told_from_one_that_fails(folder, desc, problem):
+    with pytest.raises(QemuError, match=problem):
+        with_qmp(folder, choose, answer=lambda command: {"error": {"class": "GenericError", "desc": desc}})
 
 
 # --- QMP ---

@@ -15,7 +15,7 @@ from lab.paths import ROOT
 
 RUNTIME = ROOT / "plugins" / "module_utils" / "plover"
 ROWS = [
-    {"replica", "witness", "ctl", "qemu_launch", "watchdog"},
+    {"replica", "witness", "ctl", "exporter", "qemu_launch", "watchdog"},
     {"daemon"},
     {"links", "rdma", "disks", "qemu", "host"},
     {"dataplane"},

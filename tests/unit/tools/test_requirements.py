@@ -33,11 +33,14 @@ def test_a_lock_is_of_its_source_and_each_package_has_hashes(name):
     assert len(lines) == len(lock_requirements.pins(text)) and all(line.endswith(" \\") for line in lines)
 
 
-def test_the_wheel_of_the_hosts_is_the_locked_one():
+def test_the_wheels_of_the_hosts_are_the_locked_ones():
     role = yaml.safe_load((ROOT / "roles" / "runtime" / "vars" / "main.yml").read_text())
-    package, version = role["runtime_wheel_requirement"].split("==")
-    assert lock_requirements.pins(locked("target-python")) == {lock_requirements.normal(package): version}
-    assert f"--hash=sha256:{role['runtime_wheel_sha256']}" in locked("target-python")
+    wheels = {lock_requirements.normal(name): version for name, version in (w["requirement"].split("==") for w in role["runtime_wheels"])}
+    assert lock_requirements.pins(locked("target-python")) == wheels and len(wheels) == 2
+    for wheel in role["runtime_wheels"]:
+        name, version = wheel["requirement"].split("==")
+        assert f"--hash=sha256:{wheel['sha256']}" in locked("target-python")
+        assert wheel["file"] == f"{name.replace('.', '_').replace('-', '_')}-{version}-py3-none-any.whl"
 
 
 def test_pip_takes_nothing_without_a_hash():

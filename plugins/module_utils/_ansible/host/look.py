@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 
-from . import kvm, network, packet_filter, tracking
+from . import colo_loop, kvm, network, packet_filter, tracking
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
@@ -116,11 +116,12 @@ def qemu(binary):
     out = {"path": binary, "version": "", "package": "", "candidate": ""}
     if version:
         out.update(version=version.group(1), package=version.group(2) or "")
-        return {**out, **{key: words_of(tool(binary, *options, "help")) for key, options in HELP.items()}}
+        helped = {key: words_of(tool(binary, *options, "help")) for key, options in HELP.items()}
+        return {**out, **helped, "colo_loop": colo_loop.dialect(binary)}
     candidate = re.search(r"Candidate: (\S+)", tool(*APT_POLICY, "qemu-system-x86"))
     if candidate and candidate.group(1) != "(none)":
         out["candidate"] = candidate.group(1)
-    return {**out, **{key: [] for key in HELP}}
+    return {**out, **{key: [] for key in HELP}, "colo_loop": colo_loop.UNKNOWN}
 
 
 def words_of(text):

@@ -13,11 +13,11 @@ LISTEN = "0A"
 COMMAND_CHARS = 200
 
 
-def tool(*words):
-    """A command's output; empty if it is missing or hangs."""
+def tool(*words, said=""):
+    """A command's output, with ``said`` as its input; empty if it is missing or hangs."""
     try:
         return subprocess.run(
-            words, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_S, stdin=subprocess.DEVNULL, errors="replace"
+            words, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_S, input=said, errors="replace"
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -15,6 +15,7 @@ MEMORY_SPARE_MIB = 256
 PYTHON_MIN = (3, 11)
 # Command lines of our own daemons and guests, from an earlier run of the play.
 OURS = ("plover.replica", "plover.witness", "plover-replica", "plover-witness", "path=/run/plover/", "mem-path=/dev/shm/plover/")
+NO_COLO, RETURN_PATH = "none", "return-path"  # in qemu.colo_loop of what plover_host_info returns
 NETDEV, OBJECT = "stream", "memory-backend-file"
 
 
@@ -208,9 +209,25 @@ def _qemu(look, vms):
     ]
     lacks += [] if NETDEV in found["netdevs"] else [f"-netdev {NETDEV}"]
     lacks += [] if OBJECT in found["objects"] else [f"-object {OBJECT}"]
-    if not lacks:
-        return []
-    return [
-        f"qemu_packages: {found['path']} ({found['version']}) was built without {', '.join(lacks)}; install the "
-        "distribution's QEMU, 7.2 or newer"
-    ]
+    if lacks:
+        return [
+            f"qemu_packages: {found['path']} ({found['version']}) was built without {', '.join(lacks)}; install the "
+            "distribution's QEMU, 7.2 or newer"
+        ]
+    return _colo(found, vms)
+
+
+def _colo(found, vms):
+    """Can it hold a second copy? (plover/qemu/colo_dialects.py)"""
+    if found.get("colo_loop") == NO_COLO:
+        return [
+            f"qemu_packages: {found['path']} ({found['version']}) was built without COLO (--disable-replication, as on RHEL), so it "
+            "cannot hold the second copy of a VM; use a distribution whose QEMU has it, such as Debian or Ubuntu"
+        ]
+    translated = [str(vm.get("name")) for vm in vms if (vm.get("accel") or "tcg") == "tcg"]
+    if found.get("colo_loop") == RETURN_PATH and translated:
+        return [
+            f"accel of {', '.join(translated)}: QEMU {found['version']} cannot hold the second copy of a VM with tcg: after a syncvm it "
+            "would go on with old translated code; use accel: kvm, or a QEMU up to 10"
+        ]
+    return []

@@ -76,6 +76,7 @@ VARIABLES = {
     "plover_bridge_manager": ("auto", "netplan", "networkmanager", "networkd", "ifupdown", "plover"),
     "plover_bridge_rollback_s": "any",
     "plover_firewall": ("auto", "nft", "firewalld", "ufw", "off"),
+    "plover_monitoring": "bool",
     "plover_disk_overlay_dir": "path",
     "plover_wheel_dir": "str",
     "plover_package_dir": "str",

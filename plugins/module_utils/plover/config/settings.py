@@ -40,6 +40,7 @@ class Setting(NamedTuple):
         return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
 
 
+AGREED, SYNCVM = "agreed", "syncvm"  # output_release
 REQUIRED = object()
 
 SETTINGS: dict[str, Setting] = {
@@ -172,6 +173,12 @@ SETTINGS: dict[str, Setting] = {
         choices=("hashed", "checkpoint"),
     ),
     "syncvm_hash_threads": Setting(int, 0, "hash threads; 0 = as many as the host has cores", 0, 1024),
+    "output_release": Setting(
+        str,
+        AGREED,
+        "when output leaves: agreed (both VMs have said the same, or a syncvm covers it) or syncvm (a syncvm covers it)",
+        choices=(AGREED, SYNCVM),
+    ),
     "latency_ms_target": Setting(int, 50, "target for the delay of a busy VM's output; a lower value means more syncvms", 1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
     "syncvm_drain_ms_max": Setting(int, 20, "longest wait of the secondary for an idle VM at a syncvm", 0, 10_000),

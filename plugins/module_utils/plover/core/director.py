@@ -25,6 +25,7 @@ from ..ports import effects
 from ..protocol import wire
 from ..syncvm.figures import Figures
 from . import cold_start, operator_calls
+from .counters import Counters
 from .disk_marks import Mark
 from .event_log import EventLog
 from .follower import Follower
@@ -35,7 +36,6 @@ from .status import describe, mode_of, reason
 from .transitions import Transitions
 
 RECENT_MAX = 1024  # syncvms whose figures are kept
-TOTALS = ("dirty_pages", "divergent_pages", "bytes")
 
 
 class Director:
@@ -51,11 +51,12 @@ class Director:
         self.late = LateInput()
         self.facts: dict[str, Any] = {}
         self.recent: deque[tuple[float, Figures]] = deque(maxlen=RECENT_MAX)
-        self.totals = dict.fromkeys(("syncvms", *TOTALS), 0)
+        self.counters = Counters()
         self.fill_pages_mismatching = 0
         self.cold = False
         self.marks = marks
         self.copies_failed = 0
+        self.unsent_bytes = 0
         self.stopped_for: effects.Tag | None = None
         self._syncvms_begun = 0
         self._out: list[Any] = []
@@ -80,8 +81,13 @@ class Director:
         for action in actions:
             if isinstance(action, effects.StopVm):
                 self.stopped_for = action.tag
+                self.counters.vm_stops(self.now)
             elif isinstance(action, (effects.ContVm, effects.StartQemu, effects.KillQemu)):
                 self.stopped_for = None
+                if isinstance(action, effects.ContVm):
+                    self.counters.vm_runs(self.now)
+                else:
+                    self.counters.vm_gone()
         self._out += actions
 
     def send(self, to: str, message: wire.Message) -> None:
@@ -105,9 +111,12 @@ class Director:
 
     def record_figures(self, figures: Figures) -> None:
         self.recent.append((self.now, figures))
-        self.totals["syncvms"] += 1
-        for key in TOTALS:
-            self.totals[key] += getattr(figures, key)
+        self.counters.syncvm(figures, self.now)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Over all syncvms since this daemon began."""
+        return self.counters.totals
 
     @property
     def figures(self) -> Figures | None:

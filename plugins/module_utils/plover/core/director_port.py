@@ -30,6 +30,7 @@ class DirectorPort(Protocol):
     marks: tuple[Mark, ...]  # of this host's images
     cold: bool  # the operator asked for a cold start here, and this host is not elected yet
     copies_failed: int  # copies to this host's images that failed, in a row
+    unsent_bytes: int  # of output that was released here, and was still here when this replica ceased to lead
     fill_pages_mismatching: int  # pages found different at the end of initial syncs, since this daemon began
     stopped_for: effects.Tag | None  # tag of the last StopVm that no ContVm has followed
 

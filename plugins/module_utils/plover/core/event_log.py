@@ -28,6 +28,7 @@ class EventLog:
         self._handover: tuple[str, str, float] | None = None  # cause, why, when
         self.outage_from: float | None = None
         self._served_view = 0
+        self.views: dict[str, int] = {}  # how often a view began since this daemon did, by cause
 
     def handover(self, now: float, cause: str, why: str) -> None:
         """The leader hands over, on purpose or because it must."""
@@ -50,6 +51,7 @@ class EventLog:
             return []
         self.view, self.leader, self._handover = view, leader, None
         self.cause = cause
+        self.views[cause] = self.views.get(cause, 0) + 1
         self.told = f"{cause} in view {view}" + (f": {why}" if why else "")
         return [Happened("view", why, {"view": view, "leader": leader, "cause": cause})]
 

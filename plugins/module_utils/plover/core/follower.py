@@ -7,15 +7,16 @@ import json
 from typing import Any
 
 from ..consensus.log import INPUT, NUMBER, SYNCVM
-from ..errors import InvariantViolation
+from ..errors import InvariantViolation, WireError
 from ..ports import effects
-from ..protocol import wire
+from ..protocol import sayings, wire
 from ..syncvm.initial_sync import SecondaryInitialSync
 from ..syncvm.phases import SecondaryPhase
 from ..syncvm.quiesce import QuiesceLimit
 from ..syncvm.secondary import SecondarySyncvm
 from .director_port import DirectorPort
 from .guard import Guard
+from .join_request import SAYS
 
 JOIN_RETRY_S = 0.3
 RESTART_S, RESTART_S_MAX = 1.0, 60.0
@@ -34,6 +35,8 @@ class Follower:
         self.applied = 0
         self.fill: SecondaryInitialSync | None = None
         self.syncvm: SecondarySyncvm | None = None
+        self._asked: tuple[int, int] | None = None  # view, number: the leader wants to know what our VM says after this syncvm
+        self._says: tuple[int, int] | None = None  # view, number: our VM speaks since this syncvm, and the leader wants to know
         self._early: wire.Bitmap | None = None  # the first bitmap of the next view, while we finish a syncvm of this one
         self.device = b""  # the last device state staged here; the next one comes as a difference to it
         self.guard = Guard(self.config.guard_bytes_max)  # output since the last syncvm, released after a promotion
@@ -50,7 +53,7 @@ class Follower:
             self.core.emit(effects.StartQemu(incoming=True))
         if self.ready and not self.fill and self.cons.leader and now >= self._ask_at:
             self._ask_at = now + JOIN_RETRY_S
-            facts = json.dumps({**self.core.facts, "began": self._began, "checks": True}).encode()
+            facts = json.dumps({**self.core.facts, "began": self._began, "checks": True, SAYS: True}).encode()
             self.core.send(self.cons.leader, wire.JoinRequest(self.cons.view, facts))
         if self.filled:
             self._check_record()
@@ -155,7 +158,17 @@ class Follower:
         return SecondarySyncvm(view, number, self.core.memory, self.device, self.config.checkpoints, self._began)
 
     def output(self, frames: bytes) -> None:
+        if self._says is not None:
+            self.guard.make_room(len(frames))  # what the leader's VM has said, too, has left
         self.guard.hold(frames, self.core.now)
+        if self._says is not None:
+            self.core.emit(*[effects.SendData(wire.Said(*self._says, told)) for told in sayings.said(frames)])
+
+    def on_said(self, m: wire.Said) -> None:
+        """The leader wants to know what our VM says once it has loaded syncvm ``m.number``."""
+        if m.payload:
+            raise WireError("what a VM has said was told to a secondary")
+        self._asked = (m.view, m.number)
 
     def on_bitmap(self, m: wire.Bitmap) -> None:
         """The leader sends its bitmap once. It may come while we still load for the view before, or before we have heard of
@@ -190,6 +203,7 @@ class Follower:
         if sync.holds_new_state:
             self.device = sync.device
             self.guard.discard()  # the leader releases the output up to here
+            self._says = self._asked if self._asked == (sync.view, sync.number) else None
             if sync.limit_s is not None:
                 self.drain.learn(self.core.now - sync.started)
 
@@ -201,6 +215,7 @@ class Follower:
     def abandon_syncvm(self) -> None:
         """Another view began. A syncvm that is staged here goes on to its end; any other one was not acknowledged, and is given up."""
         self.device = b""  # the leader of the next view begins with a whole device state
+        self._asked = self._says = None
         if self.syncvm is not None and not self.syncvm.holds_new_state:
             self.syncvm.abandon()
             self.syncvm = None

@@ -11,6 +11,8 @@ from ..errors import WireError
 
 DISK_COPY = "disk_copy"  # names of the copies that its images hold and will hold, see disks/local_images.py
 DISK_IDS = "disk_ids"  # names of the devices that hold its images, see disks/identity.py
+SAYS = "says"  # it can tell what its VM says, for output_release agreed
+COLO_LOOP = "colo_loop"  # the dialect of its QEMU's COLO loop: what it is does not matter to the leader
 NAMES_MAX = 16
 SHOWN = 200  # characters of a fact of the other replica's, in a sentence
 _NAME = re.compile(r"[0-9a-f]{32}\Z")  # names of QEMU's bitmaps have this form
@@ -31,7 +33,7 @@ def differences(ours: dict[str, Any], theirs: object) -> str:
     return "; ".join(
         f"{key} is {ascii(theirs.get(key))[:SHOWN]} there and {ours[key]!r} here; make them equal"
         for key in ours
-        if key not in (DISK_COPY, DISK_IDS) and ours[key] != theirs.get(key)
+        if key not in (DISK_COPY, DISK_IDS, COLO_LOOP) and ours[key] != theirs.get(key)
     )
 
 

@@ -143,7 +143,7 @@ class Leader:
         self.reprotection.suspend(fits=not sent)
         self.abandon_syncvm("deposed")
         self.core.event_log.interrupted(self.core.now if self.tap_up else None)
-        self.output_commit.start_over()
+        self.output_commit.close_way()
         if self.tap_up and self.switchover.asked:
             self.core.late.begin(self.core.now + self.config.failover_budget_ms / 1000)
         elif self.tap_up or self.tap_early:
@@ -238,8 +238,7 @@ class Leader:
         """Begin a syncvm if one is due. ``idle``: our VM is idle at this moment."""
         if not self.protected or self.syncvm or not self.serving or self.switchover.under_way:
             return
-        now, since = self.core.now, self.guard.oldest_unmarked_s
-        held = self.pace.due(None if since is None else now - since, idle) and not self.config.checkpoints
+        now, held = self.core.now, self.output_commit.makes_due(self.pace, idle) and not self.config.checkpoints
         asked = self.audits.asked or self.switchover.asked or self.disk_pressure
         rare = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
         if held or asked or rare or 2 * self.cons.log.bytes > self.config.log_bytes_max:
@@ -260,7 +259,7 @@ class Leader:
     def syncvm_stopped(self) -> None:
         self.vm_stopped_by_us = True
         self._sync_index = self.applied
-        self.output_commit.syncvm_stopped()
+        self.output_commit.syncvm_stopped(self._running_syncvm.number)
         self.core.emit(*self._running_syncvm.vm_stopped())
 
     def syncvm_captured(self) -> None:
@@ -309,6 +308,7 @@ class Leader:
 
     def applied_by_secondary(self) -> None:
         self._running_syncvm.on_applied()
+        self.output_commit.agreed.loaded(self.core.now)
         self._end_if_compared(self._running_syncvm)
 
     def disks_hashed(self, hashes: bytes) -> None:
@@ -330,8 +330,8 @@ class Leader:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        """The secondary holds everything: let it lead. If output still waits for a quorum, the next syncvm hands over."""
-        if self.switchover.asked and not self.switchover.under_way and not self.output_commit.asks_quorum:
+        """The secondary holds everything: let it lead. If output has still to leave, the next syncvm hands over."""
+        if self.switchover.asked and not self.switchover.under_way and not self.output_commit.pending:
             self.switchover.begin(self.core.now)
             self.core.event_log.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))

@@ -17,6 +17,7 @@ from ..syncvm.initial_sync import CHECKS_MAX, LeaderInitialSync
 from . import join_request
 from .director_port import DirectorPort
 from .disk_marks import why_no_source
+from .output_commit import OutputCommit
 from .own_disks import OwnDisks
 
 PAUSE_S, PAUSE_S_MAX = 0.25, 30.0  # after a failed initial sync, doubled each time
@@ -46,6 +47,7 @@ class Leading(Protocol):
     """What re-protection asks of its leader."""
 
     own: OwnDisks
+    output_commit: OutputCommit
 
     @property
     def serving(self) -> bool: ...
@@ -158,6 +160,7 @@ class Reprotection:
         self._become(FILLING)
         self.note = f"{self.secondary} is being filled"
         fill = LeaderInitialSync(self._cons.view, self.joins, self._core.memory, bool(self._config.disks), facts.get("checks") is True)
+        self._leader.output_commit.agreed.says = facts.get(join_request.SAYS) is True
         fill.held, fill.copy = join_request.copies(facts.get(join_request.DISK_COPY)) or (fill.held, fill.copy)
         self.fill = fill
         self._core.report(f"re-protecting: filling {self.secondary} while clients are served")

@@ -117,6 +117,11 @@ def _late_input(roles: Transitions, leader: Leader, m: wire.LateInput) -> None:
     leader.late_input(checked(m.payload))
 
 
+def _heard(roles: Transitions, leader: Leader, m: wire.Said) -> None:
+    leader.output_commit.heard(m)
+    leader.maybe_syncvm()  # the two VMs may differ
+
+
 def _leaders_bitmap(roles: Transitions, follower: Follower, m: wire.Bitmap) -> None:
     roles.core.event_log.interrupted(roles.core.now)  # the leader's VM stands still; after a handover it stays so
     follower.on_bitmap(m)
@@ -127,8 +132,13 @@ def _refused(roles: Transitions, follower: Follower, src: str, m: wire.JoinRefus
 
 
 def _serving(roles: Transitions, leader: Leader) -> None:
-    if roles.leading:
+    if roles.leading and leader.tap_up:
         roles.core.emit(*roles.core.event_log.serving(roles.core.now, roles.core.consensus.view))
+        leader.output_commit.open_way()
+
+
+def _left(roles: Transitions, leader: Leader, number: int, rest: list[bytes]) -> None:
+    leader.output_commit.left(number, rest)
 
 
 def _disk_pressure(roles: Transitions, leader: Leader, written: int) -> None:
@@ -191,6 +201,7 @@ LEADER: dict[str, RoleHandler] = {
     "qemu_ready": _qemu_ready,
     "promoted": _role(Leader.vm_running),
     "tap_ready": _serving,
+    "left": _left,
     "fenced": _fenced,
     "failed": _leader_failed,
     "copy_lost": _leaders_copy_lost,
@@ -251,7 +262,7 @@ FINISHING: dict[str, WorkHandler] = {
 TO_LEADER: dict[type[wire.Message], RoleHandler] = {wire.JoinRequest: _join_requested, wire.Leave: _lost_its_copy}
 TO_SECONDARY: dict[type[wire.Message], RoleHandler] = {wire.JoinRefused: _refused}
 # On the data channel. A message with the number of a syncvm or initial sync goes to that one only.
-TO_LEADER_DATA: dict[type[wire.Message], RoleHandler] = {wire.LateInput: _late_input}
+TO_LEADER_DATA: dict[type[wire.Message], RoleHandler] = {wire.LateInput: _late_input, wire.Said: _heard}
 TO_LEADER_SYNCVM: dict[type[wire.Message], WorkHandler] = {
     wire.Bitmap: _captures(LeaderSyncvm.on_bitmap),
     wire.Hashes: _by_role(Leader.hashes_came),
@@ -271,6 +282,7 @@ TO_SECONDARY_DATA: dict[type[wire.Message], RoleHandler] = {
     wire.FillPages: _role(Follower.on_fill_pages),
     wire.FillCheck: _role(Follower.on_fill_check),
     wire.FillState: _role(Follower.on_fill_state),
+    wire.Said: _role(Follower.on_said),
     wire.Bitmap: _leaders_bitmap,
     wire.Divergent: _role(Follower.on_staging),
     wire.StageBlocks: _role(Follower.on_staging),

@@ -34,7 +34,7 @@ def reads_tap(core: Director) -> bool:
 def watches_idle(core: Director) -> bool:
     """Output waits for the next syncvm, which may begin as soon as the VM is idle."""
     leading = core.leading
-    return bool(leading and leading.guard.unmarked_bytes and not leading.syncvm and leading.protected)
+    return bool(leading and leading.output_commit.agreed.urgent_since is not None and not leading.syncvm and leading.protected)
 
 
 def in_time(now: float, until: float) -> bool:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from .. import __version__
 from ..consensus.consensus import Consensus
 from ..syncvm.figures import Figures
+from . import join_request
+from .counters import Counters
 from .director_port import DirectorPort
 from .disk_marks import why_torn
 from .event_log import EventLog
@@ -16,13 +18,14 @@ from .leader import BOOTING, PROMOTING, RUNNING, Leader
 
 PROTECTED, DEGRADED, DOWN = "protected", "degraded", "down"
 FORCED = "forced"  # a mode of its own in the event log; in status the service is degraded
+LIMITS = ("latency_ms_target", "guard_bytes_max", "log_bytes_max")  # settings that figures are compared with
 EXIT = {PROTECTED: 0, DEGRADED: 1, DOWN: 2}
 
 
 class Reported(DirectorPort, Protocol):
     """What the status reads of the director."""
 
-    totals: dict[str, int]  # over all syncvms since this daemon began
+    counters: Counters
 
     @property
     def role(self) -> Leader | Follower: ...
@@ -38,10 +41,12 @@ class Reported(DirectorPort, Protocol):
 def consensus_status(cons: Consensus) -> dict[str, Any]:
     return {
         "member": cons.me,
+        "members": sorted((cons.me, *cons.others)),
         "view": cons.view,
         "leader": cons.leader,
         "in_sync": sorted(cons.record.in_sync),
         "log_index": cons.commit_index,
+        "log_bytes": cons.log.bytes,
         "forced": cons.alone,
         "doubted": cons.votes.hearsay.describe(),
     }
@@ -88,8 +93,18 @@ def as_heard(cons: Consensus, service: str, sentence: str) -> str:
 
 
 def mode(event_log: EventLog, now: float) -> dict[str, Any]:
-    """For how many seconds the mode has lasted; and why, unless it is protected."""
-    return {"since": round(now - event_log.mode_since, 3), "reason": "" if event_log.mode == PROTECTED else event_log.reason}
+    """For how many seconds the mode has lasted; why, unless it is protected; and how often a view began, by cause."""
+    return {
+        "since": round(now - event_log.mode_since, 3),
+        "reason": "" if event_log.mode == PROTECTED else event_log.reason,
+        "views": dict(event_log.views),
+    }
+
+
+def _colo_loop(core: Reported) -> dict[str, str]:
+    """The dialect of this host's QEMU, if that has been a secondary's."""
+    found = core.facts.get(join_request.COLO_LOOP)
+    return {"colo_loop": found} if found else {}
 
 
 def describe(core: Reported) -> dict[str, Any]:
@@ -102,25 +117,38 @@ def describe(core: Reported) -> dict[str, Any]:
         service=state,
         sentence=sentence,
         **mode(core.event_log, core.now),
-        syncvms=core.totals["syncvms"],
-        totals=dict(core.totals),
+        syncvms=core.counters.totals["syncvms"],
+        totals=dict(core.counters.totals),
+        counters=core.counters.describe(core.now),
+        held=_held(core),
+        fill=core.leading.fill.describe() if core.leading and core.leading.fill else None,
         last_syncvm=core.figures and status_of_syncvm(core.figures),
         dirty_tracking=core.config.syncvm_dirty_tracking,
         fill_pages_mismatching=core.fill_pages_mismatching,
         budget=core.config.budget._asdict(),
+        limits={key: core.config.values[key] for key in LIMITS},
         fencing={"views": "always", "agent": _agent(core)},
-        versions={"plover": __version__, "qemu": core.facts.get("qemu_version", "")},
+        output_release=core.config.output_release,
+        versions={"plover": __version__, "qemu": core.facts.get("qemu_version", ""), **_colo_loop(core)},
     )
     if core.marks:
         out["disks"] = [
             {"path": disk.path, "state": mark.state, "view": mark.view, "torn": mark.torn, "mark": str(mark)}
             for disk, mark in zip(core.config.disk_list, core.marks)
         ]
+    if core.leading:
+        out["output"] = core.leading.output_commit.agreed.describe()
     if core.leading and core.config.disks:
         out["disk_state"] = core.leading.own.describe()
     if state != PROTECTED:
         out["reason"] = reason(core)  # of this moment: it may have changed since the mode did
     return out
+
+
+def _held(core: Reported) -> dict[str, Any]:
+    """The VM's output that waits here."""
+    since = core.role.guard.held_since
+    return {"bytes": core.role.guard.bytes, "age_s": 0.0 if since is None else round(core.now - since, 3)}
 
 
 def _agent(core: Reported) -> str:

@@ -53,6 +53,10 @@ class Transitions:
         self.set_eligible()
 
     def become_follower(self, why: str, pause_s: float = 0.0) -> None:
+        if isinstance(self.role, Leader):
+            self.core.unsent_bytes += self.role.output_commit.outbox.bytes
+            self.role.audits.give_up(why)  # whoever waits for an answer is told
+            self.role.switchover.end(why)
         self.role = Follower(self.core, why, pause_s)
         self.set_eligible()
 

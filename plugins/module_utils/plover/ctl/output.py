@@ -9,6 +9,12 @@ from typing import Any
 from ..host import history
 
 Reply = dict[str, Any]
+DROPPED = {
+    "output_bytes": "bytes of output",
+    "unsent_bytes": "bytes of output when it ceased to lead",
+    "output_frames": "frames of output",
+    "input_bytes": "bytes of input",
+}
 
 
 def status_text(reply: Reply) -> str:
@@ -22,13 +28,14 @@ def status_text(reply: Reply) -> str:
     ]
     if set(reply.get("fencing", {}).values()) - {"always", "off"}:
         lines.append("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
-    dropped = [f"{count} {what.split('_')[1]} of {what.split('_')[0]}" for what, count in reply.get("dropped", {}).items() if count]
+    dropped = [f"{count} {DROPPED[what]}" for what, count in reply.get("dropped", {}).items() if count and what in DROPPED]
     if dropped:
         lines.append(f"  dropped, as on a full wire: {', '.join(dropped)}")
     lines += [
         f"  {member} spoke of a view that nobody else knows, and was not believed ({said['count']} times, the last was view {said['view']})"
         for member, said in reply.get("doubted", {}).items()
     ]
+    lines += _output_lines(reply)
     lines += _filter_lines(reply.get("filter") or {})
     lines += [f"  {disk['path']} must not be booted: it is {disk['mark']}" for disk in reply.get("disks", []) if disk["torn"]]
     if reply.get("rdma"):
@@ -43,6 +50,18 @@ def status_text(reply: Reply) -> str:
             f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes"
         )
     return "\n".join(lines)
+
+
+def _output_lines(reply: Reply) -> list[str]:
+    """Of a leader whose output may leave by agreement."""
+    found = reply.get("output")
+    if not found or reply.get("output_release") != "agreed":
+        return []
+    differ = ", ".join(f"{what} {count}" for what, count in found["differences"].items()) or "none"
+    return [
+        f"  output: {found['agreed_frames']} frames left as both VMs had sent them, {found['waited_frames']} waited for a syncvm; "
+        f"differences: {differ}"
+    ]
 
 
 def _filter_lines(found: Reply) -> list[str]:

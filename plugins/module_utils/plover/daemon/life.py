@@ -22,6 +22,9 @@ from ..host.settings_file import load
 
 log = logging.getLogger("plover")
 ALIVE_EVERY_S = 1.0
+# What is gone (a client, a QEMU, a role) is often a cycle. Python counts objects and not bytes, so it would let megabytes wait.
+# Beside what is frozen there are some thousand objects: a look at them takes 1 ms.
+COLLECT_EVERY_S = 10.0
 
 
 class Daemon:
@@ -35,6 +38,7 @@ class Daemon:
         self._noted = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._alive_at = 0.0
+        self._collected_at = self.loop.time()
         self._progress_at = self.loop.time()
         self.loop.set_exception_handler(self._unexpected)
 
@@ -95,6 +99,9 @@ class Daemon:
         if now - self._alive_at >= ALIVE_EVERY_S:
             self._alive_at = now
             notify(f"WATCHDOG=1\nSTATUS={self.sentence()}")
+        if now - self._collected_at >= COLLECT_EVERY_S:
+            self._collected_at = now
+            gc.collect()
 
     async def serve(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):

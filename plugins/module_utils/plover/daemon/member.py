@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from ..config.settings import CONFIG_DIR, Config
 from ..consensus.consensus import Consensus
@@ -16,6 +17,7 @@ from ..links import security
 from ..links.peers import PeerLinks
 from ..protocol import wire
 from .life import Daemon
+from .status_server import StatusServer
 
 if TYPE_CHECKING:
     from ..rdma.rings import Rings
@@ -110,6 +112,13 @@ class MemberDaemon(Daemon):
         except ConfigError as error:
             return {"pending": [], "problem": str(error)}
         return {"pending": sorted(key for key in written if written[key] != self.config.values.get(key)), "problem": ""}
+
+    async def serve_status(self, status: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        """For plover-exporter. Nothing depends on it, so its failure ends nothing."""
+        try:
+            await StatusServer(self.config.run_path, self.config.state_path, status).start()
+        except OSError as error:
+            log.warning("run_dir: no status for plover-exporter: %s", error)
 
     def stop_rings(self) -> None:
         if self.rings:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core import shell_policy as policy
 from ..errors import NetworkError
-from ..protocol.frames import split, wrap
+from ..protocol.frames import LENGTH, split, wrap
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 SCRIPT_TIMEOUT_S = 5.0
@@ -71,20 +71,22 @@ class Tap:
                 break
         return b"".join(out)
 
-    def write(self, run: bytes, until: float) -> None:
+    def write(self, run: bytes, until: float) -> bytes:
         """Send a run of wrapped frames. Frames that the TAP cannot take are dropped, as on any wire.
 
-        Frames still here after ``until`` are dropped too: if this daemon was suspended between its decision and this line,
-        another member may lead by now. TCP sends them again if need be.
+        Returns the frames that are still here after ``until``: if this daemon was suspended between its decision and this line,
+        another member may lead by now.
         """
+        sent_bytes = 0
         for frame in split(run):
             if not policy.in_time(self._now(), until):
-                self.dropped += 1
-                continue
+                return run[sent_bytes:]
             try:
                 os.write(self.fd, frame)
             except OSError:
                 self.dropped += 1
+            sent_bytes += LENGTH.size + len(frame)
+        return b""
 
     def close(self) -> None:
         os.close(self.fd)

@@ -21,7 +21,7 @@ from ..config.disks import Disk
 from ..config.settings import Config
 from ..errors import LostWritesError, QemuError
 from .block_graph import BlockGraph
-from .images import overlay_path
+from .images import overlay_path, used_bytes
 from .monitor import Monitor
 
 OVERLAYS = ("active", "hidden")
@@ -93,14 +93,7 @@ class BlockMerge:
 
     def used_bytes(self) -> int:
         """Space that the overlays take on their file system."""
-        out = 0
-        for disk in self._disks:
-            for kind in OVERLAYS:
-                try:
-                    out += overlay_path(self._config, disk, kind).stat().st_blocks * 512
-                except FileNotFoundError:
-                    continue  # merged
-        return out
+        return used_bytes(self._config, OVERLAYS)
 
     async def limit_writes(self, bytes_per_s: int) -> None:
         """Of the guest; 0 = no limit."""

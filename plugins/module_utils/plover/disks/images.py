@@ -105,6 +105,18 @@ def overlay_path(config: Config, disk: Disk, kind: str) -> Path:
     return config.overlay_path / f"{kind}{disk.number}.qcow2"
 
 
+def used_bytes(config: Config, kinds: tuple[str, ...] = OVERLAYS) -> int:
+    """Space that the overlays take on their file system."""
+    out = 0
+    for disk in config.disk_list:
+        for kind in kinds:
+            try:
+                out += overlay_path(config, disk, kind).stat().st_blocks * 512
+            except FileNotFoundError:
+                continue  # merged, or none yet
+    return out
+
+
 def _is_block_device(path: str) -> bool:
     try:
         return stat.S_ISBLK(os.stat(path).st_mode)

@@ -35,8 +35,9 @@ class Inject(NamedTuple):
 
 
 class Emit(NamedTuple):
-    """Frames for the TAP: the only way out of the host."""
+    """Frames for the TAP: the only way out of the host -> left(number, rest); ``rest``: the last frames, if their time was over."""
 
+    number: int
     chunks: list[bytes]
 
 

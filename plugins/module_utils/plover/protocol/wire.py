@@ -182,10 +182,7 @@ class FillDone(Message):
 
 @dataclass(frozen=True)
 class FillCheck(Message):
-    """Leader -> joining replica: our VM stands still and ``pages_sent`` pages are on their way; hash all of guest memory.
-
-    Only to a replica whose JoinRequest says "checks".
-    """
+    """Leader -> a joiner that says "checks": our VM stands still, ``pages_sent`` pages are on their way; hash all of guest memory."""
 
     TYPE, FMT = 27, "!QQQ"
     view: int
@@ -205,10 +202,7 @@ class FillHashes(Message):
 
 @dataclass(frozen=True)
 class Bitmap(Message):
-    """Dirty bitmap of one side at syncvm ``number``, packed if that is shorter.
-
-    ``audit``: 1 = hash every page, not just the union; 2 = the disks too.
-    """
+    """Dirty bitmap of one side, packed if that is shorter. ``audit``: 1 = hash every page, not just the union; 2 = the disks too."""
 
     TYPE, FMT = 30, "!QQB"
     view: int
@@ -276,7 +270,6 @@ class StageBlocks(Message):
 @dataclass(frozen=True)
 class StageEnd(Message):
     """The syncvm is complete, with ``pages`` staged pages. ``digest`` covers them and the device state.
-
     Payload: the device state of ``size`` bytes, packed. ``base``: digest of the device state with which it was XORed; 0: none.
     """
 
@@ -292,10 +285,7 @@ class StageEnd(Message):
 
 @dataclass(frozen=True)
 class Resend(Message):
-    """Secondary -> leader, at most once, instead of Staged: send these pages (u32, native order) whole.
-
-    ``device``: send the device state whole, too.
-    """
+    """Secondary -> leader, at most once, instead of Staged: send these pages (u32) whole; ``device``: the device state, too."""
 
     TYPE, FMT = 41, "!QQ?"
     view: int
@@ -320,6 +310,17 @@ class Applied(Message):
     TYPE, FMT = 35, "!QQ"
     view: int
     number: int
+
+
+@dataclass(frozen=True)
+class Said(Message):
+    """Secondary -> leader: what our VM has said since it loaded syncvm ``number`` (protocol/sayings.py). Leader -> a secondary
+    whose JoinRequest says "says", without a payload: tell me what your VM says once it has loaded syncvm ``number``."""
+
+    TYPE, FMT = 42, "!QQ"
+    view: int
+    number: int
+    payload: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -396,5 +397,4 @@ class PipeReady(Message):
     TYPE = 54
 
 
-# Messages that set up a connection. They have no view.
 GREETINGS = (Hello, Proof, PipeAddress, PipeReady)

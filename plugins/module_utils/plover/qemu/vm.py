@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..config.settings import Config
-from ..core.join_request import DISK_COPY, DISK_IDS
+from ..core.join_request import COLO_LOOP, DISK_COPY, DISK_IDS
 from ..dataplane.last_output import LastOutput
 from ..dataplane.vm_network import VmNetwork
 from ..disks.block_layer import BlockLayer
@@ -21,6 +21,7 @@ from ..disks.identity import identity
 from ..disks.local_images import LocalImages
 from ..errors import QemuError
 from ..native.idle import IdleMonitor
+from . import colo_dialects
 from .colo import ColoPeer
 from .launch_file import sockets
 from .process import START_TIMEOUT_S, check_flushes, flush_failed, prepare, supervisor
@@ -56,6 +57,7 @@ class Vm:
         self._loop = asyncio.get_running_loop()
         self.network = VmNetwork(on_output, self._network_broke)
         self._colo: ColoPeer | None = None
+        self._dialect = colo_dialects.ENABLED
         self._colo_socket: socket.socket | None = None  # before the COLO loop
         self._saver: Saver | None = None
         self._pidfd = -1
@@ -96,7 +98,9 @@ class Vm:
         if incoming and self.config.disks:
             facts[DISK_COPY] = {"held": held, "next": self.images.name}
         if incoming:
-            await self.qmp.capabilities(x_colo=True, x_ignore_shared=True)
+            self._dialect = await colo_dialects.choose(self.qmp)
+            self._check_dialect(facts["qemu_version"])
+            facts[COLO_LOOP] = self._dialect.name
             self._colo_socket = await self.qmp.give_socket(COLO)
             await self.qmp.execute("migrate-incoming", uri=f"fd:{COLO}")
         return facts
@@ -266,8 +270,17 @@ class Vm:
         raise QemuError("a capture of the VM's devices, begun by the daemon before this one, does not end")
 
     # ---- the COLO loop --------------------------------------------------------------------------------------
+    def _check_dialect(self, version: str) -> None:
+        """From the return path's dialect on, TCG keeps translated code over a load: the VM would run code that is not in its memory
+        any more. (Up to then each load of a CPU's state flushed it.)"""
+        if self._dialect.resets and self.config.guest_accel == "tcg":
+            raise QemuError(
+                f"guest_accel: QEMU {version} cannot hold the second copy of a VM with tcg: after a syncvm it would go on with old "
+                "translated code; use kvm, or a QEMU up to 10"
+            )
+
     async def feed_stream(self, stream: bytes) -> None:
-        peer = self._colo = await ColoPeer.over(_opened(self._colo_socket, "its migration socket"))
+        peer = self._colo = await ColoPeer.over(_opened(self._colo_socket, "its migration socket"), self._dialect)
         self._colo_socket = None
         await peer.feed(stream)
 
@@ -289,7 +302,7 @@ class Vm:
 
     async def colo_load(self, state: bytes, runs: bool = True, reset: bool = True) -> None:
         """Load a device state into the stopped VM; it runs on from there if ``runs``."""
-        if reset:
+        if reset and not self._dialect.resets:
             await self.reset()
         self.monitor.disturb()
         await _opened(self._colo, "the COLO loop").load(state)

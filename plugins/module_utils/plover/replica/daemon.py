@@ -19,6 +19,7 @@ from ..core import shell_policy as policy
 from ..core.director import Director
 from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
+from ..disks.images import used_bytes
 from ..errors import ConfigError, InvariantViolation
 from ..host import apparmor, fence_agent, qemu_user
 from ..host.console_log import ConsoleLog
@@ -98,6 +99,7 @@ class Replica(MemberDaemon):
         await self.links.start()
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
+        await self.serve_status(self._operator.status)
         self.spawn(self.vms.work())
         self.spawn(self.taps.work())
         self.spawn(self.taps.watch_filter())
@@ -230,11 +232,14 @@ class Replica(MemberDaemon):
     def shell_status(self) -> dict[str, Any]:
         dropped = {
             "output_bytes": self.core.role.guard.dropped_bytes,
+            "unsent_bytes": self.core.unsent_bytes,
             "output_frames": self.taps.tap.dropped,
             "input_bytes": self.vm.network.dropped_bytes if self.vm else 0,
         }
-        streams = {"disk_streams": self.vms.disks.path.streams.describe()} if self.config.disks else {}
-        more = {"dropped": dropped, "filter": self.taps.filter.describe(), **streams, **self.transport()}
+        more = {"dropped": dropped, "filter": self.taps.filter.describe(), **self.transport()}
+        if self.config.disks:
+            more["disk_streams"] = self.vms.disks.path.streams.describe()
+            more["overlays"] = {"bytes": used_bytes(self.config), "bytes_max": self.config.disk_overlay_mib << 20}
         confined = apparmor.of_process(self.vm.pid) if self.vm and self.vm.pid else ""
         return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, "apparmor": confined, **more}
 

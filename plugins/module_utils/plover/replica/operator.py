@@ -40,7 +40,7 @@ class Operator:
     def __init__(self, daemon: Asked) -> None:
         self._daemon, self._config = daemon, daemon.config
         self._commands: dict[str, Callable[[], Awaitable[Reply]]] = {
-            "status": self._status,
+            "status": self.status,
             "settings": self._settings,
             "syncvms": self._syncvms,
             "switchover": self._switchover,
@@ -59,7 +59,7 @@ class Operator:
         return await known() if known else {"error": f"unknown command {command!r}"}
 
     # ---- queries --------------------------------------------------------------------------------------
-    async def _status(self) -> Reply:
+    async def status(self) -> Reply:
         status, more = self._daemon.at().status(), self._daemon.shell_status()
         status["fencing"]["watchdog"], error = more.pop("watchdog"), more.pop("tap_error")
         status.update(more)

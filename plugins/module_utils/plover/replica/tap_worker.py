@@ -50,8 +50,13 @@ class TapWorker:
         self._work.put_nowait(action)
 
     def _emit(self, action: effects.Emit) -> None:
-        for run in action.chunks:
-            self.tap.write(run, self._shell.core.speak_until)
+        rest: list[bytes] = []
+        for n, run in enumerate(action.chunks):
+            late = self.tap.write(run, self._shell.core.speak_until)
+            if late:
+                rest = [late, *action.chunks[n + 1 :]]
+                break
+        self._shell.loop.call_soon(self._shell.answer, "left", action.number, rest)  # first read what the members sent meanwhile
 
     def follow(self) -> None:
         """The core has moved on: begin or stop reading the TAP."""
@@ -107,7 +112,7 @@ class TapWorker:
         if not self._up:
             await self.tap.up()
             self._up = True
-        if isinstance(action, effects.TapUp):
+        if isinstance(action, effects.TapUp) and self._work.empty():  # else it may go down again next
             self._shell.answer("tap_ready")
         self._announcing.cancel()
         self._announcing = self._shell.spawn(self._announce())

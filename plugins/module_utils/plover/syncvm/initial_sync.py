@@ -15,6 +15,7 @@ until the secondary has loaded: only then do the secondary's overlays keep its o
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 from ..errors import WireError
 from ..ports import effects
@@ -122,6 +123,17 @@ class LeaderInitialSync:
         """For the operator."""
         done, total = (number >> 20 for number in self._copied)
         return f"{self.phase} {self.percent} %" + (f" ({done} of {total} MiB)" if self.phase == Phase.COPY and total else "")
+
+    def describe(self) -> dict[str, Any]:
+        """For programs. ``percent`` is that of the phase, or of the present round of pages."""
+        done, total = self._copied if self.disks else (0, 0)
+        return {
+            "phase": str(self.phase),
+            "percent": self.percent,
+            "pages_sent": self.pages_sent,
+            "disk_bytes": done,
+            "disk_bytes_total": total,
+        }
 
     @property
     def percent(self) -> int:

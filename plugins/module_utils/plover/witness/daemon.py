@@ -37,6 +37,7 @@ class Witness(MemberDaemon):
         await self.links.start()
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
+        await self.serve_status(self._status)
         self.spawn(self._ticker())
 
     async def _ticker(self) -> None:
@@ -96,6 +97,9 @@ class Witness(MemberDaemon):
             return self.settings()
         if request.get("cmd") != "status":
             return {"error": f"{request.get('cmd')!r} is not for a witness; run it on a replica"}
+        return await self._status()
+
+    async def _status(self) -> dict[str, Any]:
         return {
             **consensus_status(self.consensus),
             "name": self.config.name,

@@ -6,6 +6,7 @@ An earlier version ran as root, and a rollback does so again; a secret may have 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from ..config.settings import CONFIG_DIR
 from ..errors import ConfigError, PloverError
+from ..host import status_folder
 from ..host.console import complain
 from ..host.settings_file import load
 
@@ -51,9 +53,12 @@ def prepare(folder: Path, name: str, user: str = USER) -> None:
         os.chown(folder / name, 0, entry.pw_gid)
         (folder / name).chmod(0o710)
         own += [path for path in [folder / name / "tls"] if path.is_dir()]
+    (config.run_path / status_folder.FOLDER).mkdir(exist_ok=True, mode=0o700)
     for path in own:
         for fd in _all_below(path):
             os.fchown(fd, entry.pw_uid, entry.pw_gid)
+    with contextlib.suppress(OSError):  # the exporter's; a witness does without it
+        status_folder.share(config.run_path)
 
 
 def _give(path: Path, uid: int, gid: int, mode: int) -> None:
