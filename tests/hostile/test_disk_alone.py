@@ -13,6 +13,8 @@ from disk_cases import REPLICATED, Case
 from disk_play import BURST_S, TELLS_S, play, struck
 from faulty_disk import FLUSH, WRITE
 
+LOST = ("this host's disks lost what was written to them", "starting over: image0: Input/output error")
+
 pytestmark = pytest.mark.usefixtures("native_library")
 
 
@@ -91,7 +93,7 @@ def test_a_vm_goes_on_from_a_write_that_found_no_room_once_there_is_some(alone):
 
 @pytest.mark.parametrize("both", ["none"], indirect=True)
 def test_what_the_leader_wrote_does_not_rest_on_a_flush_that_qemu_forgets(both):
-    """The first flush after a failover fails, once. QEMU's own merge would have ended at it in silence, and be begun again."""
+    """The first flush after the leader's death fails, once. QEMU's own merge would have ended at it in silence, and be begun again."""
     stage, leader, secondary = both
     group = stage.group
     stage.writer.burst()
@@ -100,7 +102,8 @@ def test_what_the_leader_wrote_does_not_rest_on_a_flush_that_qemu_forgets(both):
     group.faults[secondary].order(FLUSH, 1, errno.EIO, for_ever=False)
     wait_until(group, lambda: group.faults[secondary].failed, seconds=20)
     # The mark alone is too early: the VM is still being promoted, and then runs until the daemon hears of the lost writes.
-    wait_until(group, lambda: "this host's disks lost what was written to them" in group.log(secondary))
+    # Seldom a stop of the secondary, before its election, has that flush: it lets its copy go then.
+    wait_until(group, lambda: any(word in group.log(secondary) for word in LOST))
     assert group.mark(secondary) == "missed"
     wait_until(group, lambda: group.status(secondary).get("service") == "down")
     group.start(leader)
