@@ -160,7 +160,7 @@ class Qemu(Process):
             words = operation << 32 | hit << 31 | (now if kind == READ else value)
             self.write(page, words | self._own_choice(last, self.ram[page]))
         if self.speech is not None:
-            return self.speech.frames(connection, self.ram[page], fresh) + self._acks_again(self.speech)
+            return self.speech.frames(connection, self.ram[page], fresh, begins=not last) + self._acks_again(self.speech)
         return [speech.bare(connection, self.ram[page])]
 
     def _acks_again(self, spoken: speech.Speech) -> list[bytes]:

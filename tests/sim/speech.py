@@ -92,11 +92,12 @@ class Speech:
     def swaps(self) -> bool:
         return self.own.random() < 0.1
 
-    def frames(self, connection: int, page: int, fresh: bool) -> list[bytes]:
-        """The answer to a connection's last operation. ``fresh``: it was done just now."""
+    def frames(self, connection: int, page: int, fresh: bool, begins: bool) -> list[bytes]:
+        """The answer to a connection's last operation. ``fresh``: it was done just now. ``begins``: this VM knew nothing of the
+        connection; after a cold start, that is not the client's first operation."""
         operation = operation_of(page)
         out = []
-        if fresh and operation == 1:
+        if fresh and begins:
             out.append(self._segment(connection, page, 0, b"", SYN | ACK))
         if fresh and self.own.random() < 0.3:
             out.append(self._segment(connection, page, operation, b"", ACK))
