@@ -34,7 +34,13 @@ MBIT_PER_S = 10_000
 SPARE_MIB = 1024  # left free on the machine beside both guests' RAM
 RECORDED_S, QUIET_S = 30.0, 0.3
 # Nothing but an idle VM with an answer to send makes a syncvm, and no time-out of a machine that is shared ends the run.
-SETTINGS = {"latency_ms_target": 10_000, "syncvm_interval_ms_max": 60_000, "syncvm_drain_ms_max": 10_000, "failover_budget_ms": 20_000}
+SETTINGS = {
+    "output_release": "syncvm",
+    "latency_ms_target": 10_000,
+    "syncvm_interval_ms_max": 60_000,
+    "syncvm_drain_ms_max": 10_000,
+    "failover_budget_ms": 20_000,
+}
 
 
 class Guest(NamedTuple):

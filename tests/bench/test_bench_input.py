@@ -53,8 +53,7 @@ def test_a_small_run_of_both_systems(tmp_path):
         runs = [entry for entry in result["runs"] if entry["system"] == system]
         assert {(entry["way"], entry["frame_bytes"], entry["per_s"]) for entry in runs} == CASES
         assert all(entry["frames"] > 50 and 0 < entry["p50_us"] <= entry["p99_us"] for entry in runs)
-    for entry in runs:
-        assert entry["syncvms"] > 0 if entry["way"] == OUTPUT else 1 <= entry["frames_per_batch"] <= 64
+    assert all(1 <= entry["frames_per_batch"] <= 64 for entry in runs if entry["way"] == INPUT)
     assert set(result["profiles"]) == {f"{way} {rest}" for way in (INPUT, OUTPUT) for rest in ("64 B", "64 B, 10,000/s", "1500 B")}
     functions = {row["function"] for found in result["profiles"].values() for row in found["functions"]}
     assert "<built-in method posix.read>" in functions and "<built-in method posix.write>" in functions
