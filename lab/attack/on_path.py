@@ -26,7 +26,7 @@ attack = register(ATTACKS, "on_path")
 CARD, FT = "eth0", "ft0"
 SPOOF_EVERY_S, SPOOFS_AT_END = 0.3, 5
 READ_S, READ_BYTES_MIN = 6.0, 4096
-AIM_S, EFFECT_S, GREETING_S, POSE_S = 10.0, 5.0, 8.0, 10.0
+AIM_S, EFFECT_S, GREETING_S, POSE_S = 10.0, 5.0, 12.0, 10.0
 TRIES, SHORT = 5, 200  # bytes: heartbeats are, and with or without encryption
 RST, SYN, ACK = 0x04, 0x02, 0x10
 
@@ -191,14 +191,15 @@ def speaks_to_a_member_without_secrets(scene: Scene) -> Outcome:
 
 
 def _record_greeting(scene: Scene, spoofer: OnPath, seen: Callable[[float], Iterator[bytes]]) -> tuple[bytes, int]:
-    """All that the member that dials says at the beginning of a new connection, and the port."""
+    """All that the member that dials says at the beginning of a new connection, and the port. These two have nothing to say while all
+    is well: what is answered by a reset is an acknowledgement of a keepalive, one a second."""
     secondary, flow, words, broken = spoofer.addresses[scene.secondary], None, bytearray(), 0
     for segment in _segments(seen, GREETING_S, spoofer.mine):
         if flow is None and segment.flags & SYN and not segment.flags & ACK and segment.src == secondary:
             flow = segment.flow
         elif segment.flow == flow:
             words += segment.payload
-        elif flow is None and segment.payload and segment.src == secondary and broken < TRIES:
+        elif flow is None and segment.flags & ACK and segment.src == secondary and broken < TRIES:
             spoofer.inject(segment.following(b"", RST | ACK), scene.witness)
             broken += 1
     return bytes(words), flow[3] if flow else 0
