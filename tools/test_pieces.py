@@ -178,6 +178,7 @@ PIECES = [
             "getting_started": 300,
             "groups": 400,
             "mlnx_reboot": 40,
+            "modules": 300,
             "precheck_inventory": 110,
             "rdma_deploy": 90,
             "soak": 330,
@@ -185,7 +186,7 @@ PIECES = [
         },
     ),
     _together("lab", "refusals", ("deploy_refusals", "rdma_refusals", "precheck_hosts"), 260),
-    _together("lab", "members", ("secrets", "certificates", "modules"), 400),
+    _together("lab", "members", ("secrets", "certificates"), 500),
     *_scenarios(
         ("default",),
         {
