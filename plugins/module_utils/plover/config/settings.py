@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_line
 from . import budget, disks, spoof
 from .disks import Disk
 
@@ -295,7 +295,8 @@ class Config:
 
 
 def _problems(values: dict[str, Any]) -> list[str]:
-    out = [f"{key}: unknown setting; remove it (known: see 'python3 -m plover.config --help')" for key in values if key not in SETTINGS]
+    strange = [one_line(key) for key in values if key not in SETTINGS]
+    out = [f"{key}: unknown setting; remove it (known: see 'python3 -m plover.config --help')" for key in strange]
     for key, row in SETTINGS.items():
         if key in values:
             out += _check_value(key, row, values[key])

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_line
 
 PATH = Path("/etc/plover-exporter/settings.json")
 BYTES_MAX = 64 << 10
@@ -63,7 +63,7 @@ def parse(text: bytes, where: str | Path) -> Settings:
 
 
 def _problems(values: dict[str, Any]) -> list[str]:
-    out = [f"{key[:40]}: unknown setting; remove it (known: {', '.join(SETTINGS)})" for key in values if key not in SETTINGS]
+    out = [f"{one_line(key[:40])}: unknown setting; remove it (known: {', '.join(SETTINGS)})" for key in values if key not in SETTINGS]
     for key, row in SETTINGS.items():
         value = values.get(key, row.default)
         if not isinstance(value, row.kind) or isinstance(value, bool):
