@@ -166,13 +166,14 @@ class Group:
             time.sleep(0.05)
         raise AssertionError(f"{member} did not reach {wanted} in {seconds} s: {self.story()}")
 
-    def settled(self, seconds: float = 90.0) -> str:
-        """The member that leads, once the VM is protected. On a busy machine it need not be the one that led before."""
+    def settled(self, seconds: float = 90.0, after_view: int = 0) -> str:
+        """The member that leads, once the VM is protected in a later view than that one. On a busy machine it need not be
+        the one that led before."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for member in ADDRESSES:
                 status = self.status(member)
-                if status and (status["role"], status["service"]) == ("leader", "protected"):
+                if status and (status["role"], status["service"]) == ("leader", "protected") and status["view"] > after_view:
                     return member
             time.sleep(0.05)
         raise AssertionError(f"nobody leads a protected VM: {self.story()}")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica daemon with three additions, for tests only: it writes down digests of all guest memory at the steps
-that matter, kills its own QEMU at the step named in the file 'fault' of its run folder, and does not end the hashing of
+that matter, kills the leader's QEMU at the step named in the file 'fault' of its run folder, and does not end the hashing of
 its images, which it notes in 'hashing', while there is a file 'hold'."""
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Watch(Observer):
         path = self._replica.config.run_path / "fault"
         wanted = path.read_text() if path.exists() else ""
         patches.PAGES_MIN = sys.maxsize if wanted == "StagePages" else 1  # few pages diverge here: each way must be gone
-        if wanted == step and self._replica.vm:
-            path.unlink()
+        if wanted == step and self._replica.vm and self._replica.core.leading:
+            path.unlink(missing_ok=True)
             os.kill(self._replica.vm.pid, signal.SIGKILL)
 
     def action(self, action: object) -> None:
