@@ -23,6 +23,7 @@ BRIDGE_MAC = bytes.fromhex("02706c000001")
 REPLICAS = ("primary", "secondary")
 ASK_AGAIN_S = 0.25
 AGAIN_S_MAX = 45.0
+SO_RCVBUFFORCE, ROOM_BYTES = 33, 64 << 20
 
 
 class HostileGroup(harness.Group):
@@ -150,6 +151,8 @@ def packet_socket() -> socket.socket:
             if libc.setns(netns.fileno(), 0x40000000):
                 raise OSError(ctypes.get_errno(), "setns")
             out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(int.from_bytes(ETHERTYPE)))
+            # A new leader sends again all that its VM has said since its last load, while the client may look elsewhere.
+            out.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM_BYTES)
             out.bind(("br0", int.from_bytes(ETHERTYPE)))
             made.append(out)
 
