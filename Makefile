@@ -82,7 +82,7 @@ test-list: setup
 # has all.
 test-unit: native
 	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" PLOVER_EXAMPLES_PART=4 \
-	    $(PYTEST) -n $$((1 + $$(nproc))) --dist worksteal -p no:pytest11.testinfra -o faulthandler_timeout=0 tests/unit
+	    $(PYTEST) -n $$((2 + $$(nproc))) --dist worksteal -p no:pytest11.testinfra -o faulthandler_timeout=0 tests/unit
 
 # The core under a seed's faults. PYTHONHASHSEED: a trace is then the same to the letter.
 sim: setup
