@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the settings of one VM must fulfil together; each by itself is checked by the table in settings.py."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from . import budget, disks, spoof
+
+_CERTIFIED = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")  # a member's name, as a certificate can have it
+
+
+def problems(values: dict[str, Any]) -> list[str]:
+    """Each names the setting and the remedy. ``values``: all settings, each valid by itself."""
+    out = _members(values)
+    for address in values["guest_addresses"]:
+        if not _is_ip(address):
+            out.append(f"guest_addresses: {address!r} is not an IPv4 address (write it without a prefix length)")
+    if int(values["guest_mac"][:2], 16) & 1:
+        out.append(f"guest_mac: {values['guest_mac']} is a multicast address; choose one whose first byte is even")
+    command = values["fence_command"]
+    if not all(isinstance(word, str) and word and "\0" not in word for word in command):
+        out.append("fence_command: must be a list of words, e.g. [/usr/local/sbin/fence, '{host}', '{address}']")
+    elif command and not command[0].startswith("/"):
+        out.append(f"fence_command: {command[0]!r} must be an absolute path, as no shell looks for it")
+    elif values["fence_policy"] != "off" and not command:
+        out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
+    out += _security(values)
+    return out + disks.problems(values["disks"]) + spoof.problems(values) + budget.problems(values)
+
+
+def _members(values: dict[str, Any]) -> list[str]:
+    out, members = [], values["members"]
+    for name, member in members.items():
+        if not isinstance(member, dict) or set(member) != {"address", "kind"}:
+            out.append(f"members.{name}: must have exactly 'address' and 'kind'")
+        elif member["kind"] not in ("replica", "witness"):
+            out.append(f"members.{name}.kind: {member['kind']!r} must be 'replica' or 'witness'")
+        elif not _is_ip(member["address"]):
+            out.append(f"members.{name}.address: {member['address']!r} is not an IPv4 address")
+    if out:
+        return out
+    kinds = sorted(m["kind"] for m in members.values())
+    if kinds != ["replica", "replica", "witness"]:
+        out.append(f"members: need two replicas and one witness, found {kinds or 'none'}")
+    if len({m["address"] for m in members.values()}) != len(members):
+        out.append("members: two members share an address; the witness must be neither replica")
+    if values["member"] not in members:
+        out.append(f"member: {values['member']!r} is not among members {sorted(members)}")
+    if members.get(values["preferred_leader"], {}).get("kind") != "replica":
+        out.append(f"preferred_leader: {values['preferred_leader']!r} must be one of the two replicas")
+    return out
+
+
+def _security(values: dict[str, Any]) -> list[str]:
+    if values["link_security"] != "tls":
+        return []
+    out = [
+        f"members: {name!r} cannot stand in a certificate; use 1 to 64 letters, digits and ._-, or link_security: none"
+        for name in values["members"]
+        if not _CERTIFIED.match(name)
+    ]
+    if values["transport"] == "rdma" and not values["rdma_trusted_network"]:
+        out.append(
+            "rdma_trusted_network: is false, but transport rdma sends guest memory and the log unencrypted, whatever link_security says; "
+            "set it to true if nobody but the members can reach the RDMA network, or use transport: tcp"
+        )
+    return out
+
+
+def _is_ip(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and bool(ipaddress.IPv4Address(text))
+    except ValueError:
+        return False
