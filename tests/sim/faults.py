@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from plover.consensus.effects import CANDIDATE
 from plover.syncvm.figures import Figures
 
+from . import guest
 from .lies import lying_witness
 from .replica import ReplicaMember
 
@@ -192,6 +193,14 @@ def forgetful_tracker(world: World, rng: random.Random, name: str) -> None:
         qemu.forgets = True
 
 
+def stray_write(world: World, rng: random.Random, name: str) -> None:
+    """Memory changes behind the tracker's back: a write that it missed, or a bit that flipped."""
+    qemu = world.hosts[name].qemu
+    if qemu is not None:
+        world.strays += 1
+        qemu.ram[guest.QUIET] = rng.getrandbits(60)
+
+
 def _cut(world: World, rng: random.Random, pairs: list[tuple[str, str]], seconds: float) -> None:
     for src, dst in pairs:
         world.network.cut(src, dst)
@@ -299,7 +308,9 @@ def audit(world: World, rng: random.Random, name: str) -> None:
     """Of the disk too, if the VM has one. Nothing that it compares may differ."""
 
     def answer(result: Figures | str) -> None:
-        if isinstance(result, Figures) and (result.untracked or result.mismatching or result.disk_blocks_mismatching):
+        if not isinstance(result, Figures):
+            return
+        if result.untracked > min(1, world.strays) or result.mismatching or result.disk_blocks_mismatching:
             world.ghost.fail(f"{name}: the audit found that the hosts differ: {result}")
 
     _ask(world, name, "audit", answer, bool(world.hosts[name].config.disks))
@@ -342,6 +353,7 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "force": (force, REPLICAS),
     "audit": (audit, LEADER),
     "forgetful-tracker": (forgetful_tracker, LEADER),
+    "stray-write": (stray_write, REPLICAS),
     "die-between-commands": (die_between_commands, REPLICAS),
     "full-socket": (full_socket, REPLICAS),
 }

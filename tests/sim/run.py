@@ -18,6 +18,7 @@ from .world import World
 FAULTS_S_MAX = 6.0
 TAIL_S_MAX = 1.6  # for the restarts and heals of the last faults, before everything is mended by hand
 RECOVERY_S_MAX = 12.0
+SCRUB_S_MAX = 5.0  # with scrub_interval_s of 1, and syncvms at least every second
 CALM_S = 0.4  # after this time without a leader, the operator looks for a host that still holds the state
 
 
@@ -36,6 +37,7 @@ def run(seed: int, trace: list[str] | None = None, world_class: type[World] = Wo
     try:
         _with_faults(world, plan)
         _recover(world)
+        _scrubbed(world)
         world.clients_end = True
         world.check_history()
     except Violation as error:
@@ -72,6 +74,12 @@ def _recover(world: World) -> None:
             _force_past_amnesia(world)
     states = {m.name: m.core.status()["sentence"] if m.core else m.consensus.record for m in world.members.values()}
     raise Violation(f"not protected {RECOVERY_S_MAX:.0f} s after the last fault: {states}")
+
+
+def _scrubbed(world: World) -> None:
+    """A page that differs though nobody has reported a write is found by a round of the scrub."""
+    if world.strays and not world.run_until(world.quiet_page_equal, SCRUB_S_MAX):
+        raise Violation(f"a page that differs between the hosts was not found in {SCRUB_S_MAX:.0f} s")
 
 
 def _state_lost(world: World) -> bool:

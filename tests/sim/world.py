@@ -52,6 +52,7 @@ def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, b
             "latency_ms_target": hold_ms,
             "syncvm_interval_ms_max": interval_ms,
             "output_release": "agreed" if agreed else "syncvm",
+            "scrub_interval_s": 1,
             "disks": [{"path": "/images/vm"}] if disks else [],
             "failover_budget_ms": budget_ms,
             "syncvm_timeout_ms": max(600, 2 * budget_ms // 5),
@@ -89,6 +90,7 @@ class World:
         self.network.on_vote = self.ghost.votes
         for name in NAMES:
             self.start_daemon(name)
+        self.strays = 0  # times that memory changed behind the tracker's back
         self.torn_accepted: set[str] = set()  # where the operator has a torn image booted
         self.clients = [Client(self, n) for n in range(CLIENTS)]
 
@@ -264,6 +266,10 @@ class World:
     def settled(self, answered: list[int]) -> bool:
         """Protected, and every client got an answer since ``answered``."""
         return self.protected() and all(c.answered > n or c.connection is None for c, n in zip(self.clients, answered))
+
+    def quiet_page_equal(self) -> bool:
+        """The page that the VM never writes is the same on both hosts, so the scrub has mended what changed it."""
+        return self.protected() and len({self.hosts[name].qemu.ram[guest.QUIET] for name in NAMES[:2]}) == 1
 
     def run_until(self, condition, limit_s: float) -> bool:
         end, loop, count = self.loop.now + limit_s, self.loop, 0

@@ -7,7 +7,9 @@ from array import array
 from dataclasses import replace
 
 from plover.core.follower import Follower
+from plover.core.scrub import Scrub
 from plover.protocol.packing import unpack_state
+from plover.syncvm.figures import NOTHING
 from plover.syncvm.initial_sync_check import LeaderCheck
 from plover.syncvm.leader import LeaderSyncvm
 from plover.syncvm.secondary import SecondarySyncvm
@@ -103,6 +105,11 @@ def dirty_pages_forgotten() -> None:
 @mutant("an initial sync ends without a comparison of all of memory")
 def fill_not_compared() -> None:
     LeaderCheck.differing = lambda self: array("I")
+
+
+@mutant("only pages that somebody has reported as written are compared")
+def scrub_off() -> None:
+    Scrub.next = lambda self, now: NOTHING
 
 
 @mutant("a secondary elected while it compares the disks waits for a load that has already ended")

@@ -180,6 +180,9 @@ SETTINGS: dict[str, Setting] = {
     "latency_ms_target": Setting(int, 50, "target for the delay of a busy VM's output; a lower value means more syncvms", 1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
     "syncvm_drain_ms_max": Setting(int, 20, "longest wait of the secondary for an idle VM at a syncvm", 0, 10_000),
+    "scrub_interval_s": Setting(
+        int, 300, "time in which syncvms compare all memory once, some with each, written or not; 0 = never", 0, 86_400
+    ),
     "syncvm_timeout_ms": Setting(int, None, "a syncvm that takes longer drops the secondary", 100, 120_000),
     "join_timeout_ms": Setting(int, 60_000, "a step of re-protection that takes longer is given up", 1000, 3_600_000),
     "guard_bytes_max": Setting(int, 16 << 20, "limit of held output; more is dropped, as on a full wire", 1 << 16, 1 << 30),

@@ -32,6 +32,7 @@ from .follower import Follower
 from .late_input import LateInput
 from .leader import Leader
 from .router import Router
+from .scrub import Scrub
 from .status import describe, mode_of, reason
 from .transitions import Transitions
 
@@ -52,6 +53,7 @@ class Director:
         self.facts: dict[str, Any] = {}
         self.recent: deque[tuple[float, Figures]] = deque(maxlen=RECENT_MAX)
         self.counters = Counters()
+        self.scrub = Scrub(memory.pages, config.scrub_interval_s)
         self.fill_pages_mismatching = 0
         self.cold = False
         self.marks = marks
@@ -112,6 +114,9 @@ class Director:
     def record_figures(self, figures: Figures) -> None:
         self.recent.append((self.now, figures))
         self.counters.syncvm(figures, self.now)
+        found = self.scrub.compared(figures, self.now)
+        if found:
+            self.report(found)
 
     @property
     def totals(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ from ..syncvm.figures import Figures
 from .disk_marks import Mark
 from .event_log import EventLog
 from .late_input import LateInput
+from .scrub import Scrub
 
 
 class DirectorPort(Protocol):
@@ -24,6 +25,7 @@ class DirectorPort(Protocol):
     memory: effects.Memory
     event_log: EventLog
     late: LateInput
+    scrub: Scrub
     began: float  # when this daemon began
     now: float  # the time of the present event
     facts: dict[str, Any]  # what must be equal on both replicas, as QEMU and the host tell it

@@ -244,7 +244,7 @@ class Leader:
         if held or asked or rare or 2 * self.cons.log.bytes > self.config.log_bytes_max:
             audit, number = self.audits.begin(), self.core.next_syncvm_number()
             whole, base = self.config.checkpoints, b"" if self.config.checkpoints else self.device
-            self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory, base, whole)
+            self.syncvm = LeaderSyncvm(self.cons.view, number, audit, self.core.memory, base, whole, self.core.scrub.next(now))
             self.syncvm.due_at = self.syncvm.started = now
             self.syncvm.drain_s = REST_S if idle else 0.0
             self.cons.propose(AUDIT if audit else SYNCVM, NUMBER.pack(number))

@@ -112,6 +112,7 @@ class Reprotection:
         if self.fill is not None and self.secondary in in_sync:
             self._become(IN_SYNC)
             self.fill, self._failed = None, 0
+            self._core.scrub.begin(self._core.now)
             self._core.report(f"protected: {self.secondary} holds the VM's state; in-sync set {sorted(in_sync)}")
             return True
         if self.state is LEAVING:

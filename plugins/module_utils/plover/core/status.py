@@ -125,6 +125,7 @@ def describe(core: Reported) -> dict[str, Any]:
         last_syncvm=core.figures and status_of_syncvm(core.figures),
         dirty_tracking=core.config.syncvm_dirty_tracking,
         fill_pages_mismatching=core.fill_pages_mismatching,
+        scrub=core.scrub.describe(),
         budget=core.config.budget._asdict(),
         limits={key: core.config.values[key] for key in LIMITS},
         fencing={"views": "always", "agent": _agent(core)},
@@ -193,7 +194,8 @@ def _leader(core: Reported, leader: Leader) -> tuple[str, str]:
     if leader.protected:
         pages = leader.reprotection.pages_mended
         mended = f"; its initial sync found and mended {pages} pages that differed" if pages else ""
-        return "leader", f"leading; {secondary} is in sync and can take over at any moment{mended}"
+        but = f", but {core.scrub.sentence}" if core.scrub.sentence else ""
+        return "leader", f"leading; {secondary} is in sync and can take over at any moment{mended}{but}"
     if leader.fill:
         return "leader", f"leading without protection; filling {secondary}: {leader.fill.progress}"
     return "leader", f"leading without protection: {leader.own.sentence or leader.reprotection.note}"

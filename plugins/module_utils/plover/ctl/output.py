@@ -49,7 +49,17 @@ def status_text(reply: Reply) -> str:
             f"  {reply['syncvms']} syncvms; the last: pause {last['pause_ms']} ms, {last['dirty_pages']} dirty pages, "
             f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes"
         )
+    lines += _scrub_lines(reply.get("scrub") or {})
     return "\n".join(lines)
+
+
+def _scrub_lines(found: Reply) -> list[str]:
+    if not found.get("pages") and not found.get("untracked_pages"):
+        return []
+    took = f", the last took {found['round_s']:.0f} s" if found["round_s"] is not None else ""
+    return [
+        f"  scrub: {found['rounds']} rounds over all memory{took}; {found['untracked_pages']} pages had differed without a reported write"
+    ]
 
 
 def _output_lines(reply: Reply) -> list[str]:

@@ -20,7 +20,7 @@ from ..protocol import pages as pg
 from ..protocol import wire
 from ..protocol.packing import pack_bitmap, pack_state, unpack_bitmap
 from . import block_deltas as deltas
-from .figures import Figures
+from .figures import NAMED_MAX, NOTHING, Figures
 from .phase_machine import PhaseMachine
 from .phases import DISKS, LEADER
 from .phases import LeaderEvent as Event
@@ -29,13 +29,17 @@ from .staging import chain_digest
 
 
 class LeaderSyncvm:
-    def __init__(self, view: int, number: int, audit: int, memory: effects.Memory, base: bytes = b"", whole: bool = False) -> None:
+    def __init__(
+        self, view: int, number: int, audit: int, memory: effects.Memory, base: bytes = b"", whole: bool = False, scrub: range = NOTHING
+    ) -> None:
         """``base``: the device state that the secondary holds; empty: unknown.
 
         ``whole``: a checkpoint like those of Remus: stop at once, send all dirty pages without comparing them.
+        ``scrub``: pages to compare beside the dirty ones (core/scrub.py).
         """
         self.view, self.number, self.audit, self._memory = view, number, audit, memory
         self._whole = whole and not audit
+        self._scrub = NOTHING if whole or audit else scrub
         self._machine = PhaseMachine(LEADER, Phase.ORDERED, f"syncvm {number}")
         self.vm_runs = False  # our VM runs again after the stop
         self.due_at = self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
@@ -58,7 +62,8 @@ class LeaderSyncvm:
         self._resent = False
         self._device: bytes | None = None
         self._base = base
-        self._digest = self._dirty = self._untracked = self._mismatching = 0
+        self._digest = self._dirty = self._mismatching = 0
+        self._untracked = array("I")
         self._sent = dict.fromkeys(("bitmaps", "hashes", "pages", "blocks", "device"), 0)
 
     @property
@@ -78,11 +83,19 @@ class LeaderSyncvm:
     def vm_stopped(self) -> list[effects.Effect]:
         self._machine.happened(Event.VM_STOPPED)
         self._own = self._memory.fetch_dirty()
-        packed = pack_bitmap(self._memory, self._own)
+        packed = pack_bitmap(self._memory, self._scrubbed(self._own))
         self._sent["bitmaps"] += len(packed)
         bitmap = wire.Bitmap(self.view, self.number, self.audit, packed)
         out: list[effects.Effect] = [effects.SaveDevice(self.tag), effects.SendData(bitmap)]
         return out + self._exchanged()
+
+    def _scrubbed(self, bitmap: bytearray) -> bytearray:
+        """``bitmap`` and the pages to scrub. So the secondary compares them like dirty ones."""
+        if not self._scrub:
+            return bitmap
+        out = bytearray(bitmap)
+        self._memory.union(out, self._memory.bitmap_of(array("I", self._scrub), self._memory.pages))
+        return out
 
     def device_saved(self, state: bytes) -> list[effects.Effect]:
         self._machine.happened(Event.DEVICE_SAVED)
@@ -104,6 +117,8 @@ class LeaderSyncvm:
         self._dirty = len(self._index)
         if self.audit:
             self._index = pg.all_pages(self._memory.pages)
+        elif self._scrub:  # what either VM has written stays apart
+            self._index = self._memory.pages_of(self._scrubbed(self._own))
         if self._whole:
             self._divergent = self._index
             return self._stage(Event.BOTH_BITMAPS_CHECKPOINT, self._divergent)
@@ -140,9 +155,7 @@ class LeaderSyncvm:
         # Positions in the index, as the secondary is told the divergent pages by position.
         places = self._memory.compare(self._hashes, self._peer_hashes)
         self._divergent = array("I", map(self._index.__getitem__, places))
-        if self.audit:
-            tracked = set(self._memory.pages_of(self._own))
-            self._untracked = sum(page not in tracked for page in self._divergent)
+        self._untracked = self._not_reported(self._own)
         if not deltas.pay(len(places)):
             return self._stage(Event.FEW_DIVERGE, self._divergent)
         self._machine.happened(Event.MANY_DIVERGE)
@@ -150,6 +163,13 @@ class LeaderSyncvm:
         payload = bytes(self._memory.bitmap_of(places, len(self._index)))
         self._sent["bitmaps"] += len(payload)
         return [effects.SendData(wire.Divergent(self.view, self.number, payload))]
+
+    def _not_reported(self, written: bytearray) -> array[int]:
+        """The divergent pages that neither side has reported as ``written``."""
+        pages = self._divergent
+        if not self.audit:
+            pages = pages[bisect_left(pages, self._scrub.start) : bisect_left(pages, self._scrub.stop)]
+        return array("I", (page for page in pages if not written[page // 8] >> page % 8 & 1))
 
     def on_block_hashes(self, m: wire.BlockHashes) -> list[effects.Effect]:
         self._machine.require(Event.BLOCK_HASHES)
@@ -294,10 +314,12 @@ class LeaderSyncvm:
             len(self._divergent),
             sum(self._sent[kind] for kind in ("pages", "blocks", "device")),
             bool(self.audit),
-            self._untracked,
+            len(self._untracked),
             self._mismatching,
             *self._disk_figures(),
             self._sent,
+            self._scrub,
+            tuple(self._untracked[:NAMED_MAX]),
         )
 
     # ---- an audit of disks: our VM stands still, and the secondary's own writes have been dropped by its load ----

@@ -72,7 +72,7 @@ class SecondarySyncvm:
     def _exchanged(self) -> list[effects.Effect]:
         if self._own is None or self._peer is None:
             return []
-        self._index = self._memory.union(self._own, self._peer.payload)
+        self._index = self._memory.union(bytearray(self._own), self._peer.payload)
         if self._peer.audit:
             self._index = pg.all_pages(self._memory.pages)
         self._staging = Staging(self._index, self._memory, self._base)
