@@ -136,6 +136,7 @@ PIECES = [
             "lying_witness": 25,
             "operator": 30,
             "qemu_user": 50,
+            "scrub": 50,
             "switchover": 35,
             "trackers": 35,
             "watchdog": 60,

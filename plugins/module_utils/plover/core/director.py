@@ -186,7 +186,7 @@ class Director:
     def input(self, payload: bytes) -> None:
         """One batch of frames from the TAP."""
         if self.leading:
-            self.leading.input(payload)
+            self.leading.incoming.take(payload)
         elif self.late.active(self):
             self.emit(*self.late.forward(self, payload))
 

@@ -21,6 +21,7 @@ from .director_port import DirectorPort
 from .event_log import SWITCHOVER
 from .fencing import Fencing
 from .guard import Guard
+from .incoming import Incoming
 from .output_commit import OutputCommit
 from .own_disks import OwnDisks
 from .reprotection import SECONDARY_NODES, Reprotection
@@ -50,6 +51,7 @@ class Leader:
         self.device = b""  # the last device state that the secondary acknowledged; the next one goes as a difference to it
         self.vm_stopped_by_us = False
         self.audits, self.switchover = Audits(), Switchover()
+        self.incoming = Incoming(core, self)
         self.last_syncvm_at = core.now
         self.pace = Pace(self.config.latency_ms_target / 1000)
         self.tap_up = False
@@ -138,6 +140,7 @@ class Leader:
     def suspend(self) -> None:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
+        self.incoming.forget()
         # With disks, our VM must not run on while a secondary loads: nobody would tell us when it has loaded.
         sent = self.disks and self.syncvm is not None and self.syncvm.all_sent
         self.reprotection.suspend(fits=not sent)
@@ -204,23 +207,10 @@ class Leader:
             self._retry_at = self.core.now + RETRY_S
 
     # ---- input and output -----------------------------------------------------------------------------
-    @property
-    def accepts_input(self) -> bool:
-        return self.serving and self.cons.log.bytes < self.config.log_bytes_max and not self.cons.deaf(self.core.now)
-
-    def input(self, payload: bytes) -> None:
-        if self.accepts_input:
-            self.cons.propose(INPUT, payload)
-            self.advance()  # if we lead alone by force, the entry is committed already
-
-    def late_input(self, payload: bytes) -> None:
-        """Input that the old leader passes on. It may come before we serve, and is fed once we do."""
-        if self.active and self.cons.log.bytes < self.config.log_bytes_max:
-            self.cons.propose(INPUT, payload)
-            self.advance()
-
     def advance(self) -> None:
         """Feed committed entries in order, up to a syncvm."""
+        if self.active:
+            self.incoming.go_on()
         while self.applied < self.cons.commit_index and not self._input_paused:
             entry = self.cons.log[self.applied + 1]
             self.applied += 1
@@ -332,6 +322,7 @@ class Leader:
     def _hand_over(self) -> None:
         """The secondary holds everything: let it lead. If output has still to leave, the next syncvm hands over."""
         if self.switchover.asked and not self.switchover.under_way and not self.output_commit.pending:
+            self.incoming.order()
             self.switchover.begin(self.core.now)
             self.core.event_log.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))
