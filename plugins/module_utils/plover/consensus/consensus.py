@@ -30,6 +30,7 @@ from .group import Group
 from .log import Entry, Log
 from .promises import Promises
 from .sender import ERA
+from .sending import Sending
 from .votes import Votes
 
 DEAF_AFTER, DEAF_PAUSE = 2, 5  # detection times
@@ -54,7 +55,7 @@ class Consensus:
         self.commit_index = self.truncate_index = 0
         self.record_committed = False
         self.last_heard = dict.fromkeys(self.others, float("-inf"))
-        self.followers = Followers(self.others, float("-inf"))
+        self.followers, self.sending = Followers(self.others, float("-inf")), Sending(self.group)
         self._leader_heard = self._next_heartbeat = now
         self._out: list[Output] = []
         # Called before we vote, stand or enter another view. From then on no leader can write into our memory, and all
@@ -101,8 +102,10 @@ class Consensus:
 
     def tick(self, now: float) -> None:
         if self.role != LEADER:
-            self.votes.tick(now)
-        elif now >= self._next_heartbeat:
+            return self.votes.tick(now)
+        if self.sending.stalls(self.commit_index, self.log.last_index):
+            self._replicate(*self.others)
+        if now >= self._next_heartbeat:
             self._heartbeat(now)
             if self.deaf(now):  # let the others elect a leader that hears them; try again now and then
                 self._next_heartbeat = now + DEAF_PAUSE * self.timing.detection
@@ -151,8 +154,7 @@ class Consensus:
         self._need_leader()
         entry = Entry(self.log.last_index + 1, self.view, kind, payload)
         self.log.append(entry)
-        for other in self.others:
-            self._replicate(other)
+        self._replicate(*self.sending.at_once(self.record))
         if self.alone:
             self.commit_index = entry.index
         return entry.index
@@ -178,11 +180,8 @@ class Consensus:
         return self.followers.seq
 
     def fresh(self, now: float) -> bool:
-        """Leader: a quorum acknowledged a heartbeat so recent that no member can have voted against us since.
-
-        A member votes only if it has not heard us for the detection time (paper §3.2). This relies on clocks, so safety does
-        not depend on it: it only makes a leader that was hung ask before it releases output.
-        """
+        """Leader: a quorum acknowledged a heartbeat so recent that no member can have voted against us since (paper §3.2). This relies
+        on clocks, so safety does not depend on it: it only makes a leader that was hung ask before it releases output."""
         return self.alone or now - self.followers.confirmed_at <= FRESH_SHARE * self.timings.shortest_detection
 
     def fresh_until(self, now: float) -> float:
@@ -297,10 +296,9 @@ class Consensus:
     def _on_append_ack(self, now: float, src: str, m: wire.AppendAck) -> None:
         if not self._on_answer(now, src, m):
             return
-        if not m.ok:
-            self.followers.refused(src)
-        else:
-            self._held_by(src, m.last_index)
+        if m.ok:
+            return self._held_by(src, m.last_index)
+        self.followers.refused(src)
         self._replicate(src)
 
     def stored(self, src: str, view: int, last_index: int, seq: int) -> None:
@@ -312,7 +310,6 @@ class Consensus:
         if self.role == LEADER and view == self.view:
             self.followers.confirm(src, seq)
             self._held_by(src, last_index)
-            self._replicate(src)
 
     def _held_by(self, src: str, last_index: int) -> None:
         self.followers.holds(src, last_index)
@@ -320,6 +317,8 @@ class Consensus:
         reached = min(last_index, self.log.last_index)
         if reached > self.commit_index and self.log.view_at(reached) == self.view:
             self.commit_index = reached
+        if src in self.sending.at_once(self.record):
+            self._replicate(src)  # what came since
 
     def _record_stored(self) -> None:
         self.record_committed = True
@@ -360,7 +359,7 @@ class Consensus:
         self.role, self.leader = LEADER, self.me
         self.commit_index = self.log.last_index  # held by a voter too, or by us and the old leader
         self.truncate_index = self.log.base_index  # ours may come from a fork that a forced leader ended
-        self.followers = Followers(self.others, now)
+        self.followers, self.sending = Followers(self.others, now), Sending(self.group)
         self.alone = self.record_committed = False
         self._next_heartbeat = now
         self._out.append(Elected(self.view))
@@ -376,11 +375,12 @@ class Consensus:
         seq, record = self.followers.beat(now), self.group.record_fields(self.record)
         for other in self.others:
             self.send(other, wire.Heartbeat(self.view, seq, self.truncate_index, *record))
+        self._replicate(*self.others)
 
-    def _replicate(self, other: str) -> None:
-        message = self.followers.next_append(other, self.view, self.log)
-        if message:
-            self.send(other, message)
+    def _replicate(self, *others: str) -> None:
+        for other in others:
+            if message := self.followers.next_append(other, self.view, self.log):
+                self.send(other, message)
 
     def send(self, to: str, message: wire.Message) -> None:
         self._out.append(Send(to, message))
