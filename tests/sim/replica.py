@@ -7,6 +7,7 @@ The decisions of the daemon's shell are taken here by the same rules: plover.cor
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 
 from plover.consensus.effects import Persist, Send
@@ -25,6 +26,8 @@ from .host import Host
 from .member import Member, shown
 from .vm_work import OPERATION_MS, VmWork
 
+TAP_FRAMES = 100
+
 
 class ReplicaMember(Member):
     def __init__(self, host: Host) -> None:
@@ -35,6 +38,7 @@ class ReplicaMember(Member):
         self.disk_work = DiskWork(self)
         self.vm_work = VmWork(self, self.disk_work)
         self.tap_up = False
+        self.tap_frames: deque[bytes] = deque(maxlen=TAP_FRAMES)  # that wait to be read
         self.watchdog_armed = False
         self.other = "secondary" if self.name == "primary" else "primary"
         self._executing = False
@@ -139,8 +143,16 @@ class ReplicaMember(Member):
             self.call("output", frames)
 
     def client_frame(self, frame: bytes) -> None:
-        if self.tap_up and policy.reads_tap(self.core):
-            self.call("input", frame)
+        if self.tap_up:
+            self.tap_frames.append(frame)
+            self._read_tap()
+
+    def _read_tap(self) -> None:
+        """All frames that wait, as soon as they can go somewhere."""
+        if self.tap_frames and self.tap_up and policy.reads_tap(self.core):
+            frames = b"".join(self.tap_frames)
+            self.tap_frames.clear()
+            self.call("input", frames)
 
     # ---- actions ------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -159,6 +171,7 @@ class ReplicaMember(Member):
             self._executing = False
         self._watch_idle()
         self._check_that_it_runs()
+        self._read_tap()
 
     def _check_that_it_runs(self) -> None:
         """A leader that serves, with no QEMU operation pending or to come, must not leave its VM stopped."""

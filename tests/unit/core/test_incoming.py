@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Group commit: input gathers while entries are on their way, in order and within limits."""
+"""Group commit: frames wait in the TAP while an entry is on its way, in order, and not for long."""
 
 from __future__ import annotations
 
 import pytest
 from plover.consensus.log import INPUT
-from plover.core.incoming import GATHERED_BYTES_MAX, GATHERED_S_MAX
+from plover.core.incoming import WAIT_S_MAX
 from plover.protocol import wire
 
 from tests.sim.rig import protected
 
 pytestmark = pytest.mark.usefixtures("small_pages")
+TICK_S = 0.006
 
 
 @pytest.fixture
@@ -31,10 +32,14 @@ def last(group) -> int:
     return group["primary"].consensus.log.last_index
 
 
+def arrives(group, value: int) -> bytes:
+    """A frame at the leader's TAP."""
+    group["primary"].member.client_frame(group.frame(value))
+    return group.frame(value)
+
+
 def test_frames_that_come_while_an_entry_is_on_its_way_go_into_the_next_one_together_and_in_order(group):
-    since, frames = last(group), [group.frame(value) for value in range(11, 16)]
-    for frame in frames:
-        group["primary"].call("input", frame)
+    since, frames = last(group), [arrives(group, value) for value in range(11, 16)]
     assert ordered(group, since) == frames[:1]
     group.until(lambda: last(group) > since + 1)
     assert ordered(group, since)[:2] == [frames[0], b"".join(frames[1:])]
@@ -44,47 +49,32 @@ def test_frames_that_come_while_an_entry_is_on_its_way_go_into_the_next_one_toge
 def test_a_frame_that_comes_alone_does_not_wait(group):
     for value in (21, 22, 23):
         since = last(group)
-        group["primary"].call("input", group.frame(value))
-        assert ordered(group, since) == [group.frame(value)]
+        frame = arrives(group, value)
+        assert ordered(group, since) == [frame]
         group.run(0.05)
 
 
 def test_frames_wait_for_an_acknowledgement_only_so_long(group):
     acks, since = group["primary"].hold(wire.AppendAck), last(group)
-    group["primary"].call("input", group.frame(31))
-    group["primary"].call("input", group.frame(32))
-    assert ordered(group, since) == [group.frame(31)]
-    group.run(GATHERED_S_MAX + 0.006)  # until the next tick
-    assert ordered(group, since) == [group.frame(31), group.frame(32)] and acks
+    frames = [arrives(group, 31), arrives(group, 32)]
+    assert ordered(group, since) == frames[:1]
+    group.run(WAIT_S_MAX + TICK_S)
+    assert ordered(group, since) == frames and acks
 
 
-def test_only_so_many_frames_wait(group):
-    group["primary"].hold(wire.AppendAck)
-    since, frame = last(group), group.frame(41)
-    many = frame * (GATHERED_BYTES_MAX // len(frame) + 1)
-    group["primary"].call("input", frame)
-    group["primary"].call("input", many)
-    assert ordered(group, since) == [frame, many]
+def test_a_full_log_leaves_them_in_the_tap(group):
+    log, incoming = group["primary"].consensus.log, group["primary"].core.leading.incoming
+    since, kept = last(group), log.bytes
+    log.bytes = group["primary"].config.log_bytes_max
+    frame = arrives(group, 41)
+    assert not incoming.reads and ordered(group, since) == []
+    log.bytes = kept
+    group.until(lambda: frame in ordered(group, since))
 
 
-def test_frames_that_wait_count_against_the_logs_limit(group):
-    group["primary"].hold(wire.AppendAck)
-    incoming = group["primary"].core.leading.incoming
-    group["primary"].call("input", group.frame(51))
-    assert incoming.accepts
-    free = group["primary"].config.log_bytes_max - group["primary"].consensus.log.bytes
-    group["primary"].consensus.log.bytes += free - len(group.frame(52))
-    group["primary"].call("input", group.frame(52))
-    assert not incoming.accepts
-
-
-def test_what_was_not_ordered_ends_with_the_view(group):
-    primary = group["primary"]
-    primary.hold(wire.AppendAck)
-    primary.call("input", group.frame(61))
-    primary.call("input", group.frame(62))
+def test_what_was_read_is_ordered_though_others_would_wait(group):
+    """The shell asks before it reads, and something may begin in between."""
     since = last(group)
-    primary.core.leading.suspend()
-    primary.core.leading.active = True
-    primary.core.leading.incoming.order()
-    assert last(group) == since
+    for value in (51, 52):
+        group["primary"].call("input", group.frame(value))
+    assert ordered(group, since) == [group.frame(51), group.frame(52)]

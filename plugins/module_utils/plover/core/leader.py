@@ -140,7 +140,6 @@ class Leader:
     def suspend(self) -> None:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
-        self.incoming.forget()
         # With disks, our VM must not run on while a secondary loads: nobody would tell us when it has loaded.
         sent = self.disks and self.syncvm is not None and self.syncvm.all_sent
         self.reprotection.suspend(fits=not sent)
@@ -209,8 +208,6 @@ class Leader:
     # ---- input and output -----------------------------------------------------------------------------
     def advance(self) -> None:
         """Feed committed entries in order, up to a syncvm."""
-        if self.active:
-            self.incoming.go_on()
         while self.applied < self.cons.commit_index and not self._input_paused:
             entry = self.cons.log[self.applied + 1]
             self.applied += 1
@@ -322,7 +319,6 @@ class Leader:
     def _hand_over(self) -> None:
         """The secondary holds everything: let it lead. If output has still to leave, the next syncvm hands over."""
         if self.switchover.asked and not self.switchover.under_way and not self.output_commit.pending:
-            self.incoming.order()
             self.switchover.begin(self.core.now)
             self.core.event_log.handover(self.core.now, SWITCHOVER, "asked for by the operator")
             self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))

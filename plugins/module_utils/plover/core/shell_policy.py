@@ -28,7 +28,7 @@ Vm = TypeVar("Vm")
 def reads_tap(core: Director) -> bool:
     """Frames are read only while they can go somewhere. Before that they wait in the TAP."""
     leading = core.leading
-    return bool(leading and leading.tap_up and leading.incoming.accepts) or core.late.active(core)
+    return bool(leading and leading.tap_up and leading.incoming.reads) or core.late.active(core)
 
 
 def watches_idle(core: Director) -> bool:
