@@ -258,6 +258,8 @@ class ReplicaMember(Member):
 
     def _tap(self, action: effects.TapUp | effects.TapEarly | effects.TapDown) -> None:
         if action is self._tap_wanted:
+            if not self.tap_up:
+                self.tap_frames.clear()
             self.tap_up = not isinstance(action, effects.TapDown)
             if isinstance(action, effects.TapUp):
                 self.call("tap_ready")

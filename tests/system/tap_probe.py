@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 from plover.config import spoof
 from plover.dataplane.tap import Tap
 from plover.dataplane.tap_filter import TapFilter
-from plover.protocol.frames import wrap
+from plover.protocol.frames import split, wrap
 
 TAP, ALL = "pf-tap0", 3
 ENDS = b"plover-unit"  # what a frame of ours ends with, before its number
@@ -98,6 +99,23 @@ async def run(order: dict) -> dict:
     return out
 
 
+async def down_and_up(tap: Tap, other: socket.socket, frame: bytes) -> dict[str, list]:
+    """A client's frame waits in the TAP when it goes down, and another comes once it is up again. Which are read then?"""
+    head, end = b"\xff" * 6 + other.getsockname()[4] + frame[12:], time.monotonic() + PATIENCE_S
+    while tap.read_batch():  # what the host has answered until now
+        pass
+    other.send(numbered(head, 1))
+    while not (waits := select.select([tap.fd], [], [], 0.01)[0]) and time.monotonic() < end:
+        pass
+    await tap.down()
+    await tap.up()
+    other.send(numbered(head, 2))
+    read: list[int] = []
+    while 2 not in read and time.monotonic() < end:
+        read += [int.from_bytes(bytes(got[-4:]), "big") for got in split(tap.read_batch()) if got[-len(ENDS) - 4 : -4] == ENDS]
+    return {"waited": [bool(waits), tap.stale > 0], "read": read}
+
+
 async def judged(order: dict, tap: Tap) -> dict:
     filter_ = TapFilter(TAP, spoof.given(order["settings"]))
     await filter_.load()
@@ -118,11 +136,12 @@ async def judged(order: dict, tap: Tap) -> dict:
         await filter_.look()
         now = filter_.describe()["dropped"]
         found.append([came, [reason for reason in now if now[reason] != before.get(reason, 0)]])
+    stale = await down_and_up(tap, sockets[0], last)
     ip("link set br0 type bridge stp_state 1")
     root = ROOT_ID.read_text()
     tap.write(wrap(bytes.fromhex(order["bpdu"])), time.monotonic() + 60)
     await filter_.look()
-    out = {"found": found, "root_moved": ROOT_ID.read_text() != root, "status": filter_.describe(), "tap_dropped": tap.dropped}
+    out = {"found": found, "root_moved": ROOT_ID.read_text() != root, "status": filter_.describe(), "tap_dropped": tap.dropped, **stale}
     await filter_.remove()
     out["left"] = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
     return out

@@ -13,6 +13,7 @@ DROPPED = {
     "output_bytes": "bytes of output",
     "unsent_bytes": "bytes of output when it ceased to lead",
     "output_frames": "frames of output",
+    "input_frames": "frames of input that came before it was down",
     "input_bytes": "bytes of input",
 }
 

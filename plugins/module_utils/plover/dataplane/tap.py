@@ -17,13 +17,14 @@ from ..protocol.frames import LENGTH, split, wrap
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 SCRIPT_TIMEOUT_S = 5.0
 BATCH_FRAMES_MAX = 64
+STALE_FRAMES_MAX = 4096  # a TAP keeps 1000, and takes none while it is down
 
 
 class Tap:
     def __init__(self, name: str, bridge: str, ifup: str, ifdown: str, now: Callable[[], float]) -> None:
         """Create the TAP, down. ``now``: the clock of :meth:`write`. Raises NetworkError, also if there is no such bridge."""
         self.name, self._bridge, self._ifup, self._ifdown, self._now = name, bridge, ifup, ifdown, now
-        self.dropped = 0
+        self.dropped = self.stale = 0  # frames: that the TAP did not take; that waited in it from before it was down
         if not Path(f"/sys/class/net/{bridge}/bridge").exists():
             raise NetworkError(f"network_bridge: {bridge} is no bridge of this host; create it (role 'bridge') or name another one")
         for key, script in (("network_ifup", ifup), ("network_ifdown", ifdown)):
@@ -40,6 +41,7 @@ class Tap:
             raise NetworkError(f"network_tap: cannot create {name}: {error.strerror}; is the name in use?") from error
 
     async def up(self) -> None:
+        self._drop_stale()
         await self._script(self._ifup, "network_ifup")
 
     async def down(self) -> None:
@@ -60,6 +62,15 @@ class Tap:
             raise NetworkError(f"{key}: {script} {self.name} took longer than {SCRIPT_TIMEOUT_S} s") from None
         if process.returncode:
             raise NetworkError(f"{key}: {script} {self.name} failed: {out.decode(errors='replace').strip()[:500]}")
+
+    def _drop_stale(self) -> None:
+        """Frames outlive a TAP that goes down. They were meant for a leader, maybe a VM, that is no more."""
+        for _frame in range(STALE_FRAMES_MAX):
+            try:
+                os.read(self.fd, 65_536)
+            except OSError:
+                return
+            self.stale += 1
 
     def read_batch(self) -> bytes:
         """Frames waiting in the TAP, wrapped for QEMU; empty if none."""

@@ -234,6 +234,7 @@ class Replica(MemberDaemon):
             "output_bytes": self.core.role.guard.dropped_bytes,
             "unsent_bytes": self.core.unsent_bytes,
             "output_frames": self.taps.tap.dropped,
+            "input_frames": self.taps.tap.stale,
             "input_bytes": self.vm.network.dropped_bytes if self.vm else 0,
         }
         more = {"dropped": dropped, "filter": self.taps.filter.describe(), **self.transport()}
