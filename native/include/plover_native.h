@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLOVER_ABI 6u
+#define PLOVER_ABI 7u
 #define PLOVER_PAGE 4096u
 #define PLOVER_BLOCK 64u
 #define PLOVER_BLOCKS (PLOVER_PAGE / PLOVER_BLOCK) /* per page; a mask of blocks is a uint64_t, block i is its bit i */
@@ -20,6 +20,7 @@
 
 typedef struct plover_pool plover_pool;
 typedef struct plover_tracker plover_tracker;
+typedef struct plover_agreement plover_agreement;
 
 PLOVER_API uint32_t plover_abi_version(void);
 
@@ -115,5 +116,36 @@ PLOVER_API int64_t plover_tracker_fetch_stopped(plover_tracker *tracker, uint64_
  * nothing. 0 or a negative errno. */
 PLOVER_API int plover_tracker_synced(plover_tracker *tracker, const uint32_t *index, size_t n, const void *data);
 PLOVER_API void plover_tracker_close(plover_tracker *tracker);
+
+/* Output that both VMs have said. What a frame, a flow and a saying are, and what agrees, is told by protocol/segments.py,
+ * protocol/sayings.py and core/agreement.py, which give the same results. A run of frames is frames one after the other, each
+ * behind its length (32 bits, big-endian). One thread at a time may use an agreement. */
+#define PLOVER_FLOWS_MAX (1u << 20)
+#define PLOVER_DIFFERENCES 3 /* kinds: the payload; whether the stream ends; the sequence number */
+
+/* What the secondary's VM has said with this run: sayings of 32 bytes each. Returns how many bytes they take. -EINVAL: the run ends
+ * within a frame; -ENOBUFS: `capacity`, in bytes, is less than 32 for each frame; -ENOMEM. */
+PLOVER_API int64_t plover_sayings(const void *run, size_t bytes, void *out, size_t capacity);
+
+/* flows_max: as many flows of TCP, and as many others; output of more waits for syncvms. ahead_max: sayings that the leader's VM
+ * has not said yet. NULL: flows_max is 0 or more than PLOVER_FLOWS_MAX, or no memory. */
+PLOVER_API plover_agreement *plover_agreement_new(size_t flows_max, size_t ahead_max);
+PLOVER_API void plover_agreement_free(plover_agreement *agreement);
+/* The leader's VM stands still for a syncvm. Nothing may leave before plover_agreement_open. */
+PLOVER_API void plover_agreement_begin(plover_agreement *agreement);
+/* Nothing is agreed on before the next syncvm, and what was acknowledged is forgotten, too. */
+PLOVER_API void plover_agreement_void(plover_agreement *agreement);
+/* The secondary has (or has not) staged that syncvm. */
+PLOVER_API void plover_agreement_open(plover_agreement *agreement, int open);
+/* The leader's VM has said the n frames of the run. numbers[i] names frame i; 0: nobody keeps it. why[i]: 0, or why it must wait
+ * for a syncvm: 1 it begins or resets a connection; 2 something is sent again, or missing before it; 3 it cannot be compared;
+ * 4 another frame of its flow must wait. 0, or -EINVAL before anything has changed: there are not n whole frames. */
+PLOVER_API int plover_agreement_hold(plover_agreement *agreement, const uint64_t *numbers, size_t n, const void *run, size_t bytes,
+                                     uint8_t *why);
+/* The secondary's VM has said so. 0, or -EBADMSG before anything has changed: these are no sayings. */
+PLOVER_API int plover_agreement_hear(plover_agreement *agreement, const void *sayings, size_t bytes);
+/* Returns how many frames may leave now. *numbers: which, in order as far as they are of one flow; valid until the next call.
+ * differ: how many differences of each kind were found since the last plover_agreement_begin. */
+PLOVER_API int64_t plover_agreement_leaving(plover_agreement *agreement, const uint64_t **numbers, uint32_t *differ);
 
 #endif

@@ -89,6 +89,8 @@ static uint8_t *guest(input *in, size_t pages)
     return out;
 }
 
+#include "fuzz_agreement.h" /* it uses what is above */
+
 /* ---- the entry points ------------------------------------------------------------------------------------------ */
 static void fuzz_bitmaps(input *in)
 {
@@ -201,7 +203,7 @@ static void fuzz_ring(input *in)
 
 static void run(const uint8_t *data, size_t size)
 {
-    static void (*const ENTRIES[])(input *) = {fuzz_bitmaps, fuzz_hashes, fuzz_pages, fuzz_blocks, fuzz_ring};
+    static void (*const ENTRIES[])(input *) = {fuzz_bitmaps, fuzz_hashes, fuzz_pages, fuzz_blocks, fuzz_ring, fuzz_agreement};
     uint8_t *copy = malloc(size + !size); /* of exactly this size */
     memcpy(copy, data, size);
     input in = {copy, size};

@@ -19,7 +19,9 @@ def change(group, member: str, other: str) -> list[int]:
     files = [open(Path(group.memory_folder(m)) / "demo.ram", "r+b") for m in (member, other)]
     here, there = (mmap.mmap(file.fileno(), 0) for file in files)
     try:
-        empty = (n for n in range(PAGES // 2, PAGES) if not any(m[n * PAGE_BYTES : (n + 1) * PAGE_BYTES].strip(b"\0") for m in (here, there)))
+        empty = (
+            n for n in range(PAGES // 2, PAGES) if not any(m[n * PAGE_BYTES : (n + 1) * PAGE_BYTES].strip(b"\0") for m in (here, there))
+        )
         pages = [next(empty) for _page in range(CHANGED)]
         for page in pages:
             here[page * PAGE_BYTES : page * PAGE_BYTES + 8] = b"changed!"

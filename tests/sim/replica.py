@@ -20,6 +20,7 @@ from plover.ports import effects
 from plover.protocol import wire
 from plover.protocol.frames import split
 
+from .comparisons import Both
 from .disk_work import DiskWork
 from .guest import MAC, Qemu, SimMemory
 from .host import Host
@@ -30,6 +31,8 @@ TAP_FRAMES = 100
 
 
 class ReplicaMember(Member):
+    comparison = Both()  # mutants break the reference, so they run it alone
+
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self.rng = random.Random(host.rng.getrandbits(64))
@@ -59,7 +62,7 @@ class ReplicaMember(Member):
         elif left is not None:
             left.dead = True
         host.images.new_daemon()
-        self.core = Director(self.config, state, self.memory, host.clock(), adopted, host.images.marks.now)
+        self.core = Director(self.config, state, self.memory, host.clock(), adopted, host.images.marks.now, self.comparison)
         self.consensus = self.core.consensus
         self._go_one_sided()
         if adopted:

@@ -11,7 +11,6 @@ from dataclasses import fields
 
 from plover.consensus import log
 from plover.core import join_request, late_input
-from plover.core.agreement import Agreement
 from plover.errors import CompressionError, WireError
 from plover.native import zstd
 from plover.native.library import Native
@@ -19,6 +18,8 @@ from plover.protocol import codec, packing, pages, sayings, wire
 from plover.protocol.frames import wrap
 from plover.protocol.pipe import READ_UP_TO, STREAM, Pipe
 from plover.syncvm import block_deltas
+
+from tests.sim.comparisons import Both
 
 from .. import ROOT
 from ..target import Target, promise
@@ -192,13 +193,12 @@ def _late() -> Iterator[tuple[str, bytes]]:
 def said(data: bytes) -> None:
     told = sayings.unpack(data)
     promise(b"".join(map(sayings.pack, told)) == data, "other sayings")
-    agreement = Agreement()
+    agreement = Both().agreement()
     agreement.begin()
-    agreement.hear(told)
-    for number, frame in enumerate(FRAMES, 1):
-        agreement.hold(number, frame)
+    agreement.hear_packed(data)
+    agreement.hold_run(array("Q", range(1, len(FRAMES) + 1)), b"".join(map(wrap, FRAMES)))
     promise(not agreement.leaving(), "output leaves before a syncvm is staged")
-    agreement.open = True
+    agreement.open()
     leaving = agreement.leaving()
     promise(len(set(leaving)) == len(leaving) <= len(FRAMES), "output leaves twice")
 
@@ -211,7 +211,7 @@ def _said() -> Iterator[tuple[str, bytes]]:
 def vm_frame(data: bytes) -> None:
     """A guest chooses each byte of its frames. Whatever it is, the sayings of it are those that a leader takes."""
     run = b"".join(wrap(data[at : at + 1500]) for at in range(0, len(data), 1500))
-    for told in sayings.said(run):
+    for told in Both().said(run):
         sayings.unpack(told)
 
 

@@ -39,6 +39,7 @@ FORBIDDEN = {
     "guest_machine": ["", "q35", "microvm", "pc,accel=kvm", "pc-i440fx-", "pc-q35-7.2", "pc\n"],
     "guest_cpu": ["", "qemu64 -monitor stdio", "a" * 201, "host\n", "max;reboot"],
     "output_release": ["", "always", "Agreed"],
+    "output_comparison": ["", "c", "Native"],
     "guest_accel": ["", "hvf", "KVM"],
     "guest_mac": ["", "52:54:00:70:6c", "52-54-00-70-6c-01", "52:54:00:70:6C:01", "52:54:00:70:6c:01:02", "52:54:00:70:6c:01\n"],
     "guest_nic": ["", "rtl8139"],

@@ -30,7 +30,9 @@ def order(group, value: int) -> int:
 def told(group, since: int) -> list[str]:
     """Who was sent entries since then, in order."""
     return [
-        seen.thing.to for seen in group.seen[since:] if seen.how == DOES and isinstance(seen.thing, Send) and isinstance(seen.thing.message, wire.Append)
+        seen.thing.to
+        for seen in group.seen[since:]
+        if (seen.how, type(seen.thing)) == (DOES, Send) and isinstance(seen.thing.message, wire.Append)
     ]
 
 

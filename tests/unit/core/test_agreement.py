@@ -4,49 +4,40 @@
 from __future__ import annotations
 
 import random
-import struct
+from array import array
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plover.core import agreement
-from plover.core.agreement import AGAIN, BYTES, CONNECTION, END, FOLLOWS, PLACE, Agreement
+from plover.core.agreement import AGAIN, BYTES, CONNECTION, END, FOLLOWS, PLACE
+from plover.core.comparison import Reference
 from plover.errors import WireError
 from plover.protocol import sayings
 from plover.protocol.frames import wrap
-from plover.protocol.segments import FIN, RST, SEQUENCE_NUMBERS, SYN, TCP, Packet, Segment, Unknown, parse
+from plover.protocol.segments import FIN, RST, SYN, TCP, Packet, Segment, Unknown, parse
+from said_frames import ACK, NEAR_WRAP, ipv4, other, tcp, udp, v6
 
-ACK = 0x10
-NEAR_WRAP = SEQUENCE_NUMBERS - 20  # sequence numbers wrap around in most tests
-
-
-def tcp(start, payload=b"", acks=7, flags=ACK, port=5000, identity=0, version=4, options=b""):
-    numbers = start % SEQUENCE_NUMBERS, acks % SEQUENCE_NUMBERS
-    segment = struct.pack("!HHIIBBHHH", 6379, port, *numbers, (20 + len(options)) << 2, flags, identity, 0, 0) + options + payload
-    if version == 6:
-        return b"\2" * 12 + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28 | identity, len(segment), TCP, 64) + b"\3" * 32 + segment
-    return ipv4(TCP, segment, identity)
+from tests.sim.comparisons import native
 
 
-def ipv4(protocol, payload, identity=0, options=b""):
-    head = struct.pack("!BBHHHBBH", 0x45 + len(options) // 4, 0, 20 + len(options) + len(payload), identity, 0, 64, protocol, identity)
-    return b"\2" * 12 + b"\x08\0" + head + b"\3" * 8 + options + payload
-
-
-def udp(payload, identity=0, port=5000):
-    return ipv4(17, struct.pack("!HHHH", 53, port, 8 + len(payload), 0) + payload, identity)
+@pytest.fixture(scope="module", params=["python", "native"])
+def comparison(request):
+    """Both must behave in the same way."""
+    return Reference() if request.param == "python" else native()
 
 
 class Pair:
     """A leader's agreement, and a secondary whose VM sends frames."""
 
-    def __init__(self):
-        self.agreement, self.left, self.frames = Agreement(), [], {}
+    def __init__(self, comparison):
+        self.comparison, self.agreement, self.left, self.frames = comparison, comparison.agreement(), [], {}
         self.syncvm()
 
     def syncvm(self, staged=True):
         self.agreement.begin()
-        self.agreement.open = staged
+        if staged:
+            self.agreement.open()
 
     def leader(self, *frames):
         """Why must each wait?"""
@@ -54,13 +45,16 @@ class Pair:
         for frame in frames:
             number = len(self.frames) + 1
             self.frames[number] = frame
-            out.append(self.agreement.hold(number, frame))
+            out += self.agreement.hold_run(array("Q", [number]), wrap(frame)) or [""]
         self._look()
         return out
 
+    def lost(self, frame):
+        assert self.agreement.hold_run(array("Q", [0]), wrap(frame)) == []
+
     def secondary(self, *frames):
-        for told in sayings.said(b"".join(map(wrap, frames))):
-            self.agreement.hear(sayings.unpack(told))
+        for told in self.comparison.said(b"".join(map(wrap, frames))):
+            self.agreement.hear_packed(told)
         self._look()
 
     def _look(self):
@@ -69,8 +63,8 @@ class Pair:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("first", ["leader", "secondary"])
-def test_a_segment_leaves_once_both_have_said_it_whatever_their_headers(first, version):
-    pair = Pair()
+def test_a_segment_leaves_once_both_have_said_it_whatever_their_headers(comparison, first, version):
+    pair = Pair(comparison)
     ours, theirs = (tcp(100, b"answer", identity=n, version=version, options=b"\1" * 4 * n) for n in (1, 2))
     for who in (first, *({"leader", "secondary"} - {first})):
         assert not pair.left
@@ -80,9 +74,9 @@ def test_a_segment_leaves_once_both_have_said_it_whatever_their_headers(first, v
 
 @settings(max_examples=200)
 @given(st.data())
-def test_however_the_secondary_cuts_the_stream_exactly_what_it_has_said_leaves(data):
+def test_however_the_secondary_cuts_the_stream_exactly_what_it_has_said_leaves(comparison, data):
     stream, seed = data.draw(st.binary(min_size=1, max_size=300)), data.draw(st.integers(0, 1 << 30))
-    pair, rng = Pair(), random.Random(seed)
+    pair, rng = Pair(comparison), random.Random(seed)
 
     def cut():
         at, out = 0, []
@@ -106,12 +100,12 @@ def test_however_the_secondary_cuts_the_stream_exactly_what_it_has_said_leaves(d
     assert b"".join(parse(frame).payload for frame in pair.left) == stream
 
 
-def test_another_answer_is_a_difference_and_nothing_more_of_the_flow_leaves():
-    pair = Pair()
+def test_another_answer_is_a_difference_and_nothing_more_of_the_flow_leaves(comparison):
+    pair = Pair(comparison)
     other_flow = tcp(50, b"the same", port=5001)
     pair.leader(tcp(100, b"12:00:01"), other_flow)
     pair.secondary(tcp(100, b"12:00:02"), other_flow)
-    assert pair.agreement.differences == [BYTES] and pair.left == [other_flow]
+    assert pair.agreement.differences == {BYTES: 1} and pair.left == [other_flow]
     assert pair.leader(tcp(108, b"more")) == [FOLLOWS]
     pair.secondary(tcp(108, b"more"))
     assert pair.left == [other_flow]
@@ -122,8 +116,8 @@ def test_another_answer_is_a_difference_and_nothing_more_of_the_flow_leaves():
     assert pair.left == [other_flow, tcp(112, b"again")]
 
 
-def test_a_segment_that_acknowledges_more_than_the_secondary_waits_for_it():
-    pair = Pair()
+def test_a_segment_that_acknowledges_more_than_the_secondary_waits_for_it(comparison):
+    pair = Pair(comparison)
     ours = tcp(100, b"answer", acks=NEAR_WRAP + 30)
     pair.leader(ours)
     pair.secondary(tcp(100, b"answer", acks=NEAR_WRAP + 10))
@@ -132,8 +126,8 @@ def test_a_segment_that_acknowledges_more_than_the_secondary_waits_for_it():
     assert pair.left == [ours]
 
 
-def test_an_acknowledgement_from_before_the_syncvm_is_in_the_state_that_the_secondary_loaded():
-    pair = Pair()
+def test_an_acknowledgement_from_before_the_syncvm_is_in_the_state_that_the_secondary_loaded(comparison):
+    pair = Pair(comparison)
     pair.leader(tcp(100, b"before", acks=40))
     pair.syncvm()
     again = tcp(106, acks=40)
@@ -143,26 +137,26 @@ def test_an_acknowledgement_from_before_the_syncvm_is_in_the_state_that_the_seco
     assert pair.left == [again]
 
 
-def test_nothing_leaves_before_the_syncvm_is_staged_or_in_another_view():
-    pair = Pair()
+def test_nothing_leaves_before_the_syncvm_is_staged_or_in_another_view(comparison):
+    pair = Pair(comparison)
     pair.leader(tcp(100, b"before", acks=40))
     pair.syncvm(staged=False)
     pair.leader(tcp(106, acks=40))
     assert not pair.left
     pair.agreement.void()
-    pair.agreement.open = True
+    pair.agreement.open()
     pair.leader(tcp(106, acks=40))
     assert not pair.left
 
 
-def test_a_fin_must_be_said_by_both():
+def test_a_fin_must_be_said_by_both(comparison):
     ends, ours = tcp(100, b"bye", flags=ACK | FIN), tcp(100, b"bye\0")
-    for one, other in ((ends, ours), (ours, ends)):
-        pair = Pair()
-        pair.leader(one)
-        pair.secondary(other)
-        assert pair.agreement.differences == [END] and not pair.left
-    pair = Pair()
+    for first, second in ((ends, ours), (ours, ends)):
+        pair = Pair(comparison)
+        pair.leader(first)
+        pair.secondary(second)
+        assert pair.agreement.differences == {END: 1} and not pair.left
+    pair = Pair(comparison)
     pair.leader(ends)
     pair.secondary(tcp(100, b"bye"))
     assert not pair.left and not pair.agreement.differences
@@ -171,38 +165,35 @@ def test_a_fin_must_be_said_by_both():
 
 
 @pytest.mark.parametrize("flags", [SYN | ACK, RST, RST | ACK, ACK | 0x20, 0])
-def test_the_begin_and_the_reset_of_a_connection_wait_and_all_that_follows_with_them(flags):
-    pair = Pair()
+def test_the_begin_and_the_reset_of_a_connection_wait_and_all_that_follows_with_them(comparison, flags):
+    pair = Pair(comparison)
     frame, data = tcp(100, flags=flags), tcp(101, b"data")
     assert pair.leader(frame, data) == [CONNECTION, FOLLOWS]
     pair.secondary(frame, data)
     assert not pair.left
 
 
-def test_what_is_sent_again_waits_for_a_syncvm():
-    pair = Pair()
+def test_what_is_sent_again_waits_for_a_syncvm(comparison):
+    pair = Pair(comparison)
     pair.leader(tcp(100, b"answer"))
     pair.secondary(tcp(100, b"answer"))
     assert pair.leader(tcp(100, b"answer")) == [AGAIN] and len(pair.left) == 1
 
 
-def test_a_stream_that_goes_on_at_another_number_is_a_difference():
-    pair = Pair()
+def test_a_stream_that_goes_on_at_another_number_is_a_difference(comparison):
+    pair = Pair(comparison)
     pair.leader(tcp(100, b"answer"))
     pair.secondary(tcp(103, b"answer"))
-    assert pair.agreement.differences == [PLACE] and not pair.left
+    assert pair.agreement.differences == {PLACE: 1} and not pair.left
 
 
 @pytest.mark.parametrize("who", ["leader", "secondary", "lost"])
-def test_what_was_acknowledged_on_an_old_connection_says_nothing_about_a_new_one_of_the_same_ports(who):
-    pair = Pair()
+def test_what_was_acknowledged_on_an_old_connection_says_nothing_about_a_new_one_of_the_same_ports(comparison, who):
+    pair = Pair(comparison)
     pair.leader(tcp(100, b"old", acks=1000))
     pair.syncvm()
     begin = tcp(500, acks=40, flags=SYN | ACK)
-    if who == "lost":
-        pair.agreement.lost(begin)
-    else:
-        getattr(pair, who)(begin)
+    getattr(pair, who)(begin)
     pair.syncvm()
     pair.leader(tcp(501, acks=40))
     assert not pair.left
@@ -210,16 +201,16 @@ def test_what_was_acknowledged_on_an_old_connection_says_nothing_about_a_new_one
     assert pair.left == [tcp(501, acks=40)]
 
 
-def test_a_reset_by_the_secondarys_vm_alone_stops_the_flow():
-    pair = Pair()
+def test_a_reset_by_the_secondarys_vm_alone_stops_the_flow(comparison):
+    pair = Pair(comparison)
     pair.secondary(tcp(100, flags=RST | ACK))
     assert pair.leader(tcp(100, b"answer")) == [FOLLOWS]
     pair.secondary(tcp(100, b"answer"))
     assert not pair.left
 
 
-def test_other_packets_leave_as_often_as_both_have_sent_them_without_id_and_padding():
-    pair = Pair()
+def test_other_packets_leave_as_often_as_both_have_sent_them_without_id_and_padding(comparison):
+    pair = Pair(comparison)
     pair.leader(udp(b"dns", 1), udp(b"dns", 2), udp(b"dns", 3))
     pair.secondary(udp(b"dns", 9) + b"padding")
     assert pair.left == [udp(b"dns", 1)]
@@ -229,23 +220,15 @@ def test_other_packets_leave_as_often_as_both_have_sent_them_without_id_and_padd
     assert pair.left[-1] == udp(b"other")
 
 
-def other(payload):
-    return b"\2" * 12 + b"\x88\xb5" + payload
-
-
-def v6(payload, following=17):
-    return b"\2" * 12 + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(payload), following, 64) + b"\3" * 32 + payload
-
-
 @pytest.mark.parametrize(
     "packet", [udp, other, lambda x: v6(b"portsumm" + x), lambda x: ipv4(1, x)], ids=["udp", "not IP", "udp of IPv6", "icmp"]
 )
-def test_no_packet_overtakes_another_of_its_flow(packet):
+def test_no_packet_overtakes_another_of_its_flow(comparison, packet):
     """The counter of a VM: one of the two answers twice where the other one answers once."""
-    pair = Pair()
+    pair = Pair(comparison)
     pair.leader(packet(b"1"), packet(b"2"), packet(b"3"))
     pair.secondary(packet(b"1"), packet(b"3"))
-    assert pair.left == [packet(b"1")] and pair.agreement.differences == [BYTES]
+    assert pair.left == [packet(b"1")] and pair.agreement.differences == {BYTES: 1}
     assert pair.leader(packet(b"4")) == [FOLLOWS]
     pair.secondary(packet(b"2"), packet(b"3"), packet(b"4"))
     assert pair.left == [packet(b"1")]
@@ -255,16 +238,16 @@ def test_no_packet_overtakes_another_of_its_flow(packet):
     assert pair.left[-1] == packet(b"5")
 
 
-def test_a_difference_keeps_packets_of_other_flows_not():
-    pair = Pair()
+def test_a_difference_keeps_packets_of_other_flows_not(comparison):
+    pair = Pair(comparison)
     pair.leader(udp(b"1"), udp(b"1", port=5001))
     pair.secondary(udp(b"2"), udp(b"1", port=5001))
     assert pair.left == [udp(b"1", port=5001)]
 
 
-def test_a_packet_that_nobody_keeps_is_overtaken_by_none():
-    pair = Pair()
-    pair.agreement.lost(udp(b"1"))
+def test_a_packet_that_nobody_keeps_is_overtaken_by_none(comparison):
+    pair = Pair(comparison)
+    pair.lost(udp(b"1"))
     assert pair.leader(udp(b"2")) == [FOLLOWS]
     pair.secondary(udp(b"1"), udp(b"2"))
     assert not pair.left
@@ -272,18 +255,18 @@ def test_a_packet_that_nobody_keeps_is_overtaken_by_none():
 
 @pytest.mark.parametrize("kind", [lambda n: tcp(100, b"x", port=n), lambda n: udp(b"x", port=n)], ids=["tcp", "udp"])
 @pytest.mark.parametrize("flows_max", [1, 3])
-def test_flows_beyond_the_limit_wait_for_syncvms(flows_max, kind, monkeypatch):
+def test_flows_beyond_the_limit_wait_for_syncvms(comparison, flows_max, kind, monkeypatch):
     monkeypatch.setattr(agreement, "FLOWS_MAX", flows_max)
-    pair = Pair()
+    pair = Pair(comparison)
     frames = [kind(100 + n) for n in range(5)]
     pair.leader(*frames)
     pair.secondary(*frames)
     assert pair.left == frames[:flows_max]
 
 
-def test_memory_is_bounded_whatever_the_secondary_says(monkeypatch):
+def test_memory_is_bounded_whatever_the_secondary_says(comparison, monkeypatch):
     monkeypatch.setattr(agreement, "AHEAD_MAX", 50)
-    pair = Pair()
+    pair = Pair(comparison)
     for n in range(60):
         pair.secondary(tcp(100 + n, b"x"))
         pair.secondary(udp(b"%d" % n))

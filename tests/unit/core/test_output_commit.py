@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from plover.core.comparison import Reference
 from plover.core.guard import Guard
 from plover.core.outbox import SLICE_BYTES
 from plover.core.output_commit import TRIES_MAX, OutputCommit
@@ -31,6 +32,7 @@ class Cons:
 class Core:
     def __init__(self):
         self.consensus, self.now, self.out = Cons(), 0.0, []
+        self.comparison = Reference()
         self.config = SimpleNamespace(output_release="agreed", checkpoints=False, latency_ms_target=50)
 
     def emit(self, *actions):

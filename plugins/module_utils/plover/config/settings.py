@@ -177,6 +177,9 @@ SETTINGS: dict[str, Setting] = {
         "when output leaves: agreed (both VMs have said the same, or a syncvm covers it) or syncvm (a syncvm covers it)",
         choices=(AGREED, SYNCVM),
     ),
+    "output_comparison": Setting(
+        str, "native", "what compares the output of both VMs: native (C, fast) or python (the reference)", choices=("native", "python")
+    ),
     "latency_ms_target": Setting(int, 50, "target for the delay of a busy VM's output; a lower value means more syncvms", 1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
     "syncvm_drain_ms_max": Setting(int, 20, "longest wait of the secondary for an idle VM at a syncvm", 0, 10_000),

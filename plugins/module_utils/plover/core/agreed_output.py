@@ -14,10 +14,11 @@ from typing import Any
 from ..config.settings import AGREED, Config
 from ..errors import InvariantViolation, WireError
 from ..ports import effects
+from ..ports.comparison import Agreement
 from ..protocol import sayings, wire
-from ..protocol.frames import split, wrap
+from ..protocol.frames import pieces
 from ..syncvm.pace import Pace
-from .agreement import FOLLOWS, Agreement
+from .agreement import FOLLOWS
 from .guard import Guard
 from .patience import Patience
 
@@ -25,8 +26,8 @@ LATE = "late"  # the secondary's VM has not said it in time
 
 
 class AgreedOutput:
-    def __init__(self, config: Config, guard: Guard) -> None:
-        self._guard, self._agreement = guard, Agreement()
+    def __init__(self, config: Config, guard: Guard, agreement: Agreement) -> None:
+        self._guard, self._agreement = guard, agreement
         self._wanted = config.output_release == AGREED and not config.checkpoints
         self._patience = Patience(config.latency_ms_target / 1000)
         self._syncvm: tuple[int, int] | None = None  # view, number: both VMs run on from it, and the secondary tells what its VM says
@@ -43,26 +44,21 @@ class AgreedOutput:
         if self._syncvm is None:
             self._guard.hold(frames, now, beside_bytes)
             return
-        for frame in map(bytes, split(frames)):
-            number = self._guard.hold(wrap(frame), now, beside_bytes)
-            if not number:
-                self._agreement.lost(frame)
-                continue
-            why = self._agreement.hold(number, frame)
-            if why:
-                self._urge(why, now)
+        numbers = self._guard.hold_each(pieces(frames), now, beside_bytes)
+        for why in self._agreement.hold_run(numbers, frames):
+            self._urge(why, now)
 
     def leaving(self, view: int, now: float) -> list[bytes]:
         """The output that both VMs have said by now."""
-        out = []
-        for number in self._agreement.leaving():
-            if self._syncvm is None or self._syncvm[0] != view:
-                raise InvariantViolation(f"output was to leave in view {view} as what both VMs have said since syncvm {self._syncvm}")
-            since, output = self._guard.take(number)
-            out.append(output)
-            self._patience.agreed(since, now)
-        self.agreed_frames += len(out)
-        return out
+        numbers = self._agreement.leaving()
+        if not numbers:
+            return []
+        if self._syncvm is None or self._syncvm[0] != view:
+            raise InvariantViolation(f"output was to leave in view {view} as what both VMs have said since syncvm {self._syncvm}")
+        taken = [self._guard.take(number) for number in numbers]
+        self._patience.agreed(min(since for since, _output in taken), now)  # the longest lag of all
+        self.agreed_frames += len(taken)
+        return [output for _since, output in taken]
 
     # ---- syncvms --------------------------------------------------------------------------------------
     def begin(self, view: int, number: int) -> list[effects.Effect]:
@@ -81,7 +77,8 @@ class AgreedOutput:
 
     def staged(self) -> None:
         """The secondary has that syncvm. What it says from now on comes from its state."""
-        self._agreement.open = self._syncvm is not None
+        if self._syncvm is not None:
+            self._agreement.open()
 
     def loaded(self, now: float) -> None:
         """The secondary's VM runs on from it."""
@@ -94,12 +91,12 @@ class AgreedOutput:
 
     def heard(self, m: wire.Said) -> None:
         """What the secondary's VM has said since a syncvm of our view. Raises WireError."""
-        told = sayings.unpack(m.payload)
         if self._syncvm is None or m.number < self._begun:
-            return  # late
-        if m.number > self._begun or not self._agreement.open:
+            sayings.unpack(m.payload)  # nonsense is refused, late or not
+            return
+        if m.number > self._begun or not self._agreement.is_open:
             raise WireError(f"what a VM has said since syncvm {m.number}, which it does not have")
-        self._agreement.hear(told)
+        self._agreement.hear_packed(m.payload)
 
     # ---- when a syncvm is due -------------------------------------------------------------------------
     def _urge(self, why: str, since: float) -> None:

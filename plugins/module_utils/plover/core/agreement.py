@@ -16,11 +16,13 @@ after it on the same flow does so too.
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..protocol.sayings import BEGINS, ENDS, OTHER, Saying
+from ..protocol.frames import split
+from ..protocol.sayings import BEGINS, ENDS, OTHER, Saying, unpack
 from ..protocol.segments import Packet, Segment, after, digest, parse
 
 FLOWS_MAX = 16_384  # others wait for syncvms
@@ -154,17 +156,20 @@ class PacketFlow:
 
 
 class Agreement:
-    """Since the last stop of a syncvm. Frames are known by numbers, which their owner gives."""
+    """Since the last stop of a syncvm. Frames are known by numbers, which their owner gives. The port of ports/comparison.py."""
 
     def __init__(self) -> None:
-        self.open = False  # the secondary has staged that syncvm, so what it says comes from its state
-        self.differences: list[str] = []  # found since then: a syncvm is due
+        self.is_open = False
+        self.differences: Counter[str] = Counter()
         self._flows: dict[int, Flow] = {}
         self._acked: dict[int, int] = {}  # by flow: what the secondary's VM had acknowledged when it loaded the last syncvm
         self._changed: dict[int, Flow] = {}
         self._ahead = 0  # sayings that the leader's VM has not said yet
         self._packets: dict[int, PacketFlow] = {}
         self._packets_changed: dict[int, PacketFlow] = {}
+
+    def open(self) -> None:
+        self.is_open = True
 
     def begin(self) -> None:
         """Our VM stands still for a syncvm. What it has said up to here waits for that. What it has acknowledged, the
@@ -178,14 +183,22 @@ class Agreement:
         self._forget()
 
     def void(self) -> None:
-        """Another view, or another secondary: nothing is agreed on before the next syncvm."""
         self._forget()
         self._acked = {}
 
     def _forget(self) -> None:
-        self.open, self.differences, self._ahead = False, [], 0
+        self.is_open, self.differences, self._ahead = False, Counter(), 0
         self._flows, self._changed = {}, {}
         self._packets, self._packets_changed = {}, {}
+
+    def hold_run(self, numbers: array[int], run: bytes) -> list[str]:
+        out = []
+        for number, frame in zip(numbers, map(bytes, split(run)), strict=True):
+            if number:
+                out.append(self.hold(number, frame))
+            else:
+                self.lost(frame)
+        return list(filter(None, out))
 
     def hold(self, number: int, frame: bytes) -> str:
         """Our VM sends ``frame``. Returns why it must wait for a syncvm; empty if it need not."""
@@ -232,6 +245,9 @@ class Agreement:
         yield flow
         self._ahead += len(flow.ahead) - before
 
+    def hear_packed(self, told: bytes) -> None:
+        self.hear(unpack(told))
+
     def hear(self, sayings: list[Saying]) -> None:
         """What the secondary's VM has said since it loaded the last syncvm."""
         for saying in sayings:
@@ -258,16 +274,15 @@ class Agreement:
         self._ahead += len(packets.ahead) - before
 
     def leaving(self) -> list[int]:
-        """Numbers of the frames that may leave now; in order, as far as they are of one flow."""
         out: list[int] = []
-        if not self.open:
+        if not self.is_open:
             return out
         for key in list(self._changed):
             with self._flow(key) as flow:
                 differs = flow.compare()
                 out += flow.leaving()
             if differs:
-                self.differences.append(differs)
+                self.differences[differs] += 1
         self._changed = {}
         return out + self._packets_leaving()
 
@@ -279,6 +294,6 @@ class Agreement:
             self._ahead += len(packets.ahead) - before
             out += leave
             if differs:
-                self.differences.append(differs)
+                self.differences[differs] += 1
         self._packets_changed = {}
         return sorted(out)

@@ -22,9 +22,11 @@ from ..consensus.consensus import Consensus
 from ..consensus.durable import Durable
 from ..consensus.effects import Deposed, Elected, Persist, RecordCommitted, Send
 from ..ports import effects
+from ..ports.comparison import Comparison
 from ..protocol import wire
 from ..syncvm.figures import Figures
 from . import cold_start, operator_calls
+from .comparison import Reference
 from .counters import Counters
 from .disk_marks import Mark
 from .event_log import EventLog
@@ -41,11 +43,19 @@ RECENT_MAX = 1024  # syncvms whose figures are kept
 
 class Director:
     def __init__(
-        self, config: Config, state: Durable | None, memory: effects.Memory, now: float, adopted: bool = False, marks: tuple[Mark, ...] = ()
+        self,
+        config: Config,
+        state: Durable | None,
+        memory: effects.Memory,
+        now: float,
+        adopted: bool = False,
+        marks: tuple[Mark, ...] = (),
+        comparison: Comparison | None = None,
     ) -> None:
         """``state``: None if this host has forgotten it. ``adopted``: our daemon restarted; the QEMU that led before is still
-        there, and its VM has been stopped. ``marks``: of this host's images."""
+        there, and its VM has been stopped. ``marks``: of this host's images. ``comparison``: None for the reference."""
         self.config, self.memory, self.now, self.began = config, memory, now, now
+        self.comparison: Comparison = comparison or Reference()
         kinds = {m: v["kind"] for m, v in config.members.items()}
         self.consensus = Consensus(config.member, kinds, state, Timing.of(config), now)
         self.event_log = EventLog(now)

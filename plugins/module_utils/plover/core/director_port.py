@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..config.settings import Config
 from ..consensus.consensus import Consensus
 from ..ports import effects
+from ..ports.comparison import Comparison
 from ..protocol import wire
 from ..syncvm.figures import Figures
 from .disk_marks import Mark
@@ -23,6 +24,7 @@ class DirectorPort(Protocol):
     config: Config
     consensus: Consensus
     memory: effects.Memory
+    comparison: Comparison
     event_log: EventLog
     late: LateInput
     scrub: Scrub

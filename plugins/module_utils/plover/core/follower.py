@@ -9,7 +9,7 @@ from typing import Any
 from ..consensus.log import INPUT, NUMBER, SYNCVM
 from ..errors import InvariantViolation, WireError
 from ..ports import effects
-from ..protocol import sayings, wire
+from ..protocol import wire
 from ..syncvm.initial_sync import SecondaryInitialSync
 from ..syncvm.phases import SecondaryPhase
 from ..syncvm.quiesce import QuiesceLimit
@@ -162,7 +162,7 @@ class Follower:
             self.guard.make_room(len(frames))  # what the leader's VM has said, too, has left
         self.guard.hold(frames, self.core.now)
         if self._says is not None:
-            self.core.emit(*[effects.SendData(wire.Said(*self._says, told)) for told in sayings.said(frames)])
+            self.core.emit(*[effects.SendData(wire.Said(*self._says, told)) for told in self.core.comparison.said(frames)])
 
     def on_said(self, m: wire.Said) -> None:
         """The leader wants to know what our VM says once it has loaded syncvm ``m.number``."""

@@ -9,6 +9,7 @@ Bounded: beyond ``bytes_max`` new output is dropped and counted, as on a full wi
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 
 from ..errors import InvariantViolation
@@ -38,6 +39,18 @@ class Guard:
         self.bytes += len(output)
         self.unmarked_bytes += len(output)
         return self._last_number
+
+    def hold_each(self, frames: list[bytes], now: float, beside_bytes: int = 0) -> array[int]:
+        """Keep each of ``frames`` as :meth:`hold` does. Returns their numbers, as an array "Q"."""
+        total_bytes = sum(map(len, frames))
+        if self.bytes + beside_bytes + total_bytes > self._bytes_max:
+            return array("Q", [self.hold(frame, now, beside_bytes) for frame in frames])
+        numbers = range(self._last_number + 1, self._last_number + 1 + len(frames))
+        self._unmarked.update(zip(numbers, [(now, frame) for frame in frames]))
+        self._last_number += len(frames)
+        self.bytes += total_bytes
+        self.unmarked_bytes += total_bytes
+        return array("Q", numbers)
 
     @property
     def oldest_unmarked_s(self) -> float | None:

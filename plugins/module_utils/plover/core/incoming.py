@@ -8,27 +8,38 @@ and does not wait here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..consensus.log import INPUT
 from .director_port import DirectorPort
-
-if TYPE_CHECKING:
-    from .leader import Leader
 
 # Frames wait no longer for entries that nobody acknowledges; looked at with each event and each tick. A TAP keeps 1000 frames: those
 # of 10 ms at 1 Gbit/s, if they are of 1500 bytes.
 WAIT_S_MAX = 0.002
 
 
+class Receiver(Protocol):
+    """What input asks of its leader."""
+
+    @property
+    def serving(self) -> bool: ...
+
+    @property
+    def active(self) -> bool:
+        """This leader has not ended."""
+
+    def advance(self) -> None:
+        """Feed the VM what is committed."""
+
+
 class Incoming:
-    def __init__(self, core: DirectorPort, leader: Leader) -> None:
+    def __init__(self, core: DirectorPort, leader: Receiver) -> None:
         self._core, self._cons, self._leader = core, core.consensus, leader
         self._ordered_at = float("-inf")  # when the last frames went into the log
 
     @property
     def _room(self) -> bool:
-        return self._cons.log.bytes < self._core.config.log_bytes_max
+        return bool(self._cons.log.bytes < self._core.config.log_bytes_max)
 
     @property
     def _open(self) -> bool:

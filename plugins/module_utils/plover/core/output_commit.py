@@ -42,7 +42,7 @@ class OutputCommit:
     def __init__(self, core: DirectorPort, leader: Speaker, guard: Guard) -> None:
         self._core, self._cons, self._leader, self._guard = core, core.consensus, leader, guard
         self.outbox = Outbox()
-        self.agreed = AgreedOutput(core.config, guard)
+        self.agreed = AgreedOutput(core.config, guard, core.comparison.agreement())
         self._way_open = False  # the TAP is up: what is sent now is not lost on this host
         self._sync_mark = 0  # the guard's mark for the syncvm under way
         self._confirm: tuple[int, int] | None = None  # mark, sequence number that confirms it

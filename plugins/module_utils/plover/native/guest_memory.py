@@ -15,6 +15,7 @@ from ..ports.effects import Buffer
 from ..protocol.pages import PageRun
 from . import huge_pages, zstd
 from .buffers import NativeError
+from .comparison import NativeComparison
 from .guest_ram import GuestRam
 from .library import load
 from .tracker import Tracker
@@ -38,6 +39,9 @@ class GuestMemory:
         self._growing = False  # the VM ran during the last fetch; see plover_tracker_fetch
         self._fetched = False  # the dirty pages have just been fetched into _put_back
         self._hashing = threading.Lock()  # memory must stay mapped during a hash or a scan in a thread
+
+    def comparison(self) -> NativeComparison:
+        return NativeComparison(self._native)
 
     def map(self, path: Path) -> None:
         self.unmap()

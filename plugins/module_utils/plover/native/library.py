@@ -22,7 +22,7 @@ from .tracker import Tracker, fetch_uffd, mapping_address
 if TYPE_CHECKING:
     from .buffers import Buffer
 
-ABI = 6
+ABI = 7
 _PAGE_BLOCKS = PAGE_BYTES // BLOCK_BYTES
 DEFAULT_DIR = "/opt/plover/current/native"
 
@@ -46,7 +46,7 @@ class Native:
         if sys.byteorder != "little" or platform.machine() != "x86_64":
             raise NativeError(f"{platform.machine()}: Plover runs on x86-64 hosts")
         try:
-            self._lib = lib = c.CDLL(str(path))
+            self.lib = self._lib = lib = c.CDLL(str(path))
         except OSError as error:
             raise NativeError(f"{path}: {error}; role 'native' installs it (PLOVER_NATIVE_DIR overrides)") from error
         if lib.plover_abi_version() != ABI:  # checked first: another version may lack some functions below
@@ -78,6 +78,15 @@ class Native:
             ("tracker_fetch_stopped", big, [void, void, size]),
             ("tracker_synced", c.c_int, [void, void, size, void]),
             ("tracker_close", None, [void]),
+            ("sayings", big, [void, size, void, size]),
+            ("agreement_new", void, [size, size]),
+            ("agreement_free", None, [void]),
+            ("agreement_begin", None, [void]),
+            ("agreement_void", None, [void]),
+            ("agreement_open", None, [void, c.c_int]),
+            ("agreement_hold", c.c_int, [void, void, size, void, size, void]),
+            ("agreement_hear", c.c_int, [void, void, size]),
+            ("agreement_leaving", big, [void, c.POINTER(c.POINTER(c.c_uint64)), void]),
         ):
             function = getattr(lib, "plover_" + name)
             function.restype, function.argtypes = result, arguments

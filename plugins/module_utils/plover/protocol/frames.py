@@ -52,6 +52,16 @@ def split(run: bytes) -> Iterator[memoryview]:
         at += 4 + length
 
 
+def pieces(run: bytes) -> list[bytes]:
+    """The frames in a run of whole frames, each with its length."""
+    out, at = [], 0
+    while at < len(run):
+        end = at + LENGTH.size + LENGTH.unpack_from(run, at)[0]
+        out.append(run[at:end])
+        at = end
+    return out
+
+
 def announcements(mac: str, addresses: list[str]) -> list[bytes]:
     """Frames that tell switches and neighbours where the VM is now: a gratuitous ARP per address, and one RARP."""
     hardware = bytes.fromhex(mac.replace(":", ""))

@@ -15,6 +15,7 @@ SAYINGS_MAX = 16_384  # in one message
 SPAN_BYTES_MAX = 1 << 20  # of TCP, in one saying
 _ITEM = struct.Struct("!B3sIIIQQ")  # kind, zeros, start, end, acks, flow, digest
 _ZEROS = bytes(3)
+ITEM_BYTES = _ITEM.size
 SPAN, ENDS, OTHER, BEGINS = 1, 3, 4, 8  # a part of a stream; one with its FIN; a packet; the begin or reset of a connection
 
 
@@ -88,8 +89,8 @@ def _sayings(run: bytes) -> Iterator[Saying]:
 
 def unpack(payload: bytes) -> list[Saying]:
     """Raises WireError."""
-    if len(payload) % _ITEM.size or len(payload) > SAYINGS_MAX * _ITEM.size:
-        raise WireError(f"sayings of {len(payload)} bytes: must be whole items of {_ITEM.size}, and no more than {SAYINGS_MAX}")
+    if len(payload) % ITEM_BYTES or len(payload) > SAYINGS_MAX * ITEM_BYTES:
+        raise WireError(f"sayings of {len(payload)} bytes: must be whole items of {ITEM_BYTES}, and no more than {SAYINGS_MAX}")
     return list(_checked(_ITEM.iter_unpack(payload)))
 
 

@@ -86,7 +86,8 @@ class Replica(MemberDaemon):
         make_folders(self.config)
         self._check_host()
         adopted = self.vms.holder.alive(running_qemu(self.config))
-        self.core = Director(self.config, self.remembered(), self.memory, self.loop.time(), adopted, self.vms.disks.marks.read())
+        marks, comparison = self.vms.disks.marks.read(), self.memory.comparison() if self.config.output_comparison == "native" else None
+        self.core = Director(self.config, self.remembered(), self.memory, self.loop.time(), adopted, marks, comparison)
         self.go_one_sided(self.core.consensus)
         if adopted:
             await self.vms.adopt()
