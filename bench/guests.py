@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The guests of `make bench-services`, as settings of a VM.
 
-``memory``: the lab's guest: Redis and a web server, no disk.
+``memory``: the lab's guest: Redis, a web server and a name server, no disk.
 ``disk``: the lab's guest with PostgreSQL, on a disk of this machine with pgbench's tables in it.
 """
 
@@ -20,6 +20,7 @@ from pg8000.native import Connection
 from lab import disk_guest, guest_image
 from lab.paths import BUILD, CACHE
 
+from . import dns_guest
 from .hosts import CLIENT_IP, GUEST_IP
 from .workloads import DATABASE, SCALE
 
@@ -58,14 +59,14 @@ class Guest(NamedTuple):
         return {"disks": [{"path": str(path), "serial": "system"}]}
 
 
-def redis_and_web_answer() -> bool:
+def services_answer() -> bool:
     try:
         for port, question, answer in ((6379, b"PING\r\n", b"+PONG\r\n"), (80, b"HEAD / HTTP/1.0\r\n\r\n", b"HTTP/1.0 200")):
             with socket.create_connection((GUEST_IP, port), ANSWER_S) as sock:
                 sock.sendall(question)
                 if not sock.recv(64).startswith(answer):
                     return False
-        return True
+        return dns_guest.answers(GUEST_IP, ANSWER_S)
     except OSError:
         return False
 
@@ -81,8 +82,9 @@ def postgres_answers() -> bool:
 def guest(name: str) -> Guest:
     """Built, or from the cache. The disk has pgbench's tables once tables.py has made them."""
     if name == "memory":
-        image = guest_image.build()
-        return Guest(name, image.kernel, image.initrd, guest_image.CMDLINE + " plover.web", redis_and_web_answer)
+        image = dns_guest.build()
+        cmdline = f"{guest_image.CMDLINE} plover.web rdinit={dns_guest.INIT}"
+        return Guest(name, image.kernel, image.initrd, cmdline, services_answer)
     disk = disk_guest.build()
     if with_tables(disk).exists():
         disk = disk._replace(image=with_tables(disk))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from . import packages
+from .dns_guest import DOMAIN
 from .hosts import GUEST_IP
 from .load import BenchError
 
@@ -130,6 +131,24 @@ class Web(NamedTuple):
         return served
 
 
+class Dns(NamedTuple):
+    """dnsperf, 64 clients with a question each at a time, over UDP. Each name is asked for once. In questions."""
+
+    guest = "memory"
+    throughput = False
+    name = "dns"
+
+    def warm_up(self, seconds: float) -> int:
+        return max(PROBE_REQUESTS, int(self.run(PROBE_REQUESTS).requests_per_s * seconds))
+
+    def run(self, requests: int) -> Served:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as questions:
+            questions.writelines(f"h{n}.{DOMAIN} A\n" for n in range(requests))
+            questions.flush()
+            words = ("-s", GUEST_IP, "-d", questions.name, "-n", 1, "-c", CLIENTS, "-q", CLIENTS, "-v")
+            return parse_dnsperf(client("usr/bin/dnsperf", *words), requests)
+
+
 class Postgres(NamedTuple):
     """pgbench's TPC-B-like script with 32 connections, a thread each so that they connect at once. Counted in seconds. The time
     that pgbench takes to connect is not in its figures, but the bytes sent meanwhile are in ours."""
@@ -206,6 +225,15 @@ def parse_ab(text: str, centiles: str, requests: int, keeps: bool) -> Served:
     return checked(Served(requests, number("ab", r"^Requests per second: +([\d.]+) \[", text), p50, p99))
 
 
+def parse_dnsperf(text: str, requests: int) -> Served:
+    """With its option -v, which tells the latency of each answer in seconds."""
+    latencies = sorted(1000 * float(seconds) for seconds in re.findall(r"^> NOERROR \S+ A (\d+\.\d+)$", text, re.M))
+    if len(latencies) != requests or number("dnsperf", r"^ *Queries lost: +(\d+) ", text):
+        raise BenchError(f"dnsperf: of {requests} questions {len(latencies)} were answered: {text[-1000:]}")
+    rate = number("dnsperf", r"^ *Queries per second: +([\d.]+)$", text)
+    return checked(Served(requests, rate, latencies[requests // 2], latencies[99 * requests // 100]))
+
+
 def parse_pgbench(text: str, log: str) -> Served:
     """``log``: of its option -l, a transaction a line; the third field is its latency in microseconds."""
     done = int(number("pgbench", r"^number of transactions actually processed: (\d+)", text))
@@ -245,6 +273,7 @@ WORKLOADS: dict[str, Workload] = {
         Web("web-connections", keeps=False),
         Bulk("redis-upload", "set"),
         Bulk("redis-download", "get"),
+        Dns(),
         Postgres(),
     )
 }

@@ -85,8 +85,8 @@ def test_a_small_run_of_real_systems(tmp_path):
     assert "colo_lock.c" in result["colo"] and "colo_lock.c" in page
 
 
-def test_one_client_alone_short_connections_and_bulk(tmp_path):
-    workloads = ("redis-one-client", "web-connections", "redis-upload", "redis-download")
+def test_one_client_alone_short_connections_bulk_and_udp(tmp_path):
+    workloads = ("redis-one-client", "web-connections", "redis-upload", "redis-download", "dns")
     runs = real_run(tmp_path, ["unprotected", "plover-plain"], ",".join(workloads))["runs"]
     assert [(entry["mode"], entry["workload"]) for entry in runs] == [
         (mode, workload) for mode in ("unprotected", "plover-plain") for workload in workloads

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from bench.load import BenchError
-from bench.workloads import WORKLOADS, Served, parse_ab, parse_pgbench, parse_redis
+from bench.workloads import WORKLOADS, Served, parse_ab, parse_dnsperf, parse_pgbench, parse_redis
 
 REDIS = '''"test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms","p99_latency_ms","max_latency_ms"
 "SET","2016.13","0.968","0.144","0.311","3.023","5.783","66.175"'''
@@ -63,12 +63,29 @@ PGBENCH_LOG = """0 1 60522 0 1795639321 885760
 """
 
 
+DNSPERF = """> NOERROR h0.bench.test A 0.000213
+> NOERROR h1.bench.test A 0.000206
+> NOERROR h2.bench.test A 0.000331
+[Status] Testing complete (end of file)
+
+Statistics:
+
+  Queries sent:         3
+  Queries completed:    3 (100.00%)
+  Queries lost:         0 (0.00%)
+
+  Response codes:       NOERROR 3 (100.00%)
+  Queries per second:   23400.023400
+"""
+
+
 def test_figures_are_those_that_the_clients_print():
     assert parse_redis(REDIS, 500) == Served(500, 2016.13, 0.311, 5.783)
     assert parse_ab(AB, CENTILES, 200, True) == Served(200, 924.36, 3.266, 20.025)
     closing = "".join(line for line in AB.splitlines(True) if "Keep-Alive requests" not in line)
     assert parse_ab(closing, CENTILES, 200, False) == Served(200, 924.36, 3.266, 20.025)
     assert parse_pgbench(PGBENCH, PGBENCH_LOG) == Served(4, 38.722918, 64.023, 77.095)
+    assert parse_dnsperf(DNSPERF, 3) == Served(3, 23400.0234, 0.213, 0.331)
     timed = PGBENCH.replace("per client: 1", "duration: 1 s").replace("4/4", "4")
     assert parse_pgbench(timed, PGBENCH_LOG).requests == 4
 
@@ -124,6 +141,22 @@ def test_what_ab_was_not_served_is_refused(text, centiles, requests, problem):
 def test_what_pgbench_did_not_do_is_refused(text, log, problem):
     with pytest.raises(BenchError, match=problem):
         parse_pgbench(text, log)
+
+
+@pytest.mark.parametrize(
+    "text, requests, problem",
+    [
+        ("", 3, "of 3 questions 0"),
+        (DNSPERF, 4, "of 4 questions 3"),
+        (DNSPERF.replace("NOERROR h1", "SERVFAIL h1"), 3, "of 3 questions 2"),
+        (DNSPERF.replace("lost:         0", "lost:         1"), 3, "of 3 questions 3"),
+        (DNSPERF.replace("per second", "a second"), 3, "per second"),
+        (DNSPERF.replace("23400.023400", "0.0"), 3, "measured"),
+    ],
+)
+def test_what_dnsperf_was_not_answered_is_refused(text, requests, problem):
+    with pytest.raises(BenchError, match=problem):
+        parse_dnsperf(text, requests)
 
 
 def test_each_workload_has_a_guest():
