@@ -213,7 +213,8 @@ CASES = [
     Case(
         "no dirty tracking",
         "secondary: settings.syncvm_dirty_tracking: uffd-wp does not work on this host",
-        "set it to scan",
+        "set it to auto or scan",
+        vm(settings={"syncvm_dirty_tracking": "uffd-wp"}),
         **covered("/dev/userfaultfd", "secondary"),
     ),
     Case(

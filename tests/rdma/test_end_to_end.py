@@ -40,7 +40,6 @@ SETTINGS = {
     "shm_dir": "/dev/shm/plover",
     "network_ifup": "/shared/ifup",
     "network_ifdown": "/shared/ifdown",
-    "syncvm_dirty_tracking": "soft-dirty",
     "transport": "rdma",
     "rdma_timeout": 16,
     "rdma_retry": 4,

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import colo_loop, kvm, look, network, tracking
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import colo_loop, kvm, look, network
+from plover.host import kernel_tracking
 
 
 def test_this_machine_is_seen_as_it_is(tmp_path):
@@ -24,7 +26,24 @@ def test_this_machine_is_seen_as_it_is(tmp_path):
 
 def test_dirty_tracking_is_found_where_the_native_library_uses_it():
     """The native tests run uffd-wp itself on this machine."""
-    assert tracking.uffd_wp() == ""
+    assert kernel_tracking.uffd_wp() == ""
+    assert kernel_tracking.choose(Path("/dev/shm")) == ("uffd-wp", "")
+
+
+@pytest.mark.parametrize(
+    "uffd_wp, soft_dirty, huge, wanted",
+    [
+        ("no", "", "", ("soft-dirty", "uffd-wp does not work: no")),
+        ("no", "never", "", ("scan", "uffd-wp does not work: no; soft-dirty does not work: never")),
+        ("no", "", "huge pages", ("scan", "uffd-wp does not work: no; soft-dirty does not work: huge pages")),
+        ("", "never", "huge pages", ("uffd-wp", "")),
+    ],
+)
+def test_the_fastest_way_that_works_is_chosen(uffd_wp, soft_dirty, huge, wanted, monkeypatch):
+    monkeypatch.setattr(kernel_tracking, "uffd_wp", lambda: uffd_wp)
+    monkeypatch.setattr(kernel_tracking, "soft_dirty", lambda: soft_dirty)
+    monkeypatch.setattr(kernel_tracking.huge_pages, "why_possible", lambda path: huge)
+    assert kernel_tracking.choose(Path("/dev/shm")) == wanted
 
 
 def test_a_device_that_is_no_kvm_is_no_kvm():

@@ -71,7 +71,7 @@ ALLOWED = {
     "qemu_supervisor": ["systemd", "child"],
     "link_security": ["none", "tls"],
     "syncvm_mode": ["hashed", "checkpoint"],
-    "syncvm_dirty_tracking": ["uffd-wp", "soft-dirty", "scan"],
+    "syncvm_dirty_tracking": ["auto", "uffd-wp", "soft-dirty", "scan"],
     "fence_watchdog": ["off", "automatic", "required"],
     "fence_policy": ["off"],
     "fence_watchdog_device": ["/dev/watchdog", "/dev/watchdog1"],

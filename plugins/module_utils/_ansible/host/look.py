@@ -13,7 +13,8 @@ import socket
 import sys
 import time
 
-from . import colo_loop, kvm, network, packet_filter, tracking
+from ...plover.host import kernel_tracking
+from . import colo_loop, kvm, network, packet_filter
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
@@ -34,8 +35,8 @@ def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64", users=()):
         "machine": platform.machine(),
         "kernel": platform.release(),
         "systemd": os.path.isdir("/run/systemd/system"),
-        "uffd_wp_problem": tracking.uffd_wp(),
-        "soft_dirty_problem": tracking.soft_dirty(),
+        "uffd_wp_problem": kernel_tracking.uffd_wp(),
+        "soft_dirty_problem": kernel_tracking.soft_dirty(),
         "kvm_problem": kvm.why_not(),
         "nft_problem": packet_filter.why_not(),
         "apparmor_problem": apparmor(),

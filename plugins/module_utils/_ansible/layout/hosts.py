@@ -169,10 +169,10 @@ def setting(vm, key, default):
 
 
 def _kernel(look, vms):
-    ways, out = {setting(vm, "syncvm_dirty_tracking", "uffd-wp") for vm in vms}, []
+    ways, out = {setting(vm, "syncvm_dirty_tracking", "auto") for vm in vms}, []
     for way, why, remedy in (
-        ("uffd-wp", look["uffd_wp_problem"], "run Linux 6.7 or newer with CONFIG_USERFAULTFD, or set it to scan"),
-        ("soft-dirty", look["soft_dirty_problem"], "set it to uffd-wp or scan"),
+        ("uffd-wp", look["uffd_wp_problem"], "run Linux 6.7 or newer with CONFIG_USERFAULTFD, or set it to auto or scan"),
+        ("soft-dirty", look["soft_dirty_problem"], "set it to auto, uffd-wp or scan"),
     ):
         if way in ways and why:
             out.append(f"settings.syncvm_dirty_tracking: {way} does not work on this host, Linux {look['kernel']}: {why}; {remedy}")

@@ -162,7 +162,12 @@ SETTINGS: dict[str, Setting] = {
         str, "", "file that the external agent reads on its standard input, for passwords; empty: /etc/plover/NAME.fence, if it exists"
     ),
     "fence_timeout_ms": Setting(int, None, "longest run of the external agent", 0, 600_000),
-    "syncvm_dirty_tracking": Setting(str, "uffd-wp", "how written pages are found", choices=("uffd-wp", "soft-dirty", "scan")),
+    "syncvm_dirty_tracking": Setting(
+        str,
+        "auto",
+        "how written pages are found; auto: uffd-wp where the kernel has it, else soft-dirty, else scan",
+        choices=("auto", "uffd-wp", "soft-dirty", "scan"),
+    ),
     "syncvm_mode": Setting(
         str,
         "hashed",
@@ -209,13 +214,17 @@ class Config:
         problems = _problems(values)
         if problems:
             raise ConfigError("\n".join(problems))
-        self.values = _complete(values)
+        self._written, self.values = values, _complete(values)
 
     def __getattr__(self, key: str) -> Any:
         try:
             return self.__dict__["values"][key]
         except KeyError:
             raise AttributeError(key) from None
+
+    def but(self, **changed: Any) -> Config:
+        """The same with other values. Raises ConfigError."""
+        return Config({**self._written, **changed})
 
     @property
     def budget(self) -> budget.Budget:

@@ -43,6 +43,8 @@ def status_text(reply: Reply) -> str:
         lines.append(_rdma_line(reply["rdma"]))
     if reply.get("apparmor"):
         lines.append(f"  QEMU is confined by AppArmor: {reply['apparmor']}")
+    if reply.get("dirty_tracking_problem"):
+        lines.append(f"  dirty tracking: {reply['dirty_tracking']}, as {reply['dirty_tracking_problem']}")
     lines += [f"  {line}" for line in _security_lines(reply)]
     last = reply.get("last_syncvm")
     if last:

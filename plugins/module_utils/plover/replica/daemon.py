@@ -21,7 +21,7 @@ from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
 from ..disks.images import used_bytes
 from ..errors import ConfigError, InvariantViolation
-from ..host import apparmor, fence_agent, qemu_user
+from ..host import apparmor, fence_agent, kernel_tracking, qemu_user
 from ..host.console_log import ConsoleLog
 from ..host.watchdog import Keeper, Watchdog
 from ..links.peers import PeerLinks
@@ -47,6 +47,11 @@ INLINE_PAGES_MAX = 4096  # more pages are hashed in a thread, so that heartbeats
 class Replica(MemberDaemon):
     def __init__(self, config: Config) -> None:
         check_library()
+        self.tracking_problem = ""  # why a slower way of dirty tracking was chosen
+        if config.syncvm_dirty_tracking == kernel_tracking.AUTO:
+            way, self.tracking_problem = kernel_tracking.choose(config.ram_path.parent)
+            config = config.but(syncvm_dirty_tracking=way)
+            log.info("dirty tracking: %s", f"{way}; {self.tracking_problem}" if self.tracking_problem else way)
         super().__init__(config)
         self.core: Director
         self.observer = Observer()
@@ -243,7 +248,8 @@ class Replica(MemberDaemon):
             more["disk_streams"] = self.vms.disks.path.streams.describe()
             more["overlays"] = {"bytes": used_bytes(self.config), "bytes_max": self.config.disk_overlay_mib << 20}
         confined = apparmor.of_process(self.vm.pid) if self.vm and self.vm.pid else ""
-        return {"watchdog": self.watchdog.describe(), "tap_error": self.taps.error, "apparmor": confined, **more}
+        host = {"watchdog": self.watchdog.describe(), "apparmor": confined, "dirty_tracking_problem": self.tracking_problem}
+        return {"tap_error": self.taps.error, **host, **more}
 
     def sentence(self) -> str:
         status = self.core.status()

@@ -11,6 +11,10 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from ..native import huge_pages
 
 DEVICE, SYS_USERFAULTFD = "/dev/userfaultfd", 323
 NEW, API, REGISTER, PAGEMAP_SCAN = 0xAA00, 0xC018AA3F, 0xC020AA00, 0xC0606610
@@ -18,9 +22,24 @@ UFFD_API, FEATURES = 0xAA, (1 << 15) | (1 << 13) | (1 << 12)  # WP_ASYNC, WP_UNP
 MODE_WP = 2
 WP_MATCHING, CHECK_WPASYNC, WRITTEN = 1, 2, 2
 PAGE_BYTES, SOFT_DIRTY = 4096, 1 << 55
+AUTO, UFFD_WP, SOFT, SCAN = "auto", "uffd-wp", "soft-dirty", "scan"  # setting syncvm_dirty_tracking
 
 
-def uffd_wp():
+def choose(memory: Path) -> tuple[str, str]:
+    """(the fastest back end that works here, why not a faster one). ``memory``: the folder of the guest's memory."""
+    ways: tuple[tuple[str, Callable[[], str]], ...] = (
+        (UFFD_WP, lambda: uffd_wp()),  # pylint: disable=unnecessary-lambda  # looked up late, as the other one
+        (SOFT, lambda: soft_dirty() or huge_pages.why_possible(memory)),
+    )
+    slower: list[str] = []
+    for way, problem in ways:
+        if not (why := problem()):
+            return way, "; ".join(slower)
+        slower.append(f"{way} does not work: {why}")
+    return SCAN, "; ".join(slower)
+
+
+def uffd_wp() -> str:
     """Why uffd-wp does not work here; empty if it does."""
     fd = pagemap = -1
     try:
@@ -42,30 +61,30 @@ def uffd_wp():
                 os.close(one)
 
 
-def _open():
+def _open() -> int:
     """As the preload library does."""
     flags = os.O_CLOEXEC | os.O_NONBLOCK
     if os.path.exists(DEVICE):
         device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:
-            return fcntl.ioctl(device, NEW, flags)
+            return int(fcntl.ioctl(device, NEW, flags))
         finally:
             os.close(device)
     libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.syscall(SYS_USERFAULTFD, flags)
+    fd = int(libc.syscall(SYS_USERFAULTFD, flags))
     if fd < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return fd
 
 
-def _scan(pagemap, start):
+def _scan(pagemap: int, start: int) -> int:
     """How many pages at ``start`` were written since the last call."""
     regions = ctypes.create_string_buffer(24 * 4)
     fields = [96, WP_MATCHING | CHECK_WPASYNC, start, start + PAGE_BYTES, 0, ctypes.addressof(regions), 4, 0, 0, WRITTEN, 0, WRITTEN]
-    return fcntl.ioctl(pagemap, PAGEMAP_SCAN, bytearray(struct.pack("12Q", *fields)))
+    return int(fcntl.ioctl(pagemap, PAGEMAP_SCAN, bytearray(struct.pack("12Q", *fields))))
 
 
-def soft_dirty():
+def soft_dirty() -> str:
     """Why soft-dirty does not work here; empty if it does."""
     try:
         page = mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
