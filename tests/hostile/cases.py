@@ -53,6 +53,7 @@ POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (SECONDARY, "qmp:greeting", FILL, ("half", "close", "nonsense", "endless", "hang", "die")),
     (SECONDARY, "qmp:query-version", FILL, NO_FLOOD),
     (SECONDARY, "qmp:migrate-set-capabilities", FILL, NO_FLOOD),
+    (SECONDARY, "qmp:migrate-set-parameters", FILL, NO_FLOOD),
     (SECONDARY, "qmp:migrate-incoming", FILL, NO_FLOOD),
     (SECONDARY, "colo:READY", FILL, LOOP),
     (SECONDARY, "colo:REPLY", TRAFFIC, LOOP),
@@ -63,6 +64,7 @@ POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (SECONDARY, "net", TRAFFIC, NET),
     (SECONDARY, "qmp:query-colo-status", SWITCH, NO_FLOOD),
     (SECONDARY, "qmp:x-colo-lost-heartbeat", SWITCH, NO_FLOOD),
+    (SECONDARY, "qmp:announce-self", SWITCH, NO_FLOOD),
 )
 
 

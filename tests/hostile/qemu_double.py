@@ -234,6 +234,10 @@ class Double:
     def qmp_migrate_set_capabilities(self, capabilities: list) -> None:
         pass
 
+    def qmp_migrate_set_parameters(self, announce_rounds: int) -> None:
+        if not self.incoming:
+            raise QmpFault("told to a VM that never loads")
+
     def qmp_announce_self(self, **_how: object) -> None:
         self.guest.send(b"\xff" * 6 + self.guest.mac + b"\x80\x35")
         self.net.pump()

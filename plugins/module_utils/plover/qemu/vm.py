@@ -34,6 +34,7 @@ LAST_OUTPUT_S = 2.0  # a card's queue holds a few MB at most, and the VM that fi
 ACCEPT_TURNS = 3  # turns of QEMU's main loop until it has accepted a new connection
 OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration under way
 COLO = "colo"  # QEMU's name of a connection that it got from us
+ANNOUNCE = {"initial": 50, "max": 550, "rounds": 3, "step": 100}  # ms
 EXIT_GRACE_S = 0.2  # an ending QEMU closes its sockets first
 # Settings that must be equal on both replicas.
 GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac")
@@ -101,6 +102,9 @@ class Vm:
             self._dialect = await colo_dialects.choose(self.qmp)
             self._check_dialect(facts["qemu_version"])
             facts[COLO_LOOP] = self._dialect.name
+            # After each load the card asks the guest to announce itself, five times: once must do, it is asked again when it leads.
+            # Not at all would end QEMU: virtio_net_reset() stops a timer that is gone then (QEMU 7.2, hw/net/virtio-net.c).
+            await self.qmp.execute("migrate-set-parameters", **{"announce-rounds": 1})
             self._colo_socket = await self.qmp.give_socket(COLO)
             await self.qmp.execute("migrate-incoming", uri=f"fd:{COLO}")
         return facts
@@ -327,6 +331,10 @@ class Vm:
         if self._colo:
             self._colo.close()
             self._colo = None
+
+    async def announce(self) -> None:
+        """Have the guest tell its neighbours all addresses that it has, IPv6 and VLANs included, if its card can ask it to."""
+        await self.qmp.execute("announce-self", **ANNOUNCE)
 
     async def _in_colo(self) -> bool:
         status = await self.qmp.ask("query-colo-status", mode=str)

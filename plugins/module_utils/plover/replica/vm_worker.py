@@ -193,6 +193,10 @@ class VmWorker:
         await vm.promote(self._shell.core.consensus.view)
         self.disks.promoted(vm)
         self._shell.answer("promoted")
+        try:
+            await vm.announce()
+        except QemuError as error:  # the daemon has its own announcements
+            log.warning("the guest does not announce itself: %s", error)
 
     async def _attach_disks(self, vm: Vm, action: effects.AttachDisks) -> None:
         await vm.block.attach()
