@@ -77,7 +77,7 @@ test-%: ready
 test-list: setup
 	@$(RUN_TESTS) --list
 
-# One worker more than cores, as some tests wait; each costs two seconds of CPU before its first test. The compiled tests are kept,
+# Two workers more than cores, as some tests wait; each costs two seconds of CPU before its first test. The compiled tests are kept,
 # whatever the environment says: compiling is half of a worker's start. Properties get a part of their examples here; `make test`
 # has all.
 test-unit: native

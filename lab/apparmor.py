@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
-from .guest_image import run, versions
+from .guest_image import make, versions
 from .paths import CACHE
 
 PACKAGE = "apparmor"
@@ -19,15 +18,9 @@ RULES = "etc/apparmor.d"
 
 @functools.cache
 def tree() -> Path:
-    found = versions([PACKAGE])
-    target = CACHE / f"apparmor-{hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]}"
-    if target.exists():
-        return target
-    scratch = target.with_suffix(".new")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", PACKAGE, cwd=scratch)
-    run("dpkg-deb", "-x", str(next(scratch.glob("*.deb"))), str(scratch / "tree"))
-    (scratch / "tree").rename(target)
-    shutil.rmtree(scratch)
+    """Of today's Debian package, from the cache if possible."""
+    packages = versions([PACKAGE])
+    target = CACHE / f"apparmor-{hashlib.sha256(packages[0].encode()).hexdigest()[:12]}"
+    if not (target / PARSER).exists():
+        make(target, packages, lambda tree, out: shutil.copytree(tree, out, symlinks=True, dirs_exist_ok=True))
     return target
