@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from harness import connect
@@ -25,26 +26,24 @@ def strike_leader(group, step: str, cause, tries: int = 4) -> int:
         fault = group.run_folder(leader) / "fault"
         fault.write_text(step)
         cause(f"in-{step}-{n}")  # the answer may come before the syncvm that is to be struck
-        end = time.monotonic() + 30.0
-        while fault.exists():
-            if time.monotonic() > end:
-                raise AssertionError(f"{step} struck nobody: {group.story()}")
-            if group.status(leader).get("role", "leader") != "leader":
-                break
-            time.sleep(0.02)
-        else:
-            return view
-        if not remove(fault):
+        if was_struck(group, leader, fault):
             return view
     raise AssertionError(f"{step}: no leader lasted up to it in {tries} tries: {group.story()}")
 
 
-def remove(path) -> bool:
-    """True if it was still there."""
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
+def was_struck(group, leader: str, fault: Path) -> bool:
+    """The step came, and took ``fault`` with it. False: its leader was deposed first, and ``fault`` is withdrawn."""
+    end = time.monotonic() + 30.0
+    while fault.exists():
+        if time.monotonic() > end:
+            raise AssertionError(f"{fault.read_text()} struck nobody: {group.story()}")
+        if group.status(leader).get("role", "leader") != "leader":
+            try:
+                fault.unlink()
+                return False
+            except FileNotFoundError:  # struck just now
+                return True
+        time.sleep(0.02)
     return True
 
 

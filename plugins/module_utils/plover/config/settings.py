@@ -215,12 +215,10 @@ class Config:
         if problems:
             raise ConfigError("\n".join(problems))
         self._written, self.values = values, _complete(values)
+        self.__dict__.update(self.values)  # found without __getattr__: each frame asks for some
 
     def __getattr__(self, key: str) -> Any:
-        try:
-            return self.__dict__["values"][key]
-        except KeyError:
-            raise AttributeError(key) from None
+        raise AttributeError(key)
 
     def but(self, **changed: Any) -> Config:
         """The same with other values. Raises ConfigError."""

@@ -53,7 +53,7 @@ class Incoming:
     @property
     def reads(self) -> bool:
         """The shell is to read frames from the TAP. Else they wait there, as on a full wire."""
-        return self._open and not self._gathers
+        return not self._gathers and self._open
 
     def take(self, payload: bytes) -> None:
         """Frames from the TAP."""
