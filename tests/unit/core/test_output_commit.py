@@ -126,3 +126,18 @@ def test_what_waits_to_leave_counts_as_held(commit):
     commit.left(1, [])
     commit.hold(b"more")
     assert commit._guard.dropped_bytes == 4 and commit._guard.bytes == 4
+
+
+def test_a_syncvm_releases_what_a_quorum_was_asked_for_and_the_quorums_word_may_come_later(commit):
+    """Found by seed 2102: the leader's daemon ended. The leader was alone, was hung, and had a secondary before it heard the answers."""
+    commit._leader.held_for_syncvm = commit._leader.protected = False
+    commit.hold(b"held alone")
+    assert commit._cons.asked == 1 and commit.pending and not slices(commit)
+    commit._leader.held_for_syncvm = commit._leader.protected = True
+    release(commit, b"and then")
+    assert slices(commit) == [(1, b"held aloneand then")]
+    commit.left(1, [])
+    assert not commit.pending
+    commit._cons.confirmed_seq = 1
+    commit.release_confirmed()
+    assert not slices(commit)

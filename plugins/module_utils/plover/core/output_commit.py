@@ -80,8 +80,7 @@ class OutputCommit:
     def release_confirmed(self) -> None:
         """The third case: ask a quorum whether the view is still ours. Once it agrees, release the output held when we asked."""
         if self._confirm and self._leader.serving and self._cons.confirmed_seq >= self._confirm[1]:
-            mark, self._confirm = self._confirm[0], None
-            self._release(mark)
+            self._release(self._confirm[0])
         if self._guard.unmarked_bytes and not self._confirm and self._leader.serving and not self._leader.held_for_syncvm:
             self._ask_quorum(self._guard.mark())
         self._send()
@@ -116,7 +115,9 @@ class OutputCommit:
         self._confirm = (mark, self._cons.confirm(self._core.now))
 
     def _release(self, mark: int) -> None:
-        """The output that ``mark`` covers is safe."""
+        """The output that ``mark`` covers is safe, and all that was held before it, whatever that still waits for."""
+        if self._confirm and self._confirm[0] <= mark:
+            self._confirm = None
         self.outbox.put(self._guard.release(mark))
         self._send()
 
