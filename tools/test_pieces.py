@@ -181,13 +181,13 @@ PIECES = [
             "mlnx_reboot": 40,
             "modules": 300,
             "precheck_inventory": 110,
-            "rdma_deploy": 90,
+            "rdma_deploy": 150,
             "soak": 330,
             "soft_roce_role": 40,
         },
     ),
     _together("lab", "refusals", ("deploy_refusals", "rdma_refusals", "precheck_hosts"), 260),
-    _together("lab", "members", ("secrets", "certificates"), 500),
+    _together("lab", "members", ("secrets", "certificates"), 700),
     *_scenarios(
         ("default",),
         {
