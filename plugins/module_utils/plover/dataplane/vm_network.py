@@ -15,11 +15,13 @@ from collections.abc import Callable
 
 from ..errors import QemuError
 from ..protocol.frames import FrameBuffer
+from .spaced_reader import SpacedReader
 
 BACKLOG_BYTES_MAX = 4 << 20
 READ_BYTES = 64 << 10  # for a larger read Python takes fresh memory from the kernel each time: 33 us for a small frame, not 4
 READS_MAX = 64  # 4 MiB, some 10 ms
 SEND_BUFFER_BYTES = 1 << 20
+OUTPUT_SPACE_S = 0.0005  # between turns of reading a busy VM's output
 NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)  # a moment's shortage in the kernel: the socket still works
 RETRY_S = 0.005
 
@@ -35,6 +37,7 @@ class VmNetwork:
         self._waits_for_room = False
         self._retry: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
+        self._reader: SpacedReader | None = None
         self.taken_bytes = 0  # of the VM's output, by any read
         self.dropped_bytes = dropped_bytes  # of the VM's input
         self.broken = ""  # the reason; empty: it works
@@ -44,7 +47,7 @@ class VmNetwork:
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         await self._loop.sock_connect(self._socket, path)
-        self._loop.add_reader(self._socket.fileno(), self.read)
+        self._reader = SpacedReader(self._loop, self._socket.fileno(), self.read, OUTPUT_SPACE_S)
 
     def fileno(self) -> int:
         return self._socket.fileno() if self._socket else -1
@@ -52,9 +55,10 @@ class VmNetwork:
     def close(self) -> None:
         if self._socket:
             self._stop_waiting(self._socket)
-            self._loop.remove_reader(self._socket.fileno())
+            if self._reader:
+                self._reader.close()
             self._socket.close()
-            self._socket = None
+            self._socket = self._reader = None
 
     def give_up(self, why: str) -> None:
         """The connection is out of step, or its other end is gone."""
@@ -68,27 +72,35 @@ class VmNetwork:
         self._on_broken(why)
 
     # ---- the VM's output --------------------------------------------------------------------------
-    def read(self) -> None:
+    def read(self) -> bool:
         """Take the output that has come, READS_MAX pieces of it: a VM that sends without end must not keep the daemon from its
-        heartbeats. The event loop calls again for the rest."""
+        heartbeats. The event loop calls again for the rest. Returns whether anything came."""
+        came = False
         for _piece in range(READS_MAX):
             if self._socket is None:
-                return
+                break
             try:
                 data = self._socket.recv(READ_BYTES)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
-                return self.give_up(f"QEMU's network socket: {error.strerror or error}")
+                self.give_up(f"QEMU's network socket: {error.strerror or error}")
+                break
             if not data:
-                return self.give_up("QEMU closed its network socket")
-            self.taken_bytes += len(data)
-            try:
-                run = self._frames.feed(data)
-            except QemuError as error:
-                return self.give_up(str(error))
-            if run:
-                self._on_output(run)
+                self.give_up("QEMU closed its network socket")
+                break
+            came = True
+            self._take(data)
+        return came
+
+    def _take(self, data: bytes) -> None:
+        self.taken_bytes += len(data)
+        try:
+            run = self._frames.feed(data)
+        except QemuError as error:
+            return self.give_up(str(error))
+        if run:
+            self._on_output(run)
 
     @property
     def half_frame_bytes(self) -> int:
