@@ -51,8 +51,7 @@ def initrd(base: bytes, tree: Path) -> bytes:
     program = tree / "usr/sbin/dnsmasq"
     more = {
         "bin/dnsmasq": (0o100755, program.read_bytes()),
-        "etc/passwd": (0o100644, b"root:x:0:0:root:/:/bin/sh\n"),  # dnsmasq starts as nobody whom it does not find
-        "etc/group": (0o100644, b"root:x:0:\n"),
+        "etc/group": (0o100644, b"root:x:0:\n"),  # dnsmasq does not start without one; etc/passwd is the lab's
         **{place: (0o100755, (GUEST / name).read_bytes()) for name, place in OWN_FILES.items()},
         **{f"lib/{name}": (0o100755, path.read_bytes()) for name, path in libraries(tree, program).items()},
     }

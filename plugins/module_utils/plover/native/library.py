@@ -46,7 +46,7 @@ class Native:
         if sys.byteorder != "little" or platform.machine() != "x86_64":
             raise NativeError(f"{platform.machine()}: Plover runs on x86-64 hosts")
         try:
-            self.lib = self._lib = lib = c.CDLL(str(path))
+            self.lib = lib = c.CDLL(str(path))
         except OSError as error:
             raise NativeError(f"{path}: {error}; role 'native' installs it (PLOVER_NATIVE_DIR overrides)") from error
         if lib.plover_abi_version() != ABI:  # checked first: another version may lack some functions below
@@ -93,20 +93,20 @@ class Native:
 
     def keep_freed_memory(self, keep_bytes: int, block_bytes_max: int) -> None:
         """For this process; see the header."""
-        checked(self._lib.plover_keep_freed_memory(keep_bytes, block_bytes_max), "memory")
+        checked(self.lib.plover_keep_freed_memory(keep_bytes, block_bytes_max), "memory")
 
     def cityhash64(self, data: Buffer) -> int:
-        digest: int = self._lib.plover_cityhash64(address_of(data, False), bytes_of(data))
+        digest: int = self.lib.plover_cityhash64(address_of(data, False), bytes_of(data))
         return digest
 
     def pool(self, threads: int = 0) -> Pool:
-        return Pool(self._lib, threads)
+        return Pool(self.lib, threads)
 
     def bitmap_union(self, dst: bytearray, src: Buffer) -> int:
         """``dst`` |= ``src``; returns the pages set."""
         if len(dst) != len(src) or len(dst) % 8:
             raise NativeError(f"bitmaps of {len(dst)} and {len(src)} bytes; need equal whole words")
-        return checked(self._lib.plover_bitmap_union(address_of(dst, True), address_of(src, False), len(dst) // 8), "union")
+        return checked(self.lib.plover_bitmap_union(address_of(dst, True), address_of(src, False), len(dst) // 8), "union")
 
     def bitmap_pages(self, bitmap: Buffer, pages: int) -> array[int]:
         if len(bitmap) != (pages + 63) // 64 * 8:
@@ -114,18 +114,18 @@ class Native:
         count = int.from_bytes(bitmap, "little").bit_count()  # not room for all: clearing that costs more than the rest
         out = array("I", bytes(4 * count))
         if count:
-            checked(self._lib.plover_bitmap_pages(address_of(bitmap, False), pages, address_of(out, True), count), "bitmap")
+            checked(self.lib.plover_bitmap_pages(address_of(bitmap, False), pages, address_of(out, True), count), "bitmap")
         return out
 
     def bitmap_of(self, index: array[int], bits: int) -> bytearray:
         """A bitmap of ``bits`` bits in which exactly the bits in ``index`` are set."""
         out = bytearray((bits + 63) // 64 * 8)
-        checked(self._lib.plover_bitmap_of(array_address(index, "I"), len(index), address_of(out, True), bits), "bitmap")
+        checked(self.lib.plover_bitmap_of(array_address(index, "I"), len(index), address_of(out, True), bits), "bitmap")
         return out
 
     def hash_kernels(self) -> list[str]:
         """The kernels that this CPU can run, best first."""
-        names = iter(self._lib.plover_hash_kernel(number) for number in itertools.count())
+        names = iter(self.lib.plover_hash_kernel(number) for number in itertools.count())
         return [name.decode() for name in itertools.takewhile(bool, names)]
 
     def hash_pages(self, pool: Pool, ram: GuestRam, index: array[int], kernel: str | None = None) -> array[int]:
@@ -133,7 +133,7 @@ class Native:
         out = array("Q", (0,)) * len(index)
         name = None if kernel is None else kernel.encode()
         checked(
-            self._lib.plover_hash_pages(
+            self.lib.plover_hash_pages(
                 pool.handle, ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True), name
             ),
             "hashing pages" if kernel is None else f"hashing pages with kernel {kernel!r}",
@@ -148,7 +148,7 @@ class Native:
         out = array("Q", (0,)) * pages
         index = array("I", range(pages))
         checked(
-            self._lib.plover_hash_pages(
+            self.lib.plover_hash_pages(
                 pool.handle, address_of(data, False), pages, array_address(index, "I"), pages, address_of(out, True), None
             ),
             "hashing pages",
@@ -162,7 +162,7 @@ class Native:
             raise NativeError(f"{len(a)} and {len(b)} hashes for {pages} pages")
         out = array("I", bytes(4 * pages))
         n = checked(
-            self._lib.plover_compare(
+            self.lib.plover_compare(
                 array_address(a, "Q"),
                 array_address(b, "Q"),
                 None if index is None else array_address(index, "I"),
@@ -177,7 +177,7 @@ class Native:
         """The pages of ``index`` that are not all zeros."""
         out = array("I", bytes(4 * len(index)))
         n = checked(
-            self._lib.plover_nonzero(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)),
+            self.lib.plover_nonzero(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)),
             "looking for zero pages",
         )
         return out[:n]
@@ -185,7 +185,7 @@ class Native:
     def gather(self, ram: GuestRam, index: array[int]) -> bytearray:
         out = bytearray(PAGE_BYTES * len(index))
         checked(
-            self._lib.plover_gather(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)), "gathering pages"
+            self.lib.plover_gather(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)), "gathering pages"
         )
         return out
 
@@ -193,16 +193,14 @@ class Native:
         if bytes_of(data) != PAGE_BYTES * len(index):
             raise NativeError(f"{bytes_of(data)} bytes for {len(index)} pages")
         checked(
-            self._lib.plover_apply(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(data, False)), "applying pages"
+            self.lib.plover_apply(ram.address, ram.pages, array_address(index, "I"), len(index), address_of(data, False)), "applying pages"
         )
 
     def block_hashes(self, pool: Pool, ram: GuestRam, index: array[int]) -> array[int]:
         """16-bit hashes of the blocks of these pages, in order."""
         out = array("H", (0,)) * (_PAGE_BLOCKS * len(index))
         checked(
-            self._lib.plover_block_hashes(
-                pool.handle, ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)
-            ),
+            self.lib.plover_block_hashes(pool.handle, ram.address, ram.pages, array_address(index, "I"), len(index), address_of(out, True)),
             "hashing blocks",
         )
         return out
@@ -213,7 +211,7 @@ class Native:
             raise NativeError(f"{len(theirs)} hashes of blocks for {len(index)} pages")
         out = array("Q", (0,)) * len(index)
         checked(
-            self._lib.plover_block_masks(
+            self.lib.plover_block_masks(
                 pool.handle,
                 ram.address,
                 ram.pages,
@@ -228,7 +226,7 @@ class Native:
 
     def count_blocks(self, masks: array[int]) -> int:
         """Number of blocks in these masks."""
-        return checked(self._lib.plover_count_blocks(array_address(masks, "Q"), len(masks)), "counting blocks")
+        return checked(self.lib.plover_count_blocks(array_address(masks, "Q"), len(masks)), "counting blocks")
 
     def gather_blocks(self, ram: GuestRam, index: array[int], masks: array[int]) -> bytearray:
         """Copies of the blocks in the masks, one mask per page."""
@@ -237,7 +235,7 @@ class Native:
         blocks = self.count_blocks(masks)
         out = bytearray(BLOCK_BYTES * blocks)
         checked(
-            self._lib.plover_gather_blocks(
+            self.lib.plover_gather_blocks(
                 ram.address, ram.pages, array_address(index, "I"), len(index), array_address(masks, "Q"), address_of(out, True), blocks
             ),
             "gathering blocks",
@@ -251,7 +249,7 @@ class Native:
             raise NativeError(f"{len(masks)} masks and {bytes_of(data)} bytes of blocks for {len(index)} pages")
         out = bytearray(PAGE_BYTES * len(index))
         checked(
-            self._lib.plover_patch_pages(
+            self.lib.plover_patch_pages(
                 ram.address,
                 ram.pages,
                 array_address(index, "I"),
@@ -269,7 +267,7 @@ class Native:
         """Blocks the calling thread; see the header. ``disturbed``: one number (array "I")."""
         return bool(
             checked(
-                self._lib.plover_wait_idle(pid, socket, array_address(disturbed, "I"), looks, every_ns, share_max, limit_ns),
+                self.lib.plover_wait_idle(pid, socket, array_address(disturbed, "I"), looks, every_ns, share_max, limit_ns),
                 "waiting for an idle VM",
             )
         )
@@ -279,14 +277,14 @@ class Native:
         mapped_at = mapping_address(pid, ram_path, ram.pages)
         uffd = fetch_uffd(pid, uffd_file) if backend == "uffd-wp" else -1
         handle, error = c.c_void_p(), c.create_string_buffer(300)
-        rc = self._lib.plover_tracker_open(
+        rc = self.lib.plover_tracker_open(
             backend.encode(), pid, mapped_at, ram.address, ram.pages, uffd, pool.handle, c.byref(handle), error, len(error)
         )
         if rc:
             if uffd >= 0:
                 os.close(uffd)
             raise NativeError(error.value.decode() or f"dirty tracking: {os.strerror(-rc)}")
-        return Tracker(self._lib, handle, backend, ram.pages, (ram, pool))
+        return Tracker(self.lib, handle, backend, ram.pages, (ram, pool))
 
 
 def load() -> Native:
