@@ -81,7 +81,7 @@ class Group:
             "qemu_supervisor": "child",
             "qemu_user": "root",
             "secret_file": secret_file(folder),
-            "failover_budget_ms": 4000,
+            "failover_budget_ms": 6000,
             "link_security": "tls",
             **more,
         }
