@@ -14,6 +14,7 @@ help:
 	@echo "make test-unit         pure logic, bad input: 20 seconds. test-system: with real nftables, openssl, ...; test-sim: the simulator"
 	@echo "make test-lab          the plays on systemd hosts: demo, chaos, refusals, ...; T=day2: one topic"
 	@echo "make test-all          everything; test-native, test-integration, test-rdma, test-molecule, test-bench: one kind, T= one topic"
+	@echo "make test-engines      the main job, disks and a switchover on several QEMUs: build/engines/result.json; 12 minutes"
 	@echo "make test-list         the pieces of all that: what each stage proves, and what it costs"
 	@echo "make sim               SEEDS=10000: the core under simulated faults; SEED=k replays one, with its trace"
 	@echo "make sim-mutants       the same with the core broken on purpose: each variant must be caught"

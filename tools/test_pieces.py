@@ -24,6 +24,7 @@ STAGES = {
     "bench": "the benchmarks run, and would notice a system that does not do its work",
     "integration": "two real QEMUs and three daemons in a network namespace: the main job, disks, operators, bad input",
     "hostile": "a QEMU that fails at each point in each way: late, half, never, endless, dead; a disk with EIO and ENOSPC",
+    "engines": "the main job, disks and a switchover on other distributions' QEMUs",
     "rdma": "real verbs in guests with Soft-RoCE: the log, faults, a VM that outlives its host; QEMU under AppArmor",
     "lab": "the play and the day-2 plays on systemd hosts: demo, chaos, attacks, refusals, secrets, groups",
     "molecule": "each role on hosts of its own: converge, idempotence, reboot, testinfra",
@@ -130,6 +131,7 @@ PIECES = [
             "disk_streams": 50,
             "elf_kernel": 20,
             "encrypted_links": 60,
+            "engines": 110,
             "exporter": 35,
             "full_folders": 120,
             "full_run_folder": 15,
@@ -157,6 +159,11 @@ PIECES = [
             "merge_flush": 15,
             "secondary_flush": 15,
         },
+    ),
+    *(
+        Piece("engines", f"{name}_{file}", (PYTHON, "-m", "lab.engines", name, file), seconds, (name, file) == ("10.0", "switchover"))
+        for name in ("7.2", "10.0")
+        for file, seconds in {"main_job": 110, "disks": 190, "switchover": 50}.items()
     ),
     # Three hosts that are guests themselves, with a VM in two of them: beside another piece they starve.
     *_files(

@@ -25,6 +25,7 @@ from lab.secret_file import secret_file
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "plugins" / "module_utils"
 NETNS = f"plover-test{SUFFIX}"
+QEMU = {"qemu_binary": path} if (path := os.environ.get("PLOVER_TEST_QEMU")) else {}  # lab/engines.py
 NICE = "-15"  # of the daemons, as in their units: they come before the VMs
 GUEST_IP, CLIENT_IP = "192.168.79.50", "192.168.79.1"
 ADDRESSES = {"primary": "127.0.1.1", "secondary": "127.0.1.2", "witness": "127.0.1.3"}
@@ -83,6 +84,7 @@ class Group:
             "secret_file": secret_file(folder),
             "failover_budget_ms": 6000,
             "link_security": "tls",
+            **QEMU,
             **more,
         }
         if self.common["link_security"] == "tls":

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMUs of other Debian releases, under TCG: what works is protected, what would go on with stale code is refused.
+
+`make test-engines` runs the main job, the disks and the switchover on each of those that work.
+"""
+
+from __future__ import annotations
+
+from harness import connect
+from test_main_job import audit, lost, write
+
+from lab import engines
+
+
+def test_qemu_10_protects_a_vm(new_group):
+    program = engines.binary("10.0")
+    group = new_group(qemu_binary=str(program))
+    group.start()
+    group.wait("primary", service="protected")
+    client, acked = connect(), {}
+    for n in range(40):
+        write(client, acked, f"k{n}", str(n) * 20)
+    leader = group.settled()
+    assert group.status(leader)["versions"]["qemu"] == engines.version(program)
+    assert audit(group, leader)["mismatching"] == 0
+    group.power_off(leader)
+    write(client, acked, "after", "x")
+    group.start(leader)
+    leader = group.settled()
+    assert audit(group, leader)["mismatching"] == 0 and lost(client, acked) == []
+
+
+def test_qemu_11_is_refused_under_tcg_and_the_vm_goes_on(new_group):
+    """Its second copy would run stale code after a failover, so there is none."""
+    group = new_group(qemu_binary=str(engines.binary("11.1")))
+    group.start()
+    client, acked = connect(), {}
+    write(client, acked, "k", "v")
+    group.wait_for_log("secondary", "guest_accel: QEMU 11.1", seconds=60)
+    assert "use kvm, or a QEMU up to 10" in group.log("secondary")
+    write(client, acked, "after", "x")
+    assert group.status("primary")["service"] == "degraded" and lost(client, acked) == []
+
+
+def test_two_replicas_with_different_qemus_say_so(new_group):
+    """A state that one wrote need not be what the other reads."""
+    group = new_group(own={"secondary": {"qemu_binary": str(engines.binary("10.0"))}})
+    group.start()
+    client, acked = connect(), {}
+    write(client, acked, "k", "v")
+    group.wait_for_log("primary", "secondary cannot join: qemu_version is '10.0.", seconds=60)
+    assert "here; make them equal" in group.log("primary")
+    assert group.status("primary")["service"] == "degraded" and lost(client, acked) == []
