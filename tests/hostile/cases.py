@@ -52,6 +52,7 @@ POINTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (LEADER, "capture", FILL, STREAM),
     (SECONDARY, "qmp:greeting", FILL, ("half", "close", "nonsense", "endless", "hang", "die")),
     (SECONDARY, "qmp:query-version", FILL, NO_FLOOD),
+    (SECONDARY, "qmp:qom-get", FILL, NO_FLOOD),
     (SECONDARY, "qmp:migrate-set-capabilities", FILL, NO_FLOOD),
     (SECONDARY, "qmp:migrate-set-parameters", FILL, NO_FLOOD),
     (SECONDARY, "qmp:migrate-incoming", FILL, NO_FLOOD),

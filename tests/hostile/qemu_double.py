@@ -219,6 +219,9 @@ class Double:
     def qmp_query_version(self) -> dict:
         return VERSION
 
+    def qmp_qom_get(self, path: str, property: str) -> str:
+        return "pc-i440fx-7.2-machine"
+
     def qmp_query_status(self) -> dict:
         return {"status": self.state, "running": self.guest.running, "singlestep": False}
 

@@ -30,7 +30,7 @@ def wait_sentence(group, member: str, *phrases: str, seconds: float = 20.0) -> N
     ("setting", "value", "remedy"),
     [
         ("guest_memory_mib", 192, "guest_memory_mib is 192 there and 256 here; make them equal"),
-        ("guest_machine", "pc-i440fx-7.1", "guest_machine is 'pc-i440fx-7.1' there and 'pc' here; make them equal"),
+        ("guest_machine", "pc-i440fx-7.1", "guest_machine is 'pc-i440fx-7.1' there and 'pc-i440fx-7.2' here, where the VM runs"),
         ("guest_kernel", "/no/such/vmlinuz", None),
     ],
 )

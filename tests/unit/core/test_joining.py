@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from plover.core import join_request
 from plover.ports import effects
 from plover.protocol import wire
 from plover.syncvm.phases import LeaderSyncPhase
@@ -38,6 +39,46 @@ def test_a_fill_waits_for_its_dirty_pages_while_clients_are_served():
         if held:
             held.pop(0)()
     assert rounds == 2 and group["secondary"].has(100)
+
+
+MACHINE = {"machine_type": "pc-i440fx-7.2", "guest_machine": "pc", "guest_cpu": "qemu64"}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "words"),
+    [
+        ({}, {}, ""),
+        ({}, {"qemu_version": "7.2.23"}, ""),
+        ({}, {"qemu_version": "10.0.13", "guest_machine": "pc-i440fx-7.2"}, ""),
+        ({"qemu_version": "9.2.1"}, {"qemu_version": "10.0.0"}, ""),  # by numbers, not by letters
+        ({}, {"qemu_version": "7.2.9"}, "qemu_version is '7.2.9' there and '7.2.22' here; a running VM goes to a newer QEMU, below 11"),
+        ({}, {"qemu_version": "11.1.3"}, "qemu_version is '11.1.3' there"),
+        ({}, {"qemu_version": None}, "qemu_version is None there"),
+        ({}, {"qemu_version": "newest"}, "qemu_version is 'newest' there"),
+        ({}, {"qemu_version": "99999999.0.0"}, "qemu_version is '99999999.0.0' there"),
+        (
+            {},
+            {"machine_type": "pc-i440fx-10.0"},
+            "guest_machine is 'pc-i440fx-10.0' there and 'pc-i440fx-7.2' here, where the VM runs; set it",
+        ),
+        ({}, {"machine_type": 7}, ""),  # as of an earlier version, which tells none: all else is equal
+        ({"guest_cpu": "max,+x"}, {"guest_cpu": "max,+x"}, ""),
+        ({"guest_cpu": "max,+x"}, {"guest_cpu": "max,+x", "qemu_version": "10.0.1"}, "guest_cpu is 'max,+x', which differs between QEMU"),
+    ],
+)
+def test_a_newer_qemu_with_the_same_machine_may_join(here, there, words):
+    ours = {**FACTS, **MACHINE, **here}
+    why = join_request.differences(ours, {**ours, **there})
+    assert why.startswith(words) and bool(why) == bool(words)
+
+
+def test_an_earlier_version_tells_no_machine_and_its_qemu_must_be_the_same():
+    ours = {**FACTS, **MACHINE}
+    theirs = {key: value for key, value in ours.items() if key != "machine_type"}
+    assert join_request.differences(ours, theirs) == join_request.differences(theirs, ours) == ""
+    theirs["qemu_version"] = "7.2.23"
+    assert "qemu_version is '7.2.23' there and '7.2.22' here; make them equal" in join_request.differences(ours, theirs)
+    assert "qemu_version is '7.2.22' there and '7.2.23' here; make them equal" in join_request.differences(theirs, ours)
 
 
 def answer_with(seat, facts):

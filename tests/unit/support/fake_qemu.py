@@ -177,6 +177,8 @@ class FakeQemu:
             return {"status": self.migration} if self.migration else {}
         elif name == "query-version":
             return VERSION
+        elif name == "qom-get":
+            return "pc-i440fx-7.2-machine"
         return LISTS.get(name, {})
 
     def _reset(self, say) -> None:

@@ -13,8 +13,13 @@ DISK_COPY = "disk_copy"  # names of the copies that its images hold and will hol
 DISK_IDS = "disk_ids"  # names of the devices that hold its images, see disks/identity.py
 SAYS = "says"  # it can tell what its VM says, for output_release agreed
 COLO_LOOP = "colo_loop"  # the dialect of its QEMU's COLO loop: what it is does not matter to the leader
+MACHINE, MACHINE_TYPE = "guest_machine", "machine_type"  # the setting ("pc"), and what it means to that QEMU ("pc-i440fx-7.2")
+QEMU_VERSION, CPU = "qemu_version", "guest_cpu"
+VAGUE_CPUS = ("max", "host")  # what they are is not part of the machine type
+NEWER_BELOW = (11,)  # a VM goes to a newer QEMU as far as that was tested (tests/integration/test_engines.py); 11 has another COLO loop
 NAMES_MAX = 16
 SHOWN = 200  # characters of a fact of the other replica's, in a sentence
+_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}\Z", re.ASCII)
 _NAME = re.compile(r"[0-9a-f]{32}\Z")  # names of QEMU's bitmaps have this form
 
 
@@ -27,14 +32,48 @@ def parse(payload: bytes) -> Any:
 
 
 def differences(ours: dict[str, Any], theirs: object) -> str:
-    """Facts that must be equal on both replicas and are not, as one sentence; empty if all are equal."""
+    """Facts that must be equal on both replicas and are not, as one sentence; empty if it may join. Of an earlier version, which tells
+    no machine type, QEMU must be the same."""
     if not isinstance(theirs, dict):
         return "its join request is not a JSON object"
-    return "; ".join(
+    typed = isinstance(theirs.get(MACHINE_TYPE), str) and MACHINE_TYPE in ours
+    apart = (DISK_COPY, DISK_IDS, COLO_LOOP, MACHINE_TYPE, *((MACHINE, QEMU_VERSION) if typed else ()))
+    out = _of_qemu(ours, theirs) if typed else []
+    out += [
         f"{key} is {ascii(theirs.get(key))[:SHOWN]} there and {ours[key]!r} here; make them equal"
         for key in ours
-        if key not in (DISK_COPY, DISK_IDS, COLO_LOOP) and ours[key] != theirs.get(key)
-    )
+        if key not in apart and ours[key] != theirs.get(key)
+    ]
+    return "; ".join(out)
+
+
+def _of_qemu(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """A newer QEMU may take over from an older one, if both show the guest the same machine."""
+    out = []
+    there, here = theirs[MACHINE_TYPE], ours[MACHINE_TYPE]
+    if there != here:
+        out.append(f"{MACHINE} is {ascii(there)[:SHOWN]} there and {here!r} here, where the VM runs; set it to {here!r} there")
+    there, here = theirs.get(QEMU_VERSION), ours.get(QEMU_VERSION)
+    if there != here and not _newer(there, here):
+        out.append(
+            f"{QEMU_VERSION} is {ascii(there)[:SHOWN]} there and {here!r} here; a running VM goes to a newer QEMU, below "
+            f"{NEWER_BELOW[0]}, and never to an older one: make them equal, or update QEMU there"
+        )
+    elif there != here and str(ours.get(CPU)).split(",")[0] in VAGUE_CPUS:
+        out.append(f"{CPU} is {ours[CPU]!r}, which differs between QEMU {here} here and {there} there; name a model, such as qemu64")
+    return out
+
+
+def _newer(there: object, here: object) -> bool:
+    theirs, ours = _numbers(there), _numbers(here)
+    return ours is not None and theirs is not None and ours < theirs < NEWER_BELOW
+
+
+def _numbers(version: object) -> tuple[int, ...] | None:
+    """Of "7.2.22"; None if it is none."""
+    if not isinstance(version, str) or not _VERSION.match(version):
+        return None
+    return tuple(int(part) for part in version.split("."))
 
 
 def one_for_both(ours: object, theirs: object, paths: list[str]) -> str:

@@ -130,7 +130,12 @@ def describe(core: Reported) -> dict[str, Any]:
         limits={key: core.config.values[key] for key in LIMITS},
         fencing={"views": "always", "agent": _agent(core)},
         output_release=core.config.output_release,
-        versions={"plover": __version__, "qemu": core.facts.get("qemu_version", ""), **_colo_loop(core)},
+        versions={
+            "plover": __version__,
+            "qemu": core.facts.get("qemu_version", ""),
+            "machine": core.facts.get("machine_type", ""),
+            **_colo_loop(core),
+        },
     )
     if core.marks:
         out["disks"] = [

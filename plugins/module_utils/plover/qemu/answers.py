@@ -29,6 +29,7 @@ FORMS: dict[str, Any] = {
     "query-status": {"running": bool, "status": str},
     "query-version": {"qemu": {}},
     "query-xen-replication-status": {"error": bool, "desc?": str},
+    "qom-get": str,  # the one property that is asked for
     "query-yank": [{"type": str}],
     "x-debug-query-block-graph": {
         "nodes": [{"id": int, "name": str}],

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..config.settings import Config
-from ..core.join_request import COLO_LOOP, DISK_COPY, DISK_IDS
+from ..core.join_request import COLO_LOOP, DISK_COPY, DISK_IDS, MACHINE_TYPE
 from ..dataplane.last_output import LastOutput
 from ..dataplane.vm_network import VmNetwork
 from ..disks.block_layer import BlockLayer
@@ -141,6 +141,7 @@ class Vm:
         version = (await self.qmp.ask("query-version", qemu=dict))["qemu"]
         return {
             "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
+            MACHINE_TYPE: (await self.qmp.execute("qom-get", path="/machine", property="type")).removesuffix("-machine"),
             **{key: getattr(self.config, key) for key in COMMON},
             **(await self._disk_facts() if self.config.disks else {}),
         }
