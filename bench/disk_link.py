@@ -3,7 +3,8 @@
 
 Two hosts of one machine (hosts.py). `qemu-nbd` is the secondary's export, of a file in memory, so the path is all that is
 measured; `qemu-img bench` is the leader's QEMU. The members between them are the runtime's own links and streams
-(disk_link_member.py). Beside the disk, heartbeats go over the same event loops; their round trips are measured too.
+(disk_link_member.py), once without and once with TLS. Beside the disk, heartbeats go over the members' event loops; their round trips are
+measured too.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.paths import BUILD, ROOT
+from lab.pki import Authority
 
 from . import hosts, inside
 from .load import BenchError
 from .machine import cpu_model
 
-WAYS = ("direct", "carried")
+WAYS = ("direct", "carried", "tls")  # NBD by TCP; by the members' link, without TLS; with TLS, as is the default
 LINKS_MBIT_PER_S = (0, 10_000, 1_000)  # 0: as fast as the machine
 IMAGE_MIB = 256
 PORT, DISK_PORT = 7420, 7421
+CLUSTER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 SECRET = "0123456789abcdef" * 4
 RUN_S_MAX = 120.0
 RATIO_WANTED = 0.8
@@ -89,17 +92,19 @@ def in_host(host: str, *words: str) -> list[str]:
 class Members:
     """Both members' links, and in host ``secondary`` a server of the disk."""
 
-    def __init__(self, folder: Path, where: list[str], offers: bool) -> None:
+    def __init__(self, folder: Path, where: list[str], offers: bool, **more: str) -> None:
         self.export, self.socket = folder / "export.sock", folder / "disks.sock"
         self._secret = folder / "secret"
         self._secret.write_text(SECRET)
         self._secret.chmod(0o600)
         self._processes = [subprocess.Popen(server(folder, *where))]
-        self._members = {name: self._member(name, path, offers) for name, path in (("secondary", self.export), ("primary", self.socket))}
+        self._folder, self._offers, self._more = folder, offers, more
+        self._members = {name: self._member(name, path) for name, path in (("secondary", self.export), ("primary", self.socket))}
         self._processes += self._members.values()
 
-    def _member(self, name: str, socket: Path, offers: bool) -> subprocess.Popen:
-        spec = {"settings": settings(name, self._secret), "socket": str(socket), "offers": offers}
+    def _member(self, name: str, socket: Path) -> subprocess.Popen:
+        values = {**settings(name, self._secret), "tls_folder": str(self._folder / f"{name}.tls"), **self._more}
+        spec = {"settings": values, "socket": str(socket), "offers": self._offers}
         return subprocess.Popen(
             in_host(name, sys.executable, "-m", "bench.disk_link_member", json.dumps(spec)),
             stdin=subprocess.PIPE,
@@ -107,6 +112,7 @@ class Members:
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=ROOT,
+            env={**os.environ, "PLOVER_NATIVE_DIR": str(ROOT / "native" / "build")},
         )
 
     def beats(self) -> Run:
@@ -128,7 +134,7 @@ class Direct(Members):
     """QEMU's client and server by TCP, as before there were streams. The members carry heartbeats only."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, ["-b", hosts.HOSTS["secondary"], "-p", str(DISK_PORT)], offers=False)
+        super().__init__(folder, ["-b", hosts.HOSTS["secondary"], "-p", str(DISK_PORT)], offers=False, link_security="none")
         self.url = f"nbd://{hosts.HOSTS['secondary']}:{DISK_PORT}/disk"
 
     def ready(self) -> bool:
@@ -136,12 +142,24 @@ class Direct(Members):
 
 
 class Carried(Members):
+    security = "none"
+
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, ["-k", str(folder / "export.sock")], offers=True)
+        authority = Authority(CLUSTER)
+        for name in ("primary", "secondary"):
+            authority.give(folder / f"{name}.tls", name)
+        super().__init__(folder, ["-k", str(folder / "export.sock")], offers=True, link_security=self.security)
         self.url = f"nbd+unix:///disk?socket={self.socket}"
 
     def ready(self) -> bool:
         return self.socket.exists()
+
+
+class Encrypted(Carried):
+    security = "tls"
+
+
+SYSTEMS = dict(zip(WAYS, (Direct, Carried, Encrypted)))
 
 
 def server(folder: Path, *where: str) -> list[str]:
@@ -154,7 +172,7 @@ def settings(member: str, secret: Path) -> Run:
     members = {name: {"address": address, "kind": "witness" if name == "witness" else "replica"} for name, address in hosts.HOSTS.items()}
     return {
         "name": "bench",
-        "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        "cluster_id": CLUSTER,
         "member": member,
         "members": members,
         "port": PORT,
@@ -173,7 +191,7 @@ def measure(options: argparse.Namespace) -> list[Run]:
         for number in range(options.rounds):
             for way in WAYS:
                 with tempfile.TemporaryDirectory(prefix="plover-bench-", dir="/dev/shm") as folder:
-                    system = (Direct if way == "direct" else Carried)(Path(folder))
+                    system = SYSTEMS[way](Path(folder))
                     try:
                         for load in LOADS:
                             figures = one_load(system, load._replace(count=max(1, int(load.count * options.part))))
@@ -225,7 +243,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 # ---- figures -------------------------------------------------------------------------------------------------------
 def ratios(runs: list[Run]) -> list[Run]:
-    """One row for each link and load: medians of all rounds, and carried by direct."""
+    """One row for each link and load: medians of all rounds, carried by direct, and carried with TLS by direct."""
     out = []
     for mbit_per_s, load in dict.fromkeys((run["mbit_per_s"], run["load"]) for run in runs):
         mine = [run for run in runs if (run["mbit_per_s"], run["load"]) == (mbit_per_s, load)]
@@ -236,6 +254,7 @@ def ratios(runs: list[Run]) -> list[Run]:
                 "load": load,
                 **{f"{way}_mib_per_s": round(speed[way], 2) for way in WAYS},
                 "ratio": round(speed["carried"] / speed["direct"], 3),
+                "tls_ratio": round(speed["tls"] / speed["direct"], 3),
                 **{f"{way}_beat_ms": worst([run["beats_ms"] for run in mine if run["way"] == way]) for way in WAYS},
                 "idle_beat_ms": worst([run["idle_beats_ms"] for run in mine]),
             }
@@ -257,7 +276,8 @@ def worst(rounds: list[dict[str, float]]) -> dict[str, float]:
 def table(result: Run) -> list[str]:
     out = [
         f"A secondary's disk by NBD, on {result['cores']} cores ({result['cpu']})",
-        f"{'link':>11} {'writes':>11} {'direct':>12} {'carried':>12} {'ratio':>5}   heartbeats p50 / p99 / max: direct, carried, idle",
+        f"{'link':>11} {'writes':>11} {'direct':>12} {'carried':>12} {'ratio':>5}  {'with TLS':>12} {'ratio':>5}   "
+        "heartbeats p50 / p99 / max: direct, carried, with TLS, idle",
     ]
     for row in result["ratios"]:
         link = f"{row['mbit_per_s']} Mbit/s" if row["mbit_per_s"] else "unlimited"
@@ -265,9 +285,13 @@ def table(result: Run) -> list[str]:
         beats = ", ".join(" / ".join(f"{value:.1f}" for value in spread.values()) or "none" for spread in spreads)
         out.append(
             f"{link:>11} {row['load']:>11} {row['direct_mib_per_s']:>6.1f} MiB/s {row['carried_mib_per_s']:>6.1f} MiB/s "
-            f"{row['ratio']:>5.2f}{' ' if row['ratio'] >= RATIO_WANTED else '!'}  {beats} ms"
+            f"{mark(row['ratio'])} {row['tls_mib_per_s']:>6.1f} MiB/s {mark(row['tls_ratio'])}  {beats} ms"
         )
     return out
+
+
+def mark(ratio: float) -> str:
+    return f"{ratio:>5.2f}{' ' if ratio >= RATIO_WANTED else '!'}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLOVER_ABI 7u
+#define PLOVER_ABI 8u
 #define PLOVER_PAGE 4096u
 #define PLOVER_BLOCK 64u
 #define PLOVER_BLOCKS (PLOVER_PAGE / PLOVER_BLOCK) /* per page; a mask of blocks is a uint64_t, block i is its bit i */
@@ -21,6 +21,7 @@
 typedef struct plover_pool plover_pool;
 typedef struct plover_tracker plover_tracker;
 typedef struct plover_agreement plover_agreement;
+typedef struct plover_couple plover_couple;
 
 PLOVER_API uint32_t plover_abi_version(void);
 
@@ -147,5 +148,20 @@ PLOVER_API int plover_agreement_hear(plover_agreement *agreement, const void *sa
 /* Returns how many frames may leave now. *numbers: which, in order as far as they are of one flow; valid until the next call.
  * differ: how many differences of each kind were found since the last plover_agreement_begin. */
 PLOVER_API int64_t plover_agreement_leaving(plover_agreement *agreement, const uint64_t **numbers, uint32_t *differ);
+
+/* Two connected stream sockets, coupled by a thread: what comes in at one goes out at the other, in both directions, until both ends
+ * have ended, or one is broken, or closing_ms after the first one has ended. At most 256 KiB are under way in each direction; the
+ * `first` bytes, as many at most, go to the first socket before all else. Once all is over, 1 is written to `told`, an eventfd of the
+ * caller's.
+ * key: NULL, or PLOVER_COUPLE_KEY secret bytes that the other end of the first socket knows, too. That socket then speaks TLS 1.3 by
+ * this key, and whoever does not know it breaks the couple; one end `dials`.
+ * On success the sockets are the couple's, else the caller's still. 0, -EINVAL, -ENOMEM, -EAGAIN (no thread), another negative errno
+ * of eventfd(2), or -EOPNOTSUPP: a key, and plover_couple_can_tls() is 0, as there is no libssl.so.3 that can do it. */
+#define PLOVER_COUPLE_KEY 32u
+PLOVER_API int plover_couple_can_tls(void);
+PLOVER_API int plover_couple_new(int one, int other, const void *key, int dials, const void *first, size_t first_bytes, int told,
+                                 unsigned closing_ms, plover_couple **out);
+/* At once: what is under way is lost. Both sockets are closed. */
+PLOVER_API void plover_couple_free(plover_couple *couple);
 
 #endif

@@ -10,6 +10,7 @@ from plover.qemu import process
 from plover.replica.daemon import Replica
 
 if __name__ == "__main__":
-    del hello.BETWEEN_REPLICAS[wire.DISKS]
+    for channel in (wire.DISKS, wire.DISKS_KEYED):
+        del hello.BETWEEN_REPLICAS[channel]
     process.LAUNCHER = "no_network_launch"
     run_daemon(Replica, "replica")

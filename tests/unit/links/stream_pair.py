@@ -15,12 +15,13 @@ from plover.links.streams import Export, Streams
 from plover.protocol import wire
 from ports import free_port
 from settings import MEMBERS, settings
-from test_peers import hello, sent
+from test_peers import hello, sent, until
 
 from lab.pki import Authority
 
 COPY = "a" * 32
 TLS = False  # True: a test wants links by TLS
+KEYED = False  # True: and both know it of each other, so the streams go on by keys of their own
 
 
 class Side:
@@ -73,6 +74,9 @@ class Pair:
             writer.close()
 
     async def offer(self) -> None:
+        if KEYED and not self.leader.links.has_channel("secondary", wire.DISKS_KEYED):
+            await self.leader.links.start()
+            await until(lambda: self.leader.links.has_channel("secondary", wire.DISKS_KEYED))
         await self.leader.streams.offer("secondary", COPY, self.leader.path, os.getpid(), lambda path: path.chmod(0o600))
 
     async def connect(self):

@@ -142,7 +142,7 @@ def test_our_own_hello_is_accepted_by_every_other_member():
     primary = Config(settings("primary"))
     for other in ("secondary", "witness"):
         found = hellos.check(Config(settings(other)), hellos.of(primary, wire.CONTROL, "ab"), None)
-        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab", {wire.CONTROL, wire.DATA, wire.DISKS}, False)
+        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab", {wire.CONTROL, wire.DATA, wire.DISKS, wire.DISKS_KEYED}, False)
     witness = hellos.check(primary, hellos.of(Config(settings("witness")), wire.CONTROL), None)
     assert witness.channels == {wire.CONTROL}
 

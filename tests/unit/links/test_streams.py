@@ -10,7 +10,8 @@ import socket
 
 import pytest
 import stream_pair
-from plover.links import relay, splice, streams
+from plover.links import relay, streams
+from plover.native import couple
 from plover.protocol import wire
 from stream_pair import Pair, echo, pair
 from test_peers import until
@@ -18,12 +19,13 @@ from test_peers import until
 MIB = 1 << 20
 
 
-@pytest.fixture(autouse=True, params=["kernel", "relay", "tls"])
+@pytest.fixture(autouse=True, params=["plain", "plain relay", "keyed", "tls relay"])
 def way(request, monkeypatch) -> str:
-    """Plain sockets are left to the kernel; with TLS the bytes pass through the process."""
-    monkeypatch.setattr(relay, "SPLICES", request.param != "relay")
-    monkeypatch.setattr(stream_pair, "TLS", request.param == "tls")
-    monkeypatch.setattr(splice, "CLOSING_S_MAX", 0.2)
+    """By a thread of the native library, or through this process; "tls relay" is beside a member of an earlier version, too."""
+    monkeypatch.setattr(relay, "NATIVE", request.param in ("plain", "keyed"))
+    monkeypatch.setattr(stream_pair, "TLS", request.param in ("keyed", "tls relay"))
+    monkeypatch.setattr(stream_pair, "KEYED", request.param == "keyed")
+    monkeypatch.setattr(couple, "CLOSING_S_MAX", 0.2)
     return request.param
 
 
@@ -76,7 +78,7 @@ def test_the_server_may_speak_first(tmp_path):
 
 
 def test_a_side_that_stops_sending_may_still_receive(tmp_path, way):
-    if way == "tls":
+    if way == "tls relay":
         pytest.skip("TLS knows no half of a connection; QEMU does not need it")
 
     async def serve(reader, writer) -> None:
@@ -191,7 +193,7 @@ def test_a_stream_is_given_more_time_than_a_link(tmp_path, way):
     async def run() -> None:
         async with pair(tmp_path, echo) as both:
             await both.offer()
-            for side in (both.leader,) if way == "kernel" else (both.leader, both.secondary):
+            for side in (both.leader,) if way in ("plain", "keyed") else (both.leader, both.secondary):
                 (end,) = side.streams._ends
                 sock = end.transport.get_extra_info("socket")
                 assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == streams.UNANSWERED_MS

@@ -166,7 +166,7 @@ def test_a_secondary_that_answers_nonsense_is_told_and_bounded(tmp_path, monkeyp
     async def run() -> None:
         async with pair(tmp_path, echo) as both:
 
-            def take(member, end) -> None:
+            def take(member, channel, end) -> None:
                 end.abort() if answer is None else end.transport.write(answer)
 
             both.secondary.links.on_stream = take

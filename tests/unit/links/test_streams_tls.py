@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import stream_pair
-from plover.links import relay, secure_transport, security, splice, tls
+from plover.links import relay, secure_transport, security, tls
+from plover.native import couple
 from stream_pair import echo, pair
 from test_peers import until
 
@@ -19,11 +20,14 @@ from lab.pki import DAY, put
 SECRET = b"a page of the disk that nobody may read"
 
 
-@pytest.fixture(autouse=True)
-def by_tls(monkeypatch, quick):
+@pytest.fixture(autouse=True, params=["native", "relay"])
+def by_tls(request, monkeypatch, quick):
+    """In the native library by a key of each stream, or in this process."""
     monkeypatch.setattr(stream_pair, "TLS", True)
-    for module in (relay, splice):
+    monkeypatch.setattr(relay, "NATIVE", request.param == "native")
+    for module in (relay, couple):
         monkeypatch.setattr(module, "CLOSING_S_MAX", 0.2)
+    return request.param
 
 
 async def asked(reader, writer, data: bytes = b"x") -> bytes:
@@ -54,6 +58,7 @@ async def streaming(tmp_path, modes="", **lives):
         writer.close()
 
 
+@pytest.mark.parametrize("by_tls", ["relay"], indirect=True)
 def test_what_goes_through_the_socket_is_encrypted(tmp_path, monkeypatch):
     seen = bytearray()
     feed = secure_transport.SecureTransport.buffer_updated
@@ -66,7 +71,7 @@ def test_what_goes_through_the_socket_is_encrypted(tmp_path, monkeypatch):
 
     async def run() -> None:
         async with streaming(tmp_path) as (both, reader, writer):
-            assert relay.SPLICES and await asked(reader, writer, SECRET * 100) == SECRET * 100
+            assert await asked(reader, writer, SECRET * 100) == SECRET * 100
             assert len(seen) > 2 * 100 * len(SECRET) and SECRET not in seen
             for side in (both.leader, both.secondary):
                 assert all(isinstance(end.transport, secure_transport.SecureTransport) for end in side.streams._ends)
@@ -113,10 +118,7 @@ def test_a_certificate_that_ends_and_was_not_renewed_ends_its_streams(tmp_path, 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("splices", [True, False])
-def test_a_stream_without_tls_is_told_and_ends_where_only_tls_is_accepted(tmp_path, monkeypatch, caplog, splices):
-    monkeypatch.setattr(relay, "SPLICES", splices)
-
+def test_a_stream_without_tls_is_told_and_ends_where_only_tls_is_accepted(tmp_path, caplog):
     async def run() -> None:
         async with streaming(tmp_path, modes="accept") as (both, reader, writer):
             for folder in both.folders.values():

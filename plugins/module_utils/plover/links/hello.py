@@ -14,7 +14,7 @@ from ..protocol import wire
 
 FIRST_CHANNELS = frozenset({wire.CONTROL, wire.DATA})  # of a member that does not tell them
 CHANNELS_MAX = 16
-BETWEEN_REPLICAS = {wire.DATA: "the data channel", wire.DISKS: "the disks' channel"}
+BETWEEN_REPLICAS = {wire.DATA: "the data channel", wire.DISKS: "the disks' channel", wire.DISKS_KEYED: "the disks' channel"}
 SHOWN = 80  # characters of what a stranger says, in a log
 
 

@@ -207,7 +207,7 @@ class Link(asyncio.BufferedProtocol):
     @property
     def is_stream(self) -> bool:
         """It is greeted, and what follows are bytes of a disk's stream, no messages: another protocol takes the transport."""
-        return self.greeted and self.channel == wire.DISKS
+        return self.greeted and self.channel in (wire.DISKS, wire.DISKS_KEYED)
 
     def refuse(self, error: PloverError) -> None:
         self._refused = True

@@ -54,7 +54,7 @@ class PeerLinks:
         self.renewing: set[Link] = set()
         self.refusals: dict[str, tuple[int, str]] = {}  # of messages of members that were let in: how many, the last reason
         self._told_at = float("-inf")
-        self.on_stream: Callable[[str, End], None] | None = None  # (member, a greeted connection of channel DISKS)
+        self.on_stream: Callable[[str, int, End], None] | None = None  # (member, channel, a greeted connection of a disk)
         self._streams: dict[Link, asyncio.Future[End]] = {}  # those that we dial
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
@@ -112,9 +112,9 @@ class PeerLinks:
         address = self.config.members[other]["address"]
         await asyncio.wait_for(self.loop.create_connection(lambda: link, address, self.config.port), DIAL_TIMEOUT_S)
 
-    async def dial_stream(self, other: str) -> End:
-        """A new connection of channel DISKS, greeted. Raises OSError, EOFError or asyncio.TimeoutError."""
-        link = Link(self, (other, wire.DISKS))
+    async def dial_stream(self, other: str, channel: int) -> End:
+        """A new connection of a disk, by DISKS or DISKS_KEYED, greeted. Raises OSError, EOFError or asyncio.TimeoutError."""
+        link = Link(self, (other, channel))
         greeted: asyncio.Future[End] = self.loop.create_future()
         self._streams[link] = greeted
         try:
@@ -140,7 +140,7 @@ class PeerLinks:
         if greeted is not None and awaited:
             greeted.set_result(end)
         elif self.on_stream:
-            self.on_stream(link.member, end)
+            self.on_stream(link.member, link.channel, end)
 
     def has_channel(self, member: str, channel: int) -> bool | None:
         """Does ``member``, by its own word, know this channel? None: there is no link to it."""

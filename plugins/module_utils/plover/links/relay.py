@@ -3,23 +3,28 @@
 
 An end reads no faster than the other one takes it, so a stream holds a few hundred KiB at most. If one side stops sending, the
 other one is told so. If a connection is lost, the other one is closed. Any transport of asyncio will do: TCP, a UNIX
-socket, TLS over one of them. Two plain sockets are left to the kernel (splice.py).
+socket, TLS over one of them. Where it can, a thread of the native library does it: with two plain sockets, and with TLS if both
+ends have a key for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import cast
 
-from .splice import Splice
+from ..native.buffers import NativeError
+from ..native.couple import Couple
+
+log = logging.getLogger("plover")
 
 READ_BYTES_MAX = 64 << 10  # at a time: what else the loop has to do does not wait for long
 HIGH_WATER_BYTES = 256 << 10
 LINE_BYTES_MAX = 400
 CLOSING_S_MAX = 5.0  # for the last bytes, after one side has ended
-SPLICES = True  # False: a test wants the bytes to pass through here, as those of TLS do
+NATIVE = True  # False: a test wants the bytes to pass through here
 
 
 class End(asyncio.BufferedProtocol):
@@ -33,7 +38,9 @@ class End(asyncio.BufferedProtocol):
         self._held = bytearray()  # what came before the coupling
         self._line: asyncio.Future[bytes] | None = None
         self._other: End | None = None
-        self._splice: Splice | None = None
+        self._couple: Couple | None = None
+        self.key: bytes | None = None  # known to the other end of this TLS connection, too: once coupled, it goes on by this key
+        self.dials = False  # then as the client
         self.transport: asyncio.Transport
         self.lost = self._at_end = False
 
@@ -72,6 +79,11 @@ class End(asyncio.BufferedProtocol):
             self._line.set_exception(EOFError("it closed the connection"))
 
     @property
+    def encrypted(self) -> bool:
+        """By TLS, ours (secure_transport.py) or asyncio's."""
+        return self.transport.get_extra_info("ssl_object") is not None
+
+    @property
     def held_bytes(self) -> int:
         """What it said before it was coupled, and nobody has asked for."""
         return len(self._held)
@@ -84,6 +96,10 @@ class End(asyncio.BufferedProtocol):
 
     # ---- coupling -----------------------------------------------------------------------------------------------
     def couple(self, other: End) -> None:
+        """Both are closed if one has a key and cannot go on by it: that is what its other end expects."""
+        if self.key or other.key:
+            keyed, plain = (self, other) if self.key else (other, self)
+            return keyed._go_on_by_key(plain)
         for end, opposite in ((self, other), (other, self)):
             end._other = opposite
             if opposite.lost:
@@ -92,18 +108,24 @@ class End(asyncio.BufferedProtocol):
             if end._held and not opposite.lost:
                 opposite.transport.write(bytes(end._held))
             end._held.clear()
-        if not self._left_to_kernel(other):
+        if not (self._is_plain() and other._is_plain() and self._left_to_thread(other)):
             self._resume()
             other._resume()
 
-    def _left_to_kernel(self, other: End) -> bool:
-        """Both are plain sockets with nothing to send. Their transports end, but not the connections."""
-        if not (SPLICES and self._is_plain() and other._is_plain()):
-            return False
+    def _go_on_by_key(self, plain: End) -> None:
+        """What ``plain`` has said already goes first. From this end nothing may have come since its key was told."""
+        ready = plain._is_plain() and not (self._held or self._is_busy())
+        if not (ready and self._left_to_thread(plain, bytes(plain._held))):
+            self.abort()
+            plain.abort()
+
+    def _left_to_thread(self, other: End, first: bytes = b"") -> bool:
+        """Both connections go on without their transports. False: they go on as they were."""
         sockets: list[socket.socket] = [end.transport.get_extra_info("socket").dup() for end in (self, other)]
         try:
-            self._splice = other._splice = Splice(sockets[0], sockets[1], lambda: self._spliced(other))
-        except OSError:  # no descriptors are left for its pipes
+            self._couple = other._couple = Couple(sockets[0], sockets[1], lambda: self._both_gone(other), self.key, self.dials, first)
+        except (OSError, NativeError) as error:
+            log.warning("a stream of a disk is not left to a thread of its own: %s", error)
             for sock in sockets:
                 sock.close()
             return False
@@ -112,26 +134,26 @@ class End(asyncio.BufferedProtocol):
         return True
 
     def _is_plain(self) -> bool:
-        """Are the socket's bytes ours as they are, and is nothing held back? Not with TLS, ours (secure_transport.py) or asyncio's."""
-        if self.lost or self.transport.is_closing() or self.transport.get_write_buffer_size():
-            return False
-        return self.transport.get_extra_info("ssl_object") is None
+        """Are the socket's bytes ours as they are, and is nothing held back?"""
+        return NATIVE and not (self.encrypted or self._is_busy())
 
-    def _spliced(self, other: End) -> None:
-        """Both connections are closed."""
+    def _is_busy(self) -> bool:
+        return self.lost or self.transport.is_closing() or self.transport.get_write_buffer_size() > 0
+
+    def _both_gone(self, other: End) -> None:
         self._gone()
         other._gone()
 
     def abort(self) -> None:
         """At once; bytes that are under way are lost."""
-        if self._splice:
-            self._splice.close()
+        if self._couple:
+            self._couple.close()
         elif not self.lost:
             self.transport.abort()
 
     def end(self) -> None:
         """Send what is held for this side, for a limited time, then close it."""
-        if not self.lost and self._splice is None:
+        if not self.lost and self._couple is None:
             self.transport.close()
             self._loop.call_later(CLOSING_S_MAX, self.abort)
 
@@ -172,13 +194,13 @@ class End(asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._splice is None:
+        if self._couple is None:
             self._gone(exc)
 
     def _gone(self, exc: Exception | None = None) -> None:
         self.lost = True
         self._look_for_line()
-        if self._other is not None and self._splice is None:
+        if self._other is not None and self._couple is None:
             self._other.abort() if exc else self._other.end()
         if self.on_lost:
             self.on_lost()

@@ -4,7 +4,9 @@
     leader:  QEMU ─ UNIX socket ─ daemon ══ channel DISKS, one connection per disk ══ daemon ─ UNIX socket ─ QEMU  :secondary
 
 The leader dials a connection for each disk and says ``copy NAME``: the name that the secondary told it for this copy. The
-secondary makes its images ready, connects to its QEMU, and answers ``ready``, or why not. Then bytes flow. The leader's
+secondary makes its images ready, connects to its QEMU, and answers ``ready``, or why not. Then bytes flow. By channel DISKS_KEYED and
+TLS the answer is ``ready KEY``, 32 random bytes in hex: with them a thread of the native library begins TLS anew on the same
+connection (native/couple.py), as Python's own cannot be handed on. Both ends have proved who they are before that. The leader's
 UNIX socket is there only while its QEMU connects, and for that QEMU alone. A stream that is lost does not come back: QEMU takes
 the secondary's image for failed, as after any lost connection, and the secondary is dropped.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
@@ -21,10 +24,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import QemuError
+from ..native import couple
+from ..protocol import wire
+from . import relay
 from .relay import End
 
 log = logging.getLogger("plover")
-ASK, READY = b"copy ", b"ready"
+ASK, READY, READY_KEY = b"copy ", b"ready", b"ready "
 ASK_S_MAX = 2.0
 READY_S_MAX = 15.0  # marks are written to the disk meanwhile
 CONNECT_S_MAX = 2.0  # QEMU to us, us to QEMU
@@ -39,9 +45,11 @@ _ERRORS = (OSError, EOFError, ValueError, asyncio.TimeoutError)
 class Links(Protocol):
     """What is needed of links/peers.py."""
 
-    on_stream: Callable[[str, End], None] | None
+    on_stream: Callable[[str, int, End], None] | None
 
-    async def dial_stream(self, other: str) -> End: ...
+    def has_channel(self, member: str, channel: int) -> bool | None: ...
+
+    async def dial_stream(self, other: str, channel: int) -> End: ...
 
 
 class Export(NamedTuple):
@@ -96,13 +104,16 @@ class Streams:
             raise QemuError(f"{path}: cannot listen there for QEMU's connections to the secondary's disks: {error}") from error
 
     async def _dial(self, other: str, name: str) -> End:
+        keyed = relay.NATIVE and self._links.has_channel(other, wire.DISKS_KEYED) and couple.can_tls()
         try:
-            end = self._keep(await self._links.dial_stream(other))
+            end = self._keep(await self._links.dial_stream(other, wire.DISKS_KEYED if keyed else wire.DISKS))
             end.transport.write(ASK + name.encode() + b"\n")
             said = await end.line(READY_S_MAX)
         except _ERRORS as error:
             raise QemuError(f"the disks of {other} cannot be reached: {str(error) or 'no answer in time'}; its log says more") from error
-        if said != READY:
+        if keyed and said.startswith(READY_KEY):
+            end.key, end.dials = _key(said[len(READY_KEY) :]), True
+        elif said != READY:
             raise QemuError(f"{other} does not make its disks ready for a copy: {said.decode(errors='replace')!r}; its log says more")
         return end
 
@@ -116,10 +127,10 @@ class Streams:
             self._stop_listening()
 
     # ---- the secondary ----------------------------------------------------------------------------------------
-    def _take(self, member: str, end: End) -> None:
+    def _take(self, member: str, channel: int, end: End) -> None:
         if self._has_room(member, end):
             self._keep(end)
-            self._spawn(self._serve(member, end))
+            self._spawn(self._serve(member, channel, end))
 
     def _has_room(self, member: str, end: End) -> bool:
         if len(self._ends) < 2 * self._disks:  # those of the copy before may not have ended yet
@@ -140,14 +151,16 @@ class Streams:
             end.abort()
             raise
 
-    async def _serve(self, member: str, end: End) -> None:
+    async def _serve(self, member: str, channel: int, end: End) -> None:
         try:
             said = await end.line(ASK_S_MAX)
             if not said.startswith(ASK):
                 raise ValueError("it does not say which copy it begins")
             export = await self._export(said[len(ASK) :].decode("ascii", "replace"))
             ours = await _connect(export)
-            end.transport.write(READY + b"\n")
+            if channel == wire.DISKS_KEYED and end.encrypted and couple.can_tls():
+                end.key = secrets.token_bytes(couple.KEY_BYTES)
+            end.transport.write((READY_KEY + end.key.hex().encode() if end.key else READY) + b"\n")
             end.couple(ours)
         except (QemuError, *_ERRORS) as error:
             self._refuse(member, end, str(error) or "no answer in time")
@@ -188,6 +201,17 @@ class Streams:
         self._stop_listening()
         for end in list(self._ends):
             end.abort()
+
+
+def _key(told: bytes) -> bytes:
+    """Raises QemuError."""
+    try:
+        key = bytes.fromhex(told.decode("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != couple.KEY_BYTES:
+        raise QemuError(f"its disks are ready, but not its key, which has {len(key)} bytes instead of {couple.KEY_BYTES}")
+    return key
 
 
 def _peer_of(end: End) -> int:

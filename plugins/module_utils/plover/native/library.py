@@ -22,7 +22,7 @@ from .tracker import Tracker, fetch_uffd, mapping_address
 if TYPE_CHECKING:
     from .buffers import Buffer
 
-ABI = 7
+ABI = 8
 _PAGE_BLOCKS = PAGE_BYTES // BLOCK_BYTES
 DEFAULT_DIR = "/opt/plover/current/native"
 
@@ -78,6 +78,9 @@ class Native:
             ("tracker_fetch_stopped", big, [void, void, size]),
             ("tracker_synced", c.c_int, [void, void, size, void]),
             ("tracker_close", None, [void]),
+            ("couple_can_tls", c.c_int, []),
+            ("couple_new", c.c_int, [c.c_int, c.c_int, void, c.c_int, void, size, c.c_int, c.c_uint, c.POINTER(void)]),
+            ("couple_free", None, [void]),
             ("sayings", big, [void, size, void, size]),
             ("agreement_new", void, [size, size]),
             ("agreement_free", None, [void]),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-CONTROL, DATA, DISKS = 0, 1, 3  # channels of Hello; after the greeting, DISKS carries bytes of NBD (links/streams.py)
+CONTROL, DATA, DISKS, DISKS_KEYED = 0, 1, 3, 4  # channels of Hello; after the greeting, the last two carry NBD (links/streams.py)
 
 
 @dataclass(frozen=True)
