@@ -92,11 +92,13 @@ class Daemons:
     async def _end(self) -> None:
         for server in self._servers:
             server._server.close()
+        await asyncio.sleep(0.01)  # whoever has just connected is served by a task, too
         serving = asyncio.all_tasks() - {asyncio.current_task()}
         for task in serving:
             task.cancel()
         if serving:
             await asyncio.wait(serving)
+        await asyncio.sleep(0.01)  # and each connection is closed a turn later
 
     def close(self) -> None:
         for listener in self._listeners:

@@ -26,7 +26,7 @@ class Option(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """``exit_status``: what the statuses mean. ``defaults``: of what the verb has no option for."""
+    """``exit_status``: what each status means. ``defaults``: of what the verb has no option for."""
 
     name: str
     help: str
@@ -35,6 +35,7 @@ class Verb(NamedTuple):
     exit_status: str
     options: tuple[Option, ...] = ()
     defaults: dict[str, Any] = {}
+    of_all: bool = False  # without --vm it is about all VMs of this host
 
 
 def option(*names: str, **words: Any) -> Option:
@@ -52,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_epilog(*EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    out.add_argument("--vm", metavar="NAME", help="the VM (default: the only one on this host); may also come after the command")
+    out.add_argument("--vm", metavar="NAME", help="the VM, if this host has several; may also come after the command")
     out.add_argument("--version", action="version", version=f"ploverctl {__version__}")
     commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for verb in VERBS:
@@ -69,7 +70,8 @@ def _add(add_parser: Any, verb: Verb) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # Without a default, or it would undo a --vm before the command.
-    command.add_argument("--vm", metavar="NAME", default=argparse.SUPPRESS, help="the VM (default: the only one on this host)")
+    which = "all" if verb.of_all else "the only one"
+    command.add_argument("--vm", metavar="NAME", default=argparse.SUPPRESS, help=f"the VM (default: {which} of this host)")
     for one in verb.options:
         command.add_argument(*one.names, **one.words)
     command.set_defaults(**verb.defaults)
@@ -122,8 +124,9 @@ VERBS = (
         "One line for each VM whose settings are on this host: its service, this member's role, the leader, and what this member\n"
         "is doing. A VM whose daemon does not answer has a line, too.",
         "ploverctl list -o json",
-        f"{OF_SERVICE}; of several VMs: the worst",
+        f"{OF_SERVICE} (the worst VM's)",
         (FORMAT,),
+        of_all=True,
     ),
     Verb(
         "status",
@@ -151,6 +154,7 @@ VERBS = (
             option("--once", action="store_true", help="print the table once, after one interval; also if the output is no terminal"),
         ),
         TEXT,
+        of_all=True,
     ),
     Verb(
         "events",
@@ -164,6 +168,7 @@ VERBS = (
             count("entries"),
             option("--follow", action="store_true", help="keep running, and print what is new"),
         ),
+        of_all=True,
     ),
     Verb(
         "history",
@@ -248,5 +253,6 @@ VERBS = (
             option("--out", metavar="FILE", help="where to; a file that is there is kept (default: a new file in this folder)"),
             option("--since", type=hours, default=24.0, metavar="HOURS", help="logs of how many hours (default: 24)"),
         ),
+        of_all=True,
     ),
 )

@@ -4,10 +4,8 @@ their result."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 
 
 def say(text: object) -> None:
@@ -19,15 +17,6 @@ def complain(text: object) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-@contextmanager
-def until_enough() -> Iterator[None]:
+def until_enough() -> suppress:
     """For a command that goes on until somebody ends it: Ctrl-C and a pipe without a reader are its regular end."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    except BrokenPipeError:
-        # Python would try the last words once more as it exits, and complain.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    return suppress(KeyboardInterrupt, BrokenPipeError)
