@@ -13,7 +13,7 @@ import time
 import pytest
 from plover.config import struck_out
 from plover.config.settings import SETTINGS
-from plover.ctl import bundle_parts
+from plover.ctl import bounded, bundle_parts
 from plover.ctl import commands as ctl
 from plover.ctl.bounded import contents_of, output_of
 from plover.host.history import History
@@ -207,8 +207,7 @@ def test_the_end_of_what_a_program_says_is_kept():
 
 
 def test_a_program_that_is_missing_is_a_part_with_the_error(daemons, monkeypatch):
-    monkeypatch.setattr(bundle_parts, "UNITS", ())
-    monkeypatch.setitem(bundle_parts.output_of.__globals__["ENV"], "PATH", "/nowhere")
+    monkeypatch.setitem(bounded.ENV, "PATH", "/nowhere")
     daemons.settled("shop")
     code, files = made(daemons.folder)
     assert code == 0 and files["links.txt"].startswith("not here: ") and "'ip'" in files["links.txt"]
