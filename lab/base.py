@@ -30,6 +30,7 @@ TARGET_PACKAGES = [
     "qemu-system-x86",
     "qemu-utils",
     "python3-apt",
+    "python3-rich",
     "rdma-core",
     "ibverbs-providers",
     "ibverbs-utils",

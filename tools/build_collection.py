@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ROOT / "build" / "pages"
 PARTS = ("galaxy.yml", "README.md", "LICENSE", "CHANGELOG.rst", "meta", "plugins", "roles", "playbooks")
 
 
@@ -36,12 +37,15 @@ def pack(files: dict[str, Path]) -> bytes:
 
 
 def contents() -> dict[str, dict[str, Path]]:
-    """The files to pack: for the runtime, everything in a version's folder on a host except the wheel and the native library."""
+    """The files to pack: for the runtime, everything in a version's folder on a host except the wheel and the native library.
+    Its ``share`` is made anew first."""
+    subprocess.run([sys.executable, str(ROOT / "tools" / "ctl_pages.py"), str(PAGES / "share")], check=True, stdin=subprocess.DEVNULL)
     modules = below(ROOT / "plugins" / "module_utils", "plover")
     return {
         "roles/native/files/plover-native.tar": below(ROOT / "native", "Makefile", "include", "src", "tests"),
         "roles/runtime/files/plover-runtime.tar": {f"lib/{name}": path for name, path in modules.items()}
-        | below(ROOT / "roles" / "runtime" / "files", "bin", "units"),
+        | below(ROOT / "roles" / "runtime" / "files", "bin", "units")
+        | below(PAGES, "share"),
     }
 
 

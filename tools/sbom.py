@@ -46,8 +46,15 @@ def components() -> list[dict[str, Any]]:
             one = found.setdefault(f"{name} {version}", _python(name, version, lock))
             if one["properties"][0]["value"] != lock:
                 one["properties"].append({"name": "plover:requirements", "value": lock})
-    packages = yaml.safe_load((ROOT / "roles" / "qemu" / "vars" / "Debian.yml").read_text(encoding="utf-8"))["qemu_family_packages"]
-    return [*found.values(), *map(_debian, packages)]
+    return [
+        *found.values(),
+        *map(_debian, _packages("qemu", "Debian", "qemu_family_packages") + _packages("runtime", "main", "runtime_packages")),
+    ]
+
+
+def _packages(role: str, file: str, variable: str) -> list[str]:
+    """Debian's, that a role installs."""
+    return list(yaml.safe_load((ROOT / "roles" / role / "vars" / f"{file}.yml").read_text(encoding="utf-8"))[variable])
 
 
 def of(tarball: Path, sha256: str, when: str) -> str:

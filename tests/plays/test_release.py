@@ -77,7 +77,7 @@ def test_the_bill_of_materials_has_what_the_hosts_get_and_what_was_built_with(ma
     assert (bom["bomFormat"], bom["specVersion"], bom["metadata"]["timestamp"]) == ("CycloneDX", "1.5", WHEN)
     assert bom["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": release.digest(tarball)}]
     required = {one["name"]: one for one in bom["components"] if one["scope"] == "required"}
-    assert set(required) == {"qemu-qmp", "prometheus-client", "qemu-system-x86", "qemu-utils"}
+    assert set(required) == {"qemu-qmp", "prometheus-client", "qemu-system-x86", "qemu-utils", "python3-rich"}
     assert all(len(required[name]["hashes"][0]["content"]) == 64 for name in ("qemu-qmp", "prometheus-client"))
     assert {"ansible-core", "ruff", "uv", "pysyncobj"} <= {one["name"] for one in bom["components"] if one["scope"] == "excluded"}
     refs = [one["bom-ref"] for one in bom["components"]]

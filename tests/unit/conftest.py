@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the unit tests share: helpers in ``support``, and the fixtures of a host with a control socket and of the simulator."""
+"""What the unit tests share: helpers in ``support``, and the fixtures of hosts with control sockets and of the simulator."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
 
 from ctl_host import folder, host  # noqa: F401
+from several_vms import daemons  # noqa: F401
 
 from tests.sim.small import small_pages  # noqa: F401
 

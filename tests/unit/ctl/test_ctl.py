@@ -166,7 +166,7 @@ def test_the_vm_must_be_known_or_the_only_one(host, capsys):
     assert ctl.main(["--vm", "other", "status"]) == 2
     assert "other.json: cannot be read" in capsys.readouterr().err
     (host / "second.json").write_text("{}")
-    assert ctl.main(["status"]) == 2
+    assert ctl.main(["history"]) == 2
     assert "2 VMs in" in (error := capsys.readouterr().err) and "--vm NAME (demo, second)" in error
     assert ctl.main(["--vm", "second", "status"]) == 2
     assert "second.json: name: is required" in capsys.readouterr().err

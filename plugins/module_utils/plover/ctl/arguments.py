@@ -1,57 +1,105 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ploverctl's command line."""
+"""ploverctl's command line: a table of its verbs. The manual page and the completion are made from it (tools/ctl_pages.py)."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import __version__
 from ..config.settings import SETTINGS, check_value
 
+INTERVAL_S_MIN, INTERVAL_S_MAX = 0.1, 3600.0
+HOURS_MAX = 24 * 366
+DESCRIPTION = "Query and control Plover on this host."
+OF_SERVICE = "0: protected; 1: degraded; 2: down, or no answer"
+DONE = "0: done; 1: refused, or no answer; 2: --vm is missing or wrong"
+EXAMPLES = ("ploverctl status", "ploverctl list", "ploverctl --vm NAME switchover")
+
+
+class Option(NamedTuple):
+    """Arguments of argparse's ``add_argument``."""
+
+    names: tuple[str, ...]
+    words: dict[str, Any]
+
+
+class Verb(NamedTuple):
+    """``exit_status``: what each status means. ``defaults``: of what the verb has no option for."""
+
+    name: str
+    help: str
+    description: str
+    example: str
+    exit_status: str
+    options: tuple[Option, ...] = ()
+    defaults: dict[str, Any] = {}
+    of_all: bool = False  # without --vm it is about all VMs of this host
+
+
+def option(*names: str, **words: Any) -> Option:
+    return Option(names, words)
+
+
+def count(of: str) -> Option:
+    return option("-n", type=int, default=50, metavar="COUNT", dest="count", help=f"show the last COUNT {of} (default: 50)")
+
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="ploverctl", description="Query and control Plover on this host.")
-    out.add_argument("--vm", metavar="NAME", help="the VM (default: the only one on this host)")
-    out.add_argument("--version", action="version", version=f"ploverctl {__version__}")
-    commands = out.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("status", "what this member is doing, and why"),
-        ("switchover", "hand the VM over to the secondary (run on the leader)"),
-        ("audit", "compare all guest memory of both hosts (run on the leader)"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("-o", choices=("text", "json"), default="text", dest="format")
-        if name == "status":
-            command.add_argument("--watch", action="store_true", help="keep running, and print a line after each change")
-        if name == "audit":
-            command.add_argument(
-                "--disks", action="store_true", help="compare the disk images, too, block by block; the VM stands still meanwhile"
-            )
-    past = commands.add_parser("history", help="leaders, modes and their reasons over time, as this host saw them")
-    past.add_argument("-o", choices=("text", "json"), default="text", dest="format")
-    past.add_argument("-n", type=int, default=50, metavar="COUNT", dest="count", help="show the last COUNT lines (default 50)")
-    over = commands.add_parser("failover", help="lead from this host although no quorum is left (needs --force)")
-    over.add_argument("--force", action="store_true", help="the other members are gone for good; shows the price first")
-    over.add_argument("--yes", action="store_true", help="I have read the price and accept it")
-    over.set_defaults(format="text")
-    rdma = commands.add_parser("rdma", help="'rdma check': which device 'transport: rdma' would use here, and whether it works")
-    rdma.add_argument("what", choices=("check",))
-    rdma.add_argument("--address", help="this host's replication address (default: from the VM's settings)")
-    rdma.add_argument(
-        "--settings",
-        type=rdma_settings,
-        default={},
-        metavar="JSON",
-        help='with --address: settings rdma_* in place of the defaults, e.g. {"rdma_device": "mlx5_0"}',
+    out = argparse.ArgumentParser(
+        prog="ploverctl",
+        description=f"{DESCRIPTION} Its exit status depends on the command: see 'ploverctl COMMAND --help'.",
+        epilog=_epilog(*EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    rdma.add_argument("-o", choices=("text", "json"), default="text", dest="format")
-    cold = commands.add_parser("cold-start", help="boot the VM afresh after its state was lost on all hosts")
-    cold.add_argument("--force", action="store_true", help="even if this host's disk is torn or older; shows the price first")
-    cold.add_argument("--yes", action="store_true", help="I accept that the VM's memory is lost")
-    cold.set_defaults(format="text")
+    out.add_argument("--vm", metavar="NAME", help="the VM, if this host has several; may also come after the command")
+    out.add_argument("--version", action="version", version=f"ploverctl {__version__}")
+    commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for verb in VERBS:
+        _add(commands.add_parser, verb)
     return out
+
+
+def _add(add_parser: Any, verb: Verb) -> None:
+    command = add_parser(
+        verb.name,
+        help=verb.help,
+        description=verb.description,
+        epilog=_epilog(verb.example, exit_status=verb.exit_status),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # Without a default, or it would undo a --vm before the command.
+    which = "all" if verb.of_all else "the only one"
+    command.add_argument("--vm", metavar="NAME", default=argparse.SUPPRESS, help=f"the VM (default: {which} of this host)")
+    for one in verb.options:
+        command.add_argument(*one.names, **one.words)
+    command.set_defaults(**verb.defaults)
+
+
+def _epilog(*examples: str, exit_status: str = "") -> str:
+    lines = ["examples:", *(f"  {example}" for example in examples)]
+    if exit_status:
+        lines += ["", "exit status:", *(f"  {one}" for one in exit_status.split("; "))]
+    return "\n".join(lines)
+
+
+def interval_s(text: str) -> float:
+    return _number(text, INTERVAL_S_MIN, INTERVAL_S_MAX)
+
+
+def hours(text: str) -> float:
+    return _number(text, 0.1, HOURS_MAX)
+
+
+def _number(text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; choose {low:g} to {high:g}")
+    return value
 
 
 def rdma_settings(text: str) -> dict[str, Any]:
@@ -65,3 +113,146 @@ def rdma_settings(text: str) -> dict[str, Any]:
     if problems:
         raise argparse.ArgumentTypeError("; ".join(problems))
     return values
+
+
+FORMAT = option("-o", choices=("text", "json"), default="text", dest="format", help="for people or for programs (default: text)")
+TEXT = {"format": "text"}
+VERBS = (
+    Verb(
+        "list",
+        "the VMs of this host, a line each",
+        "One line for each VM whose settings are on this host: its service, this member's role, the leader, and what this member\n"
+        "is doing. A VM whose daemon does not answer has a line, too.",
+        "ploverctl list -o json",
+        f"{OF_SERVICE} (the worst VM's)",
+        (FORMAT,),
+        of_all=True,
+    ),
+    Verb(
+        "status",
+        "what this member is doing, and why",
+        "What this member of the VM is doing, and why. On a host with several VMs and without --vm it shows what 'ploverctl list' does.",
+        "ploverctl status --watch",
+        OF_SERVICE,
+        (FORMAT, option("--watch", action="store_true", help="keep running, and print a line after each change")),
+    ),
+    Verb(
+        "top",
+        "a live table of this host's VMs",
+        "A table of this host's VMs that is refreshed until Ctrl-C. It needs the Debian package python3-rich.\n"
+        "It shows no other host's VMs; for those there is the web page of plover-exporter (role 'monitoring').",
+        "ploverctl top --interval 5",
+        "0: shown; 2: python3-rich is missing, or --vm is wrong",
+        (
+            option(
+                "--interval",
+                type=interval_s,
+                default=1.0,
+                metavar="S",
+                help="seconds between two looks (default: 1)",
+            ),
+            option("--once", action="store_true", help="print the table once, after one interval; also if the output is no terminal"),
+        ),
+        TEXT,
+        of_all=True,
+    ),
+    Verb(
+        "events",
+        "what happened, entry by entry, of one VM or all; can go on as a stream",
+        "The event log of this host's VMs, one entry a line, merged by time; with --vm of one VM. It works without a daemon.\n"
+        "For how long each leader and each mode lasted, see 'ploverctl history'.",
+        "ploverctl events --follow -o json",
+        "0: done, also if ended by Ctrl-C; 1: a VM's events cannot be read; 2: --vm is wrong",
+        (
+            FORMAT,
+            count("entries"),
+            option("--follow", action="store_true", help="keep running, and print what is new"),
+        ),
+        of_all=True,
+    ),
+    Verb(
+        "history",
+        "leaders, modes and their reasons over time, as this host saw them",
+        "The leaders and modes of one VM with how long each lasted, as this host saw them. It works without a daemon.\n"
+        "For the entries themselves as they happen, or of all VMs, see 'ploverctl events'.",
+        "ploverctl history -n 10",
+        "0: shown; 1: cannot be read; 2: --vm is missing or wrong",
+        (FORMAT, count("lines")),
+    ),
+    Verb(
+        "switchover",
+        "hand the VM over to the secondary (run on the leader)",
+        "Hand the VM over to the secondary, for planned work on this host. Clients keep their connections. Run it on the leader.",
+        "ploverctl --vm NAME switchover",
+        DONE,
+        (FORMAT,),
+    ),
+    Verb(
+        "audit",
+        "compare all guest memory of both hosts (run on the leader)",
+        "Compare all guest memory of both hosts. Run it on the leader.",
+        "ploverctl audit --disks",
+        "0: nothing differs; 1: something differs, or the audit was refused; 2: --vm is missing or wrong",
+        (
+            FORMAT,
+            option("--disks", action="store_true", help="compare the disk images, too, block by block; the VM stands still meanwhile"),
+        ),
+    ),
+    Verb(
+        "failover",
+        "lead from this host although no quorum is left (needs --force)",
+        "Lead from this host although no quorum is left. A failover with a quorum happens by itself.",
+        "ploverctl --vm NAME failover --force",
+        "0: this host leads; 1: refused, or only the price was shown; 2: --vm is missing or wrong",
+        (
+            option("--force", action="store_true", help="the other members are gone for good; shows the price first"),
+            option("--yes", action="store_true", help="I have read the price and accept it"),
+        ),
+        TEXT,
+    ),
+    Verb(
+        "cold-start",
+        "boot the VM afresh after its state was lost on all hosts",
+        "Boot the VM afresh after its state was lost on all hosts. What was in its memory is lost.",
+        "ploverctl --vm NAME cold-start --yes",
+        "0: done; 1: refused, or only the price was shown; 2: --vm is missing or wrong",
+        (
+            option("--force", action="store_true", help="even if this host's disk is torn or older; shows the price first"),
+            option("--yes", action="store_true", help="I accept that the VM's memory is lost"),
+        ),
+        TEXT,
+    ),
+    Verb(
+        "rdma",
+        "'rdma check': which device 'transport: rdma' would use here, and whether it works",
+        "Which RDMA device 'transport: rdma' would use on this host, and whether it works. With --address it needs no VM.",
+        "ploverctl rdma check --address 192.0.2.1",
+        "0: it works; 1: there is a problem; 2: --vm or a setting is wrong",
+        (
+            option("what", choices=("check",)),
+            option("--address", help="this host's replication address (default: from the VM's settings)"),
+            option(
+                "--settings",
+                type=rdma_settings,
+                default={},
+                metavar="JSON",
+                help='with --address: settings rdma_* in place of the defaults, e.g. {"rdma_device": "mlx5_0"}',
+            ),
+            FORMAT,
+        ),
+    ),
+    Verb(
+        "support-bundle",
+        "pack what somebody needs to understand a problem of this host; without secrets",
+        "Write status, events, settings, versions and logs of this host's VMs to a tar.gz that only root can read.\n"
+        "Secrets, keys and passwords are not in it; addresses and names of hosts and VMs are. Look at it before you pass it on.",
+        "ploverctl support-bundle --since 48 --out /root/plover.tar.gz",
+        "0: written; 1: cannot be written; 2: --vm is wrong",
+        (
+            FORMAT,
+            option("--out", metavar="FILE", help="where to; a file that is there is kept (default: a new file in this folder)"),
+            option("--since", type=hours, default=24.0, metavar="HOURS", help="logs of how many hours (default: 24)"),
+        ),
+        of_all=True,
+    ),
+)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +15,14 @@ from ..config.settings import CONFIG_DIR, SETTINGS, Config
 from ..core.status import DOWN, EXIT
 from ..errors import ConfigError, ControlError
 from ..host import history
-from ..host.console import complain, say
+from ..host.console import complain, say, until_enough
 from ..host.settings_file import load
-from . import client
+from . import client, listing, vms
 from .arguments import parser
-from .output import Reply, audit_text, news_text, price_text, status_text
+from .events import events
+from .output import audit_text, news_text, price_text, status_text
+from .reply import Reply, exit_status
+from .vms import CONTROL_SOCKET, no_answer
 
 TIMEOUT_S = 40.0
 
@@ -47,25 +52,15 @@ def watch(path: Path) -> Iterator[Reply]:
         yield no_answer(path, error)
 
 
-def no_answer(path: Path, error: ControlError) -> Reply:
-    return {
-        "ok": False,
-        "error": f"the daemon does not answer on {path} ({error}); see 'systemctl status "
-        f"plover-replica@{path.parent.name} plover-witness@{path.parent.name}'",
-    }
-
-
 def pick_config(name: str | None) -> Config:
-    found = sorted(CONFIG_DIR.glob("*.json"))
-    if name:
-        return load(CONFIG_DIR / f"{name}.json")
-    if len(found) != 1:
-        raise ConfigError(f"{len(found)} VMs in {CONFIG_DIR}; choose one with --vm NAME ({', '.join(p.stem for p in found)})")
-    return load(found[0])
+    found = vms.names(CONFIG_DIR)
+    if not name and len(found) != 1:
+        raise ConfigError(f"{len(found)} VMs in {CONFIG_DIR}; choose one with --vm NAME ({', '.join(found)})")
+    return load(CONFIG_DIR / f"{name or found[0]}.json")
 
 
 def control_socket(options: argparse.Namespace) -> Path:
-    return pick_config(options.vm).run_path / "ctl.sock"
+    return pick_config(options.vm).run_path / CONTROL_SOCKET
 
 
 def show(reply: Reply, options: argparse.Namespace, text: Callable[[Reply], str]) -> None:
@@ -81,19 +76,37 @@ def exit_of(reply: Reply) -> int:
     return EXIT[reply.get("service", DOWN)] if reply["ok"] else EXIT[DOWN]
 
 
+def list_vms(options: argparse.Namespace) -> int:
+    found = vms.found(CONFIG_DIR, options.vm)
+    replies = vms.ask_all(found)
+    if options.format == "json":
+        answered = all(reply["ok"] for reply in replies)
+        say(json.dumps({"ok": answered, "vms": [{**reply, "name": vm.name} for vm, reply in zip(found, replies)]}))
+    elif found:
+        say("\n".join(listing.lines([(vm.name, reply) for vm, reply in zip(found, replies)], _width())))
+    else:
+        say(f"no VM in {CONFIG_DIR}: this host is no member of any; the play plover.vmft.deploy_plover makes it one")
+    return exit_status(replies)
+
+
+def _width() -> int | None:
+    """The terminal's; None if nobody reads it there."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def status(options: argparse.Namespace) -> int:
     """Show it once, or with --watch until the daemon or the operator ends it."""
+    if not options.vm and not options.watch and len(vms.names(CONFIG_DIR)) > 1:
+        return list_vms(options)
     path, code = control_socket(options), EXIT[DOWN]
     if not options.watch:
         reply = ask(path, "status")
         show(reply, options, status_text)
         return exit_of(reply)
-    try:
+    with until_enough():
         for reply in watch(path):
             code = exit_of(reply)
             show(reply, options, news_text)
-    except (KeyboardInterrupt, BrokenPipeError):
-        pass  # the operator has seen enough
     return code
 
 
@@ -106,7 +119,7 @@ def switchover(options: argparse.Namespace) -> int:
 def audit(options: argparse.Namespace) -> int:
     config = pick_config(options.vm)
     extra_s = config.join_timeout_ms / 1000 if options.disks else 0.0
-    reply = ask(config.run_path / "ctl.sock", "audit-disks" if options.disks else "audit", TIMEOUT_S + extra_s)
+    reply = ask(config.run_path / CONTROL_SOCKET, "audit-disks" if options.disks else "audit", TIMEOUT_S + extra_s)
     show(reply, options, audit_text)
     found = not reply["ok"] or reply["mismatching"] or reply["untracked"] or reply.get("disk_blocks_mismatching")
     return 1 if found else 0
@@ -127,6 +140,22 @@ def show_history(options: argparse.Namespace) -> int:
     if damaged:
         say(f"({damaged} damaged lines passed over)")
     return 0
+
+
+def show_events(options: argparse.Namespace) -> int:
+    return events(CONFIG_DIR, options.vm, options.count, options.follow, options.format == "json")
+
+
+def show_top(options: argparse.Namespace) -> int:
+    from .top import top  # others need not wait for what it imports
+
+    return top(CONFIG_DIR, options.vm, options.interval, options.once)
+
+
+def support_bundle(options: argparse.Namespace) -> int:
+    from .bundle import bundle  # as above
+
+    return bundle(CONFIG_DIR, options.vm, options.out, options.since, options.format == "json")
 
 
 WHY_NOT_FAILOVER = """\
@@ -185,11 +214,15 @@ def rdma_check(options: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": list_vms,
     "status": status,
+    "top": show_top,
+    "events": show_events,
     "switchover": switchover,
     "audit": audit,
     "history": show_history,
     "failover": failover,
     "cold-start": cold_start,
     "rdma": rdma_check,
+    "support-bundle": support_bundle,
 }

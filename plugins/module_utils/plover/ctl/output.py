@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from ..host import history
+from .reply import Reply
 
-Reply = dict[str, Any]
 DROPPED = {
     "output_bytes": "bytes of output",
     "unsent_bytes": "bytes of output when it ceased to lead",

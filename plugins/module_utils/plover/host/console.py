@@ -5,6 +5,7 @@ their result."""
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 
 def say(text: object) -> None:
@@ -14,3 +15,8 @@ def say(text: object) -> None:
 
 def complain(text: object) -> None:
     sys.stderr.write(f"{text}\n")
+
+
+def until_enough() -> suppress:
+    """For a command that goes on until somebody ends it: Ctrl-C and a pipe without a reader are its regular end."""
+    return suppress(KeyboardInterrupt, BrokenPipeError)

@@ -89,13 +89,14 @@ def read(folder: Path) -> tuple[list[dict[str, Any]], int]:
         except FileNotFoundError:
             continue
         for line in filter(None, lines):
-            entry = _parse(line)
+            entry = parse(line)
             damaged += entry is None
             entries += [entry] if entry else []
     return entries, damaged
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse(line: bytes) -> dict[str, Any] | None:
+    """The entry of one line; None if the line is damaged."""
     try:
         if len(line) > LINE_BYTES_MAX:
             return None
@@ -163,15 +164,27 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines for the operator. ``rows``: from :func:`with_durations`."""
     out = [f"{'when (UTC)':<24}  {'what':<14}  {'lasted':<12}  why"]
     for row in rows:
-        if row["kind"] == "start":
-            what, why = "daemon", row["why"]
-        elif row["kind"] == "mode":
-            what, why = str(row["mode"]), row["why"]
-        else:
-            what = f"view {row['view']}"
-            why = f"{row['leader']} leads: {row['cause']}" + (f", {row['why']}" if row["why"] else "")
-            if _sane(row["outage_ms"]):
-                why += f"; clients waited {row['outage_ms']:.0f} ms"
+        what, why = _what_and_why(row)
         lasted = "" if row["kind"] == "start" else duration(row["lasted_s"]) + ("" if row["ended"] else " so far")
         out.append(_plain(f"{row['at']:<24}  {what:<14}  {lasted:<12}  {why}"))
     return out
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """One entry as it happened, for the operator."""
+    what, why = _what_and_why(entry)
+    if entry["kind"] == "mode" and entry["before"] is not None and _sane(entry["before_s"]):
+        why += f" ({entry['before']} before, for {duration(entry['before_s'])})"
+    return _plain(f"{entry['at']:<24}  {what:<14}  {why}")
+
+
+def _what_and_why(entry: dict[str, Any]) -> tuple[str, str]:
+    if entry["kind"] == "start":
+        return "daemon", entry["why"]
+    if entry["kind"] == "mode":
+        return str(entry["mode"]), entry["why"]
+    waited = f"clients waited {entry['outage_ms']:.0f} ms" if _sane(entry.get("outage_ms")) else ""
+    told = ["serving"]
+    if entry["kind"] == "view":
+        told = [f"{entry['leader']} leads: {entry['cause']}" + (f", {entry['why']}" if entry["why"] else "")]
+    return f"view {entry['view']}", "; ".join(told + ([waited] if waited else []))
