@@ -14,11 +14,13 @@ from typing import Any
 
 from .. import __version__
 from ..config.settings import CONFIG_DIR, Config
+from ..core.told_events import Standing
 from ..errors import PloverError
 from ..host import clock
 from ..host.history import History
 from ..host.notify import notify
 from ..host.settings_file import load
+from .telling import Telling
 
 log = logging.getLogger("plover")
 ALIVE_EVERY_S = 1.0
@@ -36,6 +38,7 @@ class Daemon:
         self.ending = asyncio.Event()
         self.history = History(config.state_path)
         self._noted = asyncio.Event()
+        self.telling = Telling(config, self.loop, self.standing)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._alive_at = 0.0
         self._collected_at = self.loop.time()
@@ -49,10 +52,15 @@ class Daemon:
     def sentence(self) -> str:
         return ""
 
+    def standing(self) -> Standing:
+        """This member's role, view and leader."""
+        return Standing("", 0, None)
+
     def note(self, kind: str, why: str, facts: dict[str, Any]) -> None:
-        """Add an entry to the history, with the time of day. A thread writes it to the file."""
+        """Add an entry to the history, with the time of day, and tell the operator of it. Threads do the work."""
         self.history.note(kind, why, facts)
         self._noted.set()
+        self.telling.note(kind, why, facts)
 
     async def _write_history(self) -> None:
         while True:
@@ -118,6 +126,7 @@ class Daemon:
         for task in list(self._tasks):
             task.cancel()
         await self.teardown()
+        await self.telling.close()
         self.history.flush()
         if self.failure:
             raise self.failure

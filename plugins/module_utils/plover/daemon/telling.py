@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Notes of the event log become lines of the log, and events for the operator's command and URL."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..config.settings import Config
+from ..core import told_events
+from ..core.told_events import Event, Standing, ToldEvents
+from ..host.history import stamp
+from ..host.hooks import Hooks
+
+log = logging.getLogger("plover")
+FIRST_LOOK_S = 10.0  # a daemon that starts may need so long to hear the others
+END_S = 1.0
+
+
+class Telling:
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, standing: Callable[[], Standing]) -> None:
+        self._events = ToldEvents(config.name, config.member)
+        self._loop, self._standing = loop, standing
+        self._modes = 0
+        wanted = config.on_event_command or config.on_event_url
+        self._hooks = Hooks(config.on_event_command, config.on_event_url, config.on_event_timeout_s) if wanted else None
+        # A watchdog that is armed goes on while the daemon restarts, so a short one leaves less time.
+        self._end_s = min(END_S, config.fence_watchdog_timeout_s / 10)
+
+    def note(self, kind: str, why: str, facts: dict[str, Any]) -> None:
+        """A note of the event log."""
+        if kind == "start":
+            return  # of this daemon, which knows nothing yet
+        self._modes += kind == "mode"
+        event = self._events.of(stamp(time.time()), kind, why, facts, self._standing())
+        if event is None:
+            return
+        if told_events.is_first_look(event):
+            self._loop.call_later(FIRST_LOOK_S, self._still, event, self._modes)
+        else:
+            self._tell(event)
+
+    def _still(self, event: Event, modes: int) -> None:
+        if modes == self._modes:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        log.log(logging.WARNING if event["event"] in told_events.LOSSES else logging.INFO, "%s", told_events.sentence(event))
+        if self._hooks:
+            self._hooks.put(event, told_events.environment(event))
+
+    def describe(self) -> dict[str, Any]:
+        """For the status."""
+        return {"hooks": self._hooks.describe()} if self._hooks else {}
+
+    async def close(self) -> None:
+        if self._hooks:
+            await asyncio.to_thread(self._hooks.close, self._end_s)
