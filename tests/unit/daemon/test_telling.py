@@ -6,17 +6,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
 from ctl_host import daemon, lead, run_ctl
 from plover.config.settings import Config
-from plover.core.told_events import Standing
+from plover.core import told_events
+from plover.core.told_events import Standing, ToldEvents
 from plover.ctl import output
 from plover.daemon import telling
 from plover.daemon.telling import Telling
+from plover.host import hook_command
 from settings import settings
 
 from lab.paths import ROOT
@@ -112,6 +116,25 @@ def test_ploverctl_shows_what_was_not_told(host, capsys):
     assert output._hooks_lines({**hooks, "dropped": 2}) == ["  hooks: 3 events told, 0 given up, 2 dropped"]
     (line,) = output._hooks_lines({**hooks, "failed": 1, "last_error": "on_event_command: ended with status 7"})
     assert line == "  hooks: 3 events told, 1 given up, 0 dropped; the last time: on_event_command: ended with status 7"
+
+
+def test_the_script_of_the_documents_works_as_pasted(tmp_path):
+    """But for the place that it is written to, and with a logger that writes to a file."""
+    (script,) = re.findall(r"<<'END'\n(.*?\n) *END\n", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"), re.DOTALL)
+    path = tmp_path / "plover-event"
+    path.write_text(textwrap.dedent(script))
+    path.chmod(0o700)
+    logger = tmp_path / "logger"
+    logger.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/logged\n')
+    logger.chmod(0o700)
+    for role, mode in (("leader", "degraded"), ("secondary", "degraded"), ("witness", "down")):
+        event = ToldEvents("demo", "a").of("", "mode", "why not", {"mode": mode, "before": None, "before_s": None}, Standing(role, 2, None))
+        environment = {**hook_command.ENVIRONMENT, **told_events.environment(event)}
+        subprocess.run([str(path)], env={**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}, check=True)
+    assert (tmp_path / "logged").read_text().splitlines() == [
+        "-t plover-event demo: degraded, view 2, leader none: why not",
+        "-t plover-event demo: down, view 2, leader none: why not",
+    ]
 
 
 ENDS = """

@@ -30,6 +30,7 @@ MESSAGE_IDS = {
 _MODES = (PROTECTED, DEGRADED, DOWN)
 _CAUSES = (FAILOVER, SWITCHOVER, HANDED_OVER, FORCED, COLD_START, RE_ELECTED)
 _IN_ENVIRONMENT = ("event", "vm", "member", "role", "view", "leader", "why")
+_IN_JOURNAL = ("event", "view", "leader", "role", "why", "before", "outage_ms")
 
 Event = dict[str, Any]
 
@@ -91,6 +92,12 @@ def sentence(event: Event) -> str:
     if word in _MODES:
         return f"{word}{why}"
     return f"{word}: {event['leader']} leads view {event['view']}{why}"
+
+
+def fields(event: Event) -> dict[str, str]:
+    """For the journal. The entry's other fields say whose it is."""
+    out = {key: event[key] for key in _IN_JOURNAL if event[key] is not None}
+    return {"MESSAGE_ID": MESSAGE_IDS[event["event"]], **{f"PLOVER_{key.upper()}": str(value) for key, value in out.items()}}
 
 
 def environment(event: Event) -> dict[str, str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -16,7 +15,7 @@ from .. import __version__
 from ..config.settings import CONFIG_DIR, Config
 from ..core.told_events import Standing
 from ..errors import PloverError
-from ..host import clock
+from ..host import clock, journal
 from ..host.history import History
 from ..host.notify import notify
 from ..host.settings_file import load
@@ -135,9 +134,7 @@ class Daemon:
 
 def run_daemon(kind: type[Daemon], seat: str) -> None:
     """``main`` of a daemon: NAME (or a settings file) as the only argument."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(message)s"
-    )
+    stderr = journal.begin()
     if len(sys.argv) != 2:
         raise SystemExit(f"usage: plover-{seat} NAME | SETTINGS-FILE")
     path = sys.argv[1] if "/" in sys.argv[1] else CONFIG_DIR / f"{sys.argv[1]}.json"
@@ -147,7 +144,9 @@ def run_daemon(kind: type[Daemon], seat: str) -> None:
         config = load(path)
         if config.kind != seat:
             raise PloverError(f"{path}: member {config.member!r} is a {config.kind}; start plover-{config.kind} here")
-        return await kind(config).serve()
+        daemon = kind(config)
+        journal.attach(stderr, lambda: {"SYSLOG_IDENTIFIER": f"plover-{seat}", **daemon.telling.fields()})
+        return await daemon.serve()
 
     try:
         raise SystemExit(asyncio.run(main()))

@@ -12,6 +12,7 @@ from typing import Any
 from ..config.settings import Config
 from ..core import told_events
 from ..core.told_events import Event, Standing, ToldEvents
+from ..host import journal
 from ..host.history import stamp
 from ..host.hooks import Hooks
 
@@ -24,6 +25,7 @@ class Telling:
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, standing: Callable[[], Standing]) -> None:
         self._events = ToldEvents(config.name, config.member)
         self._loop, self._standing = loop, standing
+        self._fields = {"PLOVER_VM": config.name, "PLOVER_MEMBER": config.member}
         self._modes = 0
         wanted = config.on_event_command or config.on_event_url
         self._hooks = Hooks(config.on_event_command, config.on_event_url, config.on_event_timeout_s) if wanted else None
@@ -35,6 +37,8 @@ class Telling:
         if kind == "start":
             return  # of this daemon, which knows nothing yet
         self._modes += kind == "mode"
+        if kind == "view":
+            self._fields = {**self._fields, "PLOVER_VIEW": str(facts["view"])}
         event = self._events.of(stamp(time.time()), kind, why, facts, self._standing())
         if event is None:
             return
@@ -48,9 +52,14 @@ class Telling:
             self._tell(event)
 
     def _tell(self, event: Event) -> None:
-        log.log(logging.WARNING if event["event"] in told_events.LOSSES else logging.INFO, "%s", told_events.sentence(event))
+        level = logging.WARNING if event["event"] in told_events.LOSSES else journal.NOTICE
+        log.log(level, "%s", told_events.sentence(event), extra={journal.FIELDS: told_events.fields(event)})
         if self._hooks:
             self._hooks.put(event, told_events.environment(event))
+
+    def fields(self) -> dict[str, str]:
+        """What each entry of the journal has. Any thread may ask."""
+        return self._fields
 
     def describe(self) -> dict[str, Any]:
         """For the status."""
