@@ -21,11 +21,13 @@ from plover.ctl import output
 from plover.daemon import telling
 from plover.daemon.telling import Telling
 from plover.host import hook_command
+from plover.host.history import stamp
 from settings import settings
 
 from lab.paths import ROOT
 
 DOWN_AT_FIRST = ("mode", "no leader is heard", {"mode": "down", "before": None, "before_s": None})
+DOWN_LATER = ("mode", "no leader is heard", {"mode": "down", "before": "protected", "before_s": 9.0})
 DEGRADED = ("mode", "only b holds the VM's state", {"mode": "degraded", "before": "down", "before_s": 0.1})
 
 
@@ -42,11 +44,11 @@ def told(tmp_path):
     return sorted(path.name for path in tmp_path.glob("*.told"))
 
 
-def notes(tmp_path, hook, *given, more_s=0.0):
+def notes(tmp_path, hook, *given, more_s=0.0, budget_ms=1000):
     """What is told of these notes."""
 
     async def run():
-        config = Config(settings("witness", on_event_command=[str(hook)], state_dir=str(tmp_path)))
+        config = Config(settings("witness", on_event_command=[str(hook)], state_dir=str(tmp_path), failover_budget_ms=budget_ms))
         out = Telling(config, asyncio.get_running_loop(), lambda: Standing("witness", 7, "primary"))
         for note in given:
             out.note(*note)
@@ -75,6 +77,18 @@ def test_a_vm_that_stays_down_after_a_start_is_told(tmp_path, hook, monkeypatch)
     monkeypatch.setattr(telling, "FIRST_LOOK_S", 0.02)
     notes(tmp_path, hook, DOWN_AT_FIRST, more_s=0.2)
     assert told(tmp_path) == ["down.witness.told"]
+
+
+def test_a_failover_that_goes_well_is_no_outage(tmp_path, hook):
+    notes(tmp_path, hook, DOWN_LATER, DEGRADED, more_s=0.4, budget_ms=300)
+    assert told(tmp_path) == ["degraded.witness.told"]
+
+
+def test_one_that_does_not_is_told_with_the_moment_at_which_it_began(tmp_path, hook):
+    before = stamp(time.time())
+    notes(tmp_path, hook, DOWN_LATER, more_s=0.4, budget_ms=300)
+    event = json.loads((tmp_path / "down.witness.told").read_text())
+    assert event["before"] == "protected" and before <= event["at"] <= stamp(time.time() - 0.3)
 
 
 def test_without_hooks_nothing_is_in_the_status(host):
@@ -144,7 +158,7 @@ from plover.daemon import life
 
 class Ends(life.Daemon):
     async def setup(self):
-        self.note("mode", "", {"mode": "down", "before": "protected", "before_s": 1.0})
+        self.note("mode", "", {"mode": "degraded", "before": "protected", "before_s": 1.0})
         self.spawn(self._end())
 
     async def _end(self):

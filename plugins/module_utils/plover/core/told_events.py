@@ -80,7 +80,7 @@ def _word(kind: str, facts: dict[str, Any]) -> str | None:
 
 
 def is_first_look(event: Event) -> bool:
-    """A daemon that has just started hears nobody yet, so it takes the VM to be down."""
+    """That of a daemon that has just started. It hears nobody yet, so it takes the VM to be down."""
     return bool(event["event"] == DOWN and event["before"] is None)
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from ..config.settings import Config
 from ..core import told_events
+from ..core.status import DOWN
 from ..core.told_events import Event, Standing, ToldEvents
 from ..host import journal
 from ..host.history import stamp
 from ..host.hooks import Hooks
 
 log = logging.getLogger("plover")
-FIRST_LOOK_S = 10.0  # a daemon that starts may need so long to hear the others
+FIRST_LOOK_S = 10.0  # a daemon that starts may need so long to hear the others; until then it takes the VM to be down
 END_S = 1.0
 
 
@@ -29,6 +30,7 @@ class Telling:
         self._modes = 0
         wanted = config.on_event_command or config.on_event_url
         self._hooks = Hooks(config.on_event_command, config.on_event_url, config.on_event_timeout_s) if wanted else None
+        self._down_s = config.failover_budget_ms / 1000
         # A watchdog that is armed goes on while the daemon restarts, so a short one leaves less time.
         self._end_s = min(END_S, config.fence_watchdog_timeout_s / 10)
 
@@ -42,8 +44,9 @@ class Telling:
         event = self._events.of(stamp(time.time()), kind, why, facts, self._standing())
         if event is None:
             return
-        if told_events.is_first_look(event):
-            self._loop.call_later(FIRST_LOOK_S, self._still, event, self._modes)
+        if event["event"] == DOWN:  # in a failover or switchover for a moment only, which is no outage to be told of
+            after_s = FIRST_LOOK_S if told_events.is_first_look(event) else self._down_s
+            self._loop.call_later(after_s, self._still, event, self._modes)
         else:
             self._tell(event)
 
