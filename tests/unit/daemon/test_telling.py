@@ -108,7 +108,7 @@ def test_a_real_witness_tells_what_it_notes_and_counts(folder, tmp_path, hook, m
             witness.run()
             for happened in witness.event_log.look(witness.loop.time(), witness._service(), witness._sentence()):
                 witness.note(*happened)
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while (status := await witness.operator({"cmd": "status"}))["hooks"]["told"] < 1:
                 assert time.monotonic() < end
                 await asyncio.sleep(0.01)

@@ -14,7 +14,7 @@ from plover.host import hook_command
 NEVER = threading.Event()
 
 
-def run(tmp_path, script, text=b'{"event": "down"}\n', timeout_s=20.0, ends=NEVER, **environment):
+def run(tmp_path, script, text=b'{"event": "down"}\n', timeout_s=60.0, ends=NEVER, **environment):
     path = tmp_path / "hook"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o700)
@@ -30,7 +30,7 @@ def gone(pid):
 
 
 def until(condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
