@@ -130,11 +130,10 @@ def one(name, timeout_s):
 
 
 def shown(vm):
-    """``vm`` without passwords on the fence agent's command line: a play prints this result."""
+    """``vm`` without passwords on the operator's command lines: a play prints this result."""
     settings = vm.get("settings") or {}
-    if not settings.get("fence_command"):
-        return vm
-    return {**vm, "settings": {**settings, "fence_command": without_secrets(settings["fence_command"])}}
+    hidden = {key: without_secrets(settings[key]) for key in ("fence_command", "on_event_command") if settings.get(key)}
+    return {**vm, "settings": {**settings, **hidden}} if hidden else vm
 
 
 def host_variables():

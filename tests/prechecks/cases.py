@@ -227,6 +227,18 @@ CASES = [
     Case(
         "a fence policy without agent", settings(fence_policy="required"), f"{AT}.settings.fence_command", "give the agent or set it to off"
     ),
+    Case(
+        "a hook that no shell looks for",
+        settings(on_event_command=["plover-event"]),
+        f"{AT}.settings.on_event_command",
+        "must be an absolute path",
+    ),
+    Case(
+        "a password of a webhook",
+        settings(on_event_url="https://me:hush@events.example.com/"),
+        f"{AT}.settings.on_event_url",
+        "use on_event_command, and let that read them from a file of its own",
+    ),
     Case("a key as setting", settings(port=7500), f"{AT}.settings.port", f"give it as {AT}.port"),
     Case("the members as setting", settings(preferred_leader="secondary"), f"{AT}.settings.preferred_leader", "set primary of the VM"),
     # several VMs

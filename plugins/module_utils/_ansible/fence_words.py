@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which words of a fence agent's command line are secrets. Pure.
+"""Which words of a command line of the operator's, such as the fence agent's, are secrets. Pure.
 
 A command line is seen by all users of a host, so secrets belong into ``fence_input``. Command lines from before there was one
 are not shown by a play, either.

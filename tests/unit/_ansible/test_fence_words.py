@@ -50,6 +50,17 @@ def test_the_prechecks_refuse_it_and_name_the_place_for_it():
     assert all("put it into plover_vms[0].fence_input" in text and "hush" not in text for text in said)
 
 
+def test_the_command_that_is_told_of_events_gets_none_either():
+    command = ["/usr/local/sbin/tell", "--token", "hush", "degraded"]
+    vm = {"settings": {"on_event_command": command}}
+    assert shown(vm) == {"settings": {"on_event_command": ["/usr/local/sbin/tell", "--token", "********", "degraded"]}}
+    said = [text for text in problems("plover_vms[0]", vm, {}, {}, lambda path: b"") if "password" in text]
+    assert said == [
+        "plover_vms[0].settings.on_event_command: word 3 is a password, which each local user of the host could read; let the command "
+        "read it from a file of its own"
+    ]
+
+
 @pytest.mark.parametrize("command", ["--password=hush", {"--password": "hush"}, 7])
 def test_what_is_no_list_is_refused_without_being_quoted(command):
     said = problems("plover_vms[0]", {"settings": {"fence_command": command}}, {}, {}, lambda path: b"")

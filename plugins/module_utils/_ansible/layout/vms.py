@@ -40,6 +40,7 @@ _SAID = {
     "addresses": "must be a list of IPv4 addresses without prefix, like [192.168.79.50]",
     "disk_overlay_mib": "{value} must be whole MiB, 8 to 1048576",
     "fence_command": "must be a list of words, like [/usr/local/sbin/fence, '{{host}}', '{{address}}']",
+    "on_event_command": "must be a list of words, like [/usr/local/sbin/plover-event]",
 }
 # Stand for what is checked here and not by the runtime, so that it judges the rest.
 _GOOD = {
@@ -99,21 +100,26 @@ def problems(at, vm, hosts, groups, head):
                 )
     if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
         out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
-    return out + _fencing(at, vm) + disk_problems(at, vm, head)
+    return out + _fencing(at, vm) + _words(at, vm) + disk_problems(at, vm, head)
 
 
 def _fencing(at, vm):
-    """Secrets of the fence agent belong into its input: its command line is for everybody on the host to read."""
     text, out = vm.get("fence_input"), []
     if text is not None and not (isinstance(text, str) and 0 < len(text.encode()) <= FENCE_INPUT_BYTES_MAX and _LINES.match(text)):
         out.append(f"{at}.fence_input: must be lines of text, like passwd=…, of at most {FENCE_INPUT_BYTES_MAX} bytes in all")
-    settings = vm.get("settings")
-    command = settings.get("fence_command") if isinstance(settings, dict) else None
-    for number in fence_words.secrets_in(command if isinstance(command, list) else []):
-        out.append(
-            f"{at}.settings.fence_command: word {number + 1} is a password, which each local user of the host could read; "
-            f"put it into {at}.fence_input, which the agent reads on its standard input"
-        )
+    return out
+
+
+def _words(at, vm):
+    """A command line is for everybody on the host to read, so no secret belongs into it."""
+    settings, out = vm.get("settings"), []
+    for key, remedy in (
+        ("fence_command", f"put it into {at}.fence_input, which the agent reads on its standard input"),
+        ("on_event_command", "let the command read it from a file of its own"),
+    ):
+        command = settings.get(key) if isinstance(settings, dict) else None
+        for number in fence_words.secrets_in(command if isinstance(command, list) else []):
+            out.append(f"{at}.settings.{key}: word {number + 1} is a password, which each local user of the host could read; {remedy}")
     return out
 
 

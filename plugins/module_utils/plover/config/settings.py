@@ -162,6 +162,11 @@ SETTINGS: dict[str, Setting] = {
         str, "", "file that the external agent reads on its standard input, for passwords; empty: /etc/plover/NAME.fence, if it exists"
     ),
     "fence_timeout_ms": Setting(int, None, "longest run of the external agent", 0, 600_000),
+    "on_event_command": Setting(
+        list, [], "command that is told of each event, as a list of words: JSON on its standard input (docs/operations.md); empty: none"
+    ),
+    "on_event_url": Setting(str, "", "http:// or https:// URL that each event is sent to, as JSON in a POST request; empty: none"),
+    "on_event_timeout_s": Setting(int, 10, "longest run of that command, and longest wait for an answer to that request", 1, 60),
     "syncvm_dirty_tracking": Setting(
         str,
         "auto",

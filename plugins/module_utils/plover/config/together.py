@@ -7,7 +7,7 @@ import ipaddress
 import re
 from typing import Any
 
-from . import budget, disks, spoof
+from . import budget, disks, hooks, spoof
 
 _CERTIFIED = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")  # a member's name, as a certificate can have it
 
@@ -28,7 +28,7 @@ def problems(values: dict[str, Any]) -> list[str]:
     elif values["fence_policy"] != "off" and not command:
         out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
     out += _security(values)
-    return out + disks.problems(values["disks"]) + spoof.problems(values) + budget.problems(values)
+    return out + disks.problems(values["disks"]) + spoof.problems(values) + hooks.problems(values) + budget.problems(values)
 
 
 def _members(values: dict[str, Any]) -> list[str]:

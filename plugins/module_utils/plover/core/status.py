@@ -92,6 +92,11 @@ def as_heard(cons: Consensus, service: str, sentence: str) -> str:
     return f"only {in_sync} holds the VM's state" if service == DEGRADED and in_sync else sentence
 
 
+def role_of(core: Reported) -> str:
+    """This replica's role, in one word."""
+    return (_leader(core, core.leading) if core.leading else _follower(core))[0]
+
+
 def mode(event_log: EventLog, now: float) -> dict[str, Any]:
     """For how many seconds the mode has lasted; why, unless it is protected; and how often a view began, by cause."""
     return {

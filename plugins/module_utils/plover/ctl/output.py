@@ -37,6 +37,7 @@ def status_text(reply: Reply) -> str:
     ]
     lines += _output_lines(reply)
     lines += _filter_lines(reply.get("filter") or {})
+    lines += _hooks_lines(reply.get("hooks") or {})
     lines += [f"  {disk['path']} must not be booted: it is {disk['mark']}" for disk in reply.get("disks", []) if disk["torn"]]
     if reply.get("rdma"):
         lines.append(_rdma_line(reply["rdma"]))
@@ -83,6 +84,14 @@ def _filter_lines(found: Reply) -> list[str]:
         dropped = ", ".join(f"{reason} {count}" for reason, count in found["dropped"].items())
         out.append(f"  frames dropped that the VM may not send (guest_spoof_check: {found['check']}): {dropped}")
     return out + ([f"  the filter of the VM's frames: {found['error']}"] if found.get("error") else [])
+
+
+def _hooks_lines(found: Reply) -> list[str]:
+    """Only if an event was not told."""
+    if not found.get("failed") and not found.get("dropped"):
+        return []
+    last = f"; the last time: {found['last_error']}" if found["last_error"] else ""
+    return [f"  hooks: {found['told']} events told, {found['failed']} given up, {found['dropped']} dropped{last}"]
 
 
 def _security_lines(reply: Reply) -> list[str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -14,11 +13,13 @@ from typing import Any
 
 from .. import __version__
 from ..config.settings import CONFIG_DIR, Config
+from ..core.told_events import Standing
 from ..errors import PloverError
-from ..host import clock
+from ..host import clock, journal
 from ..host.history import History
 from ..host.notify import notify
 from ..host.settings_file import load
+from .telling import Telling
 
 log = logging.getLogger("plover")
 ALIVE_EVERY_S = 1.0
@@ -36,6 +37,7 @@ class Daemon:
         self.ending = asyncio.Event()
         self.history = History(config.state_path)
         self._noted = asyncio.Event()
+        self.telling = Telling(config, self.loop, self.standing)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._alive_at = 0.0
         self._collected_at = self.loop.time()
@@ -49,10 +51,15 @@ class Daemon:
     def sentence(self) -> str:
         return ""
 
+    def standing(self) -> Standing:
+        """This member's role, view and leader."""
+        return Standing("", 0, None)
+
     def note(self, kind: str, why: str, facts: dict[str, Any]) -> None:
-        """Add an entry to the history, with the time of day. A thread writes it to the file."""
+        """Add an entry to the history, with the time of day, and tell the operator of it. Threads do the work."""
         self.history.note(kind, why, facts)
         self._noted.set()
+        self.telling.note(kind, why, facts)
 
     async def _write_history(self) -> None:
         while True:
@@ -118,6 +125,7 @@ class Daemon:
         for task in list(self._tasks):
             task.cancel()
         await self.teardown()
+        await self.telling.close()
         self.history.flush()
         if self.failure:
             raise self.failure
@@ -126,9 +134,7 @@ class Daemon:
 
 def run_daemon(kind: type[Daemon], seat: str) -> None:
     """``main`` of a daemon: NAME (or a settings file) as the only argument."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(message)s"
-    )
+    stderr = journal.begin()
     if len(sys.argv) != 2:
         raise SystemExit(f"usage: plover-{seat} NAME | SETTINGS-FILE")
     path = sys.argv[1] if "/" in sys.argv[1] else CONFIG_DIR / f"{sys.argv[1]}.json"
@@ -138,7 +144,9 @@ def run_daemon(kind: type[Daemon], seat: str) -> None:
         config = load(path)
         if config.kind != seat:
             raise PloverError(f"{path}: member {config.member!r} is a {config.kind}; start plover-{config.kind} here")
-        return await kind(config).serve()
+        daemon = kind(config)
+        journal.attach(stderr, lambda: {"SYSLOG_IDENTIFIER": f"plover-{seat}", **daemon.telling.fields()})
+        return await daemon.serve()
 
     try:
         raise SystemExit(asyncio.run(main()))

@@ -143,12 +143,12 @@ class Link(asyncio.BufferedProtocol):
             self.broken(str(error))
 
     def broken(self, why: str) -> None:
-        log.error("link to %s: %s; closing it", self.member, why)
+        log.warning("link to %s: %s; closing it", self.member, why)
         self.transport.abort()
 
     def by_tcp(self, message: wire.Message) -> None:
         if self.transport.get_write_buffer_size() > QUEUE_BYTES_MAX:
-            log.error("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
+            log.warning("link to %s: over %d bytes unsent, closing it", self.member, QUEUE_BYTES_MAX)
             self.transport.abort()
         elif not self.transport.is_closing():
             self.transport.writelines(map(bytes, codec.encode(message, self.links.tag)))

@@ -105,7 +105,7 @@ class RdmaCard:
         try:
             incoming.connection.connect(answer, REMOTE_WRITE | REMOTE_READ, self._patience)
         except RdmaError as error:
-            log.error("ring for %s: %s", leader, error)
+            log.warning("ring for %s: %s", leader, error)
             return False
         incoming.watch = RingWatch(incoming.reader, self._loop, self._events.look, f"ring-{leader}")
         return True
@@ -149,7 +149,7 @@ class RdmaCard:
         try:
             outgoing.connection.connect(offer[:ADDRESS_BYTES], 0, self._patience)
         except RdmaError as error:
-            log.error("ring of %s: %s", follower, error)
+            log.warning("ring of %s: %s", follower, error)
             outgoing.close()
             return None
         self._outgoing[follower] = outgoing

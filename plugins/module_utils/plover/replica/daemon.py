@@ -17,6 +17,8 @@ from ..config.timing import Timing
 from ..consensus.effects import Persist, Send
 from ..core import shell_policy as policy
 from ..core.director import Director
+from ..core.status import role_of
+from ..core.told_events import Standing
 from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
 from ..disks.images import used_bytes
@@ -235,6 +237,9 @@ class Replica(MemberDaemon):
     async def operator(self, request: dict[str, Any]) -> dict[str, Any]:
         return await self._operator.answer(request)
 
+    def standing(self) -> Standing:
+        return Standing(role_of(self.core), self.core.consensus.view, self.core.consensus.leader)
+
     def shell_status(self) -> dict[str, Any]:
         dropped = {
             "output_bytes": self.core.role.guard.dropped_bytes,
@@ -243,7 +248,7 @@ class Replica(MemberDaemon):
             "input_frames": self.taps.tap.stale,
             "input_bytes": self.vm.network.dropped_bytes if self.vm else 0,
         }
-        more = {"dropped": dropped, "filter": self.taps.filter.describe(), **self.transport()}
+        more = {"dropped": dropped, "filter": self.taps.filter.describe(), **self.transport(), **self.telling.describe()}
         if self.config.disks:
             more["disk_streams"] = self.vms.disks.path.streams.describe()
             more["overlays"] = {"bytes": used_bytes(self.config), "bytes_max": self.config.disk_overlay_mib << 20}

@@ -15,6 +15,7 @@ from ..consensus.effects import Deposed, Persist, Send
 from ..core import shell_policy as policy
 from ..core.event_log import EventLog
 from ..core.status import as_heard, consensus_status, mode, service_of
+from ..core.told_events import Standing
 from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
 from ..links.peers import PeerLinks
@@ -92,6 +93,9 @@ class Witness(MemberDaemon):
             return self.consensus.forgotten(self.loop.time())
         return f"voting; {self.consensus.leader} leads" if self._heard() else "voting; no leader is heard"
 
+    def standing(self) -> Standing:
+        return Standing("witness", self.consensus.view, self.consensus.leader)
+
     async def operator(self, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("cmd") == "settings":
             return self.settings()
@@ -106,6 +110,7 @@ class Witness(MemberDaemon):
             "role": "witness",
             "service": self._service(),
             **self.transport(),
+            **self.telling.describe(),
             "sentence": self._sentence(),
             **mode(self.event_log, self.loop.time()),
             "syncvms": 0,
