@@ -22,7 +22,7 @@ help:
 	@echo "make lint              all quality gates, or GATES='ruff sanity': ansible-lint, ansible-test sanity, mypy, docs, changelog, licences"
 	@echo "make release           KEY=FINGERPRINT: tarball, bill of materials and signatures in build/release; docs/release.md"
 	@echo "make requirements      requirements/*.txt from *.in: each package pinned, with its hashes; OPTIONS=--upgrade: newer ones"
-	@echo "make docs | changelog  docs/reference/ from the documentation in modules and roles; CHANGELOG.rst from its fragments"
+	@echo "make docs | changelog  what is generated in docs/: reference/, settings.md, the phases in syncvm.md; CHANGELOG.rst from its fragments"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
@@ -179,6 +179,8 @@ format: $(LINT_STAMP)
 	@.cache/venv-lint/bin/ruff check -q --fix . ; .cache/venv-lint/bin/ruff format -q .
 
 docs: build $(LINT_STAMP)
+	@$(PYTHON) tools/draw_settings.py
+	@$(PYTHON) tools/draw_phases.py
 	@$(PYTHON) tools/lint.py --write-reference
 
 # Takes the fragments in changelogs/fragments/ into the version of galaxy.yml.

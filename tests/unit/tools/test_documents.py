@@ -52,6 +52,51 @@ def test_a_module_in_the_architecture_exists():
     assert len(named) > 15 and [name for name in sorted(named) if not (RUNTIME / name).is_file()] == []
 
 
+def headings(page):
+    return {line.lstrip("#").strip().strip("`") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")}
+
+
+def anchor(heading):
+    """As a forge makes it of a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+LONG = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "roles").glob("*/README.md")]
+
+
+def test_the_readme_names_each_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in PAGES if f"`docs/{page.name}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_links_to_headings_that_it_has(page):
+    linked = re.findall(r"\]\(#([^)]+)\)", page.read_text(encoding="utf-8"))
+    assert sorted(set(linked) - set(map(anchor, headings(page)))) == []
+
+
+@pytest.mark.parametrize("page", LONG, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_names_pages_that_exist(page):
+    named = set(re.findall(r"`([\w./-]+\.md)`", page.read_text(encoding="utf-8")))
+    assert sorted(name for name in named if not any((folder / name).is_file() for folder in (page.parent, ROOT, ROOT / "docs"))) == []
+
+
+def test_a_section_that_is_named_exists():
+    """``'When something failed' in docs/operations.md`` in a message or an alert; "`disks.md`, *A torn disk*" in a page."""
+    sources = [p for folder in ("plugins", "roles", "playbooks") for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".yml", ".j2"}]
+    found = set()
+    for path in sources:
+        text = " ".join(path.read_text(encoding="utf-8").split()).replace('" "', "").replace('" f"', "")
+        found |= {(name, title) for title, name in re.findall(r"'([\w -]+)' in docs/(\w+)\.md", text)}
+    assert found >= {("operations", "When something failed"), ("operations", "Cold start")}
+    for page in LONG:
+        found |= set(re.findall(r"`(?:docs/)?([\w-]+)\.md`, \*([^*]+)\*", " ".join(page.read_text(encoding="utf-8").split())))
+    assert len(found) > 5
+    there = {name: headings(ROOT / "docs" / f"{name}.md") for name, _title in found}
+    assert [(name, title) for name, title in sorted(found) if not any(each.startswith(title) for each in there[name])] == []
+
+
 def test_a_document_that_code_names_is_in_the_repository():
     folders = ("plugins", "native", "roles", "playbooks", "lab", "bench", "tools", "tests/sim", "docs")
     files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".c", ".h", ".yml", ".j2", ".md"}]

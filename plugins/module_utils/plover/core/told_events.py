@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which notes of the event log the operator is told, and in which words (docs/operations.md, "Being told"). Pure."""
+"""Which notes of the event log the operator is told, and in which words (docs/operations.md, "Hooks"). Pure."""
 
 from __future__ import annotations
 
