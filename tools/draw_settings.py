@@ -34,6 +34,7 @@ SECTIONS = {  # title: the settings' first words; the first section that has one
     "Failover and time-outs": ("failover", "detection", "heartbeat", "election", "peer", "join"),
     "Fencing": ("fence",),
     "Links": ("transport", "link", "tls", "secret", "rdma"),
+    "Hooks": ("on_event",),
     "The host": ("network", "qemu", "run", "state", "log", "shm"),
 }
 # What the roles write if the inventory says nothing, where that is not the runtime's own default.
