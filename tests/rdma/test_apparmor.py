@@ -31,6 +31,7 @@ SETTINGS = {
     "guest_memory_mib": 64,
     "qemu_supervisor": "child",
     "qemu_apparmor": "on",
+    "syncvm_dirty_tracking": "uffd-wp",  # so the library is preloaded; no daemon runs here that would choose
     "state_dir": "/tmp/state",
     "log_dir": "/tmp/log",
 }
