@@ -23,6 +23,11 @@ SOON_S = 20.0
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]")
 
 
+@pytest.fixture(autouse=True)
+def no_width_given(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest's workers have it
+
+
 def once(daemons, capsys, *words):
     assert ctl.main(["top", "--once", "--interval", "0.1", *words]) == 0
     return capsys.readouterr().out
