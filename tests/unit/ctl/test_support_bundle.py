@@ -117,6 +117,7 @@ def secret_vm(daemons, key, value):
         ("fence_command", ["/usr/sbin/fence_ipmilan", f"--password={MARKER}", "{host}"]),
         ("fence_command", ["/bin/sh", "-c", f"fence --password {MARKER} {{host}}"]),
         ("fence_command", ["/usr/sbin/fence_ipmilan", f"-p{MARKER}"]),
+        ("on_event_command", ["/usr/local/sbin/tell", "--token", MARKER]),
         ("guest_cmdline", f"console=ttyS0 password={MARKER}"),
         ("guest_cmdline", MARKER),
         ("a_setting_of_a_later_version", {"deep": [{"down": MARKER}]}),
@@ -134,8 +135,17 @@ def test_no_secret_is_in_it(daemons, key, value):
         assert "with struck out" in files["shop/history.jsonl"]
 
 
+def test_the_token_in_a_hooks_url_is_not_in_it(daemons):
+    token = "Hunter2-token"
+    daemons.serve("shop", settled={"on_event_url": f"https://events.example.com/hook?key={token}"}, sentence=f"told {token}: no")
+    _code, files = made(daemons.folder)
+    assert token not in "".join(files.values()) and json.loads(files["shop/status.json"])["sentence"] == "told struck out: no"
+
+
 def test_each_secret_setting_is_tried():
-    tried = {case.args[0] if hasattr(case, "args") else case[0] for case in test_no_secret_is_in_it.pytestmark[0].args[1]}
+    tried = {"on_event_url"} | {
+        case.args[0] if hasattr(case, "args") else case[0] for case in test_no_secret_is_in_it.pytestmark[0].args[1]
+    }
     assert (
         set(struck_out.SECRET) <= tried <= {*struck_out.SECRET, "a_setting_of_a_later_version"}
         and set(struck_out.SECRET) <= SETTINGS.keys()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What of the settings others may see. Pure.
 
-Passwords belong into files that the settings only name. But a fence agent's command line and the guest's kernel command line may
-hold one all the same, and so may a setting that is not known here.
+Passwords belong into files that the settings only name. But a command line (of a fence agent, a hook or the guest's kernel) and a hook's
+URL may hold one all the same, and so may a setting that is not known here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 from .settings import SETTINGS
 
 STRUCK_OUT = "struck out"
-SECRET = ("fence_command", "guest_cmdline")
+_COMMANDS = ("fence_command", "on_event_command")
+SECRET = (*_COMMANDS, "guest_cmdline", "on_event_url")
 WORD_MIN = 4  # a shorter one is taken for no password: striking it out would leave no text
 _NO_SECRET = re.compile(r"-\w|--[\w-]+|\{\w+\}")  # of a command line: the name of an option, what stands for a host
+_IN_URL = re.compile(r"[/?&]")
 _BETWEEN = re.compile(r"[\s=,]+")
 
 
@@ -51,9 +53,11 @@ def _words(key: str, value: Any) -> set[str]:
     """Those of one setting that may be secret: whole texts, and their parts, as another program may show only these."""
     if key in SETTINGS and key not in SECRET:
         return set()
-    if key == "fence_command" and isinstance(value, list):
+    if key in _COMMANDS and isinstance(value, list):
         words = [word for word in value[1:] if isinstance(word, str) and not _NO_SECRET.fullmatch(word)]
         value = words + [word[2:] for word in words if word.startswith("-")]  # -pPASSWORD
+    if key == "on_event_url":
+        value = [value, *_IN_URL.split(str(value).partition("://")[2])]
     whole = set(_texts(value))
     parts = {part for text in whole for part in _BETWEEN.split(text)}
     return {word for word in whole | parts if len(word) >= WORD_MIN}
