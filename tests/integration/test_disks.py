@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from harness import CLIENT_IP, GUEST_IP, connect
 from plover.errors import ControlError
-from test_main_job import STEPS, lost, other, strike_leader, write
+from test_main_job import STEPS, lost, other, strike_leader, survivor_led, write
 from test_operator import past
 
 from lab import disk_check, disk_guest
@@ -150,8 +150,9 @@ def test_kill_9_of_the_leaders_qemu_in_each_step_with_a_disk(disk_group):
             group.start(leader, replica="watched_replica")
             write(client, acked, f"in{n}", step)
         else:
-            view = strike_leader(group, step, lambda name, step=step: write(client, acked, name, step))
+            view, leader = strike_leader(group, step, lambda name, step=step: write(client, acked, name, step))
         group.settled(after_view=view)
+        assert survivor_led(group, view, leader), group.log("witness")[-2000:]
         assert lost(client, acked) == [], step
         assert compared(group) == (0, 0, 0), step
     leader = group.settled()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -15,8 +16,8 @@ from harness import connect
 STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "Pack", "StageBlocks", "StageEnd", "Emit", "ContVm"]
 
 
-def strike_leader(group, step: str, cause, tries: int = 4) -> int:
-    """Kill -9 the leader's QEMU in that step of a syncvm, which ``cause`` brings about; returns the view it led.
+def strike_leader(group, step: str, cause, tries: int = 4) -> tuple[int, str]:
+    """Kill -9 the leader's QEMU in that step of a syncvm, which ``cause`` brings about; returns (the view it led, its name).
 
     On a busy machine a leader may be deposed before it comes to the step: then the next leader is struck.
     """
@@ -27,8 +28,14 @@ def strike_leader(group, step: str, cause, tries: int = 4) -> int:
         fault.write_text(step)
         cause(f"in-{step}-{n}")  # the answer may come before the syncvm that is to be struck
         if was_struck(group, leader, fault):
-            return view
+            return view, leader
     raise AssertionError(f"{step}: no leader lasted up to it in {tries} tries: {group.story()}")
+
+
+def survivor_led(group, view: int, struck: str) -> bool:
+    """Did the other member lead a view after that one? The struck one may lead again later, once it has been filled."""
+    led = re.findall(r"view (\d+), led by (\w+)", group.log("witness"))
+    return any(int(number) > view and leader == other(struck) for number, leader in led)
 
 
 def was_struck(group, leader: str, fault: Path) -> bool:
@@ -206,9 +213,10 @@ def test_kill_9_of_the_leaders_qemu_in_each_step_of_a_syncvm(new_group):
     client, acked = connect(), {}
     for n, step in enumerate(STEPS):
         write(client, acked, f"before{n}", step)
-        view = strike_leader(group, step, lambda name, step=step: write(client, acked, name, step))
+        view, leader = strike_leader(group, step, lambda name, step=step: write(client, acked, name, step))
         write(client, acked, f"after{n}", step)
         group.settled(after_view=view)
+        assert survivor_led(group, view, leader), group.log("witness")[-2000:]
         assert lost(client, acked) == [], step
     stopped: dict[str, dict] = {}
     checked = {"before-load": 0, "before-promote": 0}
