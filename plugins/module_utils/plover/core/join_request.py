@@ -59,7 +59,7 @@ def _of_qemu(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
             f"{QEMU_VERSION} is {ascii(there)[:SHOWN]} there and {here!r} here; a running VM goes to a newer QEMU, below "
             f"{NEWER_BELOW[0]}, and never to an older one: make them equal, or update QEMU there"
         )
-    elif there != here and str(ours.get(CPU)).split(",")[0] in VAGUE_CPUS:
+    elif there != here and str(ours.get(CPU)).partition(",")[0] in VAGUE_CPUS:
         out.append(f"{CPU} is {ours[CPU]!r}, which differs between QEMU {here} here and {there} there; name a model, such as qemu64")
     return out
 
