@@ -29,6 +29,11 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(each if each.isprintable() else " " if each.isspace() else "?" for each in text)
 
 
+def plain(text: str) -> str:
+    """Words of others, for one line: without characters that a terminal or a shell would obey."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
+
+
 def one_line(name: str) -> str:
     """A name that others chose, for an error of several lines: quoted if it could look like a line of its own."""
     return name if name.isprintable() else repr(name)

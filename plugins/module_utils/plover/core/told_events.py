@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..errors import plain
 from .event_log import COLD_START, FAILOVER, FORCED, HANDED_OVER, RE_ELECTED, SWITCHOVER
 from .status import DEGRADED, DOWN, PROTECTED
 
@@ -102,9 +103,4 @@ def fields(event: Event) -> dict[str, str]:
 
 def environment(event: Event) -> dict[str, str]:
     """PLOVER_EVENT and others, for a command that reads no JSON."""
-    return {f"PLOVER_{key.upper()}": _plain(event[key]) for key in _IN_ENVIRONMENT}
-
-
-def _plain(value: Any) -> str:
-    """Of an agent's or another member's words, nothing that a terminal or a shell's line would obey."""
-    return "".join(each if each.isprintable() else "?" for each in ("" if value is None else str(value)))
+    return {f"PLOVER_{key.upper()}": plain("" if event[key] is None else str(event[key])) for key in _IN_ENVIRONMENT}

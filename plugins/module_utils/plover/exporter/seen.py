@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..core.status import DEGRADED, DOWN, EXIT, PROTECTED
 from ..ctl.reply import at as at
+from ..errors import plain
 
 API_VERSION = 1
 TEXT_MAX = 600
@@ -30,8 +31,7 @@ def number(value: Any) -> float | None:
 
 def text(value: Any, longest: int = TEXT_MAX) -> str:
     """Printable text of limited length; empty if ``value`` is none."""
-    value = value[:longest] if isinstance(value, str) else ""
-    return value if value.isprintable() else "".join(each if each.isprintable() else "?" for each in value)
+    return plain(value[:longest]) if isinstance(value, str) else ""
 
 
 def texts(value: Any) -> list[str]:

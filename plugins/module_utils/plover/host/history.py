@@ -16,6 +16,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ..errors import plain
+
 BYTES_MAX = 256 << 10
 PENDING_MAX = 1000
 LINE_BYTES_MAX = 4096
@@ -155,18 +157,13 @@ def duration(seconds: float) -> str:
     raise AssertionError("not reached")
 
 
-def _plain(text: str) -> str:
-    """Without characters that a terminal would obey: an agent's or another member's words are in here."""
-    return "".join(each if each.isprintable() else "?" for each in text)
-
-
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines for the operator. ``rows``: from :func:`with_durations`."""
     out = [f"{'when (UTC)':<24}  {'what':<14}  {'lasted':<12}  why"]
     for row in rows:
         what, why = _what_and_why(row)
         lasted = "" if row["kind"] == "start" else duration(row["lasted_s"]) + ("" if row["ended"] else " so far")
-        out.append(_plain(f"{row['at']:<24}  {what:<14}  {lasted:<12}  {why}"))
+        out.append(plain(f"{row['at']:<24}  {what:<14}  {lasted:<12}  {why}"))
     return out
 
 
@@ -175,7 +172,7 @@ def line_of(entry: dict[str, Any]) -> str:
     what, why = _what_and_why(entry)
     if entry["kind"] == "mode" and entry["before"] is not None and _sane(entry["before_s"]):
         why += f" ({entry['before']} before, for {duration(entry['before_s'])})"
-    return _plain(f"{entry['at']:<24}  {what:<14}  {why}")
+    return plain(f"{entry['at']:<24}  {what:<14}  {why}")
 
 
 def _what_and_why(entry: dict[str, Any]) -> tuple[str, str]:
