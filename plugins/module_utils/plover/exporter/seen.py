@@ -11,7 +11,6 @@ import math
 from typing import Any, NamedTuple
 
 from ..core.status import DEGRADED, DOWN, EXIT, PROTECTED
-from ..ctl.reply import at as at
 from ..errors import plain
 
 API_VERSION = 1
@@ -21,6 +20,13 @@ NUMBER_MAX = 1e15
 ROLES = ("leader", "secondary", "candidate", "joining", "idle", "witness")
 ENTRY = ("at", "kind", "why", "view", "leader", "cause", "outage_ms", "mode", "before", "before_s")
 Json = dict[str, Any]
+
+
+def at(reply: Any, *keys: str) -> Any:
+    """The value below ``keys``; None if there is none."""
+    for key in keys:
+        reply = reply.get(key) if isinstance(reply, dict) else None
+    return reply
 
 
 def number(value: Any) -> float | None:
