@@ -13,11 +13,11 @@ from pathlib import Path
 from unittest import mock
 
 import harness
+from harness import REPLICAS
 
 from lab import disk_guest
 
 HERE = Path(__file__).parent
-REPLICAS = ("primary", "secondary")
 QEMU = "/usr/bin/qemu-system-x86_64"
 # Plover's library has acted on the shell already, and taken itself out of its environment. The disk lies below it.
 LAUNCHER = """export LD_PRELOAD='{tracking} {library}' PLOVER_UFFD_FILE='{uffd}' PLOVER_FLUSH_FILE='{flush}'
@@ -144,10 +144,6 @@ class FaultyDiskGroup(harness.Group):
 
     def compared(self) -> tuple[int, int, int]:
         """Pages that differ, that had differed unnoticed, and disk blocks that differ."""
-        for _time in range(4):  # on a busy machine the leader may be deposed meanwhile
-            report = self.ctl(self.protected()[0], "audit-disks")
-            if report["ok"]:
-                break
-        assert report["ok"], report
+        report = self.audit(disks=True)
         assert report["disk_blocks"] == disk_guest.IMAGE_MIB << 20 >> 16
         return report["mismatching"], report["untracked"], report["disk_blocks_mismatching"]

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 import harness
+from harness import REPLICAS
 from hostile_guest import ETHERTYPE, MAGIC, NUMBERS_MAX, REPLY
 from misbehaviour import Director
 
 HERE = Path(__file__).parent
 MAC = "52:54:00:70:6c:01"
 BRIDGE_MAC = bytes.fromhex("02706c000001")
-REPLICAS = ("primary", "secondary")
 ASK_AGAIN_S = 0.25
 AGAIN_S_MAX = 45.0
 SO_RCVBUFFORCE, ROOM_BYTES = 33, 64 << 20

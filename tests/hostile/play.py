@@ -12,7 +12,6 @@ from hostile_group import REPLICAS, kill
 
 FIRES_S, SERVED_S, FAILS_S = 20.0, 30.0, 2.0
 FATAL = ("freeze", "die", "did die", "half then die")  # for the only copy
-AUDITS_MAX = 3
 
 
 def provoke(stage, case: Case, leader: str, secondary: str) -> None:
@@ -30,16 +29,6 @@ def provoke(stage, case: Case, leader: str, secondary: str) -> None:
             stage.client.ask(SERVED_S)
         else:
             time.sleep(0.01)
-
-
-def whole_audit(group) -> dict:
-    """Of a group that has settled: what was late may still cost a QEMU."""
-    for _time in range(AUDITS_MAX):
-        leader, _secondary = group.protected()
-        report = group.ctl(leader, "audit")
-        if report["ok"]:
-            return report
-    raise AssertionError(f"no audit comes to its end: {report}: {group.story()}")
 
 
 def lost_loudly(group) -> None:
@@ -72,7 +61,7 @@ def play(stage, case: Case) -> None:
     if fatal:
         os.kill(group.qemu_pid(leader if case.role == LEADER else secondary), signal.SIGCONT)
     client.ask(SERVED_S)
-    report = whole_audit(group)
+    report = group.audit()
     assert (report["mismatching"], report["untracked"]) == (0, 0), (report, group.story())
     assert group.torn()[torn:] == []
     group.check_daemons()

@@ -12,6 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import harness
 
+from lab import disk_guest
+
 
 @pytest.fixture(scope="session", autouse=True)
 def native_library():
@@ -42,3 +44,41 @@ def group(new_group):
     out.start()
     out.wait("primary", service="protected")
     return out
+
+
+@pytest.fixture
+def disk_group(new_group, tmp_path):
+    """A function that makes a protected VM that runs from a disk; the secondary's image is empty at first."""
+
+    def make(
+        replica: str = "plover.replica",
+        secondary: dict | None = None,
+        image_folders: dict | None = None,
+        state: str = "protected",
+        more_cmdline: str = "",
+        more_disk: dict | None = None,
+        paths: dict | None = None,
+        **settings,
+    ):
+        guest = disk_guest.build()
+        images = {member: (image_folders or {}).get(member, tmp_path) / f"{member}.img" for member in harness.REPLICAS}
+        if not paths:
+            guest.copy_to(images["primary"])
+            with open(images["secondary"], "wb") as file:
+                os.truncate(file.fileno(), guest.image.stat().st_size)
+        images.update(paths or {})
+        own = {member: {"disks": [{"path": str(path), "serial": "system", **(more_disk or {})}]} for member, path in images.items()}
+        own["secondary"].update(secondary or {})
+        group = new_group(
+            own=own,
+            guest_kernel=str(guest.kernel),
+            guest_initrd=str(guest.initrd),
+            guest_cmdline=disk_guest.CMDLINE.format(ip=harness.GUEST_IP, gw=harness.CLIENT_IP) + more_cmdline,
+            **settings,
+        )
+        group.images = images
+        group.start(replica=replica)
+        group.wait("primary", seconds=120, service=state)
+        return group
+
+    return make

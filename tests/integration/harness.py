@@ -26,9 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "plugins" / "module_utils"
 NETNS = f"plover-test{SUFFIX}"
 QEMU = {"qemu_binary": path} if (path := os.environ.get("PLOVER_TEST_QEMU")) else {}  # lab/engines.py
+AUDITS_MAX = 4
 NICE = "-15"  # of the daemons, as in their units: they come before the VMs
 GUEST_IP, CLIENT_IP = "192.168.79.50", "192.168.79.1"
 ADDRESSES = {"primary": "127.0.1.1", "secondary": "127.0.1.2", "witness": "127.0.1.3"}
+REPLICAS = ("primary", "secondary")
 SCRIPT = """#!/bin/sh
 {0}
 """
@@ -179,6 +181,15 @@ class Group:
                     return member
             time.sleep(0.05)
         raise AssertionError(f"nobody leads a protected VM: {self.story()}")
+
+    def audit(self, disks: bool = False) -> dict:
+        """A whole audit of the protected VM, by the member that leads. An audit that was broken off is asked for again: on a busy
+        machine the leader may be deposed, and a VM that differs may crash."""
+        for _time in range(AUDITS_MAX):
+            report = self.ctl(self.settled(), "audit-disks" if disks else "audit", 90.0)
+            if report["ok"]:
+                return report
+        raise AssertionError(f"no audit comes to its end: {report}: {self.story()}")
 
     def story(self) -> str:
         """What each member says of itself now, and the end of its log."""

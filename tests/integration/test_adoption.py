@@ -69,5 +69,5 @@ def test_a_vm_that_was_left_stopped_goes_on_with_the_next_daemon(group, left, tm
     assert group.qemu_pid("primary") == qemu
     group.start("secondary")
     group.wait("primary", service="protected")
-    report = group.ctl("primary", "audit")
-    assert report["ok"] and (report["mismatching"], report["untracked"]) == (0, 0), report
+    report = group.audit()
+    assert (report["mismatching"], report["untracked"]) == (0, 0), report

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from harness import connect
-from test_disks import compared, disk_group  # noqa: F401
+from test_disks import compared
 from test_main_job import lost, other, write
 
 
-def test_a_promotion_goes_on_where_it_was_refused(disk_group):  # noqa: F811
+def test_a_promotion_goes_on_where_it_was_refused(disk_group):
     """QEMU ends its server and leaves the COLO loop once only; an answer that is lost must not end the VM."""
     group = disk_group(replica="refusing_replica")
     client, acked, leader = connect(), {}, "primary"

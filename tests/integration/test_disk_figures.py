@@ -9,7 +9,6 @@ import statistics
 from pathlib import Path
 
 from harness import connect
-from test_disks import disk_group  # noqa: F401
 
 WRITES = 60
 
@@ -34,7 +33,7 @@ def told(what: str, values: list[float]) -> None:
     print(f"{what}: {len(values)} syncvms, pause {statistics.median(values):.1f} ms median, {max(values):.1f} ms longest")
 
 
-def test_what_a_disk_costs(disk_group):  # noqa: F811
+def test_what_a_disk_costs(disk_group):
     group = disk_group(output_release="syncvm")
     before = {member: written(group, member) for member in ("primary", "secondary")}
     values = pauses(group)

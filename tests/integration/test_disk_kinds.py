@@ -7,8 +7,7 @@ import os
 import subprocess
 
 import pytest
-from harness import connect
-from test_disks import REPLICAS, disk_group  # noqa: F401
+from harness import REPLICAS, connect
 from test_main_job import lost, other, write
 
 from lab import disk_check, disk_guest
@@ -49,7 +48,7 @@ def failed_over_and_back(group) -> str:
     return group.settled()
 
 
-def test_qcow2(disk_group, tmp_path):  # noqa: F811
+def test_qcow2(disk_group, tmp_path):
     """Failed over and back; a secondary that was away gets what changed; both images are whole and equal at the end."""
     images = {member: tmp_path / f"{member}.qcow2" for member in REPLICAS}
     guest = disk_guest.build()
@@ -72,11 +71,11 @@ def test_qcow2(disk_group, tmp_path):  # noqa: F811
     assert disk_check.check_image(raw) == []
 
 
-def test_block_devices(disk_group, loop_devices, tmp_path):  # noqa: F811
+def test_block_devices(disk_group, loop_devices, tmp_path):
     """They carry no note whose copy they are, so a secondary that comes back gets all of it."""
     group = disk_group(paths=loop_devices, more_disk={"cache": "none"})
     leader = failed_over_and_back(group)
-    report = group.ctl(leader, "audit-disks")
+    report = group.audit(disks=True)
     assert (report["mismatching"], report["untracked"], report["disk_blocks_mismatching"]) == (0, 0, 0), report
     assert report["disk_blocks"] == disk_guest.IMAGE_MIB << 20 >> 16
     group.kill_qemu(other(leader))

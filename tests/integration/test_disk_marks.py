@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import connect
-from test_disks import REPLICAS, compared, disk_group  # noqa: F401
+from harness import REPLICAS, connect
+from test_disks import compared
 from test_main_job import lost, other, write
 
 from lab import disk_guest
@@ -51,7 +51,7 @@ def until(what, seconds: float = 30.0) -> None:
         time.sleep(0.002)
 
 
-def test_a_copy_that_did_not_get_to_the_disk_is_none(disk_group, lying_disk):  # noqa: F811
+def test_a_copy_that_did_not_get_to_the_disk_is_none(disk_group, lying_disk):
     """The secondary starts over, and once its disk works gets everything again: its cache may have dropped any of it."""
     folder, mend = lying_disk
     group = disk_group(image_folders={"secondary": folder}, state="degraded")
@@ -91,7 +91,7 @@ def off_in_mid_merge(group, acked: dict) -> str:
     raise AssertionError("no merge was met")
 
 
-def test_an_image_that_was_being_merged_into_is_not_booted_and_the_whole_one_not_overwritten(disk_group):  # noqa: F811
+def test_an_image_that_was_being_merged_into_is_not_booted_and_the_whole_one_not_overwritten(disk_group):
     group, acked = disk_group(), {}
     torn = off_in_mid_merge(group, acked)
     whole = other(torn)

@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness import connect, in_netns, sh
-from test_disks import REPLICAS, compared, disk_group  # noqa: F401
+from harness import REPLICAS, connect, in_netns, sh
+from test_disks import compared
 from test_main_job import lost, other, write
 
 
-def test_no_disk_has_a_port_of_its_own(disk_group):  # noqa: F811
+def test_no_disk_has_a_port_of_its_own(disk_group):
     """Its writes go over the members' port: whoever else reaches the host finds nothing that would take a write."""
     group = disk_group()
     client, acked = connect(), {}
@@ -31,7 +31,7 @@ def test_no_disk_has_a_port_of_its_own(disk_group):  # noqa: F811
     assert compared(group) == (0, 0, 0) and lost(client, acked) == []
 
 
-def test_beside_an_earlier_version_the_daemons_carry_the_bytes_and_no_qemu_has_a_network(disk_group):  # noqa: F811
+def test_beside_an_earlier_version_the_daemons_carry_the_bytes_and_no_qemu_has_a_network(disk_group):
     """Each takes the other for an earlier one, so both halves of disk_port are at work, and two failovers change their places."""
     group = disk_group(replica="earlier_replica")
     client, acked = connect(), {}
@@ -52,7 +52,7 @@ def test_beside_an_earlier_version_the_daemons_carry_the_bytes_and_no_qemu_has_a
     assert compared(group) == (0, 0, 0) and lost(client, acked) == []
 
 
-def test_a_stream_that_is_cut_costs_the_secondary_and_no_write(disk_group):  # noqa: F811
+def test_a_stream_that_is_cut_costs_the_secondary_and_no_write(disk_group):
     """As any lost connection of the disks: the leader goes on alone, and fills the secondary again."""
     group = disk_group()
     client, acked = connect(), {}

@@ -40,7 +40,7 @@ def test_an_elf_kernel_is_refused_and_an_audit_would_see_what_its_resets_write(n
     group.wait_for_log("primary", "vmlinux is an ELF file (vmlinux)")
     group.stop()
     group.start(replica="any_kernel_replica")
-    group.wait("primary", service="protected")
+    group.settled()
     assert connect().ask("SET", "a", "1") == b"+OK"
-    report = group.ctl("primary", "audit")
+    report = group.audit()
     assert report["mismatching"] > 0, report

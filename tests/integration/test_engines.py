@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from harness import connect
-from test_main_job import audit, lost, write
+from test_main_job import lost, write
 
 from lab import engines
 
@@ -22,12 +22,11 @@ def test_qemu_10_protects_a_vm(new_group):
         write(client, acked, f"k{n}", str(n) * 20)
     leader = group.settled()
     assert group.status(leader)["versions"]["qemu"] == engines.version(program)
-    assert audit(group, leader)["mismatching"] == 0
+    assert group.audit()["mismatching"] == 0
     group.power_off(leader)
     write(client, acked, "after", "x")
     group.start(leader)
-    leader = group.settled()
-    assert audit(group, leader)["mismatching"] == 0 and lost(client, acked) == []
+    assert group.audit()["mismatching"] == 0 and lost(client, acked) == []
 
 
 def test_qemu_11_is_refused_under_tcg_and_the_vm_goes_on(new_group):
@@ -53,7 +52,7 @@ def test_a_vm_moves_to_a_newer_qemu_while_it_serves_and_never_back(new_group):
     client, acked = connect(), {}
     for n in range(40):
         write(client, acked, f"k{n}", str(n) * 20)
-    assert audit(group, "primary")["mismatching"] == 0
+    assert group.audit()["mismatching"] == 0
     assert group.ctl("primary", "switchover")["ok"]
     group.wait_for_log("secondary", "primary cannot join: qemu_version is '7.2.", seconds=60)
     assert "and never to an older one" in group.log("secondary")
@@ -64,7 +63,7 @@ def test_a_vm_moves_to_a_newer_qemu_while_it_serves_and_never_back(new_group):
     group.wait("secondary", seconds=90, service="protected")
     for n in range(40):
         write(client, acked, f"l{n}", str(n) * 20)
-    assert audit(group, "secondary")["mismatching"] == 0
+    assert group.audit()["mismatching"] == 0
     group.power_off("secondary")
     write(client, acked, "after", "x")
     assert lost(client, acked) == []

@@ -67,12 +67,6 @@ def other(member: str) -> str:
     return {"primary": "secondary", "secondary": "primary"}[member]
 
 
-def audit(group, leader: str) -> dict:
-    out = group.ctl(leader, "audit")
-    assert out["ok"], f"{out}\n{group.story()}"
-    return out
-
-
 def test_checkpoints_as_remus_makes_them(new_group):
     """The mode that the benchmark compares with protects too: what was acknowledged is there after a failover."""
     group = new_group(syncvm_mode="checkpoint", syncvm_interval_ms_max=25)
@@ -83,7 +77,7 @@ def test_checkpoints_as_remus_makes_them(new_group):
         write(client, acked, f"k{n}", str(n))
     figures = group.ctl("primary", "syncvms")["syncvms"]
     assert len(figures) > 10 and all(f["divergent_pages"] == f["dirty_pages"] for f in figures), figures[-3:]
-    assert audit(group, "primary")["mismatching"] == 0
+    assert group.audit()["mismatching"] == 0
     group.power_off("primary")
     write(client, acked, "after", "x")
     assert lost(client, acked) == []
@@ -101,7 +95,7 @@ def test_writes_survive_the_leader_and_memory_is_equal(new_group, release):
     assert status["last_syncvm"]["dirty_pages"] > 0
     assert status["output"]["agreed_frames"] > 0 if release == "agreed" else status["syncvms"] >= 60
     assert status["fill_pages_mismatching"] == 0
-    report = audit(group, "primary")
+    report = group.audit()
     assert (report["pages"], report["mismatching"], report["untracked"]) == (65536, 0, 0)
     group.power_off("primary")
     write(client, acked, "after", "x")
@@ -111,7 +105,7 @@ def test_writes_survive_the_leader_and_memory_is_equal(new_group, release):
     group.wait("secondary", service="protected")
     for n in range(20):
         write(client, acked, f"b{n}", str(n))
-    report = audit(group, "secondary")
+    report = group.audit()
     assert (report["mismatching"], report["untracked"]) == (0, 0)
     assert group.status("secondary")["fill_pages_mismatching"] == 0
     assert lost(client, acked) == []
@@ -161,7 +155,7 @@ def test_secondary_loss_and_a_restart_of_the_lone_leaders_daemon(group):
     group.wait("primary", service="protected")
     write(client, acked, "d", "4")
     assert lost(client, acked) == []
-    assert audit(group, "primary")["mismatching"] == 0
+    assert group.audit()["mismatching"] == 0
 
 
 def test_a_daemon_that_is_stopped_leaves_its_vm_to_the_next_one(group):

@@ -11,11 +11,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from harness import connect
+from harness import REPLICAS, connect
 from test_main_job import lost, other, write
 
 USER = pwd.getpwnam("nobody")  # whoever it is
-REPLICAS = ("primary", "secondary")
 
 
 CONFINED = {"NoNewPrivs": "1", "Seccomp": "2"}
@@ -82,8 +81,8 @@ def test_a_vm_with_a_disk_is_filled_fails_over_and_is_filled_again(new_group, tm
             assert re.search(r"^Max core file size +0 +0 ", Path(f"/proc/{pid}/limits").read_text(), re.M)
         for n in range(30):
             write(client, acked, f"{leader}{n}", str(n) * 20)
-        report = group.ctl(leader, "audit-disks", 90)
-        assert report["ok"] and report["mismatching"] == report["disk_blocks_mismatching"] == 0, report
+        report = group.audit(disks=True)
+        assert report["mismatching"] == report["disk_blocks_mismatching"] == 0, report
         group.power_off(leader)
         write(client, acked, f"after {leader}", "x")
         group.start(leader)

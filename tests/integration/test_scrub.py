@@ -69,7 +69,7 @@ def test_memory_that_changed_unseen_is_found_mended_and_told(new_group, side):
     assert status["service"] == "protected" and f"but {CHANGED} pages had differed unreported" in status["sentence"]
     told = group.log(leader)
     assert all(f"{page}" in told for page in pages) and "no write to them was reported" in told
-    report = group.ctl(leader, "audit")
+    report = group.audit()
     assert (report["mismatching"], report["untracked"]) == (0, 0), report
     assert "but" not in group.status(leader)["sentence"]
     group.power_off(leader)

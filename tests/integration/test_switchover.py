@@ -9,11 +9,10 @@ import statistics
 import threading
 import time
 
-from harness import connect
+from harness import REPLICAS, connect
 from test_operator import past, views
 
 ROUNDS = 6
-REPLICAS = ("primary", "secondary")
 FAILOVERS_MAX = 2
 WRITES = 50  # before and after each switchover
 
