@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 
-from . import netplan, networkd, networkmanager, own, plans
+from . import netplan, networkd, networkmanager, own, plans, routes
 from .model import Facts, Refusal
 
 COMMAND_TIMEOUT_S, STAND_TIMEOUT_S, GONE_LOOKS, FILE_BYTES_MAX = 30, 15, 3, 1 << 20
@@ -23,7 +23,6 @@ READ = (
     own.FOLDER + "*.json",
     own.CONF,
 )
-FOREVER_S = 4294967295
 
 
 class HostError(Exception):
@@ -97,7 +96,9 @@ def look(bridge, member, made=None):
     extra = [*networkd.own_files(bridge), *networkmanager.own_files(bridge)]
     paths = [path for pattern in READ for path in sorted(glob.glob(pattern))] + extra
     files = {path: text for path in paths for text in [read(path)] if text is not None}
-    facts = Facts(bridge, member, links=links, addresses=_addresses(), routes=_routes(), files=files, tools=tools, made=made)
+    facts = Facts(
+        bridge, member, links=links, addresses=_addresses(), routes=_routes(), rules=_rules(), files=files, tools=tools, made=made
+    )
     if "networkd" in tools:
         facts.networkd = _networkd(links.get(member, {}).get("index"), facts)
     if "networkmanager" in tools:
@@ -140,26 +141,19 @@ def _links():
 
 
 def _addresses():
-    """Configured addresses only: the kernel derives those of router advertisements again on the bridge."""
-    out = {}
-    for link in _json(["ip", "-j", "addr", "show"]):
-        for a in link.get("addr_info", []):
-            advertised = a["family"] == "inet6" and (a.get("dynamic") or a.get("temporary"))
-            if a.get("scope") in ("global", "site") and not advertised:
-                keys = ["family", "local", "prefixlen", "broadcast", "dynamic"]
-                keys += ["valid_life_time", "preferred_life_time"] if a.get("dynamic") else []
-                out.setdefault(link["ifname"], []).append({key: a[key] for key in keys if key in a})
-    return out
+    return routes.addresses(_json(["ip", "-j", "addr", "show"]))
 
 
 def _routes():
     out = {}
     for family in ("-4", "-6"):
-        for r in _json(["ip", "-j", family, "route", "show", "table", "main"]):
-            if "dev" in r and r.get("protocol") not in ("kernel", "ra") and not r.get("dst", "").startswith("fe80"):
-                keys = ("dst", "gateway", "protocol", "scope", "prefsrc", "metric")
-                out.setdefault(r["dev"], []).append({**{key: r[key] for key in keys if key in r}, "family": family})
+        for device, found in routes.routes(_json(["ip", "-j", family, "route", "show", "table", "all"]), family).items():
+            out.setdefault(device, []).extend(found)
     return out
+
+
+def _rules():
+    return [rule for family in ("-4", "-6") for rule in _json(["ip", "-j", family, "rule", "show"])]
 
 
 def _networkd(index, facts):
@@ -236,50 +230,48 @@ def wait_gone(bridge):
         time.sleep(0.1)
 
 
-def carry(source, target, addresses, routes):
-    """``addresses`` and ``routes`` are on ``target`` and not on ``source``; first there, then not here any more."""
-    must(["ip", "link", "set", "dev", target, "up"])
+def carry(source, target, addresses, ways):
+    """``addresses`` and routes (``ways``) are on ``target`` and not on ``source``; first there, then not here any more. Does what
+    can be done; raises HostError with all that could not."""
+    failed = _tried([["ip", "link", "set", "dev", target, "up"]])
     now = _addresses()
-    on = {device: {(a["local"], a["prefixlen"]) for a in now.get(device, [])} for device in (source, target)}
+    there = {routes.address_key(a) for a in now.get(target, [])}
     for a in addresses:
-        if (a["local"], a["prefixlen"]) not in on[target]:
-            _give_address(a, target)
+        if routes.address_key(a) not in there:
+            failed += _give_address(a, target)
     for a in now.get(source, []):
-        command(_address_words("del", {**a, "dynamic": False}, source))
+        command(routes.address_words("del", a, source))
     for r in _routes().get(source, []):
-        command(["ip", r["family"], "route", "del", r["dst"], "dev", source])
-    for r in sorted(routes, key=lambda r: "gateway" in r):
-        _give_route(r, target)
+        if "nexthops" not in r:  # those are replaced: other cards may be in them
+            command(routes.route_words("del", r, source, target))
+    for r in sorted(ways, key=lambda r: "gateway" in r or "nexthops" in r or "via" in r):
+        failed += _give_route(r, source, target)
+    if failed:
+        raise HostError("; ".join(failed))
+
+
+def _tried(commands):
+    """What failed of them."""
+    out = []
+    for words in commands:
+        code, said = command(words)
+        if code:
+            out.append("'{}' failed: {}".format(" ".join(words), said[-300:]))
+    return out
 
 
 def _give_address(a, device):
     """A manager that goes on working after its command has ended may have added the address since we looked."""
-    words = _address_words("add", a, device)
-    if command(words)[0] and (a["local"], a["prefixlen"]) not in [(b["local"], b["prefixlen"]) for b in _addresses().get(device, [])]:
-        must(words)
+    failed = _tried([routes.address_words("add", a, device)])
+    there = {routes.address_key(b) for b in _addresses().get(device, [])} if failed else set()
+    return [] if routes.address_key(a) in there else failed
 
 
-def _address_words(verb, a, device):
-    words = ["ip", "addr", verb, "{}/{}".format(a["local"], a["prefixlen"]), "dev", device]
-    if verb == "del":
-        return words
-    words += ["broadcast", a["broadcast"]] if "broadcast" in a else []
-    words += ["nodad"] if a["family"] == "inet6" else []
-    if a.get("dynamic") and a.get("valid_life_time", FOREVER_S) < FOREVER_S:
-        words += ["valid_lft", str(a["valid_life_time"]), "preferred_lft", str(a["preferred_life_time"])]
-    return words
-
-
-def _give_route(r, device):
+def _give_route(r, source, device):
     """A route that the manager made there by itself, perhaps with its own metric, is left as it is."""
-    there = [(h["dst"], h.get("gateway")) for h in _routes().get(device, []) if h["family"] == r["family"]]
-    if (r["dst"], r.get("gateway")) in there:
-        return
-    words = ["ip", r["family"], "route", "replace", r["dst"]]
-    words += ["via", r["gateway"]] if "gateway" in r else []
-    words += ["dev", device, *(["src", r["prefsrc"]] if "prefsrc" in r else [])]
-    words += ["proto", r["protocol"]] if "protocol" in r else []
-    must(words + (["metric", str(r["metric"])] if "metric" in r else []))
+    if routes.route_key(r) in map(routes.route_key, _routes().get(device, [])):
+        return []
+    return _tried([routes.route_words("replace", r, source, device)])
 
 
 def up(text, wait_s=10.0):
@@ -293,9 +285,9 @@ def up(text, wait_s=10.0):
         time.sleep(0.2)
     facts = Facts(bridge, member, links=_links(), addresses=_addresses(), routes=_routes())
     make_bridge(bridge, member)
-    local = {(a["local"], a["prefixlen"]) for a in facts.addresses.get(member, [])}
     addresses = facts.addresses.get(member, [])
-    addresses += [a for a in noted["addresses"] if (a["local"], a["prefixlen"]) not in local]
+    local = {routes.address_key(a) for a in addresses}
+    addresses += [a for a in noted["addresses"] if routes.address_key(a) not in local]
     carry(member, bridge, addresses, noted["routes"] + facts.routes.get(member, []))
 
 

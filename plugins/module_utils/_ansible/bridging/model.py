@@ -14,8 +14,9 @@ class Facts:
     """One bridge and its member, as the host has them.
 
     ``links``: name -> {mac, master, bridge, index}; ``addresses`` and ``routes``: device -> entries of `ip -j` (global
-    addresses; routes that the kernel did not make itself). ``files``: path -> text of what the managers read. ``networkd``,
-    ``profile``: what that manager says of the member, or None. ``tools``: the managers that are there.
+    addresses; routes that the kernel did not make itself; see routes.py). ``rules``: of the routing policy. ``files``: path -> text of
+    what the managers read. ``networkd``, ``profile``: what that manager says of the member, or None. ``tools``: the managers
+    that are there.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Facts:
         links=None,
         addresses=None,
         routes=None,
+        rules=None,
         files=None,
         networkd=None,
         profile=None,
@@ -33,7 +35,7 @@ class Facts:
         made=None,
     ):
         self.bridge, self.member = bridge, member
-        self.links, self.addresses, self.routes = links or {}, addresses or {}, routes or {}
+        self.links, self.addresses, self.routes, self.rules = links or {}, addresses or {}, routes or {}, rules or []
         self.files, self.networkd, self.profile, self.nm_state = files or {}, networkd, profile, nm_state
         self.tools, self.made = tuple(tools), made or {}
 

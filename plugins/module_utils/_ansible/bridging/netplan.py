@@ -45,6 +45,7 @@ def manages(facts):
 def join(facts):
     files, moved, renderer, name = {}, [], "", facts.member
     for path, kind, name, content in _definitions(facts):
+        _alone(facts, path, name, content)
         plain = shown(facts.files[path], facts.bridge)
         hidden, lines = _without(plain, facts.bridge, (kind, name))
         keys = [key for key in MOVED if key in content]
@@ -134,6 +135,26 @@ def _means(facts, name, content):
         and "driver" not in match
         and str(match.get("macaddress", facts.mac)).lower() == facts.mac
     )
+
+
+def _alone(facts, path, name, content):
+    """Raises a Refusal if the definition is of other cards, too: they would all be put into the bridge, and lose their addresses."""
+    others = [
+        card
+        for card, link in sorted(facts.links.items())
+        if card not in ("lo", facts.member, facts.bridge) and not link.get("bridge") and _matches(content, card)
+    ]
+    if others:
+        raise Refusal(
+            f"plover_bridge_member: {path} defines {facts.member} by '{name}', which matches {', '.join(others)} too and would put "
+            f"all of them into {facts.bridge}; give {facts.member} a definition of its own, and let '{name}' match the others only"
+        )
+
+
+def _matches(content, card):
+    """Whether a definition's ``match`` takes that card. (A MAC is one card's; its VLANs have it too and are not matched.)"""
+    match = content.get("match")
+    return bool(match) and not {"driver", "macaddress"} & set(match) and fnmatch.fnmatch(card, str(match.get("name", "*")))
 
 
 def _block(lines, keys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from .model import Plan
+from .model import Plan, Refusal
 
 NAME, FOLDER, UNIT = "plover", "/etc/plover/bridges.d/", "plover-bridge.service"
 ENABLE = (["systemctl", "enable", UNIT], ["systemctl", "restart", UNIT])
@@ -28,6 +28,12 @@ def before_0_2(facts):
 
 def join(facts):
     """Static addresses and routes are noted, so the bridge has them even if the card gets its own only later in the boot."""
+    for route in _of(facts, facts.routes):
+        if "unknown" in route:
+            raise Refusal(
+                f"plover_bridge_member: the route to {route['dst']} of {facts.member} has {', '.join(route['unknown'])}, which this role "
+                "does not carry over; take it away, or make the bridge yourself and set plover_bridge_name"
+            )
     kept = {
         "addresses": [a for a in _of(facts, facts.addresses) if not a.get("dynamic")],
         "routes": [r for r in _of(facts, facts.routes) if r.get("protocol") not in ("dhcp", "ra")],

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import ifupdown, netplan, networkd, networkmanager, own
+from . import ifupdown, netplan, networkd, networkmanager, own, routes
 from .model import Refusal
 
 # netplan first, as the next two may be its renderers. The last takes a card that no manager has.
@@ -74,6 +74,7 @@ def join(facts, named="auto"):
             )
         )
     manager = next(m for m in MANAGERS if m.NAME == made["manager"]) if made else choose(facts, named)
+    _no_rule_names(facts, facts.member, facts.bridge)
     return manager.join(facts)
 
 
@@ -84,4 +85,15 @@ def leave(facts):
     others = [port for port in facts.ports() if port != facts.member]
     if others:
         raise Refusal("plover_bridge_name: {} still has {}; stop its VMs first".format(facts.bridge, ", ".join(others)))
+    _no_rule_names(facts, facts.bridge, facts.member)
     return next(m for m in MANAGERS if m.NAME == facts.made["manager"]).leave(facts)
+
+
+def _no_rule_names(facts, device, other):
+    """A rule of the routing policy would no longer match, and nobody would see why."""
+    for rule in routes.bound(facts.rules, device):
+        words = " ".join(f"{key} {rule[key]}" for key in ("iif", "oif", "table") if key in rule)
+        raise Refusal(
+            f"plover_bridge_member: a rule of the routing policy names {device} ({words}, priority {rule.get('priority')}), which will no "
+            f"longer have the host's addresses; let it name {other}, or take it away (ip rule)"
+        )
