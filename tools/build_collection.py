@@ -44,7 +44,7 @@ def contents() -> dict[str, dict[str, Path]]:
     return {
         "roles/native/files/plover-native.tar": below(ROOT / "native", "Makefile", "include", "src", "tests"),
         "roles/runtime/files/plover-runtime.tar": {f"lib/{name}": path for name, path in modules.items()}
-        | below(ROOT / "roles" / "runtime" / "files", "bin", "units")
+        | below(ROOT / "roles" / "runtime" / "files", "bin", "host", "units")
         | below(PAGES, "share"),
     }
 

@@ -123,6 +123,7 @@ PIECES = [
             "block_copy": 30,
             "block_merge": 15,
             "bridge_carries": 20,
+            "bridge_port": 40,
             "bridge_rollback": 60,
             "disk_absence": 95,
             "disk_errors": 40,

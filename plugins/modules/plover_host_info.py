@@ -101,8 +101,17 @@ host:
       type: dict
       returned: success
     interfaces:
-      description: By name, C(addresses), C(mtu), C(up), C(kind) (bridge, card or other), C(master), C(default_route).
+      description:
+        - By name, C(addresses), C(mtu), C(up), C(kind) (bridge, card or other), C(master), C(default_route).
+          C(forward_delay_s) of a bridge is how long its spanning tree keeps a new port listening, and then learning; 0 without one.
       type: dict
+      returned: success
+    bridge_filters:
+      description:
+        - Chains of the host's packet filter that drop frames of bridges which no rule accepts. C(sysctl) that leads the frames
+          there, C(chain), C(accepts) (names of the bridges that some rule accepts, or C(*)).
+      type: list
+      elements: dict
       returned: success
     listening: {description: "By TCP port, C(pid) and C(command) of the listening process.", type: dict, returned: success}
     rdma_devices: {description: Names of the RDMA devices., type: list, elements: str, returned: success}

@@ -79,8 +79,19 @@ def card(host, name, **changes):
     return lambda looks: looks[host]["interfaces"].setdefault(name, dict(CARD)).update(changes)
 
 
+def both(*changes):
+    return lambda looks: [change(looks) for change in changes]
+
+
+DOCKER = {"sysctl": "bridge-nf-call-iptables", "chain": "filter FORWARD (ip)", "accepts": ["br1"]}
+
+
 def test_good_hosts_are_good():
     assert problems() == []
+    assert problems(card("primary", "br0", kind="bridge", forward_delay_s=0.0)) == [], "no spanning tree"
+    for accepts in (["*"], ["br0"], ["br1", "br0"]):
+        assert problems(on("primary", bridge_filters=[{**DOCKER, "accepts": accepts}])) == [], "the admin made an exception"
+    assert problems(on("witness", bridge_filters=[DOCKER])) == [], "a witness has no bridge"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +106,18 @@ def test_good_hosts_are_good():
         (on("witness", machine="aarch64"), {}, "witness: ansible_host: this host is aarch64", "name another host"),
         (on("witness", python="3.9.2"), {}, "witness: ansible_python_interpreter: Python 3.9.2 is too old", "3.11 or newer"),
         (on("witness", systemd=False), {}, "witness: ansible_host", "name another host"),
+        (
+            card("primary", "br0", kind="bridge", forward_delay_s=15.0),
+            {},
+            "primary: plover_bridge_name: br0 has its spanning tree (STP) on, so clients would wait 30 s after each failover",
+            "stp_state 0",
+        ),
+        (
+            both(card("primary", "br0", kind="bridge"), on("primary", bridge_filters=[DOCKER])),
+            {},
+            "primary: plover_bridge_name: frames of br0 pass the host's packet filter, as net.bridge.bridge-nf-call-iptables is 1",
+            "set the sysctl to 0, or accept frames of br0 there",
+        ),
         (card("witness", "ft0", up=False), {}, "witness: plover_replication_address", "bring it up"),
         (
             card("secondary", "ft0", mtu=9000),

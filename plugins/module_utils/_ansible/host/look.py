@@ -14,7 +14,7 @@ import sys
 import time
 
 from ...plover.host import kernel_tracking
-from . import colo_loop, kvm, network, packet_filter
+from . import bridge_filter, colo_loop, kvm, network, packet_filter
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
@@ -46,6 +46,7 @@ def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64", users=()):
         "shm_mib": space(SHM)["size_mib"],
         "qemu": qemu(qemu_binary),
         "interfaces": network.interfaces(),
+        "bridge_filters": bridge_filter.found(),
         "listening": network.listening(),
         "rdma_devices": sorted(os.listdir(RDMA)) if os.path.isdir(RDMA) else [],
         "certificates": certificates(),

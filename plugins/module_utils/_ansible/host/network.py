@@ -11,6 +11,7 @@ import subprocess
 TOOL_TIMEOUT_S = 10
 LISTEN = "0A"
 COMMAND_CHARS = 200
+HERTZ = 100  # of the kernel's clock_t, in which it tells delays
 
 
 def tool(*words, said=""):
@@ -40,7 +41,8 @@ def _listed(*words):
 
 
 def interfaces():
-    """name -> {addresses, mtu, up, kind, master, default_route}; kind: bridge, card (also a virtual one) or other."""
+    """name -> {addresses, mtu, up, kind, master, default_route, forward_delay_s}; kind: bridge, card (also a virtual one) or other.
+    ``forward_delay_s``: how long a new port of the bridge forwards nothing, twice; 0 without a spanning tree."""
     default = {entry.get("dev") for entry in _listed("-4", "route", "show", "default")}
     out = {}
     for entry in _listed("addr", "show"):
@@ -54,8 +56,15 @@ def interfaces():
             "kind": kind,
             "master": entry.get("master", ""),
             "default_route": name in default,
+            "forward_delay_s": _forward_delay_s(place) if kind == "bridge" else 0.0,
         }
     return out
+
+
+def _forward_delay_s(place):
+    on = read(f"{place}/bridge/stp_state", "0") != "0"
+    delay = read(f"{place}/bridge/forward_delay", "0")
+    return int(delay) / HERTZ if on and delay.isdigit() else 0.0
 
 
 def listening():

@@ -16,6 +16,7 @@ PYTHON_MIN = (3, 11)
 # Command lines of our own daemons and guests, from an earlier run of the play.
 OURS = ("plover.replica", "plover.witness", "plover-replica", "plover-witness", "path=/run/plover/", "mem-path=/dev/shm/plover/")
 NO_COLO, RETURN_PATH = "none", "return-path"  # in qemu.colo_loop of what plover_host_info returns
+ANY_BRIDGE = "*"  # in bridge_filters[].accepts
 NETDEV, OBJECT = "stream", "memory-backend-file"
 
 
@@ -130,7 +131,26 @@ def _bridges(look, values, vms):
     out = []
     for bridge in dict.fromkeys(vm.get("bridge") or default for vm in vms):
         name = "plover_bridge_member" if bridge == default and not more else "plover_bridges"
-        out += _bridge(look["interfaces"], bridge, members.get(bridge), name)
+        out += _bridge(look["interfaces"], bridge, members.get(bridge), name) + _way(look, bridge)
+    return out
+
+
+def _way(look, bridge):
+    """What keeps frames from the VM though it is in the bridge."""
+    out, delay_s = [], look["interfaces"].get(bridge, {}).get("forward_delay_s", 0)
+    if delay_s:
+        out.append(
+            f"plover_bridge_name: {bridge} has its spanning tree (STP) on, so clients would wait {2 * delay_s:.0f} s after each failover "
+            f"until it forwards the VM's frames; switch it off (ip link set {bridge} type bridge stp_state 0; netplan: parameters: "
+            "{stp: false})"
+        )
+    for found in look.get("bridge_filters", []):
+        if not {ANY_BRIDGE, bridge} & set(found["accepts"]):
+            out.append(
+                f"plover_bridge_name: frames of {bridge} pass the host's packet filter, as net.bridge.{found['sysctl']} is 1 (Docker sets "
+                f"it), and its chain {found['chain']} drops what no rule accepts, so nobody would reach the VM; set the sysctl to 0, or "
+                f"accept frames of {bridge} there (with Docker: iptables -I DOCKER-USER -i {bridge} -o {bridge} -j ACCEPT)"
+            )
     return out
 
 

@@ -4,7 +4,8 @@
 It watches and never decides. Its methods return ``Happened`` effects; the shell adds the wall clock and keeps them
 (host/history.py). Facts by kind:
     view     view, leader, cause (one of the words below)
-    serving  view, outage_ms: from the leader's silence (or the stop of its VM) until our TAP is up; None if unknown
+    serving  view, outage_ms: from the leader's silence (or the stop of its VM) until our TAP is up and its port forwards;
+             None if unknown
     mode     mode, before (the mode that ended; None at the start), before_s (how long it lasted)
 """
 
@@ -72,14 +73,14 @@ class EventLog:
             cause, why = FAILOVER, f"{self.leader} was lost"
         return self.led_by(view, leader, cause, why)
 
-    def serving(self, now: float, view: int) -> list[Happened]:
-        """Our VM can be reached. Noted once per view."""
+    def serving(self, now: float, view: int, waited: str = "") -> list[Happened]:
+        """Our VM can be reached; ``waited``: what for, beside the failover. Noted once per view."""
         if view == self._served_view:
             return []
         self._served_view, began = view, self.outage_from
         self.outage_from = None
         outage_ms = None if began is None else round(1000 * (now - began), 1)
-        return [Happened("serving", "", {"view": view, "outage_ms": outage_ms})]
+        return [Happened("serving", waited, {"view": view, "outage_ms": outage_ms})]
 
     def look(self, now: float, mode: str, reason: str) -> list[Happened]:
         """The group's mode as we see it now. Noted when it changes, with the duration of the mode that ended."""

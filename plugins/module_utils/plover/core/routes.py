@@ -131,10 +131,18 @@ def _refused(roles: Transitions, follower: Follower, src: str, m: wire.JoinRefus
     follower.refused = m.payload.decode(errors="replace")[:500]
 
 
-def _serving(roles: Transitions, leader: Leader) -> None:
+def _tap_ready(roles: Transitions, leader: Leader, forwards: bool = True) -> None:
+    """``forwards``: clients are reached now; else tap_reached() comes once they are."""
     if roles.leading and leader.tap_up:
-        roles.core.emit(*roles.core.event_log.serving(roles.core.now, roles.core.consensus.view))
+        if forwards:
+            _tap_reached(roles, leader)
         leader.output_commit.open_way()
+
+
+def _tap_reached(roles: Transitions, leader: Leader, waited: str = "") -> None:
+    """``waited``: what clients had to wait for beside the failover."""
+    if roles.leading and leader.tap_up:
+        roles.core.emit(*roles.core.event_log.serving(roles.core.now, roles.core.consensus.view, waited))
 
 
 def _left(roles: Transitions, leader: Leader, number: int, rest: list[bytes]) -> None:
@@ -200,7 +208,8 @@ def _qemu_ready(roles: Transitions, role: Leader | Follower, facts: dict[str, An
 LEADER: dict[str, RoleHandler] = {
     "qemu_ready": _qemu_ready,
     "promoted": _role(Leader.vm_running),
-    "tap_ready": _serving,
+    "tap_ready": _tap_ready,
+    "tap_reached": _tap_reached,
     "left": _left,
     "fenced": _fenced,
     "failed": _leader_failed,

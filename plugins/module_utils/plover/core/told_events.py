@@ -65,7 +65,7 @@ class ToldEvents:
             "event": word,
             "view": facts.get("view", standing.view),
             "leader": facts.get("leader", standing.leader),
-            "why": (self._because if word == SERVING else why)[:WHY_CHARACTERS_MAX],
+            "why": ("; ".join(filter(None, (self._because, why))) if word == SERVING else why)[:WHY_CHARACTERS_MAX],
             "before": facts.get("before"),
             "before_s": facts.get("before_s"),
             "outage_ms": facts.get("outage_ms"),

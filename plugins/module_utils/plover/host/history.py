@@ -126,7 +126,7 @@ def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, 
         if entry["kind"] == "view":
             ends = next((e for e in rest if e["kind"] == "view" and e["view"] != entry["view"]), None)
             served = next((e for e in rest if e["kind"] == "serving" and e["view"] == entry["view"]), None)
-            row = {**entry, "outage_ms": served and served["outage_ms"]}
+            row = {**entry, "outage_ms": served and served["outage_ms"], "waited_for": served["why"] if served else ""}
             again = any(e["kind"] == "view" and e["view"] == entry["view"] for e in out)
             if again and entry["cause"] == "found leading":
                 continue  # only this daemon started again
@@ -181,7 +181,8 @@ def _what_and_why(entry: dict[str, Any]) -> tuple[str, str]:
     if entry["kind"] == "mode":
         return str(entry["mode"]), entry["why"]
     waited = f"clients waited {entry['outage_ms']:.0f} ms" if _sane(entry.get("outage_ms")) else ""
+    waited_for = entry["why"] if entry["kind"] == "serving" else entry.get("waited_for", "")
     told = ["serving"]
     if entry["kind"] == "view":
         told = [f"{entry['leader']} leads: {entry['cause']}" + (f", {entry['why']}" if entry["why"] else "")]
-    return f"view {entry['view']}", "; ".join(told + ([waited] if waited else []))
+    return f"view {entry['view']}", "; ".join([*told, *filter(None, (waited, waited_for))])

@@ -158,7 +158,8 @@ class TapEarly(NamedTuple):
 
 
 class TapUp(NamedTuple):
-    """Bring the TAP up; ``announce``: tell the network that the VM is here now -> tap_ready()."""
+    """Bring the TAP up; ``announce``: tell the network that the VM is here now -> tap_ready(forwards). Until its bridge forwards
+    frames nobody is reached; that comes with -> tap_reached(waited)."""
 
     announce: bool
 

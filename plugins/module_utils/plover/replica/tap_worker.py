@@ -13,6 +13,7 @@ from ..core import shell_policy as policy
 from ..dataplane.tap import Tap
 from ..dataplane.tap_filter import TapFilter
 from ..errors import NetworkError
+from ..host import bridge_port
 from ..host.watchdog import Keeper
 from ..ports import effects
 from ..protocol.frames import announcements, wrap
@@ -21,6 +22,7 @@ from .shell import Shell, TapAction
 log = logging.getLogger("plover")
 TAP_SLOW_MS = 200
 FILTER_LOOK_S = 5.0
+PORT_LOOK_S, PORT_LOOK_LATE_S = 2.0, 0.1  # while its port forwards, and while it does not
 
 
 class TapWorker:
@@ -40,6 +42,7 @@ class TapWorker:
         self._gate = select.epoll()
         shell.loop.add_reader(self._gate.fileno(), self._readable)
         self._announcing: asyncio.Future[None] = shell.loop.create_future()
+        self._watching_port: asyncio.Future[None] = shell.loop.create_future()
 
     def actions(self) -> dict[type, Callable[[Any], object]]:
         return {
@@ -111,15 +114,43 @@ class TapWorker:
     async def _script(self, action: TapAction) -> None:
         if isinstance(action, effects.TapDown):
             self._up = False
+            self._watching_port.cancel()
             await self.tap.down()
             return
         if not self._up:
             await self.tap.up()
             self._up = True
         if isinstance(action, effects.TapUp) and self._work.empty():  # else it may go down again next
-            self._shell.answer("tap_ready")
+            self._watching_port.cancel()
+            self._shell.answer("tap_ready", self._forwards())
+            self._watching_port = self._shell.spawn(self._watch_port())
+        self._announce_again()
+
+    def _announce_again(self) -> None:
         self._announcing.cancel()
         self._announcing = self._shell.spawn(self._announce())
+
+    def _forwards(self) -> bool:
+        return bridge_port.state(self.tap.name) in (bridge_port.FORWARDING, "")
+
+    async def _watch_port(self) -> None:
+        """A bridge with a spanning tree lets a new port forward only after twice its forward delay: clients wait for that, too."""
+        began = self._shell.loop.time()
+        while True:
+            if self._forwards():
+                await asyncio.sleep(PORT_LOOK_S)
+                continue
+            state = bridge_port.state(self.tap.name)
+            self.error = f"its port in {self._config.network_bridge} is {state}, not forwarding; switch its spanning tree (STP) off"
+            log.error("clients cannot reach the VM: %s", self.error)
+            while not self._forwards():
+                await asyncio.sleep(PORT_LOOK_LATE_S)
+            waited = f"its port in {self._config.network_bridge} forwarded after {self._shell.loop.time() - began:.1f} s"
+            log.warning("%s", waited)
+            self.error = ""
+            self._shell.answer("tap_reached", waited)
+            self._announce_again()
+            began = self._shell.loop.time()
 
     def _retry(self, action: effects.TapUp) -> None:
         if policy.retries_tap(self._shell.core, self.error, queued=not self._work.empty()):
