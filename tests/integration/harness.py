@@ -93,14 +93,20 @@ class Group:
             self.authority = Authority(self.common["cluster_id"])
             for member in ADDRESSES:
                 self.authority.give(self.tls_folder(member), member)
-        self.ifup = self._script("ifup", 'ip link set "$1" master br0 up')
-        self.ifdown = self._script("ifdown", 'ip link set "$1" nomaster down')
+        self.ifup, self.ifdown = (self._hosts_script(name) for name in ("qemu-ifup", "qemu-ifdown"))
         for member in ADDRESSES:
             mark_first_boot(json.loads(self.write_settings(member).read_text()))
 
     def _script(self, name: str, text: str) -> str:
         path = self.folder / name
         path.write_text(SCRIPT.format(text))
+        path.chmod(0o755)
+        return str(path)
+
+    def _hosts_script(self, name: str) -> str:
+        """As role qemu installs it."""
+        path = self.folder / name
+        path.write_bytes((ROOT / "roles" / "qemu" / "files" / name).read_bytes())
         path.chmod(0o755)
         return str(path)
 

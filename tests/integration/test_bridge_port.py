@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from harness import NETNS, connect, sh
@@ -10,6 +11,7 @@ from test_main_job import lost, write
 from test_operator import past
 
 DELAY_S = 2  # the least that the kernel takes; 15 by default
+JUMBO_BYTES = 9000
 
 
 def spanning_tree(state: int) -> None:
@@ -51,3 +53,18 @@ def test_a_port_that_ceases_to_forward_is_noticed_and_told_when_it_does_again(ne
     assert "clients cannot reach the VM: its port in br0 is l" in group.log(leader)  # listening, or learning by now
     group.wait_for_log(leader, "its port in br0 forwarded after", seconds=20)
     assert connect().ask("SET", "k", "v") == b"+OK" and group.settled() == leader
+
+
+def test_jumbo_frames_reach_the_vm_and_come_from_it_on_either_host(new_group):
+    """The TAP has the bridge's MTU, and the card tells the guest (guest_mtu)."""
+    group = new_group(guest_mtu=JUMBO_BYTES)
+    sh("ip", "-n", NETNS, "link", "set", "br0", "mtu", str(JUMBO_BYTES))
+    group.start()
+    value, leader = "x" * 500_000, group.settled()
+    for _host in range(2):
+        client = connect()  # the guest told its MTU in its SYN-ACK
+        assert client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > 8000
+        assert client.ask("SET", "k", value) == b"+OK" and client.ask("GET", "k") == value.encode()
+        if group.status(leader).get("role") == "leader":
+            group.power_off(leader)
+    assert f"mtu {JUMBO_BYTES}" in sh("ip", "-n", NETNS, "link", "show", "br0")

@@ -156,3 +156,18 @@ def test_guest_memory_is_for_qemu_alone_and_the_console_is_not_in_memory(host, r
     assert (memory.user, memory.mode) == ("plover-demo", 0o600)
     assert host.file("/var/log/plover/demo/console.log").user == "root"
     assert not host.file("/run/plover/demo/console.log").exists
+
+
+def test_a_reboot_of_the_leaders_host_cost_a_switchover_and_no_failover(host, replica):
+    """side_effect.yml rebooted each host; the one that led at that moment handed over first."""
+    rows = json.loads(host.run("ploverctl history -o json").stdout)["entries"]
+    causes = [row["cause"] for row in rows if row["kind"] == "view"]
+    assert "failover" not in causes and len(causes) > 1, rows
+
+
+def test_networkd_leaves_the_taps_alone(host, replica):
+    if not host.service("systemd-networkd").is_running:
+        pytest.skip("it does not run here")
+    said = host.check_output("networkctl --no-legend list")
+    (tap,) = [line.split() for line in said.splitlines() if " plover0 " in line]
+    assert tap[-1] == "unmanaged", said

@@ -25,6 +25,7 @@ TOGETHER = (
     "guest_accel",
     "guest_mac",
     "guest_nic",
+    "guest_mtu",
 )
 
 

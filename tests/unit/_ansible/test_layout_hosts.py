@@ -118,6 +118,12 @@ def test_good_hosts_are_good():
             "primary: plover_bridge_name: frames of br0 pass the host's packet filter, as net.bridge.bridge-nf-call-iptables is 1",
             "set the sysctl to 0, or accept frames of br0 there",
         ),
+        (
+            card("secondary", "br0", kind="bridge"),
+            {"settings": {"guest_mtu": 9000}},
+            "secondary: settings.guest_mtu of demo: 9000 is more than the 1500 of br0",
+            "raise the bridge's MTU, or lower it",
+        ),
         (card("witness", "ft0", up=False), {}, "witness: plover_replication_address", "bring it up"),
         (
             card("secondary", "ft0", mtu=9000),

@@ -186,6 +186,8 @@ def test_a_setting_that_does_not_exist_is_no_attribute():
         ({"heartbeat_ms": 34}, "detection_ms: 100 must be at least 3 x heartbeat_ms (34)"),
         ({"peer_timeout_ms": 99}, "peer_timeout_ms: 99 must not be shorter than detection_ms (100)"),
         ({"guest_mac": "53:54:00:70:6c:01"}, "guest_mac: 53:54:00:70:6c:01 is a multicast address; choose"),
+        ({"guest_mtu": 67}, "guest_mtu: 67 must be 0, or at least 68 with guest_nic virtio-net-pci"),
+        ({"guest_mtu": 9000, "guest_nic": "e1000"}, "guest_mtu: 9000 must be 0, or at least 68 with guest_nic virtio-net-pci"),
         ({"guest_addresses": ["10.0.0.1", "10.0.0.2/24"]}, "guest_addresses: '10.0.0.2/24' is not an IPv4 address"),
         ({"guest_addresses": ["fe80::1"]}, "guest_addresses: 'fe80::1' is not an IPv4 address"),
         ({"guest_addresses": [None]}, "guest_addresses: None is not an IPv4 address"),

@@ -81,6 +81,12 @@ def test_an_earlier_version_tells_no_machine_and_its_qemu_must_be_the_same():
     assert "qemu_version is '7.2.22' there and '7.2.23' here; make them equal" in join_request.differences(theirs, ours)
 
 
+def test_an_earlier_version_tells_no_mtu_and_has_none():
+    earlier = {key: value for key, value in FACTS.items() if key != "guest_mtu"}
+    assert join_request.differences({**earlier, "guest_mtu": 0}, earlier) == ""
+    assert "guest_mtu is 0 there and 9000 here" in join_request.differences({**earlier, "guest_mtu": 9000}, earlier)
+
+
 def answer_with(seat, facts):
     """Each QEMU that ``seat`` starts from now on says these facts of itself."""
     seat.tells["qemu_ready"] = lambda said: [facts]

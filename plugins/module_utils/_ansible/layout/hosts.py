@@ -132,6 +132,13 @@ def _bridges(look, values, vms):
     for bridge in dict.fromkeys(vm.get("bridge") or default for vm in vms):
         name = "plover_bridge_member" if bridge == default and not more else "plover_bridges"
         out += _bridge(look["interfaces"], bridge, members.get(bridge), name) + _way(look, bridge)
+    for vm in vms:
+        bridge, mtu = vm.get("bridge") or default, number(setting(vm, "guest_mtu", 0))
+        have = look["interfaces"].get(bridge, {}).get("mtu", mtu)
+        if have < mtu:
+            out.append(
+                f"settings.guest_mtu of {vm['name']}: {mtu} is more than the {have} of {bridge}; raise the bridge's MTU, or lower it"
+            )
     return out
 
 

@@ -72,6 +72,9 @@ SETTINGS: dict[str, Setting] = {
     "guest_accel": Setting(str, "tcg", "accelerator", choices=("tcg", "kvm")),
     "guest_mac": Setting(str, REQUIRED, "MAC of the VM's network card", pattern=_MAC),
     "guest_nic": Setting(str, "virtio-net-pci", "network card model", choices=("virtio-net-pci", "e1000")),
+    "guest_mtu": Setting(
+        int, 0, "MTU that the card tells the guest (virtio), in bytes; 0: it tells none, and a guest takes 1500", 0, 65_521
+    ),
     "guest_console_kib": Setting(int, 1024, "limit of the serial console's log in KiB, and of the older part kept beside it", 16, 1 << 20),
     "guest_kernel": Setting(str, REQUIRED, "path of the guest's kernel on the replicas"),
     "guest_initrd": Setting(str, "", "path of the guest's initramfs, or empty"),

@@ -17,6 +17,7 @@ MACHINE, MACHINE_TYPE = "guest_machine", "machine_type"  # the setting ("pc"), a
 QEMU_VERSION, CPU = "qemu_version", "guest_cpu"
 VAGUE_CPUS = ("max", "host")  # what they are is not part of the machine type
 NEWER_BELOW = (11,)  # a VM goes to a newer QEMU as far as that was tested (tests/integration/test_engines.py); 11 has another COLO loop
+EARLIER = {"guest_mtu": 0}  # what it is beside a version that does not tell it
 NAMES_MAX = 16
 SHOWN = 200  # characters of a fact of the other replica's, in a sentence
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}\Z", re.ASCII)
@@ -36,6 +37,7 @@ def differences(ours: dict[str, Any], theirs: object) -> str:
     no machine type, QEMU must be the same."""
     if not isinstance(theirs, dict):
         return "its join request is not a JSON object"
+    theirs = {**EARLIER, **theirs}
     typed = isinstance(theirs.get(MACHINE_TYPE), str) and MACHINE_TYPE in ours
     apart = (DISK_COPY, DISK_IDS, COLO_LOOP, MACHINE_TYPE, *((MACHINE, QEMU_VERSION) if typed else ()))
     out = _of_qemu(ours, theirs) if typed else []

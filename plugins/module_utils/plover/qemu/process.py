@@ -70,7 +70,7 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         "-netdev",
         f"stream,id=net0,server=on,addr.type=fd,addr.str={NET}",
         "-device",
-        f"{config.guest_nic},netdev=net0,mac={config.guest_mac},romfile=",
+        f"{config.guest_nic},netdev=net0,mac={config.guest_mac},romfile=" + (f",host_mtu={config.guest_mtu}" if config.guest_mtu else ""),
         "-chardev",
         f"socket,id=qmp,fd={QMP},server=on,wait=off",
         "-mon",

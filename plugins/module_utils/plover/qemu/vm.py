@@ -37,7 +37,7 @@ COLO = "colo"  # QEMU's name of a connection that it got from us
 ANNOUNCE = {"initial": 50, "max": 550, "rounds": 3, "step": 100}  # ms
 EXIT_GRACE_S = 0.2  # an ending QEMU closes its sockets first
 # Settings that must be equal on both replicas.
-GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac")
+GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac", "mtu")
 COMMON = (*(f"guest_{key}" for key in GUEST), "syncvm_mode")
 Part = TypeVar("Part")
 
