@@ -26,7 +26,7 @@ STAGES = {
     "hostile": "a QEMU that fails at each point in each way: late, half, never, endless, dead; a disk with EIO and ENOSPC",
     "engines": "the main job, disks and a switchover on other distributions' QEMUs",
     "rdma": "real verbs in guests with Soft-RoCE: the log, faults, a VM that outlives its host; QEMU under AppArmor",
-    "lab": "the play and the day-2 plays on systemd hosts: demo, chaos, attacks, refusals, secrets, groups",
+    "lab": "the play and the day-2 plays on systemd hosts: demo, alerts and web page, chaos, attacks, refusals, secrets, groups",
     "molecule": "each role on hosts of its own: converge, idempotence, reboot, testinfra",
 }
 
@@ -177,7 +177,7 @@ PIECES = [
     *_files(
         "lab",
         ("failover_demo",),
-        ("failover_demo", "attack", "chaos", "disks", "soak"),
+        ("failover_demo", "attack", "chaos", "disks", "operate", "soak"),
         {
             "failover_demo": 100,
             "artifacts": 20,
@@ -189,6 +189,7 @@ PIECES = [
             "groups": 400,
             "mlnx_reboot": 40,
             "modules": 300,
+            "operate": 330,
             "precheck_inventory": 110,
             "rdma_deploy": 150,
             "soak": 330,
