@@ -25,6 +25,7 @@ help:
 	@echo "make docs | changelog  what is generated in docs/: reference/, settings.md, the phases in syncvm.md; CHANGELOG.rst from its fragments"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
+	@echo "make demo-operate      what an operator sees of it: alerts, the web page, a hook; build/demo-operate/result.json, screenshots; 6 minutes"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
 	@echo "make attack            what outsiders, guests, a bad witness and others can do to the deployed lab; A=NAME: one attack, or one attacker's"
 	@echo "make soak              MINUTES=60: clients, switchovers, failovers; memory, descriptors, journal: build/soak/soak.html, result.json"
@@ -159,6 +160,9 @@ demo: build
 demo-disk: build
 	@$(PYTHON) -m lab.demo_disk
 
+demo-operate: build
+	@$(PYTHON) -m lab.demo_operate
+
 chaos: build
 	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)" $(if $(DISK),--disk)
 
@@ -206,6 +210,6 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build ready up demo demo-disk chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
+.PHONY: help setup native build ready up demo demo-disk demo-operate chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
         bench bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-links bench-rdma bench-scale \
         bench-services lint format docs changelog requirements release clean

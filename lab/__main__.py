@@ -7,6 +7,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from . import base
 from .hosts import ALL_HOSTS, CLIENT, HOSTS, NETNS, Host, down, network_up, sh
@@ -28,10 +29,11 @@ SSH = """Host {hosts} 192.168.77.*
 """
 
 
-def up(names: list[str]) -> None:
+def up(names: list[str], packages: Sequence[str] = ()) -> None:
+    """``packages``: what the hosts can install beside what the roles do."""
     LAB.mkdir(parents=True, exist_ok=True)
     root = base.rootfs()
-    base.link("apt", base.apt_repo(root))
+    base.link("apt", base.apt_repo(root, packages))
     base.link("wheels", base.wheels())
     if not (LAB / "id").exists():
         sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "plover-lab", "-f", str(LAB / "id"))

@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .hosts import sh
@@ -81,12 +82,16 @@ def rootfs() -> Path:
     return base
 
 
-def apt_repo(base: Path) -> Path:
-    """A flat repository of what the roles install and the base image lacks."""
-    simulated = sh(
-        "apt-get", "-s", "-o", f"Dir::State::status={base}/var/lib/dpkg/status", "install", "--no-install-recommends", *TARGET_PACKAGES
-    )
-    wanted = sorted(f"{line.split()[1]}={line.split('(')[1].split()[0]}" for line in simulated.splitlines() if line.startswith("Inst "))
+def lacking(base: Path, packages: list[str]) -> list[str]:
+    """name=version of these packages and of all that they need, as far as the base image lacks it."""
+    status = f"Dir::State::status={base}/var/lib/dpkg/status"
+    simulated = sh("apt-get", "-s", "-o", status, "install", "--no-install-recommends", *packages)
+    return sorted(f"{line.split()[1]}={line.split('(')[1].split()[0]}" for line in simulated.splitlines() if line.startswith("Inst "))
+
+
+def apt_repo(base: Path, more: Sequence[str] = ()) -> Path:
+    """A flat repository of what the roles install, and ``more``, and the base image lacks."""
+    wanted = lacking(base, [*TARGET_PACKAGES, *more])
     repo = CACHE / f"apt-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
     if not (repo / "Packages").exists():
         shutil.rmtree(repo, ignore_errors=True)

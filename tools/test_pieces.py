@@ -17,7 +17,7 @@ STAGES = {
     "native": "the C library, its kernels alike to the bit, also under ASan and UBSan, with the fuzzer's corpus",
     "unit": "pure logic, bad input",
     "system": "what real programs make of ours: nftables, a bridge and a TAP let nothing forged through; openssl links who may",
-    "plays": "no play shows a secret, whichever of its tasks fails; no unsigned package source is taken; releases are signed; alerts fire",
+    "plays": "no play shows a secret; no unsigned package source is taken; releases are signed; alerts fire; an upload shows its progress",
     "fuzz": "each decoder refuses what it does not understand; the commit's hash chooses the inputs",
     "images": "the lab's base image, packages and guests can be made (first run only; cached)",
     "sim": "the paper's claims; the core under simulated faults, seed by seed; the core broken on purpose is caught",
@@ -26,7 +26,7 @@ STAGES = {
     "hostile": "a QEMU that fails at each point in each way: late, half, never, endless, dead; a disk with EIO and ENOSPC",
     "engines": "the main job, disks and a switchover on other distributions' QEMUs",
     "rdma": "real verbs in guests with Soft-RoCE: the log, faults, a VM that outlives its host; QEMU under AppArmor",
-    "lab": "the play and the day-2 plays on systemd hosts: demo, chaos, attacks, refusals, secrets, groups",
+    "lab": "the play and the day-2 plays on systemd hosts: demo, alerts and web page, chaos, attacks, refusals, secrets, groups",
     "molecule": "each role on hosts of its own: converge, idempotence, reboot, testinfra",
 }
 
@@ -106,7 +106,7 @@ PIECES = [
     _seeds("seeds-a", 0, 3100, 180, True),
     _seeds("seeds-b", 3100, 3450, 220),
     _seeds("seeds-c", 6550, 3450, 220),
-    Piece("plays", "", pytest("tests/plays"), 130),
+    Piece("plays", "", pytest("tests/plays"), 150),
     Piece("bench", "", pytest("tests/bench"), 130, lanes=2),
     *_files(
         "integration",
@@ -179,7 +179,7 @@ PIECES = [
     *_files(
         "lab",
         ("failover_demo",),
-        ("failover_demo", "attack", "chaos", "disks", "soak"),
+        ("failover_demo", "attack", "chaos", "disks", "operate", "soak"),
         {
             "failover_demo": 100,
             "artifacts": 20,
@@ -191,6 +191,7 @@ PIECES = [
             "groups": 400,
             "mlnx_reboot": 40,
             "modules": 300,
+            "operate": 330,
             "precheck_inventory": 110,
             "rdma_deploy": 150,
             "soak": 330,

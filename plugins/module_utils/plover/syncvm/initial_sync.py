@@ -31,7 +31,19 @@ STANDS_STILL = (Phase.STOP, Phase.ATTACH, Phase.CAPTURE, Phase.FINAL, Phase.CHEC
 ROUNDS_MAX = 8
 FEW_PAGES = 512
 CHUNKS_PER_TURN = 8
+MIB = 1 << 20
+RATE_S_MIN = 1.0  # a rate over less time says nothing
 CHECKS_MAX = 3  # of all of memory, in one initial sync
+
+
+def _copied(done: int, total: int, seconds: float) -> str:
+    """How far the copy of the disks is: bytes, and the seconds since its beginning."""
+    if total < MIB:
+        return ""
+    out = f" ({done // MIB} of {total // MIB} MiB)"
+    if done < MIB or seconds < RATE_S_MIN:
+        return out
+    return f"{out}, {done / MIB / seconds:.0f} MiB/s, {(total - done) * seconds / done:.0f} s left"
 
 
 class LeaderInitialSync:
@@ -44,7 +56,7 @@ class LeaderInitialSync:
         self.copy = f"{view}-{join}"  # name of the disk copy that it gets
         self._copied = (0, 1)  # bytes of the disks: done, total
         self.waits_since = 0.0  # since when clients wait for the last step; each part of its comparison begins anew
-        self.progress_at = 0.0
+        self.progress_at = self._began = 0.0
         self._pending, self._next = array("I"), 0
         self._fetching = False  # FetchDirty is under way
         self._round = self.pages_sent = 0
@@ -58,7 +70,7 @@ class LeaderInitialSync:
         return self._machine.phase
 
     def start(self, now: float) -> list[effects.Effect]:
-        self.progress_at = now
+        self.progress_at = self._began = now
         return [effects.OpenTracker(self.tag)]
 
     def tracker_open(self) -> list[effects.Effect]:
@@ -121,8 +133,12 @@ class LeaderInitialSync:
     @property
     def progress(self) -> str:
         """For the operator."""
-        done, total = (number >> 20 for number in self._copied)
-        return f"{self.phase} {self.percent} %" + (f" ({done} of {total} MiB)" if self.phase == Phase.COPY and total else "")
+        how_far = ""
+        if self.phase == Phase.COPY:
+            how_far = _copied(*self._copied, self.progress_at - self._began)
+        elif self.pages_sent:
+            how_far = f" ({self.pages_sent * pg.PAGE_BYTES // MIB} MiB sent)"
+        return f"{self.phase} {self.percent} %{how_far}"
 
     def describe(self) -> dict[str, Any]:
         """For programs. ``percent`` is that of the phase, or of the present round of pages."""
