@@ -97,6 +97,7 @@ host:
       description:
         - Path, C(version) and C(package) of the installed QEMU and its C(accelerators), C(machines), C(netdevs), C(objects).
           C(colo_loop), the dialect of its COLO loop, is C(enable-colo), C(return-path), C(none) or empty, if it did not answer.
+          C(block_drivers), those of C(quorum) and C(replication) that it has and may use, is null if it did not answer.
           If none is installed, C(candidate), the version that the package manager would install.
       type: dict
       returned: success

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import colo_loop, kvm, look, network
+from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import block_drivers, colo_loop, kvm, look, network
 from plover.host import kernel_tracking
 
 
@@ -78,3 +78,16 @@ def test_a_qemus_answer_tells_its_dialect(tmp_path, answer, wanted):
     qemu.write_text(f"#!/bin/sh\ncat >/dev/null\ncat <<'END'\n{{}}\n{answer}\nEND\n")
     qemu.chmod(0o755)
     assert colo_loop.dialect(str(qemu)) == wanted
+
+
+def test_the_installed_qemu_makes_the_nodes_of_replicated_disks():
+    assert look.qemu("/usr/bin/qemu-system-x86_64")["block_drivers"] == ["quorum", "replication"]
+    assert block_drivers.usable("/no/such/qemu") is None
+
+
+def test_a_block_driver_that_is_in_qemu_and_may_not_be_used_counts_as_missing(tmp_path):
+    qemu = tmp_path / "qemu"
+    refused = '{"id": "quorum", "error": {"class": "GenericError", "desc": "Driver \'quorum\' is not whitelisted"}}'
+    qemu.write_text(f'#!/bin/sh\ncat <<\'END\'\n{refused}\n{{"id": "replication", "return": {{}}}}\n{"[" * 9999}\nEND\n')
+    qemu.chmod(0o755)
+    assert block_drivers.usable(str(qemu)) == ["replication"]

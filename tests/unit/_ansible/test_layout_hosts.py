@@ -23,6 +23,7 @@ QEMU = {
     "machines": ["pc"],
     "netdevs": ["stream"],
     "objects": ["memory-backend-file"],
+    "block_drivers": ["quorum", "replication"],
 }
 NO_QEMU = {**QEMU, "version": "", "package": "", "accelerators": [], "machines": [], "netdevs": [], "objects": []}
 CARD = {"addresses": [], "mtu": 1500, "up": True, "kind": "card", "master": "", "default_route": False}
@@ -152,6 +153,12 @@ def test_good_hosts_are_good():
         (on("secondary", kvm_problem="no"), {"accel": "kvm"}, "secondary: accel: kvm does not work", "set accel: tcg"),
         (on("secondary", qemu={**QEMU, "accelerators": ["tcg"]}), {"accel": "kvm"}, "secondary: qemu_packages", "accel kvm"),
         (on("secondary", qemu={**QEMU, "netdevs": ["user"]}), {}, "secondary: qemu_packages", "without -netdev stream"),
+        (
+            on("secondary", qemu={**QEMU, "block_drivers": ["quorum"]}),
+            {"disks": [{"path": "/var/lib/a.img"}]},
+            "secondary: qemu_packages",
+            "without block driver replication",
+        ),
         (on("secondary", qemu={**QEMU, "colo_loop": "none"}), {}, "secondary: qemu_packages", "without COLO"),
         (on("secondary", qemu={**QEMU, "colo_loop": "return-path"}), {}, "secondary: accel of demo: QEMU 7.2.22", "use accel: kvm"),
         (on("secondary", qemu={**QEMU, "version": "8.2.0"}), {}, "demo: QEMU is 7.2.22 and 8.2.0", "install one version"),

@@ -19,6 +19,7 @@ TIMEOUT_S = 3.0
 API_VERSION = 12
 GET_API_VERSION, CREATE_VM, GET_VCPU_MMAP_SIZE, CREATE_VCPU, RUN = 0xAE00, 0xAE01, 0xAE04, 0xAE41, 0xAE80
 SET_USER_MEMORY_REGION, GET_SUPPORTED_CPUID = 0x4020AE46, 0xC008AE05
+SET_CPUID2 = 0x4008AE90
 SET_REGS, GET_SREGS, SET_SREGS = 0x4090AE82, 0x8138AE83, 0x4138AE84
 EXIT_HLT, EXIT_REASON_AT = 5, 8
 CPUID_ENTRIES, CPUID_ENTRY_BYTES, SSE3 = 256, 40, 1
@@ -60,15 +61,15 @@ def _try(device):
     kvm = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     if fcntl.ioctl(kvm, GET_API_VERSION, 0) != API_VERSION:
         return f"{device}: its interface is not version {API_VERSION}"
-    if not _offers_sse3(kvm):
-        return "it offers guests no SSE3, so it is not the hardware's, and ordinary guests do not boot"
-    return _run(kvm)
-
-
-def _offers_sse3(kvm):
-    """Every CPU with hardware virtualization has SSE3. A KVM that works without hardware offers less than the CPU has."""
     table = bytearray(struct.pack("II", CPUID_ENTRIES, 0) + bytes(CPUID_ENTRY_BYTES * CPUID_ENTRIES))
     fcntl.ioctl(kvm, GET_SUPPORTED_CPUID, table)
+    if not _offers_sse3(table):
+        return "it offers guests no SSE3, so it is not the hardware's, and ordinary guests do not boot"
+    return _run(kvm, table)
+
+
+def _offers_sse3(table):
+    """Every CPU with hardware virtualization has SSE3. A KVM that works without hardware offers less than the CPU has."""
     for n in range(struct.unpack_from("I", table)[0]):
         function, _index, _flags, _eax, _ebx, ecx, _edx = struct.unpack_from("7I", table, 8 + CPUID_ENTRY_BYTES * n)
         if function == 1:
@@ -76,7 +77,7 @@ def _offers_sse3(kvm):
     return False
 
 
-def _run(kvm):
+def _run(kvm, table):
     machine = fcntl.ioctl(kvm, CREATE_VM, 0)
     memory = mmap.mmap(-1, MEMORY_BYTES)
     for at, value in ((PML4, PDPT | 3), (PDPT, PD | 3), (PD, 0x83)):
@@ -85,6 +86,7 @@ def _run(kvm):
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     fcntl.ioctl(machine, SET_USER_MEMORY_REGION, struct.pack("IIQQQ", 0, 0, 0, MEMORY_BYTES, address))
     cpu = fcntl.ioctl(machine, CREATE_VCPU, 0)
+    fcntl.ioctl(cpu, SET_CPUID2, table)  # of a CPU without it, newer kernels refuse the 64-bit mode
     state = mmap.mmap(cpu, fcntl.ioctl(kvm, GET_VCPU_MMAP_SIZE, 0))
     special = bytearray(SREGS_BYTES)
     fcntl.ioctl(cpu, GET_SREGS, special)

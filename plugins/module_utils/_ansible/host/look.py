@@ -14,7 +14,7 @@ import sys
 import time
 
 from ...plover.host import kernel_tracking
-from . import bridge_filter, colo_loop, kvm, network, packet_filter
+from . import block_drivers, bridge_filter, colo_loop, kvm, network, packet_filter
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
@@ -119,11 +119,11 @@ def qemu(binary):
     if version:
         out.update(version=version.group(1), package=version.group(2) or "")
         helped = {key: words_of(tool(binary, *options, "help")) for key, options in HELP.items()}
-        return {**out, **helped, "colo_loop": colo_loop.dialect(binary)}
+        return {**out, **helped, "colo_loop": colo_loop.dialect(binary), "block_drivers": block_drivers.usable(binary)}
     candidate = re.search(r"Candidate: (\S+)", tool(*APT_POLICY, "qemu-system-x86"))
     if candidate and candidate.group(1) != "(none)":
         out["candidate"] = candidate.group(1)
-    return {**out, **{key: [] for key in HELP}, "colo_loop": colo_loop.UNKNOWN}
+    return {**out, **{key: [] for key in HELP}, "colo_loop": colo_loop.UNKNOWN, "block_drivers": None}
 
 
 def words_of(text):

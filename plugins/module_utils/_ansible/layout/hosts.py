@@ -15,6 +15,7 @@ MEMORY_SPARE_MIB = 256
 PYTHON_MIN = (3, 11)
 # Command lines of our own daemons and guests, from an earlier run of the play.
 OURS = ("plover.replica", "plover.witness", "plover-replica", "plover-witness", "path=/run/plover/", "mem-path=/dev/shm/plover/")
+BLOCK_DRIVERS = ("quorum", "replication")  # of a VM with disks
 NO_COLO, RETURN_PATH = "none", "return-path"  # in qemu.colo_loop of what plover_host_info returns
 ANY_BRIDGE = "*"  # in bridge_filters[].accepts
 NETDEV, OBJECT = "stream", "memory-backend-file"
@@ -234,6 +235,8 @@ def _qemu(look, vms):
         for machine in dict.fromkeys(setting(vm, "guest_machine", "pc") for vm in vms)
         if machine not in found["machines"]
     ]
+    if found.get("block_drivers") is not None and any(vm.get("disks") for vm in vms):
+        lacks += [f"block driver {driver}" for driver in BLOCK_DRIVERS if driver not in found["block_drivers"]]
     lacks += [] if NETDEV in found["netdevs"] else [f"-netdev {NETDEV}"]
     lacks += [] if OBJECT in found["objects"] else [f"-object {OBJECT}"]
     if lacks:
