@@ -122,6 +122,7 @@ PIECES = [
             "bad_input": 55,
             "block_copy": 30,
             "block_merge": 15,
+            "boot": 150,
             "bridge_rollback": 60,
             "disk_absence": 95,
             "disk_errors": 40,

@@ -25,6 +25,9 @@ TOGETHER = (
     "guest_accel",
     "guest_mac",
     "guest_nic",
+    "guest_cdrom",
+    "guest_seed",
+    "guest_rng",
 )
 
 
