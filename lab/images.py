@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from . import base, disk_guest, guest_image
+from . import base, boot_guest, disk_guest, guest_image
 from .rdma import image as rdma_image
 
 MAKES: dict[str, Callable[[], object]] = {
@@ -14,6 +14,7 @@ MAKES: dict[str, Callable[[], object]] = {
     "the hosts' Python wheels": base.wheels,
     "the guest with Redis": guest_image.build,
     "the guest with PostgreSQL on a disk": disk_guest.build,
+    "the guest with a boot loader": boot_guest.build,
     "the guest with Soft-RoCE": rdma_image.build,
 }
 

@@ -122,6 +122,7 @@ PIECES = [
             "bad_input": 55,
             "block_copy": 30,
             "block_merge": 15,
+            "boot": 150,
             "bridge_carries": 20,
             "bridge_port": 40,
             "bridge_rollback": 60,

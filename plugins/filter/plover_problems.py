@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from ansible.errors import AnsibleError
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import inventory
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout.variables import Unresolved
+from ansible_collections.plover.vmft.plugins.module_utils.plover.config.image_kinds import HEAD_BYTES
 from jinja2.exceptions import UndefinedError
 
-HEAD_BYTES = 4
 TEMPLATE_ERRORS = (AnsibleError, UndefinedError)
 CONNECTION = ("ansible_host", "ansible_port", "ansible_connection", "ansible_user", "remote_user")
 
@@ -43,11 +43,22 @@ def variables_of(values):
     return out
 
 
+class Start(bytes):
+    """The first bytes of a file, its last ones, and its length."""
+
+    tail = b""
+    file_bytes = 0
+
+
 def head(path):
-    """The first bytes of a file on this machine; None if it is no file or cannot be read."""
+    """The first bytes of a file on this machine, with its last ones; None if it is no file or cannot be read."""
     try:
         with open(os.path.expanduser(path), "rb") as file:
-            return file.read(HEAD_BYTES)
+            start = Start(file.read(HEAD_BYTES))
+            start.file_bytes = file.seek(0, os.SEEK_END)
+            file.seek(max(start.file_bytes - HEAD_BYTES, 0))
+            start.tail = file.read(HEAD_BYTES)
+            return start
     except (OSError, ValueError):
         return None
 

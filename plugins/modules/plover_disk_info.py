@@ -77,6 +77,7 @@ import stat  # noqa: E402
 import struct  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils.plover.config.image_kinds import HEAD_BYTES, misfit  # noqa: E402
 
 SECTOR_BYTES = 512
 QCOW2_MAGIC = b"QFI\xfb"
@@ -89,18 +90,22 @@ STATE_DIR = "/var/lib/plover"
 RAM_FILES = "/dev/shm/plover/*.ram"
 
 
-def length_of(path, kind):
-    """The image's length as the guest sees it, in bytes. Raises ValueError with the reason."""
+def length_of(path, kind, fresh):
+    """The image's length as the guest sees it, in bytes. Raises ValueError with the reason. ``fresh``: no VM of ours has run from it."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise ValueError("is neither a file nor a block device")
     with open(path, "rb") as file:
-        head = file.read(QCOW2_LENGTH_AT + 8)
+        head = file.read(HEAD_BYTES)
         length = file.seek(0, os.SEEK_END)
+        file.seek(max(length - HEAD_BYTES, 0))
+        wrong = misfit(kind, head, file.read(HEAD_BYTES)) if fresh else ""
+    if wrong:
+        raise ValueError(wrong)
     if kind == "qcow2":
         if not head.startswith(QCOW2_MAGIC) or len(head) < QCOW2_LENGTH_AT + 8:
             raise ValueError("is no qcow2 image; correct the disk's format")
-        length = int.from_bytes(head[QCOW2_LENGTH_AT:], "big")
+        length = int.from_bytes(head[QCOW2_LENGTH_AT : QCOW2_LENGTH_AT + 8], "big")
     if not length or length % SECTOR_BYTES:
         raise ValueError(f"has {length} bytes, which is no whole number of {SECTOR_BYTES}-byte sectors; lengthen it with truncate")
     return length
@@ -152,11 +157,15 @@ def user_of(module, vm, path):
     return ", ".join(name_of(pid) for pid in others) if others or found else "a process that cannot be seen from here"
 
 
+def is_deployed(vm):
+    return os.path.exists(f"{STATE_DIR}/{vm}")
+
+
 def look(module, image):
     out = {"exists": os.path.lexists(image["path"]), "length": 0, "problem": "", "user": ""}
     if out["exists"]:
         try:
-            out["length"] = length_of(image["path"], image["format"])
+            out["length"] = length_of(image["path"], image["format"], not is_deployed(image["vm"]))
             out["user"] = user_of(module, image["vm"], image["path"])
         except (OSError, ValueError) as error:
             out["problem"] = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
@@ -195,7 +204,7 @@ def main():
     module.exit_json(
         changed=False,
         images={image["path"]: look(module, image) for image in images},
-        deployed={image["vm"]: os.path.exists(f"{STATE_DIR}/{image['vm']}") for image in images},
+        deployed={image["vm"]: is_deployed(image["vm"]) for image in images},
         free_mib=free_bytes(overlays) >> 20,
         overlay_used_mib=-(-overlays >> 20),
     )

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import functools
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +74,25 @@ def settings(**values: Any) -> Change:
 
 def disk(**values: Any) -> Change:
     return vm(disks=[{key: value for key, value in {**IMAGE, **values}.items() if value is not ...}])
+
+
+def disk_only(**changes: Any) -> Change:
+    """A VM that boots from its disk."""
+    return vm(**{"kernel": ..., "initrd": ..., "cmdline": ..., "disks": [IMAGE], **changes})
+
+
+@functools.cache
+def folder() -> Path:
+    made = tempfile.mkdtemp(prefix="plover-images-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
+
+
+def image(name: str, content: bytes) -> str:
+    """A file with this content, on this machine."""
+    path = folder() / name.replace(" ", "-")
+    path.write_bytes(content)
+    return str(path)
 
 
 def second(**changes: Any) -> Change:

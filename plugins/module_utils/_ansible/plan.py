@@ -26,6 +26,9 @@ TOGETHER = (
     "guest_mac",
     "guest_nic",
     "guest_mtu",
+    "guest_cdrom",
+    "guest_seed",
+    "guest_rng",
 )
 
 

@@ -10,6 +10,15 @@ IMAGES_DIR = "/var/lib/plover/images"
 OVERLAY_DIR = "/run/plover-disks"
 DISK_KEYS = ("path", "format", "cache", "serial", "bus")  # the runtime's keys of a disk; the other keys are for role disks
 SEATS = ("primary", "secondary", "witness")
+BOOT_KEYS = {
+    "kernel": "guest_kernel",
+    "initrd": "guest_initrd",
+    "boot": "guest_boot",
+    "cdrom": "guest_cdrom",
+    "cloud_init": "guest_seed",
+}
+# What x86-64-v2 asks for, which current distributions need, and nothing more: KVM offers it on each CPU since 2009, and TCG too.
+CURRENT_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
 # Key of plover_vms -> (setting, type, default)
 KEYS = {
     "port": ("port", int, 7420),
@@ -30,6 +39,10 @@ OTHERS = (
     "guest_mac",
     "guest_kernel",
     "guest_initrd",
+    "guest_boot",
+    "guest_cdrom",
+    "guest_seed",
+    "guest_cpu",
     "network_bridge",
     "disks",
     "disk_overlay_dir",
@@ -38,7 +51,7 @@ OTHERS = (
 
 
 def image_path(name, part):
-    """Where role vm puts the ``part`` (kernel or initrd) of a VM. In plover_vms this path means: the file is on the host already."""
+    """Where role vm puts the ``part`` (kernel, initrd, cdrom or seed) of a VM. In plover_vms this path means: it is on the host already."""
     return f"{IMAGES_DIR}/{name}/{part}"
 
 
@@ -61,10 +74,10 @@ def settings_of(vm, member, addresses, defaults=None):
         preferred_leader=vm["primary"],
         guest_mac=vm["mac"],
         members={vm[seat]: {"address": addresses[vm[seat]], "kind": kind_of(seat)} for seat in SEATS},
-        guest_kernel=image_path(name, "kernel"),
         guest_initrd=image_path(name, "initrd") if vm.get("initrd") else "",
         network_bridge=vm.get("bridge") or defaults.get("plover_bridge_name") or "br0",
     )
+    out.update(_boot_of(vm))
     if vm.get("disks"):
         out.update(
             disks=[{key: disk[key] for key in DISK_KEYS if key in disk} for disk in vm["disks"]],
@@ -77,8 +90,22 @@ def settings_of(vm, member, addresses, defaults=None):
     return {**out, **(vm.get("settings") or {})}
 
 
+def _boot_of(vm):
+    """What the VM boots from. An earlier runtime does not know the other settings, so they are only there if they are needed."""
+    name = vm["name"]
+    if vm.get("kernel"):
+        out = {"guest_kernel": image_path(name, "kernel")}
+    else:
+        out = {"guest_cpu": CURRENT_CPU, "guest_boot": vm.get("boot") or "disk"}
+    if vm.get("cdrom"):
+        out["guest_cdrom"] = image_path(name, "cdrom")
+    if vm.get("cloud_init"):
+        out["guest_seed"] = image_path(name, "seed")
+    return out
+
+
 def vm_of(settings):
-    """The entry of plover_vms that produces these settings; kernel and initrd are their paths on the replicas."""
+    """The entry of plover_vms that produces these settings; kernel, initrd, cdrom and cloud_init are their paths on the replicas."""
     members, primary = settings["members"], settings["preferred_leader"]
     out = {
         "name": settings["name"],
@@ -87,16 +114,18 @@ def vm_of(settings):
         "mac": settings["guest_mac"],
         "secondary": next(m for m, v in members.items() if v["kind"] == "replica" and m != primary),
         "witness": next(m for m, v in members.items() if v["kind"] == "witness"),
-        "kernel": settings["guest_kernel"],
         "bridge": settings.get("network_bridge", "br0"),
         "link_security": settings.get("link_security", "none"),
     }
-    if settings.get("guest_initrd"):
-        out["initrd"] = settings["guest_initrd"]
+    for key, setting in BOOT_KEYS.items():
+        if settings.get(setting):
+            out[key] = settings[setting]
     out.update({key: settings.get(setting, default) for key, (setting, _kind, default) in KEYS.items()})
     if settings.get("disks"):
         out.update(disks=settings["disks"], disk_overlay_mib=settings.get("disk_overlay_mib", 256))
     known = {*OTHERS, *(setting for setting, _kind, _default in KEYS.values())}
+    if settings.get("guest_cpu") != (None if out.get("kernel") else CURRENT_CPU):
+        known -= {"guest_cpu"}
     rest = {key: settings[key] for key in settings if key not in known}
     return {**out, **({"settings": rest} if rest else {})}
 

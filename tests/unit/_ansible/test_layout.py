@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.plover.vmft.plugins.filter import plover_seats
+from ansible_collections.plover.vmft.plugins.filter.plover_problems import head
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import inventory as layout
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.layout import known, variables
 from ansible_collections.plover.vmft.plugins.module_utils.plover.config.settings import SETTINGS
@@ -43,14 +44,6 @@ def resolved(inventory):
                 values[key] = variables.Unresolved("'no_such_variable' is undefined")
     groups["all"] = list(hosts)
     return hosts, groups
-
-
-def head(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read(4)
-    except OSError:
-        return None
 
 
 def problems(inventory):

@@ -37,6 +37,10 @@ def vms():
         "initrd": st.sampled_from(["", "images/initrd.img"]),
         "disk_overlay_mib": st.integers(8, 512),
         "disks": st.lists(st.just({"path": "/d.img", "source": "d.img", "size_mib": 4, "serial": "s"}), max_size=1),
+        "kernel": st.just(""),  # it boots from its disk or its CD
+        "boot": st.sampled_from(["disk", "cdrom"]),
+        "cdrom": st.sampled_from(["", "/srv/cd.iso"]),
+        "cloud_init": st.sampled_from(["", {"user_data": "#cloud-config"}]),
         "settings": st.sampled_from([{}, {"failover_budget_ms": 2000}, {"disk_port": 7500, "guest_cpu": "host"}]),
     }
     base = {key: VM[key] for key in ("name", "primary", "secondary", "witness", "cluster_id", "mac", "kernel")}
@@ -61,6 +65,18 @@ def test_the_example_s_settings_are_ones_that_the_runtime_takes(member):
 def test_a_vm_s_own_settings_win():
     settings = ps.settings_of({**VM, "settings": {"guest_cpu": "host", "network_tap": "x"}}, "primary", ADDRESSES)
     assert (settings["guest_cpu"], settings["network_tap"]) == ("host", "x")
+
+
+def test_a_vm_without_kernel_has_a_cpu_of_today_and_its_seed_by_name_alone():
+    vm = {key: VM[key] for key in VM if key not in ("kernel", "initrd", "cmdline")}
+    vm.update(disks=[{"path": "/d.img"}], cloud_init={"user_data": "#cloud-config\npassword: p4ss"})
+    settings = ps.settings_of(vm, "primary", ADDRESSES)
+    config = Config(settings)
+    assert config.guest_kernel == "" and {"+ssse3", "+sse4.1", "+sse4.2", "+popcnt"} <= set(config.guest_cpu.split(","))
+    assert config.guest_seed == "/var/lib/plover/images/demo/seed" and "p4ss" not in json.dumps(settings)
+    assert "guest_cpu" not in ps.settings_of(VM, "primary", ADDRESSES)  # which runs already, with what it has
+    own = ps.settings_of({**vm, "settings": {"guest_cpu": "max"}}, "primary", ADDRESSES)
+    assert own["guest_cpu"] == "max" and ps.vm_of(own)["settings"] == {"guest_cpu": "max"}
 
 
 def test_a_disk_s_source_and_size_are_not_for_the_runtime():

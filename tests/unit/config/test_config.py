@@ -41,6 +41,9 @@ FORBIDDEN = {
     "output_release": ["", "always", "Agreed"],
     "output_comparison": ["", "c", "Native"],
     "guest_accel": ["", "hvf", "KVM"],
+    "guest_boot": ["", "cd", "Disk", "network"],
+    "guest_cdrom": ["cd.iso", "/a,b", "/a\n", "/" + "a" * 401],
+    "guest_seed": ["seed", "/a,b", "/a\n", "/" + "a" * 401],
     "guest_mac": ["", "52:54:00:70:6c", "52-54-00-70-6c-01", "52:54:00:70:6C:01", "52:54:00:70:6c:01:02", "52:54:00:70:6c:01\n"],
     "guest_nic": ["", "rtl8139"],
     "guest_spoof_check": ["", "on", "STRICT"],
@@ -62,6 +65,8 @@ ALLOWED = {
     "name": ["a", "0", "my-vm-2", "a" * 31],
     "guest_machine": ["pc", "pc-i440fx-7.2"],
     "guest_accel": ["tcg", "kvm"],
+    "guest_cdrom": ["", "/srv/a b/cd-1.iso"],
+    "guest_seed": ["", "/var/lib/plover/images/demo/seed"],
     "guest_cpu": ["max", "qemu64,+kvmclock", "host,-x2apic,model_id=a.b"],
     "guest_nic": ["virtio-net-pci", "e1000"],
     "guest_spoof_check": ["auto", "mac", "off"],
@@ -107,6 +112,8 @@ def test_a_missing_setting_has_its_default_or_is_asked_for_by_name(key):
     found = problems(**{key: ...})
     if row.default is REQUIRED:
         assert found == [f"{key}: is required ({row.help})"]
+    elif key == "guest_kernel":  # or a disk, or a CD: test_boot_settings.py
+        assert len(found) == 1 and found[0].startswith("guest_kernel: is missing")
     else:
         assert found == []
         values = {k: v for k, v in good_settings("primary").items() if k != key}
@@ -116,7 +123,7 @@ def test_a_missing_setting_has_its_default_or_is_asked_for_by_name(key):
 
 def test_every_default_is_allowed_by_its_own_row():
     defaults = {key: row.default for key, row in SETTINGS.items() if row.default not in (REQUIRED, None)}
-    assert problems(**defaults) == []
+    assert problems(**{**defaults, "guest_kernel": "/k"}) == []
 
 
 @each_setting
@@ -167,8 +174,8 @@ def test_an_unknown_setting_is_refused_by_name(key):
 
 
 def test_all_problems_are_told_at_once():
-    found = problems(port="x", guest_vcpus=0, colour="red", guest_kernel=...)
-    assert sorted(p.split(":")[0] for p in found) == ["colour", "guest_kernel", "guest_vcpus", "port"]
+    found = problems(port="x", guest_vcpus=0, colour="red", guest_mac=...)
+    assert sorted(p.split(":")[0] for p in found) == ["colour", "guest_mac", "guest_vcpus", "port"]
 
 
 def test_a_setting_that_does_not_exist_is_no_attribute():

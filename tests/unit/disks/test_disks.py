@@ -41,7 +41,7 @@ DISK = {"path": "/images/a.img"}
         ([{**DISK, "size": "1G"}], r"disks\[0\].size: unknown; known are path, format"),
         ([{**DISK, "format": "vmdk"}], r"disks\[0\].format: 'vmdk' is not one of raw, qcow2"),
         ([{**DISK, "cache": "unsafe"}], r"disks\[0\].cache: 'unsafe' is not one of writeback, none"),
-        ([{**DISK, "bus": "floppy"}], r"disks\[0\].bus: 'floppy' is not one of virtio-blk, ide"),
+        ([{**DISK, "bus": "floppy"}], r"disks\[0\].bus: 'floppy' is not one of virtio-blk, virtio-scsi, ide"),
         ([{**DISK, "serial": "a b"}], r"disks\[0\].serial: 'a b' must be at most 20"),
         ([{"path": f"/images/{n}"} for n in range(17)], "17 are too many; at most 16"),
     ],

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 
+from ...plover.config import image_kinds
 from .known import DISK_CHOICES, DISK_KEYS, DISKS_MAX, close_to, unplaced
 
 _PATH = re.compile(r"/[\w./ +:@-]{1,400}\Z")
 _SERIAL = re.compile(r"[\w.-]{0,20}\Z")
-_QCOW2 = b"QFI"
 
 
 def problems(at, vm, head):
@@ -53,14 +53,21 @@ def _source(disk, head):
     source = disk.get("source") or ""
     if not source:
         return []
-    if disk.get("size_mib") is not None:
-        return ["size_mib: is for a disk without source; remove one of the two"]
     if isinstance(source, str) and unplaced(source):
         return [f"source: {unplaced(source)}"]
     start = head(source) if isinstance(source, str) else None
     if start is None:
         return [f"source: {source} is not a file on this machine; give the path of the image"]
     image = disk.get("format", "raw")
-    if image in DISK_CHOICES["format"] and start.startswith(_QCOW2) != (image == "qcow2"):
-        return [f"format: {image} is not what {source} is; correct it"]
-    return []
+    if image not in DISK_CHOICES["format"]:
+        return []
+    wrong = image_kinds.misfit(image, start, getattr(start, "tail", b""))
+    return [f"source: {source} {wrong}"] if wrong else _grown(disk, image, source, start)
+
+
+def _grown(disk, image, source, start):
+    """``size_mib`` lengthens the copy of ``source``."""
+    size, length = disk.get("size_mib"), image_kinds.length(image, start, getattr(start, "file_bytes", 0))
+    if size is None or not re.match(r"\d{1,9}\Z", str(size)) or int(size) << 20 >= length:
+        return []
+    return [f"size_mib: {size} is smaller than {source}, which has {-(-length >> 20)} MiB; an image can only grow"]

@@ -14,11 +14,16 @@ REPLICA_SEATS = SEATS[:2]
 VMS_MAX, DISKS_MAX = 64, 16
 GROUP, REPLICAS, WITNESSES = "plover", "plover_replicas", "plover_witnesses"
 
-VM_REQUIRED = ("name", *SEATS, "cluster_id", "mac", "kernel")
+VM_REQUIRED = ("name", *SEATS, "cluster_id", "mac")
 VM_KEYS = (
     *VM_REQUIRED,
+    "kernel",
     "initrd",
     "cmdline",
+    "firmware",
+    "boot",
+    "cdrom",
+    "cloud_init",
     "addresses",
     "memory_mib",
     "vcpus",
@@ -33,7 +38,16 @@ VM_KEYS = (
     "fence_input",
     "link_security",
 )
-SECRET_KEYS = ("secret", "fence_input")
+SECRET_KEYS = ("secret", "fence_input", "cloud_init")
+CLOUD_INIT_KEYS = ("user_data", "meta_data", "network_config")
+# Keys that people write, and why there is no such key.
+NO_KEYS = {
+    "balloon": "a guest that gives memory back would differ from its copy; remove it, and set memory_mib to what it needs",
+    "iso": "write cdrom",
+    "user_data": "write it as cloud_init: {user_data: …}",
+    "source": "an image belongs to a disk: write disks: [{path: …, source: …}]",
+    "cpu": "it is a runtime setting: settings: {guest_cpu: …}",
+}
 # VM key -> the runtime's setting made from it. The collision checks read the key, so `settings` must not override the setting.
 SETTING_OF = {
     "name": "name",
@@ -46,6 +60,9 @@ SETTING_OF = {
     "kernel": "guest_kernel",
     "initrd": "guest_initrd",
     "cmdline": "guest_cmdline",
+    "boot": "guest_boot",
+    "cdrom": "guest_cdrom",
+    "cloud_init": "guest_seed",
     "addresses": "guest_addresses",
     "bridge": "network_bridge",
     "tap": "network_tap",
@@ -63,7 +80,7 @@ SETTING_FROM = {
 }
 
 DISK_KEYS = ("path", "format", "cache", "serial", "bus", "source", "size_mib")
-DISK_CHOICES = {"format": ("raw", "qcow2"), "cache": ("writeback", "none"), "bus": ("virtio-blk", "ide")}
+DISK_CHOICES = {"format": ("raw", "qcow2"), "cache": ("writeback", "none"), "bus": ("virtio-blk", "virtio-scsi", "ide")}
 RDMA_STACKS = ("none", "distro", "soft-roce", "mlnx")
 
 # Shared variables and their values: a kind, or the choices. "any": another role checks the value.

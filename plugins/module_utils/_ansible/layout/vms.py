@@ -7,11 +7,12 @@ import re
 
 from ...plover.config import settings as config
 from ...plover.errors import ConfigError
-from ...plover.qemu.kernel_image import ELF
 from .. import fence_words
+from . import boot
 from .disks import problems as disk_problems
 from .known import (
     GROUP,
+    NO_KEYS,
     REPLICA_SEATS,
     REPLICAS,
     SEATS,
@@ -22,13 +23,14 @@ from .known import (
     VM_REQUIRED,
     WITNESSES,
     close_to,
-    unplaced,
 )
 
 KEY_OF = {setting: key for key, setting in SETTING_OF.items()}
 _UNICAST = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}\Z")
 _CERTIFIED = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")  # as plugin_utils/certificates.py
 _SECRET = re.compile(r"[A-Za-z0-9+/=_-]{32,256}\Z")
+_GUEST = re.compile(r"\bguest_\w+")
+_FILES = ("kernel", "initrd", "cdrom", "cloud_init")
 _LINES = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f]+\Z")
 FENCE_INPUT_BYTES_MAX = 4096
 # Where the runtime's own words would not name the remedy.
@@ -47,7 +49,6 @@ _GOOD = {
     "name": "vm",
     "cluster_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
     "guest_mac": "52:54:00:00:00:01",
-    "guest_kernel": "/kernel",
     "link_security": "tls",
     "member": "a",
     "preferred_leader": "a",
@@ -86,21 +87,9 @@ def problems(at, vm, hosts, groups, head):
     out += [f"{key}: {text}" for key, text in unknown.items()]
     out += _seats(at, vm, hosts, groups)
     out += _settings(at, vm)
-    for key in ("kernel", "initrd"):
-        there = f"/var/lib/plover/images/{vm.get('name')}/{key}"  # as plover_info exports it: it stays what it is
-        if isinstance(vm.get(key), str) and vm[key] not in ("", there):
-            if unplaced(vm[key]):
-                out.append(f"{at}.{key}: {unplaced(vm[key])}")
-            elif head(vm[key]) is None:
-                out.append(f"{at}.{key}: {vm[key]} is not a file on this machine; give the path of the image")
-            elif key == "kernel" and head(vm[key])[:4] == ELF:
-                out.append(
-                    f"{at}.{key}: {vm[key]} is an ELF file (vmlinux), parts of which QEMU would write over the VM's "
-                    "memory at each syncvm; give the compressed kernel (vmlinuz, bzImage)"
-                )
     if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
         out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
-    return out + _fencing(at, vm) + _words(at, vm) + disk_problems(at, vm, head)
+    return out + boot.problems(at, vm, head) + _fencing(at, vm) + _words(at, vm) + disk_problems(at, vm, head)
 
 
 def _fencing(at, vm):
@@ -132,6 +121,8 @@ def _unknown_key(at, key):
             if key in SETTING_FROM
             else f"it is a runtime setting, put it under {at}.settings"
         )
+    if key in NO_KEYS:
+        return f"is not known; {NO_KEYS[key]}"
     meant = close_to(key, VM_KEYS)
     return f"is not known; {meant or f'remove it, or put a runtime setting under {at}.settings'}"
 
@@ -206,9 +197,9 @@ def _settings(at, vm):
     out = []
     if given is not None and not isinstance(given, dict):
         out.append(f"{at}.settings: must be a mapping, like {{failover_budget_ms: 2000}}")
-    values, bad = dict(_GOOD), set()
+    values, bad = {**_GOOD, **_booted_by(vm)}, set()
     for key, setting in SETTING_OF.items():
-        if key not in ("disks", "kernel") and vm.get(key) not in (None, ""):
+        if key not in ("disks", *_FILES) and vm.get(key) not in (None, ""):
             _judge(f"{at}.{key}", key, setting, vm[key], values, bad, out)
     for setting, value in (given if isinstance(given, dict) else {}).items():
         where = f"{at}.settings.{setting}"
@@ -222,6 +213,12 @@ def _settings(at, vm):
         else:
             _judge(where, setting, setting, value, values, bad, out)
     return out + _together(at, values, bad)
+
+
+def _booted_by(vm):
+    """Stand for the files that the VM boots from: whether they are there is what counts here."""
+    out = {SETTING_OF[key]: f"/{key}" if vm.get(key) else "" for key in _FILES}
+    return {**out, "disks": [{"path": "/disk"}] if vm.get("disks") else []}
 
 
 def _judge(where, key, setting, value, values, bad, out):
@@ -258,7 +255,9 @@ def _together(at, values, bad):
     else:
         return []
     return [
-        f"{at}.{KEY_OF[key]}: {text}" if key in KEY_OF else f"{at}.settings.{key}: {text}"
+        f"{at}.{KEY_OF[key]}: {_GUEST.sub(lambda word: KEY_OF.get(word[0], word[0]), text)}"
+        if key in KEY_OF
+        else f"{at}.settings.{key}: {text}"
         for key, _colon, text in lines
         if not any(re.search(rf"\b{name}\b", f"{key} {text}") for name in bad)
     ]

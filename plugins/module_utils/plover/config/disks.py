@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-FORMATS, CACHES, BUSES = ("raw", "qcow2"), ("writeback", "none"), ("virtio-blk", "ide")
+FORMATS, CACHES, BUSES = ("raw", "qcow2"), ("writeback", "none"), ("virtio-blk", "virtio-scsi", "ide")
 DISKS_MAX = 16
 KEYS = ("path", "format", "cache", "serial", "bus")
 _SERIAL = re.compile(r"[\w.-]{0,20}\Z")

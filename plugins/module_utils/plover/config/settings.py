@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, one_line
-from . import budget, disks, spoof, together
+from . import boot, budget, disks, spoof, together
 from .disks import Disk
 
 CONFIG_DIR = Path("/etc/plover")
@@ -76,9 +76,15 @@ SETTINGS: dict[str, Setting] = {
         int, 0, "MTU that the card tells the guest (virtio), in bytes; 0: it tells none, and a guest takes 1500", 0, 65_521
     ),
     "guest_console_kib": Setting(int, 1024, "limit of the serial console's log in KiB, and of the older part kept beside it", 16, 1 << 20),
-    "guest_kernel": Setting(str, REQUIRED, "path of the guest's kernel on the replicas"),
+    "guest_kernel": Setting(str, "", "path of the guest's kernel on the replicas; empty: the VM boots from its disk or CD by SeaBIOS"),
     "guest_initrd": Setting(str, "", "path of the guest's initramfs, or empty"),
-    "guest_cmdline": Setting(str, "", "kernel command line"),
+    "guest_cmdline": Setting(str, "", "kernel command line, for guest_kernel"),
+    "guest_boot": Setting(
+        str, boot.DISK, "what SeaBIOS tries first: disk (the first disk, then the CD) or cdrom (the other way round)", choices=boot.ORDERS
+    ),
+    "guest_cdrom": Setting(str, "", "path of an ISO image on the replicas, which the VM has as a CD; or empty", pattern=boot.PATH),
+    "guest_seed": Setting(str, "", "path of the cloud-init seed on the replicas, a small read-only disk; or empty", pattern=boot.PATH),
+    "guest_rng": Setting(bool, False, "true: the guest has a virtio-rng, a source of random numbers from its host"),
     "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
     "guest_spoof_check": Setting(
         str,

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..config import boot
 from ..config.disks import Disk
 from ..config.settings import Config
 from ..errors import QemuError
@@ -33,13 +34,13 @@ SECTOR_BYTES = 512
 QCOW2_MAGIC, QCOW2_LENGTH_AT = b"QFI\xfb", 24  # QEMU's docs/interop/qcow2.txt
 IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX = 65_536, 1 << 17
 TOOL_TIMEOUT_S = 20.0
-_DEVICES = {"virtio-blk": "virtio-blk-pci", "ide": "ide-hd"}
+_DEVICES = {"virtio-blk": "virtio-blk-pci", "virtio-scsi": "scsi-hd,bus=scsi0.0", "ide": "ide-hd"}
 
 
 # ---- the graph -------------------------------------------------------------------------------------------------
 def arguments(config: Config, incoming: bool) -> list[str]:
     """QEMU's arguments for all disks of a VM that boots or, with ``incoming``, of an empty secondary."""
-    out: list[str] = []
+    out = ["-device", "virtio-scsi-pci,id=scsi0"] if any(disk.bus == "virtio-scsi" for disk in config.disk_list) else []
     for disk in config.disk_list:
         nodes = [_image(disk)]
         if incoming:
@@ -68,7 +69,9 @@ def arguments(config: Config, incoming: bool) -> list[str]:
         for node in nodes:
             out += ["-blockdev", json.dumps(node)]
         serial = f",serial={disk.serial}" if disk.serial else ""
-        out += ["-device", f"{_DEVICES[disk.bus]},id=drive{disk.number},drive={disk.node('top')}{serial}"]
+        order = boot.order_of_disk(config.values, disk.number)
+        first = "" if order is None else f",bootindex={order}"
+        out += ["-device", f"{_DEVICES[disk.bus]},id=drive{disk.number},drive={disk.node('top')}{serial}{first}"]
     return out
 
 

@@ -4,6 +4,9 @@
 QEMU hands a bzImage to the firmware, which puts it into memory when the VM boots. The segments of any other image (an ELF
 file with a PVH note, a multiboot image) are written into guest memory by QEMU itself, at each reset (hw/core/loader.c,
 rom_reset). A secondary is reset before each load, so the kernel's data would be those of its boot again.
+
+Without a kernel of ours nothing of that kind is left: SeaBIOS, its option ROMs and its tables lie in memory blocks of their own
+or in fw_cfg, and a reset writes only there. What SeaBIOS has copied into guest memory is the guest's, and stays as it is.
 """
 
 from __future__ import annotations

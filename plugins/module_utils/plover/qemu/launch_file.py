@@ -25,9 +25,9 @@ CONSOLE = "console.log"
 FLUSH_FILE = "flush-failed"  # the preload library writes to it
 UFFD_FILE = "uffd"
 UFFD_DEVICE = "/dev/userfaultfd"
-QMP, NET, CONSOLE_FD, KERNEL, INITRD, UFFD, UFFD_DEVICE_FD, FLUSH = range(20, 28)
+QMP, NET, CONSOLE_FD, KERNEL, INITRD, UFFD, UFFD_DEVICE_FD, FLUSH, CDROM, SEED = range(20, 30)
 IMAGES = 40  # two for each disk
-CONSOLE_SET = 1  # of descriptors, in QEMU
+CONSOLE_SET, CDROM_SET, SEED_SET = 1, 2, 3  # of descriptors, in QEMU
 
 
 def sockets(config: Config) -> dict[str, str]:
@@ -41,13 +41,18 @@ def descriptors(config: Config) -> dict[int, tuple[str, str]]:
         QMP: ("socket", paths["qmp"]),
         NET: ("socket", paths["net"]),
         CONSOLE_FD: ("console", str(config.log_path / CONSOLE)),
-        KERNEL: ("boot", config.guest_kernel),
         UFFD: ("note", str(config.run_path / UFFD_FILE)),
         UFFD_DEVICE_FD: ("device", UFFD_DEVICE),
         FLUSH: ("note", str(config.run_path / FLUSH_FILE)),
     }
-    if config.guest_initrd:
-        out[INITRD] = ("boot", config.guest_initrd)
+    for number, kind, path in (
+        (KERNEL, "boot", config.guest_kernel),
+        (INITRD, "boot", config.guest_initrd),
+        (CDROM, "image to read", config.guest_cdrom),
+        (SEED, "image to read", config.guest_seed),
+    ):
+        if path:
+            out[number] = (kind, path)
     for disk in config.disk_list:
         out[IMAGES + 2 * disk.number] = ("image", disk.path)
         out[IMAGES + 2 * disk.number + 1] = ("image to read", disk.path)
@@ -57,6 +62,8 @@ def descriptors(config: Config) -> dict[int, tuple[str, str]]:
 def sets(config: Config) -> list[str]:
     """QEMU's arguments that make ``/dev/fdset/N`` of descriptors."""
     out = ["-add-fd", f"fd={CONSOLE_FD},set={CONSOLE_SET}"]
+    for path, fd, number in ((config.guest_cdrom, CDROM, CDROM_SET), (config.guest_seed, SEED, SEED_SET)):
+        out += ["-add-fd", f"fd={fd},set={number}"] if path else []
     for disk in config.disk_list:
         for fd in (IMAGES + 2 * disk.number, IMAGES + 2 * disk.number + 1):
             out += ["-add-fd", f"fd={fd},set={SETS + disk.number}"]

@@ -14,14 +14,12 @@ from ..config.settings import Config
 from ..disks import images as disks
 from ..errors import QemuError
 from ..host import own_folder, qemu_user
-from . import kernel_image, launch_file
+from . import boot, kernel_image, launch_file
 from .launch_file import (
     CONSOLE,
     CONSOLE_SET,
     FLUSH,
     FLUSH_FILE,
-    INITRD,
-    KERNEL,
     NET,
     QMP,
     UFFD,
@@ -80,14 +78,9 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         f"file,id=console,path=/dev/fdset/{CONSOLE_SET},append=on",
         "-serial",
         "chardev:console",
-        "-kernel",
-        f"/proc/self/fd/{KERNEL}",
+        *boot.loading(config),
     ]
-    if config.guest_initrd:
-        out += ["-initrd", f"/proc/self/fd/{INITRD}"]
-    if config.guest_cmdline:
-        out += ["-append", config.guest_cmdline]
-    return out + disks.arguments(config, incoming) + (["-incoming", "defer"] if incoming else [])
+    return out + disks.arguments(config, incoming) + boot.drives(config) + (["-incoming", "defer"] if incoming else [])
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -131,13 +124,14 @@ def check_flushes(config: Config, pid: int) -> None:
 
 def prepare(config: Config, incoming: bool) -> None:
     """Write folders and launch file afresh; nothing of an earlier QEMU may remain. Raises QemuError."""
-    for key in ("guest_kernel", "guest_initrd", "qemu_binary"):
+    for key in ("guest_kernel", "guest_initrd", "guest_cdrom", "guest_seed", "qemu_binary"):
         path = getattr(config, key)
         if path and not os.access(path, os.R_OK):
             raise QemuError(f"{key}: {path} is missing or not readable on this host; the deploy play copies it")
     if forgets_flushes(config) and not os.access(_preload(), os.R_OK):
         raise QemuError(f"disks: {_preload()} is missing on this host, and 'cache: none' needs it; {REMEDY}")
-    kernel_image.check(config.guest_kernel)
+    if config.guest_kernel:
+        kernel_image.check(config.guest_kernel)
     user = qemu_user.find(config)
     if user is None and os.geteuid() == 0:
         log.warning("QEMU stays root: so the setting qemu_user says")

@@ -21,7 +21,7 @@ from ..disks.identity import identity
 from ..disks.local_images import LocalImages
 from ..errors import QemuError
 from ..native.idle import IdleMonitor
-from . import colo_dialects
+from . import boot, colo_dialects
 from .colo import ColoPeer
 from .launch_file import sockets
 from .process import START_TIMEOUT_S, check_flushes, flush_failed, prepare, supervisor
@@ -143,6 +143,7 @@ class Vm:
             "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
             MACHINE_TYPE: (await self.qmp.execute("qom-get", path="/machine", property="type")).removesuffix("-machine"),
             **{key: getattr(self.config, key) for key in COMMON},
+            **(await asyncio.to_thread(boot.facts, self.config, self.pid)),
             **(await self._disk_facts() if self.config.disks else {}),
         }
 
