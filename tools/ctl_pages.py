@@ -148,14 +148,24 @@ def completion(parser: argparse.ArgumentParser, folder: Path = CONFIG_DIR) -> st
     values, by_verb = [], [f'                "") words="{" ".join([*found, *_names(parser)])}" ;;']
     for name, verb in found.items():
         values += [line for action in options(verb) for line in _after(name, action)]
-        positional = [str(choice) for action in options(verb) if not action.option_strings for choice in action.choices or ()]
-        by_verb.append(f'                {name}) words="{" ".join([*positional, *_names(verb)])}" ;;')
+        by_verb += _first(name, verb)
     parts = {"values": "\n".join(values), "verbs": "\n".join(by_verb), "folder": folder, "vm": OF_VM}
     return SCRIPT.format(licence=LICENCE, made=MADE, **parts)
 
 
 def _names(parser: argparse.ArgumentParser) -> list[str]:
     return [name for action in options(parser) for name in action.option_strings]
+
+
+def _first(name: str, verb: argparse.ArgumentParser) -> list[str]:
+    """What can follow the verb itself: its words and options, and files."""
+    positional = [action for action in options(verb) if not action.option_strings]
+    words = [*(str(choice) for action in positional for choice in action.choices or ()), *_names(verb)]
+    lines = [f'                {name}) words="{" ".join(words)}" ;;']
+    if any(action.metavar in FILES for action in positional):
+        files = '                    mapfile -t COMPREPLY < <(compgen -f -W "$words" -- "$word")'
+        lines = [f"                {name})", f'                    words="{" ".join(words)}"', files, " " * 20 + "return", " " * 20 + ";;"]
+    return lines
 
 
 def _after(verb: str, action: argparse.Action) -> list[str]:

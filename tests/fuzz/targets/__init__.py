@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..target import Target
-from . import control, disks, encrypted, exporter, files, guest, inventory, links, members, messages, monitor
+from . import control, disks, encrypted, exporter, files, guest, inventory, libvirt, links, members, messages, monitor
 
-MODULES = (messages, links, encrypted, members, guest, control, exporter, monitor, files, disks, inventory)
+MODULES = (messages, links, encrypted, members, guest, control, exporter, monitor, files, disks, inventory, libvirt)
 TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

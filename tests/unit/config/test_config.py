@@ -37,7 +37,7 @@ FORBIDDEN = {
         "6f9619ff-8b86-4d01-b42d-00cf4fc964ff\n",
     ],
     "guest_machine": ["", "q35", "microvm", "pc,accel=kvm", "pc-i440fx-", "pc-q35-7.2", "pc\n"],
-    "guest_cpu": ["", "qemu64 -monitor stdio", "a" * 201, "host\n", "max;reboot"],
+    "guest_cpu": ["", "qemu64 -monitor stdio", "a" * 1001, "host\n", "max;reboot"],
     "output_release": ["", "always", "Agreed"],
     "output_comparison": ["", "c", "Native"],
     "guest_accel": ["", "hvf", "KVM"],

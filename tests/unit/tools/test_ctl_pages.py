@@ -123,6 +123,7 @@ def test_values_are_offered(complete, tmp_path):
     assert complete("status", "-o", "") == ["text", "json"] == complete("--vm", "shop", "list", "-o", "")
     assert complete("rdma", "")[0] == "check" and complete("events", "-n", "") == []
     assert set(complete("support-bundle", "--out", f"{tmp_path}/s")) == {f"{tmp_path}/{name}" for name in ("script", "shop.json")}
+    assert set(complete("import", f"{tmp_path}/s")) == {f"{tmp_path}/{name}" for name in ("script", "shop.json")}
     assert complete("nonsense", "") == []
 
 

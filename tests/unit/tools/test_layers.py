@@ -21,11 +21,11 @@ ROWS = [
     {"dataplane"},
     {"native"},
     {"core"},
-    {"syncvm", "consensus"},
+    {"syncvm", "consensus", "libvirt"},
     {"ports", "protocol", "config"},
     {""},  # the package itself: errors, the version
 ]
-PURE = {"core", "syncvm", "consensus", "ports", "protocol", "config"}
+PURE = {"core", "syncvm", "consensus", "libvirt", "ports", "protocol", "config"}
 TOUCHES_THE_WORLD = {
     "asyncio",
     "ctypes",

@@ -68,7 +68,7 @@ SETTINGS: dict[str, Setting] = {
     "guest_machine": Setting(
         str, "pc", "machine type (QEMU's COLO loop supports 'pc' types only)", pattern=re.compile(r"pc(-i440fx-[0-9.]+)?\Z")
     ),
-    "guest_cpu": Setting(str, "qemu64", "CPU model, equal on both replicas", pattern=re.compile(r"[\w.,=+-]{1,200}\Z")),
+    "guest_cpu": Setting(str, "qemu64", "CPU model, equal on both replicas", pattern=re.compile(r"[\w.,=+-]{1,1000}\Z")),
     "guest_accel": Setting(str, "tcg", "accelerator", choices=("tcg", "kvm")),
     "guest_mac": Setting(str, REQUIRED, "MAC of the VM's network card", pattern=_MAC),
     "guest_nic": Setting(str, "virtio-net-pci", "network card model", choices=("virtio-net-pci", "e1000")),

@@ -36,6 +36,7 @@ class Verb(NamedTuple):
     options: tuple[Option, ...] = ()
     defaults: dict[str, Any] = {}
     of_all: bool = False  # without --vm it is about all VMs of this host
+    of_none: bool = False  # it is about no VM of this host
 
 
 def option(*names: str, **words: Any) -> Option:
@@ -69,9 +70,10 @@ def _add(add_parser: Any, verb: Verb) -> None:
         epilog=_epilog(verb.example, exit_status=verb.exit_status),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    # Without a default, or it would undo a --vm before the command.
-    which = "all" if verb.of_all else "the only one"
-    command.add_argument("--vm", metavar="NAME", default=argparse.SUPPRESS, help=f"the VM (default: {which} of this host)")
+    if not verb.of_none:
+        # Without a default, or it would undo a --vm before the command.
+        which = "all" if verb.of_all else "the only one"
+        command.add_argument("--vm", metavar="NAME", default=argparse.SUPPRESS, help=f"the VM (default: {which} of this host)")
     for one in verb.options:
         command.add_argument(*one.names, **one.words)
     command.set_defaults(**verb.defaults)
@@ -240,6 +242,25 @@ VERBS = (
             ),
             FORMAT,
         ),
+    ),
+    Verb(
+        "import",
+        "make an entry of plover_vms from the XML of a libvirt domain",
+        "Print a libvirt domain (the output of 'virsh dumpxml') as an entry of plover_vms, in YAML. Comments above it say what stands\n"
+        "in the way, what was left out and what is for you to do. It changes nothing, and needs neither libvirt nor a VM of Plover.",
+        "ploverctl import web.xml --primary alpha --secondary beta --witness gamma",
+        "0: printed; 1: printed, but something stands in the way; 2: the file is no domain, or cannot be read",
+        (
+            option("file", metavar="FILE", help="the domain's XML; - for standard input"),
+            option("--name", default="", metavar="NAME", help="name of the VM (default: the domain's)"),
+            option("--primary", default="", metavar="HOST", help="the host that boots the VM the first time"),
+            option("--secondary", default="", metavar="HOST", help="the host that takes over"),
+            option("--witness", default="", metavar="HOST", help="the host of the witness"),
+            option("--bridge", default="", metavar="BRIDGE", help="bridge of both hosts for the VM's card (default: the domain's bridge)"),
+            option("--machine", choices=("pc",), default="", help="give the guest machine type pc in place of the domain's, such as q35"),
+            FORMAT,
+        ),
+        of_none=True,
     ),
     Verb(
         "support-bundle",

@@ -213,6 +213,13 @@ def rdma_check(options: argparse.Namespace) -> int:
     return 1 if reply["problems"] else 0
 
 
+def import_libvirt(options: argparse.Namespace) -> int:
+    from ..libvirt.notes import Wishes  # as above
+    from .import_domain import import_domain
+
+    return import_domain(options.file, Wishes(**{key: getattr(options, key) for key in Wishes._fields}), options.format == "json")
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": list_vms,
     "status": status,
@@ -224,5 +231,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "failover": failover,
     "cold-start": cold_start,
     "rdma": rdma_check,
+    "import": import_libvirt,
     "support-bundle": support_bundle,
 }
