@@ -192,6 +192,7 @@ PIECES = [
             "operate": 330,
             "precheck_inventory": 110,
             "rdma_deploy": 150,
+            "rootless_build": 40,
             "soak": 330,
             "soft_roce_role": 40,
         },
