@@ -9,6 +9,7 @@ PIP_INSTALL = pip -q install --disable-pip-version-check --require-hashes
 STAMP = .cache/setup-$(shell cd requirements && cat debian.txt python.txt target-python.txt | sha256sum | cut -c1-16)
 BENCH_STAMP = $(STAMP)-bench
 BUILD_STAMP = .cache/build-$(shell cd requirements && cat build.txt | sha256sum | cut -c1-16)
+DOCS_STAMP = .cache/docs-$(shell cd requirements && cat docs.txt | sha256sum | cut -c1-16)
 LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.txt | sha256sum | cut -c1-16)
 
 help:
@@ -25,6 +26,7 @@ help:
 	@echo "make release           KEY=FINGERPRINT: tarball, bill of materials and signatures in build/release; docs/release.md"
 	@echo "make requirements      requirements/*.txt from *.in: each package pinned, with its hashes; OPTIONS=--upgrade: newer ones"
 	@echo "make docs | changelog  what is generated in docs/: reference/, settings.md, the phases in syncvm.md; CHANGELOG.rst from its fragments"
+	@echo "make docs-site         the documents as a site in build/docs-site/html, without a dead link; 1 minute"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make demo-operate      what an operator sees of it: alerts, the web page, a hook; build/demo-operate/result.json, screenshots; 6 minutes"
@@ -200,6 +202,20 @@ docs: built $(LINT_STAMP)
 	@$(PYTHON) tools/draw_phases.py
 	@$(PYTHON) tools/lint.py --write-reference
 
+# The documents with the pages of roles and modules, as a site; Sphinx, and then a look at each link.
+docs-site: built $(LINT_STAMP)
+	@$(MAKE) -s docs-pages
+
+# The same with the collection as it was built before: a piece of the tests, beside others that use it.
+docs-pages: $(DOCS_STAMP)
+	@$(PYTHON) tools/make_docs_site.py
+
+$(DOCS_STAMP): requirements/docs.txt
+	@echo "making the virtual environment of the documents' site (about half a minute)"
+	@test -x .cache/venv-docs/bin/pip || $(SYSTEM_PYTHON) -m venv .cache/venv-docs
+	@.cache/venv-docs/bin/$(PIP_INSTALL) -r requirements/docs.txt
+	@rm -f .cache/docs-*; touch $@
+
 # Takes the fragments in changelogs/fragments/ into the version of galaxy.yml.
 changelog: $(LINT_STAMP)
 	@PATH="$(CURDIR)/.cache/venv-lint/bin:$$PATH" antsibull-changelog release --update-existing --reload-plugins
@@ -225,4 +241,4 @@ clean: down
 
 .PHONY: help setup native build built ready up demo demo-disk demo-operate chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
         bench bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-links bench-rdma bench-scale \
-        bench-services lint format docs changelog requirements release clean
+        bench-services lint format docs docs-pages docs-site changelog requirements release clean
