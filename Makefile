@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # One obvious way to do each thing. Needs a Debian 12 machine, root, and what requirements/debian.txt lists
-# (`make setup` installs it).
+# (`make setup` installs it); `make build` needs none of these.
 PYTHON = .cache/venv/bin/python
+SYSTEM_PYTHON ?= /usr/bin/python3
 PYTEST = $(PYTHON) -m pytest -q
 RUN_TESTS = $(PYTHON) tools/run_tests.py
 PIP_INSTALL = pip -q install --disable-pip-version-check --require-hashes
 STAMP = .cache/setup-$(shell cd requirements && cat debian.txt python.txt target-python.txt | sha256sum | cut -c1-16)
 BENCH_STAMP = $(STAMP)-bench
+BUILD_STAMP = .cache/build-$(shell cd requirements && cat build.txt | sha256sum | cut -c1-16)
+DOCS_STAMP = .cache/docs-$(shell cd requirements && cat docs.txt | sha256sum | cut -c1-16)
 LINT_STAMP = $(STAMP)-lint-$(shell cd requirements && cat lint.txt lint-debian.txt | sha256sum | cut -c1-16)
 
 help:
@@ -23,6 +26,7 @@ help:
 	@echo "make release           KEY=FINGERPRINT: tarball, bill of materials and signatures in build/release; docs/release.md"
 	@echo "make requirements      requirements/*.txt from *.in: each package pinned, with its hashes; OPTIONS=--upgrade: newer ones"
 	@echo "make docs | changelog  what is generated in docs/: reference/, settings.md, the phases in syncvm.md; CHANGELOG.rst from its fragments"
+	@echo "make docs-site         the documents as a site in build/docs-site/html, without a dead link; 1 minute"
 	@echo "make demo              the main job, shown: a host dies, nothing is lost"
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make demo-operate      what an operator sees of it: alerts, the web page, a hook; build/demo-operate/result.json, screenshots; 6 minutes"
@@ -40,6 +44,7 @@ help:
 	@echo "make bench-links       links with TLS beside links without, over loopback: build/bench/links.json; 2 minutes"
 	@echo "make bench-rdma        commits and page transfer over Soft-RoCE beside perftest, in two guests: build/bench/rdma.json; 2 minutes"
 	@echo "make bench-deploy      the play on three fresh hosts, twice; what takes longest: build/bench/deploy.json; 1 minute"
+	@echo "make build             the collection's tarball in build/; needs Python alone, no root, and no Debian"
 	@echo "make setup | native | clean"
 
 setup: $(STAMP)
@@ -50,7 +55,7 @@ $(STAMP): requirements/debian.txt requirements/python.txt requirements/target-py
 	    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$(cat requirements/debian.txt) >/dev/null; }
 	@test -e /var/lib/apt/lists/lock || apt-get -qq update
 	@echo "making the virtual environment (about half a minute)"
-	@test -x .cache/venv/bin/pip || /usr/bin/python3 -m venv .cache/venv
+	@test -x .cache/venv/bin/pip || $(SYSTEM_PYTHON) -m venv .cache/venv
 	@.cache/venv/bin/$(PIP_INSTALL) -r requirements/python.txt
 	@rm -f .cache/setup-*; touch $@
 
@@ -58,7 +63,7 @@ native: setup
 	@$(MAKE) -s -C native
 
 # What the pieces need is made first, once: they run two at a time.
-ready: native build $(LINT_STAMP)
+ready: native built $(LINT_STAMP)
 	@$(MAKE) -s -C native rdma
 
 ifdef T
@@ -131,7 +136,7 @@ bench-rdma: native
 	@$(MAKE) -s -C native bench-rdma
 	@$(PYTHON) -m bench.rdma $(BENCH_OPTIONS)
 
-bench-deploy: build
+bench-deploy: built
 	@$(PYTHON) -m bench.deploy $(BENCH_OPTIONS)
 
 bench-hash: native
@@ -144,48 +149,72 @@ $(BENCH_STAMP): $(STAMP) requirements/bench-build.txt requirements/bench-python.
 	@.cache/venv/bin/$(PIP_INSTALL) --use-pep517 --no-build-isolation -r requirements/bench-python.txt
 	@touch $@
 
-build: setup
-	@$(PYTHON) tools/build_collection.py
+# Needs Python and make, and neither root nor a Debian: with `make setup` its environment, without it a small one.
+build: $(if $(wildcard $(STAMP)),,$(BUILD_STAMP))
+	@.cache/$(if $(wildcard $(STAMP)),venv,venv-build)/bin/python tools/build_collection.py
+
+$(BUILD_STAMP): requirements/build.txt
+	@test -x .cache/venv-build/bin/pip || $(SYSTEM_PYTHON) -m venv .cache/venv-build
+	@.cache/venv-build/bin/$(PIP_INSTALL) -r requirements/build.txt
+	@rm -f .cache/build-*; touch $@
+
+# For what runs the play on this machine.
+built: setup
+	@$(MAKE) -s build
 
 # The signed tarball and its bill of materials; docs/release.md.
 release: setup
 	@$(PYTHON) tools/release.py $(KEY)
 
-up: build
+up: built
 	@$(PYTHON) -m lab.up
 
-demo: build
+demo: built
 	@$(PYTHON) -m lab.demo
 
-demo-disk: build
+demo-disk: built
 	@$(PYTHON) -m lab.demo_disk
 
-demo-operate: build
+demo-operate: built
 	@$(PYTHON) -m lab.demo_operate
 
-chaos: build
+chaos: built
 	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)" $(if $(DISK),--disk)
 
-attack: build
+attack: built
 	@$(PYTHON) -m lab.attack --attack "$(A)"
 
-soak: build
+soak: built
 	@$(PYTHON) -m lab.soak --minutes "$(or $(MINUTES),60)"
 
 down:
 	@/usr/bin/python3 -m lab down
 
-lint: build $(LINT_STAMP)
+lint: built $(LINT_STAMP)
 	@$(PYTHON) tools/lint.py $(GATES)
 
 # Python as `make lint` wants it.
 format: $(LINT_STAMP)
 	@.cache/venv-lint/bin/ruff check -q --fix . ; .cache/venv-lint/bin/ruff format -q .
 
-docs: build $(LINT_STAMP)
+docs: built $(LINT_STAMP)
 	@$(PYTHON) tools/draw_settings.py
 	@$(PYTHON) tools/draw_phases.py
 	@$(PYTHON) tools/lint.py --write-reference
+
+# The documents with the pages of roles and modules, as a site; Sphinx, and then a look at each link.
+docs-site: built $(LINT_STAMP)
+	@$(MAKE) -s docs-pages
+
+# The same with the collection as it was built before: a piece of the tests, beside others that use it.
+docs-pages: $(DOCS_STAMP)
+	@$(PYTHON) tools/make_docs_site.py
+
+$(DOCS_STAMP): requirements/docs.txt
+	@echo "making the virtual environment of the documents' site (about half a minute)"
+	@test -x .cache/venv-docs/bin/pip || $(SYSTEM_PYTHON) -m venv .cache/venv-docs
+	@.cache/venv-docs/bin/$(PIP_INSTALL) -r requirements/docs.txt
+	@rm -f .cache/docs-*; touch $@
 
 # Takes the fragments in changelogs/fragments/ into the version of galaxy.yml.
 changelog: $(LINT_STAMP)
@@ -195,13 +224,13 @@ $(LINT_STAMP): $(STAMP) requirements/lint.txt requirements/lint-debian.txt
 	@dpkg -s $$(cat requirements/lint-debian.txt) >/dev/null 2>&1 || \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$(cat requirements/lint-debian.txt) >/dev/null
 	@echo "making the virtual environment of the quality gates (about half a minute)"
-	@test -x .cache/venv-lint/bin/pip || /usr/bin/python3 -m venv .cache/venv-lint
+	@test -x .cache/venv-lint/bin/pip || $(SYSTEM_PYTHON) -m venv .cache/venv-lint
 	@.cache/venv-lint/bin/$(PIP_INSTALL) -r requirements/lint.txt
 	@rm -f .cache/setup-*-lint-*; touch $@
 
 # All packages pinned, with their hashes; OPTIONS=--upgrade takes newer ones.
 requirements:
-	@test -x .cache/venv-lock/bin/pip || /usr/bin/python3 -m venv .cache/venv-lock
+	@test -x .cache/venv-lock/bin/pip || $(SYSTEM_PYTHON) -m venv .cache/venv-lock
 	@.cache/venv-lock/bin/$(PIP_INSTALL) -r requirements/lock.txt
 	@.cache/venv-lock/bin/python tools/lock_requirements.py $(OPTIONS)
 
@@ -210,6 +239,6 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build ready up demo demo-disk demo-operate chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
+.PHONY: help setup native build built ready up demo demo-disk demo-operate chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
         bench bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-links bench-rdma bench-scale \
-        bench-services lint format docs changelog requirements release clean
+        bench-services lint format docs docs-pages docs-site changelog requirements release clean

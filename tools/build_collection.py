@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "build" / "pages"
-PARTS = ("galaxy.yml", "README.md", "LICENSE", "CHANGELOG.rst", "meta", "plugins", "roles", "playbooks")
+PARTS = ("galaxy.yml", "README.md", "SECURITY.md", "LICENSE", "CHANGELOG.rst", "docs", "meta", "plugins", "roles", "playbooks")
 
 
 def below(folder: Path, *parts: str) -> dict[str, Path]:

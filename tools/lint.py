@@ -155,7 +155,7 @@ def docs_lint() -> str:
     )
 
 
-def make_reference(folder: Path) -> str:
+def make_reference(folder: Path, output_format: str = "simplified-rst") -> str:
     return run(
         "antsibull-docs",
         "--config-file",
@@ -167,7 +167,7 @@ def make_reference(folder: Path) -> str:
         "--fail-on-error",
         "--no-add-antsibull-docs-version",
         "--output-format",
-        "simplified-rst",
+        output_format,
         "--cleanup",
         "everything",
         "--dest-dir",

@@ -14,6 +14,7 @@ LANES = 2
 PYTHON = ".cache/venv/bin/python"
 STAGES = {
     "gates": "all quality gates: ansible-lint, ansible-test sanity, mypy, ruff, docs, changelog, licences",
+    "docs-site": "the documents become a site without a dead link",
     "native": "the C library, its kernels alike to the bit, also under ASan and UBSan, with the fuzzer's corpus",
     "unit": "pure logic, bad input",
     "system": "what real programs make of ours: nftables, a bridge and a TAP let nothing forged through; openssl links who may",
@@ -61,7 +62,7 @@ class Piece(NamedTuple):
 
     @property
     def needs_images(self) -> bool:
-        return self.stage not in ("native", "unit", "system", "fuzz", "gates", "images", "sim", "plays")
+        return self.stage not in ("native", "unit", "system", "fuzz", "gates", "docs-site", "images", "sim", "plays")
 
     @property
     def timeout_s(self) -> int:
@@ -100,6 +101,7 @@ PIECES = [
     Piece("system", "", pytest("tests/system"), 30, True),
     Piece("fuzz", "", (PYTHON, "-m", "tests.fuzz", "--seconds", "60"), 70, True),
     Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
+    Piece("docs-site", "", ("make", "-s", "docs-pages"), 50),
     Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
     Piece("sim", "claims", pytest("tests/sim"), 30, True),
     Piece("sim", "mutants", (PYTHON, "-u", "-m", "tests.sim.mutants", "--jobs", "1"), 10, True),
@@ -195,6 +197,7 @@ PIECES = [
             "operate": 330,
             "precheck_inventory": 110,
             "rdma_deploy": 150,
+            "rootless_build": 40,
             "soak": 330,
             "soft_roce_role": 40,
         },
