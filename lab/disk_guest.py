@@ -260,6 +260,8 @@ def fill(tree: Path, out: Path) -> None:
 @functools.cache
 def build() -> DiskGuest:
     """The guest for today's Debian packages, from the cache if possible."""
+    if made := guest_image.ready("disk-guest"):
+        return DiskGuest(made / "vmlinuz", made / "initrd.img", made / "disk.img")
     packages = [kernel_package(), *PACKAGES]
     inputs = [Path(__file__), Path(guest_image.__file__), GUEST / "disk-initrd", *(GUEST / name for name in OWN_FILES)]
     key = hashlib.sha256(json.dumps([versions(packages), [p.read_text() for p in inputs]]).encode()).hexdigest()[:16]

@@ -33,6 +33,7 @@ from plover.host import kernel_tracking
 INSTALLED = Path("/usr/bin/qemu-system-x86_64")
 PACKAGES = ("qemu-system-x86", "seabios")
 OUT = BUILD / "engines"
+ENDED = (0, 1)  # pytest's exit status where it ran all tests
 # Its own modules and firmware, and not those of the machine that it runs on. Linked statically, so that LD_PRELOAD, with which
 # Plover's library comes into QEMU, passes it by: that library would take its orders from the environment here.
 SOURCE = """
@@ -105,16 +106,23 @@ def locked(path: Path) -> Iterator[None]:
 
 def _unpack(root: Path, engine: Engine) -> None:
     """The packages are not installed: their files are all that is needed."""
-    mine = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
-    text = base.sources().read_text().replace(mine[1] if mine else "bookworm", str(engine.release))
-    options = []
-    if engine.backports:
-        text = re.sub(rf"\b{engine.release}-updates\b", f"{engine.release}-updates {engine.release}-backports", text)
-        options = [f'--aptopt=APT::Default-Release "{engine.release}-backports"']
-    sources = root.with_name("other.sources" if "URIs:" in text else "other.list")
-    sources.write_text(text)
-    words = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}", *options, str(engine.release)]
+    release, sources = sources_of(engine, root.parent)
+    options = [f'--aptopt=APT::Default-Release "{release}-backports"'] if engine.backports else []
+    words = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}", *options, release]
     subprocess.run([*words, str(root), str(sources)], check=True)
+
+
+def sources_of(engine: Engine, folder: Path) -> tuple[str, Path]:
+    """(the release of Debian that has it, a file in ``folder`` with its package sources): this machine's mirror with another suite."""
+    mine = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
+    codename = mine[1] if mine else "bookworm"
+    release = engine.release or codename
+    text = base.sources().read_text().replace(codename, release)
+    if engine.backports:
+        text = re.sub(rf"\b{release}-updates\b", f"{release}-updates {release}-backports", text)
+    sources = folder / ("other.sources" if "URIs:" in text else "other.list")
+    sources.write_text(text)
+    return release, sources
 
 
 def _make_runnable(folder: Path) -> None:
@@ -127,11 +135,16 @@ def _make_runnable(folder: Path) -> None:
 
 
 # ---- the table of what was tested ----------------------------------------------------------------------------------
-def counted(report: Path) -> tuple[int, int]:
-    """(tests, failed) of a report in JUnit's form."""
-    suites = ElementTree.parse(report).getroot().iter("testsuite")
+def counted(report: bytes, status: int) -> tuple[int, int]:
+    """(tests, failed) of a report in JUnit's form. ``status``: pytest's. A run that did not come to its end counts as a further test,
+    which failed."""
+    broken_off = int(status not in ENDED or not report)
+    if not report:
+        return broken_off, broken_off
+    suites = ElementTree.fromstring(report).iter("testsuite")
     found = [{key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")} for suite in suites]
-    return sum(each["tests"] - each["skipped"] for each in found), sum(each["failures"] + each["errors"] for each in found)
+    tests = sum(each["tests"] - each["skipped"] for each in found)
+    return tests + broken_off, sum(each["failures"] + each["errors"] for each in found) + broken_off
 
 
 def write_row(folder: Path, facts: dict[str, str], tests: dict[str, tuple[int, int]]) -> None:
@@ -153,25 +166,30 @@ def _add(folder: Path, facts: dict[str, str], tests: dict[str, tuple[int, int]])
     (folder / "result.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def facts_of(program: Path) -> dict[str, str]:
+def facts_of(program: Path, accel: str = "tcg") -> dict[str, str]:
     kernel = ".".join(platform.release().split(".")[:2])
-    return {"qemu": version(program), "accel": "tcg", "kernel": kernel, "tracking": kernel_tracking.choose(Path("/dev/shm"))[0]}
+    return {"qemu": version(program), "accel": accel, "kernel": kernel, "tracking": kernel_tracking.choose(Path("/dev/shm"))[0]}
 
 
 def run(name: str, files: list[str]) -> int:
     program = binary(name)
-    facts, results, code = facts_of(program), {}, 0
+    facts, results = facts_of(program), {}
     for file in files:
         report = OUT / f"{name}-{file}.xml"
+        report.unlink(missing_ok=True)
         words = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", f"tests/integration/test_{file}.py"]
-        code |= subprocess.run(words, cwd=ROOT, env={**os.environ, "PLOVER_TEST_QEMU": str(program)}, check=False).returncode
-        results[file] = counted(report)
+        done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PLOVER_TEST_QEMU": str(program)}, check=False)
+        results[file] = counted(report.read_bytes() if report.exists() else b"", done.returncode)
+    return note(facts, results)
+
+
+def note(facts: dict[str, str], results: dict[str, tuple[int, int]]) -> int:
+    """Into the table, and onto the screen. An exit status: 1 if a test failed."""
     write_row(OUT, facts, results)
+    failed = sum(each for _tests, each in results.values())
     print(f"QEMU {facts['qemu']}, {facts['accel']}, kernel {facts['kernel']}, {facts['tracking']}:", end=" ")
-    print(
-        f"{sum(tests - failed for tests, failed in results.values())} passed, {sum(failed for _tests, failed in results.values())} failed"
-    )
-    return code
+    print(f"{sum(tests for tests, _failed in results.values()) - failed} passed, {failed} failed")
+    return 1 if failed else 0
 
 
 def main() -> int:

@@ -25,15 +25,33 @@ from lab.secret_file import secret_file
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "plugins" / "module_utils"
 NETNS = f"plover-test{SUFFIX}"
-QEMU = {"qemu_binary": path} if (path := os.environ.get("PLOVER_TEST_QEMU")) else {}  # lab/engines.py
+# lab/engines.py; lab/kvm/inside.py, where all is so many times slower.
+GIVEN = {"qemu_binary": "PLOVER_TEST_QEMU", "guest_accel": "PLOVER_TEST_ACCEL"}
+ENGINE = {setting: os.environ[name] for setting, name in GIVEN.items() if os.environ.get(name)}
+SLOWER = int(os.environ.get("PLOVER_TEST_SLOWER", "1"))
+SHARE = os.environ.get("PLOVER_TEST_SHARE", "1/1")  # of repetitions: "2/3" is the second of three runs that have all of them together
 AUDITS_MAX = 4
-NICE = "-15"  # of the daemons, as in their units: they come before the VMs
+LOOK_S = 0.05  # between two looks at a member's status
+PATIENT = ["patient_replica"] if SLOWER > 1 else []  # of the replicas
+# Of the daemons, as in their units: they come before the VMs. Where one slow CPU has them all, no QEMU would even start.
+NICE = "-15" if SLOWER == 1 else "0"
 GUEST_IP, CLIENT_IP = "192.168.79.50", "192.168.79.1"
 ADDRESSES = {"primary": "127.0.1.1", "secondary": "127.0.1.2", "witness": "127.0.1.3"}
 REPLICAS = ("primary", "secondary")
 SCRIPT = """#!/bin/sh
 {0}
 """
+
+
+def limit(seconds: float) -> float:
+    """How long a test waits at most for what takes so long on the machines that the figure was made for."""
+    return seconds * SLOWER
+
+
+def share(repetitions: list[str]) -> list[str]:
+    """Those of this run."""
+    number, runs = map(int, SHARE.split("/"))
+    return repetitions[number - 1 :: runs]
 
 
 def sh(*command: str) -> str:
@@ -84,9 +102,9 @@ class Group:
             "qemu_supervisor": "child",
             "qemu_user": "root",
             "secret_file": secret_file(folder),
-            "failover_budget_ms": 6000,
+            "failover_budget_ms": min(6000 * SLOWER, 60_000),
             "link_security": "tls",
-            **QEMU,
+            **ENGINE,
             **more,
         }
         if self.common["link_security"] == "tls":
@@ -130,11 +148,11 @@ class Group:
 
     def start(self, *members: str, replica: str = "plover.replica") -> None:
         for member in members or ADDRESSES:
-            module = "plover.witness" if member == "witness" else replica
+            module = ["plover.witness"] if member == "witness" else [*PATIENT, replica]
             env = {**os.environ, "PYTHONPATH": self.python_path, "PLOVER_NATIVE_DIR": str(ROOT / "native" / "build")}
             with open(self.folder / f"{member}.log", "ab") as log:
                 self.daemons[member] = subprocess.Popen(
-                    in_netns("nice", "-n", NICE, sys.executable, "-m", module, str(self.folder / member / "settings.json")),
+                    in_netns("nice", "-n", NICE, sys.executable, "-m", *module, str(self.folder / member / "settings.json")),
                     env=env,
                     stdout=log,
                     stderr=log,
@@ -158,7 +176,7 @@ class Group:
         return (self.folder / f"{member}.log").read_text()
 
     def ctl(self, member: str, command: str, timeout_s: float = 40.0) -> dict:
-        return client.ask(self.run_folder(member) / "ctl.sock", {"cmd": command}, timeout_s)
+        return client.ask(self.run_folder(member) / "ctl.sock", {"cmd": command}, limit(timeout_s))
 
     def status(self, member: str) -> dict:
         try:
@@ -168,24 +186,24 @@ class Group:
 
     def wait(self, member: str, seconds: float = 60.0, **wanted) -> dict:
         """Until the status of ``member`` has these values."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + limit(seconds)
         while time.monotonic() < end:
             status = self.status(member)
             if status and all(status.get(k) == v for k, v in wanted.items()):
                 return status
-            time.sleep(0.05)
-        raise AssertionError(f"{member} did not reach {wanted} in {seconds} s: {self.story()}")
+            time.sleep(limit(LOOK_S))
+        raise AssertionError(f"{member} did not reach {wanted} in {limit(seconds)} s: {self.story()}")
 
     def settled(self, seconds: float = 90.0, after_view: int = 0) -> str:
         """The member that leads, once the VM is protected in a later view than that one. On a busy machine it need not be
         the one that led before."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + limit(seconds)
         while time.monotonic() < end:
             for member in ADDRESSES:
                 status = self.status(member)
                 if status and (status["role"], status["service"]) == ("leader", "protected") and status["view"] > after_view:
                     return member
-            time.sleep(0.05)
+            time.sleep(limit(LOOK_S))
         raise AssertionError(f"nobody leads a protected VM: {self.story()}")
 
     def audit(self, disks: bool = False) -> dict:
@@ -203,11 +221,11 @@ class Group:
 
     def wait_for_log(self, member: str, text: str, times: int = 1, seconds: float = 30.0) -> None:
         """Wait until the member's log has ``text`` ``times`` times."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + limit(seconds)
         while self.log(member).count(text) < times:
             if time.monotonic() > end:
                 raise AssertionError(f"{member} did not log {text!r} {times} times:\n{self.log(member)[-3000:]}")
-            time.sleep(0.05)
+            time.sleep(limit(LOOK_S))
 
     def qemu_pid(self, member: str) -> int:
         """The member's running QEMU; raises OSError if there is none. (Asking its QMP socket would fill its backlog.)"""
@@ -246,7 +264,7 @@ class Redis:
 
     def __init__(self, timeout_s: float = 20.0) -> None:
         self.sock = socket_in_netns()
-        self.sock.settimeout(timeout_s)
+        self.sock.settimeout(limit(timeout_s))
         self.sock.connect((GUEST_IP, 6379))
         self.file = self.sock.makefile("rb")
 
@@ -268,12 +286,12 @@ def socket_in_netns() -> socket.socket:
 
 def connect(seconds: float = 40.0) -> Redis:
     """A Redis connection, once the guest is up."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + limit(seconds)
     while True:
         try:
             client = Redis(3.0)
             if client.ask("PING") == b"+PONG":
-                client.sock.settimeout(20.0)
+                client.sock.settimeout(limit(20.0))
                 return client
         except OSError:
             if time.monotonic() > end:

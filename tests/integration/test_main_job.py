@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import connect
+from harness import connect, limit, share
 
 STEPS = ["Drain", "StopVm", "Bitmap", "SaveDevice", "Hash", "StagePages", "Divergent", "Pack", "StageBlocks", "StageEnd", "Emit", "ContVm"]
 
@@ -40,7 +40,7 @@ def survivor_led(group, view: int, struck: str) -> bool:
 
 def was_struck(group, leader: str, fault: Path) -> bool:
     """The step came, and took ``fault`` with it. False: its leader was deposed first, and ``fault`` is withdrawn."""
-    end = time.monotonic() + 30.0
+    end = time.monotonic() + limit(30.0)
     while fault.exists():
         if time.monotonic() > end:
             raise AssertionError(f"{fault.read_text()} struck nobody: {group.story()}")
@@ -166,7 +166,7 @@ def test_a_daemon_that_is_stopped_leaves_its_vm_to_the_next_one(group):
     assert client.ask("SET", "k", "v") == b"+OK"
     daemon = group.daemons.pop("primary")
     daemon.terminate()
-    assert daemon.wait(20) == 0, group.log("primary")[-2000:]
+    assert daemon.wait(limit(20)) == 0, group.log("primary")[-2000:]
     group.start("primary")
     group.wait("primary", service="degraded", role="leader")
     assert group.qemu_pid("primary") == pid
@@ -205,7 +205,8 @@ def test_kill_9_of_the_leaders_qemu_in_each_step_of_a_syncvm(new_group):
     group.start(replica="watched_replica")
     group.wait("primary", service="protected")
     client, acked = connect(), {}
-    for n, step in enumerate(STEPS):
+    steps = share(STEPS)
+    for n, step in enumerate(steps):
         write(client, acked, f"before{n}", step)
         view, leader = strike_leader(group, step, lambda name, step=step: write(client, acked, name, step))
         write(client, acked, f"after{n}", step)
@@ -228,7 +229,7 @@ def test_kill_9_of_the_leaders_qemu_in_each_step_of_a_syncvm(new_group):
             if note["event"] == "before-load":
                 assert note["digest"] in digests, "applied something that the leader never was"
                 checked["before-load"] += 1
-    assert checked["before-promote"] >= 2 and checked["before-load"] >= len(STEPS), checked
+    assert checked["before-promote"] >= (2 if len(steps) == len(STEPS) else 1) and checked["before-load"] >= len(steps), checked
 
 
 def test_degraded_group_reports_why_and_two_losses_stop_it(group):
@@ -238,7 +239,7 @@ def test_degraded_group_reports_why_and_two_losses_stop_it(group):
     assert "secondary" in status["sentence"]
     group.power_off("witness")
     group.wait("primary", 10, service="down")
-    client.sock.settimeout(1.5)
+    client.sock.settimeout(limit(1.5))
     with pytest.raises(TimeoutError):
         client.ask("SET", "x", "must not be acknowledged")
     group.start("witness")

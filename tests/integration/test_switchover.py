@@ -9,7 +9,7 @@ import statistics
 import threading
 import time
 
-from harness import REPLICAS, connect
+from harness import REPLICAS, connect, limit
 from test_operator import past, views
 
 ROUNDS = 6
@@ -37,7 +37,7 @@ class Writer(threading.Thread):
 
     def writes(self, more: int) -> None:
         """Wait until ``more`` further writes were answered."""
-        wanted, end = len(self.answers) + more, time.monotonic() + 20.0
+        wanted, end = len(self.answers) + more, time.monotonic() + limit(20.0)
         while len(self.answers) < wanted:
             assert self.is_alive() and time.monotonic() < end, (self.error, len(self.answers), wanted)
             time.sleep(0.01)
@@ -74,7 +74,7 @@ def test_switchovers_break_no_connection_and_lose_nothing(new_group):
         told = [e for e in past(group, target) if e["kind"] == "view" and e["cause"] == "switchover"]
         known.append(told[-1]["outage_ms"])
     writer.going = False
-    writer.join(20)
+    writer.join(limit(20))
     assert writer.error is None and not writer.is_alive()
     client, written = connect(), len(writer.answers)
     print(
@@ -89,7 +89,7 @@ def test_switchovers_break_no_connection_and_lose_nothing(new_group):
 
 
 def protected_leader(group, seconds: float = 60.0) -> str:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + limit(seconds)
     while True:
         for member in REPLICAS:
             status = group.status(member)

@@ -67,7 +67,7 @@ class Transport:
 class Links:
     """All links of a member, as one link sees them."""
 
-    config, tag, make_pipe = OURS, group.TAG, None
+    config, tag, make_pipe, patience = OURS, group.TAG, None, 1.0
 
     def __init__(self, secret: str, folder: tls.Folder | None = None) -> None:
         self.tls = folder

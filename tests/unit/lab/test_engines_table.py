@@ -22,10 +22,16 @@ def test_rows_are_sums_over_files_and_the_newest_result_of_a_file_counts(tmp_pat
     assert all(set(row) == {*TEN, "tests", "failed"} for row in rows)
 
 
-def test_a_report_is_counted_without_its_skipped_tests(tmp_path):
-    report = tmp_path / "report.xml"
-    report.write_text('<testsuites><testsuite tests="7" failures="1" errors="1" skipped="2"/></testsuites>')
-    assert engines.counted(report) == (5, 2)
+REPORT = b'<testsuites><testsuite tests="7" failures="1" errors="1" skipped="2"/></testsuites>'
+
+
+def test_a_report_is_counted_without_its_skipped_tests():
+    assert engines.counted(REPORT, 1) == (5, 2)
+
+
+@pytest.mark.parametrize(("report", "status", "expected"), [(REPORT, 2, (6, 3)), (REPORT, 124, (6, 3)), (b"", 0, (1, 1)), (b"", 2, (1, 1))])
+def test_a_run_that_was_broken_off_counts_as_failed(report, status, expected):
+    assert engines.counted(report, status) == expected
 
 
 def test_a_machine_with_another_qemu_is_told(monkeypatch):

@@ -15,7 +15,7 @@ from plover.config.settings import Config
 from plover.config.timing import Timing
 from plover.errors import WireError
 from plover.links import hello as hellos
-from plover.links import link
+from plover.links import link, peers
 from plover.links.peers import PeerLinks
 from plover.protocol import codec, wire
 from ports import free_port
@@ -314,6 +314,27 @@ def test_who_connects_and_says_nothing_is_closed(monkeypatch):
             assert member.up == []
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("budget_ms", "again"), [(5_000, True), (50_000, False)])
+def test_a_slow_host_is_dialled_again_later_where_the_group_was_given_more_time(monkeypatch, budget_ms, again):
+    """A second connection takes the place of the first, whose TLS handshake it would break off again and again."""
+    monkeypatch.setattr(peers, "DIAL_TIMEOUT_S", 0.2)
+
+    async def run():
+        accepted = []
+        witness = MEMBERS["witness"]["address"]
+        server = await asyncio.start_server(lambda reader, writer: accepted.append(writer), witness, port := free_port(witness))
+        primary = Member("primary", port, failover_budget_ms=budget_ms)
+        await primary.links.start()
+        await until(lambda: accepted)
+        await asyncio.sleep(0.4)
+        seen = len(accepted)
+        await primary.links.stop()
+        server.close()
+        return seen
+
+    assert (asyncio.run(run()) > 1) == again
 
 
 def test_members_tell_each_other_their_timing_and_say_so_if_it_differs(caplog):

@@ -45,6 +45,7 @@ class Owner(Protocol):
     on_message: Callable[[str, int, wire.Message], None]
     on_writable: Callable[[], None]
     renewing: set[Link]  # that are being greeted
+    patience: float  # time limits are so many times their least
 
     def secrets(self) -> auth.Secrets: ...
 
@@ -112,7 +113,7 @@ class Link(asyncio.BufferedProtocol):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        self._in_time = self.links.loop.call_later(HELLO_TIMEOUT_S, self._no_hello)
+        self._in_time = self.links.loop.call_later(HELLO_TIMEOUT_S * self.links.patience, self._no_hello)
         try:
             self.greeting = Greeting(self)
             if self.dialled:

@@ -23,8 +23,11 @@ from .succession import Succession
 
 log = logging.getLogger("plover")
 RETRY_S = 0.05
+# With a detection time of up to half a second. A group that was given more time is on slower hosts: there a TLS handshake takes
+# longer as well, and so these limits grow with it.
 DIAL_TIMEOUT_S = 0.5
 SILENCE_S = 2.0
+DETECTION_MS = 500
 TOLD_AGAIN_S = 10.0
 
 
@@ -43,6 +46,7 @@ class PeerLinks:
         self.on_message, self.on_up, self.on_down, self.on_writable = on_message, on_up, on_down, on_writable
         self.tag = codec.cluster_tag(config.cluster_id)
         self._timing = Timing.of(config)
+        self.patience = max(1.0, config.detection_ms / DETECTION_MS)
         self.links: dict[tuple[str, int], Link] = {}
         # With RDMA: makes the carrier of a data channel.
         self.make_pipe: Callable[[Link], Carrier] | None = None
@@ -85,8 +89,8 @@ class PeerLinks:
             elif link.stale and self.renewable(other, channel):
                 link.stale = False
                 await self._link_to(Link(self, (other, channel), renews=True), other)
-            elif channel == wire.CONTROL and link.silent_s() > SILENCE_S:
-                log.warning("%s did not answer for %d s; dialling it again", other, SILENCE_S)
+            elif channel == wire.CONTROL and link.silent_s() > SILENCE_S * self.patience:
+                log.warning("%s did not answer for %d s; dialling it again", other, SILENCE_S * self.patience)
                 self.close(other)
             await asyncio.sleep(RETRY_S)
 
@@ -95,7 +99,7 @@ class PeerLinks:
         another one is waited for to its end."""
         try:
             await self._dial(link, other)
-            await asyncio.wait({link.settled}, timeout=None if link.renews else DIAL_TIMEOUT_S)
+            await asyncio.wait({link.settled}, timeout=None if link.renews else DIAL_TIMEOUT_S * self.patience)
         except (OSError, asyncio.TimeoutError):
             pass  # it is down; we dial again
 
@@ -110,7 +114,7 @@ class PeerLinks:
     async def _dial(self, link: Link, other: str) -> None:
         """Raises OSError or asyncio.TimeoutError."""
         address = self.config.members[other]["address"]
-        await asyncio.wait_for(self.loop.create_connection(lambda: link, address, self.config.port), DIAL_TIMEOUT_S)
+        await asyncio.wait_for(self.loop.create_connection(lambda: link, address, self.config.port), DIAL_TIMEOUT_S * self.patience)
 
     async def dial_stream(self, other: str, channel: int) -> End:
         """A new connection of a disk, by DISKS or DISKS_KEYED, greeted. Raises OSError, EOFError or asyncio.TimeoutError."""
@@ -119,7 +123,7 @@ class PeerLinks:
         self._streams[link] = greeted
         try:
             await self._dial(link, other)
-            return await greeted  # bounded: HELLO_TIMEOUT_S
+            return await greeted  # bounded, see Link._no_hello
         except BaseException:
             if greeted.done() and not greeted.cancelled() and not greeted.exception():
                 greeted.result().abort()
