@@ -61,7 +61,7 @@ def equal(group):
 
 
 def lives_through_a_failover(group):
-    client = connect(120)
+    client = connect(240)
     assert client.ask("SET", "before", "1") == b"+OK"
     for number in range(20):
         assert client.ask("SET", f"key{number}", "x" * 5000) == b"+OK"
@@ -95,7 +95,7 @@ def test_a_guest_boots_from_a_cd_and_has_no_disk(new_group):
     group = new_group(**NO_KERNEL, guest_cdrom=str(boot_guest.build_cd()), guest_cpu=CURRENT_CPU)
     group.start()
     group.wait("primary", seconds=120, service="protected")
-    client = connect(120)
+    client = connect(240)
     assert client.ask("SET", "before", "1") == b"+OK"
     report = group.audit()
     assert report["mismatching"] == report["untracked"] == 0, report
