@@ -33,10 +33,13 @@ MODULES = {
     "ide": ["ata_piix", "sd_mod"],
 }
 MORE_MODULES = ["virtio_net", "crc32c_generic", "ext4", "isofs", "sr_mod", "virtio_rng"]
-GRUB_MODULES = ["biosdisk", "part_msdos", "ext2", "normal", "linux", "serial", "terminal", "echo", "boot"]
+GRUB_FOLDER = "usr/lib/grub/i386-pc"
+GRUB_MODULES = ["biosdisk", "normal", "linux", "serial", "terminal", "echo", "boot"]
+CD_PACKAGES = ["genisoimage", "libmagic1", "zlib1g", "libbz2-1.0"]
 OWN_FILES = {"boot-init": "sbin/init", "disk-redis.conf": "etc/redis.conf"}
 SECTOR, PARTITION_AT, IMAGE_MIB = 512, 2048, 128
 BOOT_CODE, LINUX = 440, 0x83  # of a partition table in the first sector (the BIOS boot specification)
+CD_ADDRESSES = ("192.168.79.50", "192.168.79.1")  # of the guest, and of its clients' side
 UUID = "6f9619ff-8b86-4d01-b42d-00cf4fc964d2"
 
 
@@ -88,16 +91,25 @@ def root(tree: Path, out: Path, disk: str) -> None:
     (out / "boot/grub/grub.cfg").write_text(words)
 
 
-def boot_sectors(tree: Path, scratch: Path) -> bytes:
-    """The sectors before the partition: GRUB's boot.img, which loads sector 1 and on, and its core with what it needs to read ext4."""
-    core, folder = scratch / "core.img", tree / "usr/lib/grub/i386-pc"
+def in_tree(tree: Path, program: str, *words: str) -> None:
+    """Run a program of the tree with the tree's libraries."""
     lib = ":".join(str(tree / place) for place in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"))
     loader = (tree / "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2").resolve()
-    options = ["-d", str(folder), "-O", "i386-pc", "-p", "(hd0,msdos1)/boot/grub", "-o", str(core)]
-    run(str(loader), "--library-path", lib, str(tree / "usr/bin/grub-mkimage"), *options, *GRUB_MODULES)
+    run(str(loader), "--library-path", lib, str(tree / program), *words)
+
+
+def grub(tree: Path, kind: str, prefix: str, core: Path, *modules: str) -> None:
+    options = ["-d", str(tree / GRUB_FOLDER), "-O", kind, "-p", prefix, "-o", str(core)]
+    in_tree(tree, "usr/bin/grub-mkimage", *options, *GRUB_MODULES, *modules)
+
+
+def boot_sectors(tree: Path, scratch: Path) -> bytes:
+    """The sectors before the partition: GRUB's boot.img, which loads sector 1 and on, and its core with what it needs to read ext4."""
+    core = scratch / "core.img"
+    grub(tree, "i386-pc", "(hd0,msdos1)/boot/grub", core, "part_msdos", "ext2")
     entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", LINUX, b"\xfe\xff\xff", PARTITION_AT, (IMAGE_MIB << 11) - PARTITION_AT)
     table = b"plvr\0\0" + entry + bytes(48) + b"\x55\xaa"
-    return (folder / "boot.img").read_bytes()[:BOOT_CODE] + table + core.read_bytes()
+    return (tree / GRUB_FOLDER / "boot.img").read_bytes()[:BOOT_CODE] + table + core.read_bytes()
 
 
 def fill(tree: Path, out: Path, disk: str) -> None:
@@ -132,9 +144,37 @@ def build(disk: str = "/dev/vda1") -> BootGuest:
     return BootGuest(target / "disk.img")
 
 
+def fill_cd(tree: Path, out: Path) -> None:
+    """A CD with GRUB, by El Torito, and the demo guest: it has all it needs in its initramfs."""
+    files = out / "cd"
+    folder = files / "boot/grub"
+    folder.mkdir(parents=True)
+    shutil.copy(next((tree / "boot").glob("vmlinuz-*")), files / "boot/vmlinuz")
+    (files / "boot/initrd.img").write_bytes(guest_image.initramfs(tree))
+    words = (GUEST / "boot-grub.cfg").read_text().replace("@root@", "none")
+    (folder / "grub.cfg").write_text(words.replace("@kernel@", guest_image.CMDLINE.format(ip=CD_ADDRESSES[0], gw=CD_ADDRESSES[1])))
+    grub(tree, "i386-pc-eltorito", "/boot/grub", folder / "boot.img", "iso9660")
+    options = ["-quiet", "-R", "-b", "boot/grub/boot.img", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
+    in_tree(tree, "usr/bin/genisoimage", *options, "-o", str(out / "cd.iso"), str(files))
+    shutil.rmtree(files)
+    (out / "cd.iso").chmod(0o444)
+
+
+@functools.cache
+def build_cd() -> Path:
+    """An ISO image that boots the demo guest."""
+    packages = [kernel_package(), *PACKAGES, *CD_PACKAGES]
+    inputs = [Path(__file__), Path(guest_image.__file__), GUEST / "boot-grub.cfg", *(GUEST / name for name in guest_image.OWN_FILES)]
+    key = hashlib.sha256(json.dumps([versions(packages), [p.read_text() for p in inputs]]).encode()).hexdigest()[:16]
+    target = CACHE / f"boot-cd-{key}"
+    if not (target / "cd.iso").exists():
+        guest_image.make(target, packages, fill_cd)
+    return target / "cd.iso"
+
+
 def main() -> int:
     os.umask(0o022)
-    print(f"image  {build().image}")
+    print(f"image  {build().image}\nCD     {build_cd()}")
     return 0
 
 

@@ -40,6 +40,7 @@ SECTIONS = {  # title: the settings' first words; the first section that has one
 # What the roles write if the inventory says nothing, where that is not the runtime's own default.
 PLAY_DEFAULTS = {
     "link_security": "`tls`, written by the play; without it `none`",
+    "guest_cpu": "`qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt`, written by the play for a new VM; without it `qemu64`",
     "disk_overlay_dir": "`/run/plover-disks`, written by the play; without it empty",
 }
 DERIVED = budget.derive({key: row.default for key, row in SETTINGS.items()})

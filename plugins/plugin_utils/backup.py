@@ -19,8 +19,8 @@ SHARED = re.compile(
     r"plover_(wheel_dir|package_[a-z_]+|rdma_[a-z_]+|bridges?|bridge_[a-z_]+|disk_overlay_dir|"
     r"prefer_[a-z_]+)\Z"
 )
-# A VM's files on the control machine: the hosts know only their copies.
-SOURCES = ("kernel", "initrd")
+# What a VM's files on the hosts are made of: the hosts know only the files.
+SOURCES = ("kernel", "initrd", "cdrom", "cloud_init")
 
 
 def of_host(variables):

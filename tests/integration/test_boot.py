@@ -18,6 +18,7 @@ SEED = {
     "network-config": b"version: 2\nethernets: {e: {addresses: [%s/24], gateway4: %s}}\n" % (GUEST_IP.encode(), CLIENT_IP.encode()),
     "user-data": USER_DATA,
 }
+CURRENT_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"  # as the play writes it
 NO_KERNEL = {"guest_kernel": "", "guest_initrd": "", "guest_cmdline": ""}
 
 
@@ -60,7 +61,7 @@ def equal(group):
 
 
 def lives_through_a_failover(group):
-    client = connect(120)
+    client = connect(240)
     assert client.ask("SET", "before", "1") == b"+OK"
     for number in range(20):
         assert client.ask("SET", f"key{number}", "x" * 5000) == b"+OK"
@@ -88,6 +89,24 @@ def test_a_guest_boots_from_a_virtio_scsi_disk_with_a_source_of_random_numbers(b
     group = boot_group(bus="virtio-scsi", partition="/dev/sda1", guest_rng=True)
     lives_through_a_failover(group)
     assert "guest: random numbers by virtio" in console(group)
+
+
+def test_a_guest_boots_from_a_cd_and_has_no_disk(new_group):
+    group = new_group(**NO_KERNEL, guest_cdrom=str(boot_guest.build_cd()), guest_cpu=CURRENT_CPU)
+    group.start()
+    group.wait("primary", seconds=120, service="protected")
+    client = connect(240)
+    assert client.ask("SET", "before", "1") == b"+OK"
+    report = group.audit()
+    assert report["mismatching"] == report["untracked"] == 0, report
+    leader = group.settled()
+    group.power_off(leader)
+    assert client.ask("GET", "before") == b"1"
+    group.start(leader)
+    assert group.settled(seconds=120) != leader
+    report = group.audit()
+    assert report["mismatching"] == report["untracked"] == 0, report
+    assert "GRUB boots the guest" in console(group)
 
 
 def test_the_guest_reads_its_cloud_init_seed_and_its_cd(boot_group, tmp_path):

@@ -21,6 +21,8 @@ from tools.build_collection import ROOT, packed
 SECRETS = {
     "secret": "canary-of-the-members-0123456789abcdef",
     "fence_input": "canary-of-the-fence-agents-input",
+    "user_data": "canary-of-the-password-of-the-guest",
+    "network_config": "canary-of-the-wifi-password",
     "fence_command": "canary-of-a-fence-agents-argument",
 }
 HOSTS = ("alpha", "beta", "gamma")
@@ -71,6 +73,10 @@ def inventory(python, folder):
             "fence_command": ["/usr/sbin/fence_x", "--password", SECRETS["fence_command"], "-n", "{host}"],
         },
         "disks": [{"path": "/nowhere/a.img", "size_mib": 8}],
+        "cloud_init": {
+            "user_data": {"chpasswd": {"list": [f"root:{SECRETS['user_data']}"]}},
+            "network_config": f"wifis: {{w: {{password: {SECRETS['network_config']}}}}}",
+        },
     }
     addresses = {host: {"plover_replication_address": f"192.0.2.{n}"} for n, host in enumerate(HOSTS, 1)}
     return {
@@ -148,5 +154,10 @@ def test_no_play_shows_a_secret(folder, modules):
     shown = {name: [line[:300] for line in said.splitlines() if text in line][:3] for name, text in SECRETS.items()}
     assert shown == {name: [] for name in SECRETS}
     assert not any(text in (folder / "argv").read_text() for text in SECRETS.values())
-    for task in ("Write the secrets", "Write the settings", "Remove this host's replicas, their settings and their state"):
+    for task in (
+        "Write the secrets",
+        "Make the cloud-init seeds",
+        "Write the settings",
+        "Remove this host's replicas, their settings and their state",
+    ):
         assert task in said

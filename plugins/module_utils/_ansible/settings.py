@@ -61,7 +61,8 @@ def kind_of(seat):
 
 def settings_of(vm, member, addresses, defaults=None):
     """The settings of ``member``. ``addresses``: host -> its address on the replication link, at least for the VM's three hosts.
-    ``defaults``: plover_bridge_name and plover_disk_overlay_dir of the inventory. Raises ValueError."""
+    ``defaults``: plover_bridge_name and plover_disk_overlay_dir of the inventory; ``cpu_unnamed``, if the VM keeps an earlier version's
+    CPU. Raises ValueError."""
     defaults, name = defaults or {}, vm["name"]
     missing = [vm[seat] for seat in SEATS if not addresses.get(vm[seat])]
     if missing:
@@ -78,6 +79,8 @@ def settings_of(vm, member, addresses, defaults=None):
         network_bridge=vm.get("bridge") or defaults.get("plover_bridge_name") or "br0",
     )
     out.update(_boot_of(vm))
+    if not defaults.get("cpu_unnamed"):
+        out["guest_cpu"] = CURRENT_CPU
     if vm.get("disks"):
         out.update(
             disks=[{key: disk[key] for key in DISK_KEYS if key in disk} for disk in vm["disks"]],
@@ -96,7 +99,7 @@ def _boot_of(vm):
     if vm.get("kernel"):
         out = {"guest_kernel": image_path(name, "kernel")}
     else:
-        out = {"guest_cpu": CURRENT_CPU, "guest_boot": vm.get("boot") or "disk"}
+        out = {"guest_boot": vm.get("boot") or "disk"}
     if vm.get("cdrom"):
         out["guest_cdrom"] = image_path(name, "cdrom")
     if vm.get("cloud_init"):
@@ -124,7 +127,7 @@ def vm_of(settings):
     if settings.get("disks"):
         out.update(disks=settings["disks"], disk_overlay_mib=settings.get("disk_overlay_mib", 256))
     known = {*OTHERS, *(setting for setting, _kind, _default in KEYS.values())}
-    if settings.get("guest_cpu") != (None if out.get("kernel") else CURRENT_CPU):
+    if settings.get("guest_cpu") != CURRENT_CPU:
         known -= {"guest_cpu"}
     rest = {key: settings[key] for key in settings if key not in known}
     return {**out, **({"settings": rest} if rest else {})}

@@ -67,16 +67,38 @@ def test_a_vm_s_own_settings_win():
     assert (settings["guest_cpu"], settings["network_tap"]) == ("host", "x")
 
 
-def test_a_vm_without_kernel_has_a_cpu_of_today_and_its_seed_by_name_alone():
+def test_a_vm_without_kernel_has_its_seed_by_name_alone():
     vm = {key: VM[key] for key in VM if key not in ("kernel", "initrd", "cmdline")}
     vm.update(disks=[{"path": "/d.img"}], cloud_init={"user_data": "#cloud-config\npassword: p4ss"})
     settings = ps.settings_of(vm, "primary", ADDRESSES)
     config = Config(settings)
-    assert config.guest_kernel == "" and {"+ssse3", "+sse4.1", "+sse4.2", "+popcnt"} <= set(config.guest_cpu.split(","))
-    assert config.guest_seed == "/var/lib/plover/images/demo/seed" and "p4ss" not in json.dumps(settings)
-    assert "guest_cpu" not in ps.settings_of(VM, "primary", ADDRESSES)  # which runs already, with what it has
-    own = ps.settings_of({**vm, "settings": {"guest_cpu": "max"}}, "primary", ADDRESSES)
-    assert own["guest_cpu"] == "max" and ps.vm_of(own)["settings"] == {"guest_cpu": "max"}
+    assert config.guest_kernel == "" and config.guest_seed == "/var/lib/plover/images/demo/seed" and "p4ss" not in json.dumps(settings)
+
+
+X86_64_V2 = {"+ssse3", "+sse4.1", "+sse4.2", "+popcnt"}  # beside what qemu64 has
+
+
+@pytest.mark.parametrize(
+    "given, looks, cpu",
+    [
+        ({}, None, "current"),
+        ({}, ["", ""], "current"),
+        ({}, ["unnamed", "unnamed"], None),
+        ({}, ["", "unnamed"], None),  # one host was replaced
+        ({"settings": {"guest_cpu": "max"}}, ["unnamed", "unnamed"], "max"),
+        ({"settings": {"guest_cpu": "max"}}, ["", ""], "max"),
+    ],
+)
+@pytest.mark.parametrize("member", list(ADDRESSES))
+def test_a_new_vm_has_a_cpu_of_today_and_one_of_an_earlier_version_keeps_its_own(given, looks, cpu, member):
+    hostvars = {host: {"plover_replication_address": address} for host, address in ADDRESSES.items()}
+    for host, look in zip(("primary", "secondary"), looks or ()):
+        rows = [{"item": {"name": "demo"}, "stdout": f"{look}\n"}, {"item": {"name": "other"}, "stdout": "unnamed"}]
+        hostvars[host]["runtime_cpus"] = {"results": rows}
+    settings = filters._settings({**VM, **given}, member, hostvars)
+    found = settings.get("guest_cpu")
+    assert found == cpu if cpu != "current" else X86_64_V2 <= set(found.split(","))
+    assert ps.vm_of(settings).get("settings", {}).get("guest_cpu") == (found if cpu == "max" else None)
 
 
 def test_a_disk_s_source_and_size_are_not_for_the_runtime():

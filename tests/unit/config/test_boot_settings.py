@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
+import os
 
 import pytest
 from plover.config.settings import Config
-from plover.errors import ConfigError
+from plover.errors import ConfigError, QemuError
 from plover.qemu import boot, launch_file
 from plover.qemu.process import command_line
 from support.settings import settings
@@ -74,10 +77,29 @@ def test_a_vm_with_a_kernel_has_the_command_line_that_it_had():
     assert "-boot" not in words and "virtio-scsi" not in " ".join(words) and "rng" not in " ".join(words)
 
 
-def test_the_facts_name_the_files_that_qemu_has_open(tmp_path, monkeypatch):
-    """Not those that are in their place by now."""
-    (tmp_path / "seed").write_bytes(b"old")
-    config, pid = made(disks=[DISK], guest_seed=str(tmp_path / "seed"), guest_rng=True), 1
-    monkeypatch.setattr(boot, "_digest", lambda key, path: f"{key} {path}")
-    assert boot.facts(config, pid) == {"guest_rng": True, "guest_seed_sha256": "guest_seed /proc/1/fd/29"}
-    assert boot.facts(made(disks=[DISK]), pid) == {}
+class FdSets:
+    """Of QEMU's monitor what the facts need: this process is the QEMU."""
+
+    pid = os.getpid()
+
+    def __init__(self, **sets):
+        self._sets = [{"fdset-id": int(number.strip("_")), "fds": [{"fd": fd}]} for number, fd in sets.items()]
+
+    async def execute(self, command):
+        assert command == "query-fdsets"
+        return self._sets
+
+
+def test_the_facts_are_of_the_file_that_qemu_has_open_whatever_its_number(tmp_path):
+    """Not of the one that is in its place by now."""
+    path = tmp_path / "seed"
+    path.write_bytes(b"old")
+    config = made(disks=[DISK], guest_seed=str(path), guest_rng=True)
+    with open(path, "rb") as seed, open(os.devnull, "rb") as other:
+        path.unlink()
+        path.write_bytes(b"new")
+        found = asyncio.run(boot.facts(config, FdSets(_2=other.fileno(), _3=seed.fileno())))
+    assert found == {"guest_rng": True, "guest_seed_sha256": hashlib.sha256(b"old").hexdigest()}
+    assert asyncio.run(boot.facts(made(disks=[DISK]), FdSets())) == {}
+    with pytest.raises(QemuError, match="guest_seed: cannot be read"):
+        asyncio.run(boot.facts(config, FdSets()))

@@ -6,14 +6,16 @@ These drives need no replication: both hosts have the same file, and nobody writ
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from typing import Any
 
 from ..config import boot
 from ..config.settings import Config
+from ..disks.monitor import Monitor
 from ..errors import QemuError
-from .launch_file import CDROM, CDROM_SET, INITRD, KERNEL, SEED, SEED_SET
+from .launch_file import CDROM_SET, INITRD, KERNEL, SEED_SET
 
 READ_BYTES = 1 << 20
 
@@ -43,15 +45,17 @@ def drives(config: Config) -> list[str]:
     return out
 
 
-def facts(config: Config, pid: int) -> dict[str, Any]:
+async def facts(config: Config, qmp: Monitor) -> dict[str, Any]:
     """What must be equal on both replicas, of a running QEMU: of what it has open, as another file may be in that place by now.
 
     As earlier versions know nothing of it, only what is there is told.
     """
     out: dict[str, Any] = {"guest_rng": True} if config.guest_rng else {}
-    for key, fd in (("guest_cdrom", CDROM), ("guest_seed", SEED)):
-        if getattr(config, key):
-            out[f"{key}_sha256"] = _digest(key, f"/proc/{pid}/fd/{fd}")
+    files = {key: number for key, number in (("guest_cdrom", CDROM_SET), ("guest_seed", SEED_SET)) if getattr(config, key)}
+    if files:  # QEMU has moved the descriptors that it got
+        fds = {row["fdset-id"]: row["fds"][0]["fd"] for row in await qmp.execute("query-fdsets") if row["fds"]}
+        for key, number in files.items():
+            out[f"{key}_sha256"] = await asyncio.to_thread(_digest, key, f"/proc/{qmp.pid}/fd/{fds.get(number)}")
     return out
 
 

@@ -143,7 +143,7 @@ class Vm:
             "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
             MACHINE_TYPE: (await self.qmp.execute("qom-get", path="/machine", property="type")).removesuffix("-machine"),
             **{key: getattr(self.config, key) for key in COMMON},
-            **(await asyncio.to_thread(boot.facts, self.config, self.pid)),
+            **(await boot.facts(self.config, self.qmp)),
             **(await self._disk_facts() if self.config.disks else {}),
         }
 
