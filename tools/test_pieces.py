@@ -123,6 +123,7 @@ PIECES = [
             "block_copy": 30,
             "block_merge": 15,
             "bridge_rollback": 60,
+            "drill": 40,
             "disk_absence": 95,
             "disk_errors": 40,
             "disk_figures": 30,

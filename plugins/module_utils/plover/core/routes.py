@@ -134,6 +134,7 @@ def _refused(roles: Transitions, follower: Follower, src: str, m: wire.JoinRefus
 def _serving(roles: Transitions, leader: Leader) -> None:
     if roles.leading and leader.tap_up:
         roles.core.emit(*roles.core.event_log.serving(roles.core.now, roles.core.consensus.view))
+        roles.core.drills.serving(roles.core.event_log.outage_ms)
         leader.output_commit.open_way()
 
 
