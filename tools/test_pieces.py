@@ -128,6 +128,7 @@ PIECES = [
             "bridge_carries": 20,
             "bridge_port": 40,
             "bridge_rollback": 60,
+            "drill": 40,
             "disk_absence": 95,
             "disk_errors": 40,
             "disk_figures": 30,

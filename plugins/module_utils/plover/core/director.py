@@ -29,6 +29,7 @@ from . import cold_start, operator_calls
 from .comparison import Reference
 from .counters import Counters
 from .disk_marks import Mark
+from .drill import Drill
 from .event_log import EventLog
 from .follower import Follower
 from .late_input import LateInput
@@ -60,6 +61,7 @@ class Director:
         self.consensus = Consensus(config.member, kinds, state, Timing.of(config), now)
         self.event_log = EventLog(now)
         self.late = LateInput()
+        self.drills = Drill()
         self.facts: dict[str, Any] = {}
         self.recent: deque[tuple[float, Figures]] = deque(maxlen=RECENT_MAX)
         self.counters = Counters()
@@ -239,6 +241,16 @@ class Director:
             operator_calls.switchover(self.leading, answer)
         else:
             answer(operator_calls.not_leading(self.consensus.leader))
+
+    def drill(self, answer: Callable[[str | None], None]) -> None:
+        """A switchover after which the other replica is asked to hand the VM back. ``answer`` as above."""
+
+        def switched(error: str | None) -> None:
+            if error is None:
+                self.drills = Drill(self.now)
+            answer(error)
+
+        self.switchover(switched)
 
     def audit(self, answer: Callable[[Figures | str], None], disks: bool = False) -> None:
         if self.leading:

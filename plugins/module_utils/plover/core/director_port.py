@@ -15,6 +15,7 @@ from ..ports.comparison import Comparison
 from ..protocol import wire
 from ..syncvm.figures import Figures
 from .disk_marks import Mark
+from .drill import Drill
 from .event_log import EventLog
 from .late_input import LateInput
 from .scrub import Scrub
@@ -27,6 +28,7 @@ class DirectorPort(Protocol):
     comparison: Comparison
     event_log: EventLog
     late: LateInput
+    drills: Drill
     scrub: Scrub
     began: float  # when this daemon began
     now: float  # the time of the present event

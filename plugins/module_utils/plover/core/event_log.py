@@ -28,6 +28,7 @@ class EventLog:
         self.cause = self.told = ""  # its cause, and one sentence about it
         self._handover: tuple[str, str, float] | None = None  # cause, why, when
         self.outage_from: float | None = None
+        self.outage_ms: float | None = None  # of the last time that our VM came to be served
         self._served_view = 0
         self.views: dict[str, int] = {}  # how often a view began since this daemon did, by cause
 
@@ -79,7 +80,7 @@ class EventLog:
             return []
         self._served_view, began = view, self.outage_from
         self.outage_from = None
-        outage_ms = None if began is None else round(1000 * (now - began), 1)
+        self.outage_ms = outage_ms = None if began is None else round(1000 * (now - began), 1)
         return [Happened("serving", waited, {"view": view, "outage_ms": outage_ms})]
 
     def look(self, now: float, mode: str, reason: str) -> list[Happened]:

@@ -15,6 +15,7 @@ from ..syncvm.phases import SecondaryPhase
 from ..syncvm.quiesce import QuiesceLimit
 from ..syncvm.secondary import SecondarySyncvm
 from .director_port import DirectorPort
+from .drill import HAND_BACK
 from .guard import Guard
 from .join_request import SAYS
 
@@ -53,7 +54,8 @@ class Follower:
             self.core.emit(effects.StartQemu(incoming=True))
         if self.ready and not self.fill and self.cons.leader and now >= self._ask_at:
             self._ask_at = now + JOIN_RETRY_S
-            facts = json.dumps({**self.core.facts, "began": self._began, "checks": True, SAYS: True}).encode()
+            asks = {HAND_BACK: True} if self.core.drills.asks(now) else {}
+            facts = json.dumps({**self.core.facts, "began": self._began, "checks": True, SAYS: True, **asks}).encode()
             self.core.send(self.cons.leader, wire.JoinRequest(self.cons.view, facts))
         if self.filled:
             self._check_record()

@@ -17,6 +17,7 @@ from ..syncvm.leader import LeaderSyncvm
 from ..syncvm.pace import Pace
 from ..syncvm.phases import DISKS, LeaderPhase
 from ..syncvm.secondary import SecondarySyncvm
+from . import drill
 from .director_port import DirectorPort
 from .event_log import SWITCHOVER
 from .fencing import Fencing
@@ -60,6 +61,8 @@ class Leader:
         self._retry_at: float | None = None  # when to ask QEMU again after it refused
         self.fencing: Fencing | None = None  # of the old leader, after a failover
         self.finishing: SecondarySyncvm | None = None  # a staged syncvm whose load must end before the promotion
+        self.hand_back = False  # the secondary wants the VM back: its operator asked for a drill
+        self._drills = False  # the switchover under way is that of a drill
 
     # ---- state that others ask for --------------------------------------------------------------
     @property
@@ -173,7 +176,14 @@ class Leader:
             self._ask_qemu_again()
         self.advance()
         self.output_commit.release_confirmed()
+        self._end_drill()
         self.maybe_syncvm()
+
+    def _end_drill(self) -> None:
+        """The drill's second switchover, once."""
+        if self.hand_back and self.protected and self.serving and not self.switchover.asked:
+            self.hand_back, self._drills = False, True
+            self.switchover.ask(lambda _error: None)
 
     def _enforce_limits(self) -> None:
         """Give up whatever keeps clients waiting for longer than the settings allow."""
@@ -321,7 +331,8 @@ class Leader:
         if self.switchover.asked and not self.switchover.under_way and not self.output_commit.pending:
             self.switchover.begin(self.core.now)
             self.core.event_log.handover(self.core.now, SWITCHOVER, "asked for by the operator")
-            self.core.send(self.secondary, wire.TransferLeadership(self.cons.view))
+            why = drill.told(self.core.event_log.outage_ms) if self._drills else ""
+            self.core.send(self.secondary, wire.TransferLeadership(self.cons.view, why.encode()))
 
     # ---- for re-protection ---------------------------------------------------------------------------
     def fill_stopped(self) -> None:

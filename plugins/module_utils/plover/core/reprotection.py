@@ -17,6 +17,8 @@ from ..syncvm.initial_sync import CHECKS_MAX, LeaderInitialSync
 from . import join_request
 from .director_port import DirectorPort
 from .disk_marks import why_no_source
+from .drill import HAND_BACK
+from .event_log import SWITCHOVER
 from .output_commit import OutputCommit
 from .own_disks import OwnDisks
 
@@ -48,6 +50,7 @@ class Leading(Protocol):
 
     own: OwnDisks
     output_commit: OutputCommit
+    hand_back: bool
 
     @property
     def serving(self) -> bool: ...
@@ -162,6 +165,8 @@ class Reprotection:
         self.note = f"{self.secondary} is being filled"
         fill = LeaderInitialSync(self._cons.view, self.joins, self._core.memory, bool(self._config.disks), facts.get("checks") is True)
         self._leader.output_commit.agreed.says = facts.get(join_request.SAYS) is True
+        # Only who has just handed the VM over may have it back.
+        self._leader.hand_back = facts.get(HAND_BACK) is True and self._core.event_log.cause == SWITCHOVER
         fill.held, fill.copy = join_request.copies(facts.get(join_request.DISK_COPY)) or (fill.held, fill.copy)
         self.fill = fill
         self._core.report(f"re-protecting: filling {self.secondary} while clients are served")

@@ -143,6 +143,7 @@ def _tap_reached(roles: Transitions, leader: Leader, waited: str = "") -> None:
     """``waited``: what clients had to wait for beside the failover."""
     if roles.leading and leader.tap_up:
         roles.core.emit(*roles.core.event_log.serving(roles.core.now, roles.core.consensus.view, waited))
+        roles.core.drills.serving(roles.core.event_log.outage_ms)
 
 
 def _left(roles: Transitions, leader: Leader, number: int, rest: list[bytes]) -> None:

@@ -135,6 +135,7 @@ def describe(core: Reported) -> dict[str, Any]:
         limits={key: core.config.values[key] for key in LIMITS},
         fencing={"views": "always", "agent": _agent(core)},
         output_release=core.config.output_release,
+        **core.drills.describe(),
         versions={
             "plover": __version__,
             "qemu": core.facts.get("qemu_version", ""),

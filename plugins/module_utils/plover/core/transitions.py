@@ -65,6 +65,7 @@ class Transitions:
         role, core, cons = self.role, self.core, self._cons
         self._note_election()
         core.late.cancel()
+        core.drills.leads()
         if isinstance(role, Leader):
             core.report(f"leading again in view {cons.view}")
             role.begin()
@@ -136,6 +137,8 @@ class Transitions:
         if m.view != self._cons.view or src != self._cons.leader:
             return
         core, why = self.core, m.payload.decode(errors="replace")[:200]
+        if core.drills.handed_back(core.now, why):
+            why = ""  # a switchover like any other
         if why:
             core.event_log.interrupted(core.now)
         core.event_log.handover(core.now, HANDED_OVER if why else SWITCHOVER, why or "asked for by the operator")

@@ -90,6 +90,10 @@ def interval_s(text: str) -> float:
     return _number(text, INTERVAL_S_MIN, INTERVAL_S_MAX)
 
 
+def seconds(text: str) -> float:
+    return _number(text, 1.0, 3600.0)
+
+
 def hours(text: str) -> float:
     return _number(text, 0.1, HOURS_MAX)
 
@@ -188,6 +192,20 @@ VERBS = (
         "ploverctl --vm NAME switchover",
         DONE,
         (FORMAT,),
+    ),
+    Verb(
+        "drill",
+        "a switchover there and back, with a report of what clients would have seen (run on the leader)",
+        "Hand the VM over to the secondary and back, and say for how long clients waited each time, what the service was before,\n"
+        "meanwhile and after. Clients keep their connections; the VM is not protected while this host gets its state anew.\n"
+        "It begins with --yes only.",
+        "ploverctl --vm NAME drill --yes",
+        "0: there and back, and protected again; 1: refused, not begun, or not all of it; 2: --vm is missing or wrong",
+        (
+            FORMAT,
+            option("--yes", action="store_true", help="begin; without it, what a drill does is shown"),
+            option("--timeout", type=seconds, default=300.0, metavar="S", help="seconds for all of it (default: 300)"),
+        ),
     ),
     Verb(
         "audit",

@@ -116,6 +116,16 @@ def switchover(options: argparse.Namespace) -> int:
     return 0 if reply["ok"] else 1
 
 
+def drill(options: argparse.Namespace) -> int:
+    from . import drill as of  # others need not wait for it
+
+    path = control_socket(options)
+    if not options.yes:
+        complain(of.WHY_NOT)
+        return 1
+    return of.drill(lambda command: ask(path, command), options.timeout, options.format == "json")
+
+
 def audit(options: argparse.Namespace) -> int:
     config = pick_config(options.vm)
     extra_s = config.join_timeout_ms / 1000 if options.disks else 0.0
@@ -226,6 +236,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "top": show_top,
     "events": show_events,
     "switchover": switchover,
+    "drill": drill,
     "audit": audit,
     "history": show_history,
     "failover": failover,

@@ -44,6 +44,7 @@ class Operator:
             "settings": self._settings,
             "syncvms": self._syncvms,
             "switchover": self._switchover,
+            "drill": self._drill,
             "audit": self._audit,
             "audit-disks": self._audit_disks,
             "failover-price": self._force_price,
@@ -76,6 +77,11 @@ class Operator:
     # ---- commands that take time --------------------------------------------------------------------------
     async def _switchover(self) -> Reply:
         error = await self._wait(self._daemon.at().switchover)
+        return {"error": error} if error else {"switched": True, "view": self._daemon.core.consensus.view}
+
+    async def _drill(self) -> Reply:
+        """Only its first half; status tells of the rest."""
+        error = await self._wait(self._daemon.at().drill)
         return {"error": error} if error else {"switched": True, "view": self._daemon.core.consensus.view}
 
     async def _audit(self) -> Reply:
