@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: plover_image
 short_description: Copy a disk image to a host, and show the progress
 description:
-  - Copies a file of the control machine with M(ansible.builtin.copy). While the transfer lasts, the play's output shows every five
+  - Copies a file of the control machine with C(ansible.builtin.copy). While the transfer lasts, the play's output shows every five
     seconds how much has arrived, how fast, and how long it will still take.
   - Role P(plover.vmft.disks#role) calls it.
 author: The Plover developers (@plover)
@@ -36,7 +36,7 @@ attributes:
     description: Says whether the file would be copied.
     support: full
   diff_mode:
-    description: As M(ansible.builtin.copy).
+    description: As C(ansible.builtin.copy).
     support: full
 """
 
