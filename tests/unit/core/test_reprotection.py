@@ -120,3 +120,16 @@ def test_the_architecture_shows_the_table():
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
     rows = text.split("| The secondary is | and becomes | when |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
     assert {tuple(map(State, row.strip("| ").split(" | ")[:2])) for row in rows} == TABLE
+
+
+def test_a_joiner_that_asked_a_moment_ago_is_not_called_silent_before_its_first_answer():
+    """As after a stall of the leader, which reads the join request first. Later its silence counts."""
+    group = filling("live")
+    leader = group["primary"].core
+    fill, timeout_s = leader.leading.fill, leader.config.peer_timeout_ms / 1000
+    leader.consensus.followers.answered_at["secondary"] = group.now - 100 * timeout_s
+    leader.leading.reprotection.enforce_limits()
+    assert leader.leading.fill is fill
+    group.kill("secondary")
+    group.run(2 * timeout_s)
+    assert leader.leading.fill is None and "secondary has been silent" in leader.leading.reprotection.note

@@ -7,6 +7,7 @@ its end, and what is recorded as in sync.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import Any, Protocol
 
@@ -72,6 +73,7 @@ class Reprotection:
         self.state = ABSENT
         self.note = "no secondary has asked to join yet"  # one sentence for the operator
         self.fill: LeaderInitialSync | None = None  # while FILLING
+        self._asked_at = -math.inf  # when the joiner asked for its fill
         self.joins = 0
         self.pages_mended = 0  # pages of the last initial sync that differed at its end although no write was reported
         self._stream = b""
@@ -162,6 +164,7 @@ class Reprotection:
         self.pages_mended = 0
         self._joiner = facts.get("began")
         self._become(FILLING)
+        self._asked_at = self._core.now
         self.note = f"{self.secondary} is being filled"
         fill = LeaderInitialSync(self._cons.view, self.joins, self._core.memory, bool(self._config.disks), facts.get("checks") is True)
         self._leader.output_commit.agreed.says = facts.get(join_request.SAYS) is True
@@ -240,7 +243,9 @@ class Reprotection:
     def enforce_limits(self) -> None:
         """Drop a secondary that keeps clients waiting longer than the settings allow."""
         now, ms, fill = self._core.now, self._config, self.fill
-        silent = now - self._cons.followers.answered_at[self.secondary] > ms.peer_timeout_ms / 1000
+        # What it asked for is an answer as well: after a stall of ours, its join request may be read before its first answer.
+        heard_at = max(self._cons.followers.answered_at[self.secondary], self._asked_at)
+        silent = now - heard_at > ms.peer_timeout_ms / 1000
         if silent and self.state in (FILLING, IN_SYNC):
             self.drop(f"{self.secondary} has been silent for {ms.peer_timeout_ms} ms (peer_timeout_ms)")
         elif fill and now - fill.progress_at > ms.join_timeout_ms / 1000:

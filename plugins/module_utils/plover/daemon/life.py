@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import signal
@@ -23,6 +24,7 @@ from .telling import Telling
 
 log = logging.getLogger("plover")
 ALIVE_EVERY_S = 1.0
+NO_ADDRESS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 # What is gone (a client, a QEMU, a role) is often a cycle. Python counts objects and not bytes, so it would let megabytes wait.
 # Beside what is frozen there are some thousand objects: a look at them takes 1 ms.
 COLLECT_EVERY_S = 10.0
@@ -154,5 +156,8 @@ def run_daemon(kind: type[Daemon], seat: str) -> None:
         log.critical("%s: %s", type(error).__name__, error)
         raise SystemExit(70) from None
     except OSError as error:
-        log.critical("%s (port or address in use, or not of this host? see 'port' and 'members')", error)
+        if error.errno not in NO_ADDRESS:  # a timeout is an OSError too; it must not be taken for a wrong setting
+            log.critical("the daemon ends: %s", str(error) or type(error).__name__, exc_info=True)
+        else:
+            log.critical("%s (port or address in use, or not of this host? see 'port' and 'members')", error)
         raise SystemExit(71) from None
