@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 STATES = ("disabled", "listening", "learning", "forwarding", "blocking")
-FORWARDING = "forwarding"
+FORWARDING, OF_A_SPANNING_TREE = "forwarding", ("listening", "learning", "blocking")
 
 
 def state(tap: str, root: Path = Path("/sys/class/net")) -> str:

@@ -22,7 +22,8 @@ from .shell import Shell, TapAction
 log = logging.getLogger("plover")
 TAP_SLOW_MS = 200
 FILTER_LOOK_S = 5.0
-PORT_LOOK_S, PORT_LOOK_LATE_S = 2.0, 0.1  # while its port forwards, and while it does not
+PORT_LOOK_S, PORT_LOOK_LATE_S = 2.0, 0.02  # while its port forwards, and while it does not
+PORT_GRACE_S = 0.3  # the kernel may need a moment
 
 
 class TapWorker:
@@ -137,20 +138,30 @@ class TapWorker:
         """A bridge with a spanning tree lets a new port forward only after twice its forward delay: clients wait for that, too."""
         began = self._shell.loop.time()
         while True:
-            if self._forwards():
+            while self._forwards():
                 await asyncio.sleep(PORT_LOOK_S)
-                continue
-            state = bridge_port.state(self.tap.name)
-            self.error = f"its port in {self._config.network_bridge} is {state}, not forwarding; switch its spanning tree (STP) off"
-            log.error("clients cannot reach the VM: %s", self.error)
+                began = self._shell.loop.time()
             while not self._forwards():
+                if not self.error and self._shell.loop.time() - began > PORT_GRACE_S:
+                    self._tell_of_port()
                 await asyncio.sleep(PORT_LOOK_LATE_S)
-            waited = f"its port in {self._config.network_bridge} forwarded after {self._shell.loop.time() - began:.1f} s"
+            self._port_forwards(self._shell.loop.time() - began)
+
+    def _tell_of_port(self) -> None:
+        state = bridge_port.state(self.tap.name)
+        self.error = f"its port in {self._config.network_bridge} is {state}, not forwarding"
+        if state in bridge_port.OF_A_SPANNING_TREE:
+            self.error += "; switch its spanning tree (STP) off"
+        log.error("clients cannot reach the VM: %s", self.error)
+
+    def _port_forwards(self, waited_s: float) -> None:
+        """At last. What announced the VM before was lost."""
+        waited = f"its port in {self._config.network_bridge} forwarded after {waited_s:.1f} s" if self.error else ""
+        if waited:
             log.warning("%s", waited)
-            self.error = ""
-            self._shell.answer("tap_reached", waited)
-            self._announce_again()
-            began = self._shell.loop.time()
+        self.error = ""
+        self._shell.answer("tap_reached", waited)
+        self._announce_again()
 
     def _retry(self, action: effects.TapUp) -> None:
         if policy.retries_tap(self._shell.core, self.error, queued=not self._work.empty()):
