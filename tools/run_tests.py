@@ -195,6 +195,8 @@ def main() -> int:
     if not pieces:
         names = ", ".join(p.name for p in test_pieces.chosen(options.stage, ()))
         parser.error(f"no piece is called {options.only!r}; there are {names}")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; pieces would inherit that and not heed it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.list:
         print(test_pieces.table() + test_pieces.lines(pieces))
         return 0

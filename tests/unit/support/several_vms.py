@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -118,8 +120,9 @@ def daemons(folder, monkeypatch):
 
 
 def ploverctl(folder: Path, *words: str, python: tuple[str, ...] = (), **more) -> subprocess.Popen:
-    """A process of its own."""
+    """A process of its own, which Ctrl-C ends even where a shell has started the tests in the background, and so without it."""
     env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
     env |= {"PYTHONPATH": str(RUNTIME), "TERM": "xterm-256color"}
     argv = [sys.executable, *python, "-c", PLOVERCTL, str(folder), *words]
-    return subprocess.Popen(argv, env=env, text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more})
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(argv, env=env, text=True, preexec_fn=heeds, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more})
