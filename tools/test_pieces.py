@@ -97,7 +97,7 @@ def _scenarios(core: Iterable[str], seconds: dict[str, int]) -> list[Piece]:
 # Cheapest first: an error shows early. What judges an outage has the machine for itself.
 PIECES = [
     Piece("native", "", ("make", "-s", "-C", "native", "test", "sanitize", "replay"), 25, True),
-    Piece("unit", "", pytest("tests/unit"), 40, True),
+    Piece("unit", "", pytest("-n", "2", "--dist", "worksteal", "tests/unit"), 90, True),
     Piece("system", "", pytest("tests/system"), 30, True),
     Piece("fuzz", "", (PYTHON, "-m", "tests.fuzz", "--seconds", "60"), 70, True),
     Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
