@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work in another network namespace, without a process there."""
+"""Work in another network namespace: in one that has a name, without a process there; or a program in a new one of its own."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, ALONE_S = 0x40000000, 120
 Made = TypeVar("Made")
 
 
@@ -41,3 +42,13 @@ def inside(netns: str, work: Callable[[], Made]) -> Made:
 def socket_in(netns: str) -> socket.socket:
     """A TCP socket in the namespace of that name; raises OSError."""
     return inside(netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+
+
+def alone(*command: str, mounts: bool = False) -> list[str]:
+    """The lines that a command prints in a network namespace of its own, which ends with it. ``mounts``: and of mounts, so that it can
+    have its own /sys. Raises AssertionError with what it complained of."""
+    words = ["unshare", "--net", *(["--mount"] if mounts else []), *command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=ALONE_S)
+    if done.returncode:
+        raise AssertionError(f"exit status {done.returncode}: {done.stderr}")
+    return done.stdout.splitlines()

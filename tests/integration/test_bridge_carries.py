@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from lab.netns import alone
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BEGIN = """
@@ -76,15 +77,7 @@ CASES = {
 
 
 def in_a_network(commands: list[str], script: str) -> list[str]:
-    done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", BEGIN + script, str(ROOT), json.dumps(commands)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return alone(sys.executable, "-c", BEGIN + script, str(ROOT), json.dumps(commands))
 
 
 @pytest.mark.parametrize("commands", CASES.values(), ids=CASES)

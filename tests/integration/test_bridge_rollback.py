@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from lab.netns import alone
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BEGIN = """
@@ -45,15 +46,7 @@ NEW = [{"br0": ADDRESSES}, {"br0": ROUTE}, ["new", 0o600, "new"], True, []]
 @pytest.fixture
 def network(tmp_path):
     def run(script: str) -> list[str]:
-        done = subprocess.run(
-            ["unshare", "--net", sys.executable, "-c", BEGIN + script, str(ROOT), str(tmp_path)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        return alone(sys.executable, "-c", BEGIN + script, str(ROOT), str(tmp_path))
 
     return run
 

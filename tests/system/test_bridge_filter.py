@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.host import bridge_filter
+
+from lab.netns import alone
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = "table {0} filter {{ chain FORWARD {{ type filter hook forward priority 0; policy {1}; {2} }}; }};"
@@ -37,11 +38,7 @@ CASES = {
 
 def probed(*words: str) -> dict:
     probe = str(Path(__file__).with_name("bridge_probe.py"))
-    done = subprocess.run(
-        ["unshare", "--net", "--mount", sys.executable, probe, str(ROOT), *words], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(alone(sys.executable, probe, str(ROOT), *words, mounts=True)[0])
 
 
 def test_a_spanning_trees_delay_is_seen():

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from lab.netns import alone
 from lab.paths import ROOT
 
 IFUP = ROOT / "roles/qemu/files/qemu-ifup"
@@ -18,26 +19,17 @@ my ($found) = grep { $ARGV[1] =~ /$_/ } keys %{$nrconf{override_rc}};
 print defined $found ? $nrconf{override_rc}{$found} : "yes";"""
 
 
-def in_a_network(script: str) -> list[str]:
-    done = subprocess.run(
-        ["unshare", "--net", "--mount", "sh", "-ec", "mount -t sysfs sysfs /sys\n" + script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
 @pytest.mark.parametrize("mtu", [1400, 1500, 9000])
 def test_a_tap_takes_the_bridges_mtu_and_does_not_lower_it(mtu):
-    said = in_a_network(
-        f"""ip link add eth0 mtu {mtu} type veth peer name far0 mtu {mtu}
+    said = alone(
+        "sh",
+        "-ec",
+        f"""mount -t sysfs sysfs /sys; ip link add eth0 mtu {mtu} type veth peer name far0 mtu {mtu}
 ip link add br0 type bridge; ip link set eth0 master br0 up; ip link set br0 up
 ip tuntap add tap0 mode tap
 PLOVER_BRIDGE=br0 sh {IFUP} tap0
-for name in eth0 br0 tap0; do ip -o link show $name | sed 's/.* mtu \\([0-9]*\\).*/\\1/'; done"""
+for name in eth0 br0 tap0; do ip -o link show $name | sed 's/.* mtu \\([0-9]*\\).*/\\1/'; done""",
+        mounts=True,
     )
     assert said == [str(mtu)] * 3
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import sys
 
 import pytest
@@ -13,6 +12,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.plover.vmft.plugins.filter.plover_ways import FilterModule
 from ansible_collections.plover.vmft.plugins.module_utils._ansible import reach
 
+from lab.netns import alone
 from lab.paths import ROOT
 
 ADDRESSES = {"a": "192.0.2.1", "b": "192.0.2.2", "c": "192.0.2.3", "d": "192.0.2.4"}
@@ -68,10 +68,6 @@ RULES = "table ip f {{ chain in {{ type filter hook input priority 0; policy acc
     "verdict, why", [("drop", "nothing answers within 0.5 s"), ("reject with icmp type host-prohibited", "No route to host")]
 )
 def test_a_way_that_a_packet_filter_closes_is_named_with_both_ends_and_the_port(verdict, why):
-    done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", FILTERED, str(ROOT), RULES.format(verdict)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    closed, nowhere = json.loads(done.stdout)
+    closed, nowhere = json.loads(alone(sys.executable, "-c", FILTERED, str(ROOT), RULES.format(verdict))[0])
     assert closed.startswith(f"shop, mail: b is not reached at 127.0.0.2, TCP port 7420: {why}; let it through in the packet filters")
     assert "198.51.100.9, TCP port 7420: Network is unreachable" in nowhere
