@@ -2,6 +2,7 @@
 /* Tests of coupled sockets under the sanitizers; tests/unit/native/test_couple.py has the rest. */
 #include "plover_native.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -78,7 +79,7 @@ static void test_another_key(void)
     char byte;
     plover_couple *couples[2];
     chain(KEY, OTHER, ends, told, couples);
-    CHECK(write(ends[0], "x", 1) == 1);
+    CHECK(write(ends[0], "x", 1) == 1 || errno == EPIPE); /* they may have found out already */
     CHECK(read(ends[1], &byte, 1) <= 0 && read(ends[0], &byte, 1) <= 0);
     for (int n = 0; n < 2; n++) plover_couple_free(couples[n]), close(ends[n]);
     close(told);

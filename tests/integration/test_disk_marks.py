@@ -57,7 +57,8 @@ def test_a_copy_that_did_not_get_to_the_disk_is_none(disk_group, lying_disk):
     group = disk_group(image_folders={"secondary": folder}, state="degraded")
     client, acked, image = connect(), {}, folder / "secondary.img"
     group.wait_for_log("secondary", "this host's disks lost what was copied to them: ", seconds=60)
-    assert mark(image).startswith("missed ") and "user.plover.copy" not in os.listxattr(image)
+    assert mark(image).split()[0] in ("missed", "incomplete")  # the next copy may have begun
+    assert "user.plover.copy" not in os.listxattr(image)
     write(client, acked, "alone", "x" * 1000)
     mend()
     group.wait("primary", seconds=120, service="protected")

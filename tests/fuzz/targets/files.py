@@ -29,7 +29,7 @@ def settings(data: bytes) -> None:
     path.write_bytes(data)
     config = load(path)
     Timing.of(config)
-    for where in (config.run_path, config.state_path, config.ram_path, config.overlay_path, config.secret_path, config.guest_kernel):
+    for where in [value for value in config.values.values() if isinstance(value, str)]:
         promise(b"\0" not in os.fsencode(where), "a path that no file can have")
     promise(config.witness and len(config.replicas) == 2 and config.kind and config.disk_list is not None, "no group of three")
     promise(Config(json.loads(json.dumps(config.values))).values == config.values, "settings that do not give themselves again")

@@ -157,6 +157,14 @@ def test_a_text_that_does_not_fit_is_refused_with_what_fits(key, value):
     assert all(choice in problem for choice in row.choices)
 
 
+@pytest.mark.parametrize("key", [key for key, row in SETTINGS.items() if row.kind is str and key not in FORBIDDEN])
+@pytest.mark.parametrize("character", ["\0", "\n", "\x1b", "\x7f"])
+def test_a_control_character_is_refused_in_each_text(key, character):
+    """No file has such a name, and no command line, unit or launch file has room for it."""
+    (problem,) = problems(**{key: f"/a{character}b"})
+    assert problem.startswith(f"{key}: character 3 is a control character; remove it") and character not in problem
+
+
 @pytest.mark.parametrize("key, value", [(k, v) for k, many in ALLOWED.items() for v in many])
 def test_a_text_that_fits_is_kept(key, value):
     assert getattr(Config(good_settings("primary", **{key: value})), key) == value
@@ -237,6 +245,12 @@ def test_settings_that_just_go_together_are_accepted(changes):
 def test_a_member_that_is_not_right_is_refused(changes, words):
     (problem,) = member_problems("secondary", **changes)
     assert problem.startswith(words)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 65, "a\nb", "\0"], ids=["empty", "long", "two-lines", "nul"])
+def test_a_member_without_a_name_is_refused(name):
+    problem = problems(members={**{k: v for k, v in MEMBERS.items() if k != "secondary"}, name: MEMBERS["secondary"]})[0]
+    assert problem.startswith("members: ") and "is no name; use 1 to 64 printable characters" in problem
 
 
 @pytest.mark.parametrize(

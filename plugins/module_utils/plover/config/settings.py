@@ -19,6 +19,7 @@ CONFIG_DIR = Path("/etc/plover")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
 
 
@@ -345,6 +346,9 @@ def _check_value(key: str, row: Setting, value: Any) -> list[str]:
         return [f"{key}: {value!r} is not one of {', '.join(row.choices)} ({row.help})"]
     if row.pattern and not row.pattern.match(value):
         return [f"{key}: {value!r} is not valid ({row.help})"]
+    control = row.kind is str and _CONTROL.search(value)  # none belongs into a path, a command line or a line of a unit
+    if control:  # the value is not shown: a URL may hold a password
+        return [f"{key}: character {control.start() + 1} is a control character; remove it ({row.help})"]
     return []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import boot, budget, disks, hooks, spoof
 
+NAME_CHARACTERS_MAX = 64  # of a member
 _CERTIFIED = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")  # a member's name, as a certificate can have it
 
 
@@ -39,7 +40,9 @@ def problems(values: dict[str, Any]) -> list[str]:
 def _members(values: dict[str, Any]) -> list[str]:
     out, members = [], values["members"]
     for name, member in members.items():
-        if not isinstance(member, dict) or set(member) != {"address", "kind"}:
+        if not name.isprintable() or not 1 <= len(name) <= NAME_CHARACTERS_MAX:
+            out.append(f"members: {name[:NAME_CHARACTERS_MAX]!r} is no name; use 1 to {NAME_CHARACTERS_MAX} printable characters")
+        elif not isinstance(member, dict) or set(member) != {"address", "kind"}:
             out.append(f"members.{name}: must have exactly 'address' and 'kind'")
         elif member["kind"] not in ("replica", "witness"):
             out.append(f"members.{name}.kind: {member['kind']!r} must be 'replica' or 'witness'")
