@@ -163,11 +163,3 @@ def test_a_reboot_of_the_leaders_host_cost_a_switchover_and_no_failover(host, re
     rows = json.loads(host.run("ploverctl history -o json").stdout)["entries"]
     causes = [row["cause"] for row in rows if row["kind"] == "view"]
     assert "failover" not in causes and len(causes) > 1, rows
-
-
-def test_networkd_leaves_the_taps_alone(host, replica):
-    if not host.service("systemd-networkd").is_running:
-        pytest.skip("it does not run here")
-    said = host.check_output("networkctl --no-legend list")
-    (tap,) = [line.split() for line in said.splitlines() if " plover0 " in line]
-    assert tap[-1] == "unmanaged", said

@@ -66,6 +66,22 @@ def test_the_bridge_forwards(host, name):
     assert done.rc == 0, done.stdout + done.stderr
 
 
+def test_the_network_manager_leaves_a_vms_tap_alone_and_no_other(host, name):
+    """With the files that the play installs, beside an admin's file for every TAP."""
+    if name == "primary":
+        return  # ifupdown takes what its files name, and nothing else
+    look = {
+        "secondary": "nmcli -g GENERAL.STATE device show {0} | grep -q unmanaged && echo unmanaged || echo managed",
+        "witness": "networkctl --no-legend list {0} | grep -q unmanaged && echo unmanaged || echo managed",
+    }[name]
+    script = f"""set -e
+        trap 'ip link del plover7; ip link del other7' EXIT
+        for tap in plover7 other7; do ip tuntap add $tap mode tap; ip link set $tap up; done
+        sleep 3
+        {look.format("plover7")}; {look.format("other7")}"""
+    assert host.check_output("sh -c %s", script).split() == ["unmanaged", "managed"]
+
+
 def test_nothing_is_armed_any_more(host):
     assert host.run("ls /var/lib/plover-bridge/*.undo.json").rc != 0
     assert "plover-bridge" not in host.check_output("systemctl list-timers --all --no-legend 'plover-*'")

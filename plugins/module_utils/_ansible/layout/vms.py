@@ -243,6 +243,8 @@ def unfit(row, value):
     if not isinstance(value, row.kind):
         words = {str: "a text; put it in quotes", list: "a list", dict: "a mapping", bool: "true or false"}
         return f"{value} must be {words[row.kind]} ({row.help})"
+    if not row.pattern:
+        return f"{value!r} has a control character; remove it ({row.help})"
     return f"{value!r} is not valid ({row.help}); it must match {row.pattern.pattern.replace(chr(92) + 'Z', '')}"
 
 
