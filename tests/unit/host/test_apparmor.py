@@ -78,7 +78,9 @@ def test_a_path_behind_links_and_one_that_would_be_a_pattern(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert f'"{tmp_path}/real/kernel" r,' in apparmor.profile(config(guest_kernel=f"{tmp_path}/link/kernel"))
-    for bad in ("/boot/*", '/boot/"a', "/boot/{a,b}", "/boot/a\nb", "/boot/@{HOME}"):
+    (tmp_path / "a\nb").mkdir()
+    (tmp_path / "odd").symlink_to(tmp_path / "a\nb")
+    for bad in ("/boot/*", '/boot/"a', "/boot/{a,b}", f"{tmp_path}/odd/kernel", "/boot/@{HOME}"):
         with pytest.raises(QemuError, match="guest_kernel: AppArmor cannot take"):
             apparmor.profile(config(guest_kernel=bad))
 
