@@ -5,16 +5,21 @@ judged: under TCG the new leader has just loaded a state and translates all its 
 from __future__ import annotations
 
 import json
+import socket
 import statistics
 import threading
 import time
 
-from harness import REPLICAS, connect, limit
+from harness import NETNS, REPLICAS, connect, limit
 from test_operator import past, views
+
+from lab.netns import inside
 
 ROUNDS = 6
 FAILOVERS_MAX = 2
 WRITES = 50  # before and after each switchover
+ALL, MLD_REPORT, IS_EXCLUDE = 0x0003, 143, 2  # IS_EXCLUDE: a record of an answer; unasked reports have others
+GROUP = socket.inet_pton(socket.AF_INET6, "ff02::1:ff70:6c01")  # of the guest's link-local address
 
 
 class Writer(threading.Thread):
@@ -117,3 +122,28 @@ def elected(group, member: str) -> float:
     """When ``member`` promoted its VM last."""
     notes = [json.loads(line) for line in (group.run_folder(member) / "times").read_text().splitlines()]
     return max(at for at, _, what in notes if what == "Promote")
+
+
+def test_the_guest_reports_its_multicast_groups_from_its_new_host(new_group):
+    """A switch there would else not send it their frames before the network's own querier asks, up to two minutes later."""
+    group = new_group()
+    group.start()
+    protected_leader(group)
+    connect()  # it has booted, and reports its groups unasked no more
+    heard = inside(NETNS, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL)))
+    with heard:
+        for _turn in range(2):
+            target = switched_over(group)
+            reported_by(heard, f"pt-{target}"[:15])
+            protected_leader(group)
+
+
+def reported_by(heard: socket.socket, tap: str) -> None:
+    """Wait until the guest behind ``tap`` has answered the question."""
+    end = time.monotonic() + limit(20.0)
+    while True:
+        heard.settimeout(max(0.01, end - time.monotonic()))
+        frame, where = heard.recvfrom(2048)  # TimeoutError: it did not
+        is_report = frame[12:14] == b"\x86\xdd" and frame[20] == 0 and frame[54] == 58 and frame[62] == MLD_REPORT
+        if where[0] == tap and is_report and bytes([IS_EXCLUDE, 0, 0, 0]) + GROUP in frame:
+            return

@@ -16,6 +16,7 @@ from ..errors import NetworkError
 from ..host import bridge_port
 from ..host.watchdog import Keeper
 from ..ports import effects
+from ..protocol import multicast
 from ..protocol.frames import announcements, wrap
 from .shell import Shell, TapAction
 
@@ -169,7 +170,7 @@ class TapWorker:
 
     async def _announce(self) -> None:
         self._shell.observer.announcing()
-        waited = 0.0
+        waited, asked = 0.0, False
         for at in policy.ANNOUNCE_AT_S:
             await asyncio.sleep(at - waited)
             waited = at
@@ -179,6 +180,15 @@ class TapWorker:
                 return
             for frame in announcements(self._config.guest_mac, self._config.guest_addresses):
                 self.tap.write(wrap(frame), self._shell.core.speak_until)
+            asked = asked or self._ask_for_groups()
+
+    def _ask_for_groups(self) -> bool:
+        """Have the guest report its multicast groups. False if it takes no input now."""
+        if not (self._reading and self._forwards()):
+            return False
+        self._shell.at().input(b"".join(map(wrap, multicast.queries())))
+        self._shell.run()
+        return True
 
     async def close(self) -> None:
         self._shell.loop.remove_reader(self._gate.fileno())
