@@ -143,6 +143,7 @@ PIECES = [
             "exporter": 35,
             "full_folders": 120,
             "full_run_folder": 15,
+            "guest_clock": 60,
             "lying_witness": 25,
             "operator": 30,
             "qemu_user": 50,

@@ -123,7 +123,7 @@ def test_good_hosts_are_good():
             card("secondary", "br0", kind="bridge"),
             {"settings": {"guest_mtu": 9000}},
             "secondary: settings.guest_mtu of demo: 9000 is more than the 1500 of br0",
-            "raise the bridge's MTU, or lower it",
+            "raise the bridge's MTU, or lower settings.guest_mtu",
         ),
         (card("witness", "ft0", up=False), {}, "witness: plover_replication_address", "bring it up"),
         (

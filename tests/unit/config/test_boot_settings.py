@@ -16,6 +16,7 @@ from plover.qemu.process import command_line
 from support.settings import settings
 
 DISK, OTHER = {"path": "/images/a.img"}, {"path": "/images/b.img"}
+IDE = [{"path": f"/images/{n}", "bus": "ide"} for n in range(5)]
 
 
 def made(**values):
@@ -31,6 +32,8 @@ def made(**values):
         ({"disks": [DISK], "guest_cmdline": "quiet"}, "guest_cmdline: is for a VM with guest_kernel"),
         ({"disks": [DISK], "guest_boot": "cdrom"}, "guest_boot: is cdrom, but there is none; give guest_cdrom, or set it to disk"),
         ({"guest_kernel": "/k", "guest_cdrom": "/c", "guest_boot": "cdrom"}, "guest_boot: is cdrom, but guest_kernel is what boots"),
+        ({"disks": IDE[:5]}, "disks: 5 on bus ide are too many; the machine has room for 4 drives; give some bus virtio-scsi"),
+        ({"disks": IDE[:4], "guest_cdrom": "/c"}, "disks: 4 on bus ide and the CD are too many; the machine has room for 4 drives"),
     ],
 )
 def test_what_cannot_boot_is_refused_in_one_line(values, words):
@@ -103,3 +106,7 @@ def test_the_facts_are_of_the_file_that_qemu_has_open_whatever_its_number(tmp_pa
     assert asyncio.run(boot.facts(made(disks=[DISK]), FdSets())) == {}
     with pytest.raises(QemuError, match="guest_seed: cannot be read"):
         asyncio.run(boot.facts(config, FdSets()))
+
+
+def test_as_many_ide_drives_as_the_machine_has_room_for():
+    assert made(disks=IDE[:4]) and made(disks=IDE[:3], guest_cdrom="/c")

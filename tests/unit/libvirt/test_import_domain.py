@@ -35,7 +35,7 @@ CASES = {
     "openstack-on-a-bridge": ("openstack", ALL),
 }
 # No other file may claim that nothing stands in the way.
-WHOLE = {"debian-bridge", "debian-bridge-seats", "q35-as-pc", "ubuntu-cloud-image", "centos7", "direct-kernel"}
+WHOLE = {"debian-bridge", "debian-bridge-seats", "q35-as-pc", "ubuntu-cloud-image", "centos7", "direct-kernel", "ovirt"}
 
 
 def domain(name):

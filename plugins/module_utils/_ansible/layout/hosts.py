@@ -138,7 +138,8 @@ def _bridges(look, values, vms):
         have = look["interfaces"].get(bridge, {}).get("mtu", mtu)
         if have < mtu:
             out.append(
-                f"settings.guest_mtu of {vm['name']}: {mtu} is more than the {have} of {bridge}; raise the bridge's MTU, or lower it"
+                f"settings.guest_mtu of {vm['name']}: {mtu} is more than the {have} of {bridge}; raise the bridge's MTU, "
+                "or lower settings.guest_mtu"
             )
     return out
 

@@ -10,6 +10,7 @@ from typing import Any
 DISK, CDROM = "disk", "cdrom"  # guest_boot
 ORDERS = (DISK, CDROM)
 PATH = re.compile(r"(/[\w./ +:@-]{1,400})?\Z")
+IDE_DRIVES_MAX = 4
 OF_KERNEL = ("guest_initrd", "guest_cmdline")
 BIOS, UEFI = "bios", "uefi"
 NO_UEFI = (
@@ -19,7 +20,19 @@ NO_UEFI = (
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
-    """What the settings of the boot must fulfil together."""
+    """What the settings of the boot and its drives must fulfil together."""
+    return _ide(values) + _source(values)
+
+
+def _ide(values: Mapping[str, Any]) -> list[str]:
+    disks = sum(isinstance(disk, dict) and disk.get("bus") == "ide" for disk in values["disks"])
+    if disks + bool(values["guest_cdrom"]) <= IDE_DRIVES_MAX:
+        return []
+    and_cd = " and the CD" if values["guest_cdrom"] else ""
+    return [f"disks: {disks} on bus ide{and_cd} are too many; the machine has room for {IDE_DRIVES_MAX} drives; give some bus virtio-scsi"]
+
+
+def _source(values: Mapping[str, Any]) -> list[str]:
     if values["guest_kernel"]:
         return [f"guest_boot: is {CDROM}, but guest_kernel is what boots; remove one of the two"] if values["guest_boot"] != DISK else []
     if not values["disks"] and not values["guest_cdrom"]:

@@ -202,6 +202,9 @@ SETTINGS: dict[str, Setting] = {
     ),
     "latency_ms_target": Setting(int, 50, "target for the delay of a busy VM's output; a lower value means more syncvms", 1, 10_000),
     "syncvm_interval_ms_max": Setting(int, 1000, "longest time between syncvms without output", 10, 60_000),
+    "syncvm_idle_interval_ms_max": Setting(
+        int, 10_000, "longest time between syncvms of a VM that gets no input, sends nothing and writes little", 10, 60_000
+    ),
     "syncvm_drain_ms_max": Setting(int, 20, "longest wait of the secondary for an idle VM at a syncvm", 0, 10_000),
     "scrub_interval_s": Setting(
         int, 300, "time in which syncvms compare all memory once, some with each, written or not; 0 = never", 0, 86_400

@@ -32,8 +32,10 @@ from .disk_marks import Mark
 from .drill import Drill
 from .event_log import EventLog
 from .follower import Follower
+from .guest_clock import GuestClock
 from .late_input import LateInput
 from .leader import Leader
+from .rest import Rest
 from .router import Router
 from .scrub import Scrub
 from .status import describe, mode_of, reason
@@ -65,7 +67,8 @@ class Director:
         self.facts: dict[str, Any] = {}
         self.recent: deque[tuple[float, Figures]] = deque(maxlen=RECENT_MAX)
         self.counters = Counters()
-        self.scrub = Scrub(memory.pages, config.scrub_interval_s)
+        self.guest_clock = GuestClock()
+        self.scrub, self.rest = Scrub(memory.pages, config.scrub_interval_s), Rest(config, memory.pages)
         self.fill_pages_mismatching = 0
         self.cold = False
         self.marks = marks
@@ -126,6 +129,7 @@ class Director:
     def record_figures(self, figures: Figures) -> None:
         self.recent.append((self.now, figures))
         self.counters.syncvm(figures, self.now)
+        self.rest.learn(figures, self.now)
         found = self.scrub.compared(figures, self.now)
         if found:
             self.report(found)

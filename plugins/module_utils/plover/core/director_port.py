@@ -17,7 +17,9 @@ from ..syncvm.figures import Figures
 from .disk_marks import Mark
 from .drill import Drill
 from .event_log import EventLog
+from .guest_clock import GuestClock
 from .late_input import LateInput
+from .rest import Rest
 from .scrub import Scrub
 
 
@@ -30,6 +32,8 @@ class DirectorPort(Protocol):
     late: LateInput
     drills: Drill
     scrub: Scrub
+    rest: Rest
+    guest_clock: GuestClock
     began: float  # when this daemon began
     now: float  # the time of the present event
     facts: dict[str, Any]  # what must be equal on both replicas, as QEMU and the host tell it

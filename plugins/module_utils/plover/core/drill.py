@@ -29,7 +29,7 @@ class Drill:
 
     def __init__(self, began: float | None = None) -> None:
         """``began``: when the other replica came to lead; None if there was no drill."""
-        self._begun, self._over = began is not None, False
+        self._began, self._over = began, False
         self._until = -math.inf if began is None else began + LIMIT_S
         self.there_ms: float | None = None  # for how long clients waited for the other replica
         self.back_ms: float | None = None  # and then for this one
@@ -51,9 +51,9 @@ class Drill:
         self._until = -math.inf
 
     def serving(self, outage_ms: float | None) -> None:
-        if self._begun and not self._over:
+        if self._began is not None and not self._over:
             self._over, self.back_ms = True, outage_ms
 
     def describe(self) -> dict[str, Any]:
         """Empty if there was none."""
-        return {"drill": {"over": self._over, "there_ms": self.there_ms, "back_ms": self.back_ms}} if self._begun else {}
+        return {"drill": {"over": self._over, "there_ms": self.there_ms, "back_ms": self.back_ms}} if self._began is not None else {}

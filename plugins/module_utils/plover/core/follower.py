@@ -204,6 +204,7 @@ class Follower:
         self.core.emit(*sync.on_stage_end(m))
         if sync.holds_new_state:
             self.device = sync.device
+            self.core.guest_clock.read(self.core.now, sync.device)
             self.guard.discard()  # the leader releases the output up to here
             self._says = self._asked if self._asked == (sync.view, sync.number) else None
             if sync.limit_s is not None:

@@ -237,7 +237,7 @@ class Leader:
             return
         now, held = self.core.now, self.output_commit.makes_due(self.pace, idle) and not self.config.checkpoints
         asked = self.audits.asked or self.switchover.asked or self.disk_pressure
-        rare = now - self.last_syncvm_at >= self.config.syncvm_interval_ms_max / 1000
+        rare = now - self.last_syncvm_at >= self.core.rest.interval_s(self.cons.log.bytes)
         if held or asked or rare or 2 * self.cons.log.bytes > self.config.log_bytes_max:
             audit, number = self.audits.begin(), self.core.next_syncvm_number()
             whole, base = self.config.checkpoints, b"" if self.config.checkpoints else self.device
@@ -254,7 +254,7 @@ class Leader:
         return self.syncvm
 
     def syncvm_stopped(self) -> None:
-        self.vm_stopped_by_us = True
+        self.vm_stopped_by_us, self._running_syncvm.halted_at = True, self.core.now
         self._sync_index = self.applied
         self.output_commit.syncvm_stopped(self._running_syncvm.number)
         self.core.emit(*self._running_syncvm.vm_stopped())
@@ -274,6 +274,7 @@ class Leader:
         if not self.serving or self.secondary not in self.cons.record.in_sync:
             raise InvariantViolation("a syncvm was acknowledged while its secondary is not recorded in sync")
         self.device = sync.device
+        self.core.guest_clock.read(sync.halted_at, sync.device)
         if not sync.audit:
             self.pace.learn(self.core.now - sync.due_at)
         self.output_commit.syncvm_staged()

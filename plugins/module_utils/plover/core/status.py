@@ -125,6 +125,7 @@ def describe(core: Reported) -> dict[str, Any]:
         syncvms=core.counters.totals["syncvms"],
         totals=dict(core.counters.totals),
         counters=core.counters.describe(core.now),
+        **core.guest_clock.describe(),
         held=_held(core),
         fill=core.leading.fill.describe() if core.leading and core.leading.fill else None,
         last_syncvm=core.figures and status_of_syncvm(core.figures),

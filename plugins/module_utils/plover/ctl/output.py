@@ -53,6 +53,11 @@ def status_text(reply: Reply) -> str:
             f"{last['divergent_pages']} divergent ({last['same_page_percent']} % same), {last['bytes']} bytes"
         )
     lines += _scrub_lines(reply.get("scrub") or {})
+    if reply.get("clock_lag_ms"):
+        lines.append(
+            f"  the guest's clock, if nothing corrects it: {reply['clock_lag_percent']:.2g} % slow over the last minute, "
+            f"{reply['clock_lag_ms']:.0f} ms behind in all"
+        )
     return "\n".join(lines)
 
 

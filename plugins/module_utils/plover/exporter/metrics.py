@@ -120,8 +120,10 @@ ROWS = (
     Row("plover_syncvm_staged_bytes", "Bytes that syncvms staged on the secondary", _one("totals", "bytes"), COUNTER),
     Row("plover_syncvm_sent_bytes", "Bytes that syncvms sent in both directions, by kind", _each("counters", "sent_bytes"), COUNTER,
         ("kind",)),
-    Row("plover_vm_stopped_seconds", "Time that the leader's VM stood still; its clock stands still, too", _one("counters", "stopped_s"),
-        COUNTER),
+    Row("plover_vm_stopped_seconds", "Time that the leader's VM was stopped, from the order to the order to go on",
+        _one("counters", "stopped_s"), COUNTER),
+    Row("plover_guest_clock_lag_seconds", "How far the VM's clock has fallen behind since this member has the VM, unless the guest "
+        "corrects it", _one("clock_lag_ms", times=0.001)),
     Row("plover_output_held_bytes", "Output of the VM that waits here", _one("held", "bytes")),
     Row("plover_output_held_age_seconds", "How long the oldest of it has waited", _one("held", "age_s")),
     Row("plover_output_held_limit_bytes", "Setting guard_bytes_max: more is dropped", _one("limits", "guard_bytes_max")),

@@ -103,9 +103,5 @@ def _parts(card: Element, wishes: Wishes, notes: Notes) -> None:
     for element in card:
         if element.tag in ("vlan", "virtualport") and wishes.bridge:
             notes.leave_out(f"interface {element.tag}", f"the card is on bridge {wishes.bridge}, as you say")
-        elif element.tag in CARD_REFUSED:
-            notes.refuse(f"interface {element.tag}", CARD_REFUSED[element.tag])
-        elif element.tag in CARD_LEFT_OUT:
-            notes.leave_out(f"interface {element.tag}", CARD_LEFT_OUT[element.tag])
-        elif element.tag not in CARD_READ:
-            notes.refuse(f"interface {quoted(element.tag)}", UNKNOWN)
+        else:
+            notes.sort("interface ", element.tag, CARD_REFUSED, CARD_LEFT_OUT, CARD_READ)

@@ -8,13 +8,15 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from ..config import disks as known
+from ..config.boot import IDE_DRIVES_MAX
+from ..config.settings import check_value
 from .notes import Notes
 from .tables import DISK_LEFT_OUT, DISK_READ, DISK_REFUSED, UNKNOWN
 from .tree import attribute, quoted, text
 
-BUSES = {"virtio": "virtio-blk", "ide": "ide"}
+BUSES = {"virtio": "virtio-blk", "scsi": "virtio-scsi", "ide": "ide"}
 PLACES = {"file": "file", "block": "dev"}  # type of a disk -> attribute of its source
-IDE_MAX = 4
+VIRTIO_SCSI = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
 CONVERT = "copy it to an image file with qemu-img convert, and name that in the entry"
 TYPES = {
     "network": f"is on a storage server, which both replicas would write to; {CONVERT}",
@@ -24,27 +26,32 @@ TYPES = {
     "vhostuser": f"is a service of one host; {CONVERT}",
     "vhostvdpa": f"is a device of one host; {CONVERT}",
 }
-BUS = "Plover's disks have bus virtio or ide; change it in libvirt, start the guest once to see that it boots, and import it again"
-WITHOUT_MEDIA = {
-    "cdrom": "the guest has no CD drive; cloud-init does not need its seed again, as long as nothing asks for another instance",
-    "floppy": "the guest has no floppy drive",
-}
+BUS = (
+    "Plover's disks have bus virtio, ide, or scsi with a controller of model virtio-scsi; change it in libvirt, start the guest once to "
+    "see that it boots, and import it again"
+)
+NO_CD = "the guest has one CD drive, with an image file of its own"
+NO_FLOPPY = "the guest has no floppy drive"
 
 
 def disks(domain: Element, notes: Notes) -> dict[str, Any]:
-    """``disks``, the one that the guest boots from first."""
+    """``disks``, the one that the guest boots from first, and ``cdrom``."""
     found = [disk for disk in domain.iterfind("devices/disk") if _is_disk(disk, notes)]
     values: dict[str, dict[str, Any]] = {}
     for disk in _boot_disk_first(found, notes):
-        value = _one(disk, notes)
+        value = _one(disk, _buses(domain), notes)
         if value and value["path"] in values:
             notes.refuse(_name(disk), "has the image of another disk; give each an image of its own")
         elif value:
             values[value["path"]] = value
-    if not found and not text(domain, "os/kernel"):
-        notes.refuse("disks", "the guest has no disk and no kernel to boot from; Plover's guests do not boot from the network or a CD")
-    if sum(attribute(disk, "target", "bus") == "ide" for disk in found) > IDE_MAX:
-        notes.refuse("disks", f"there are over {IDE_MAX} on bus ide; change some to virtio in libvirt, and import it again")
+    cd = _cd(domain, notes)
+    if not found and not cd and not text(domain, "os/kernel"):
+        notes.refuse("disks", "the guest has no disk, CD or kernel to boot from; Plover's guests do not boot from the network")
+    if sum(attribute(disk, "target", "bus") == "ide" for disk in found) + bool(cd) > IDE_DRIVES_MAX:
+        notes.refuse(
+            "disks",
+            f"there are over {IDE_DRIVES_MAX} drives on bus ide, the CD among them; change some to virtio in libvirt, and import it again",
+        )
     for problem in known.problems(list(values.values())):
         notes.refuse("disks", problem.partition(": ")[2])
     if values:
@@ -53,15 +60,33 @@ def disks(domain: Element, notes: Notes) -> dict[str, Any]:
             "shut the VM down in libvirt for good. Each image must be at its path on the primary, or on this machine, named by a key "
             "source of the disk; the secondary gets its copy from there",
         )
-    return {"disks": list(values.values())} if values else {}
+    return {**({"disks": list(values.values())} if values else {}), **cd}
+
+
+def _cd(domain: Element, notes: Notes) -> dict[str, str]:
+    """``cdrom``, and ``boot`` if the guest tries it first."""
+    out: dict[str, str] = {}
+    for drive in domain.iterfind("devices/disk"):
+        if drive.get("device") != "cdrom" or drive.find("source") is None:
+            continue
+        path = attribute(drive, "source", "file") if drive.get("type", "file") == "file" else ""
+        if out or not path or check_value("guest_cdrom", path):
+            notes.leave_out(_name(drive), f"{NO_CD}: {quoted(path) or 'this one is of another kind'}")
+        else:
+            out["cdrom"] = path
+            notes.ask("cdrom", "is on libvirt's host; copy the file to this machine, and write where it is. Without it the drive is gone")
+    first = attribute(domain.find("os"), "boot", "dev")
+    if out and first == "cdrom" and not text(domain, "os/kernel"):
+        out["boot"] = "cdrom"
+    return out
 
 
 def _is_disk(disk: Element, notes: Notes) -> bool:
     """Not a CD, a floppy, or a device of the host's SCSI bus."""
     device, what = disk.get("device", "disk"), _name(disk)
-    if device in WITHOUT_MEDIA:
-        if disk.find("source") is not None:
-            notes.leave_out(what, WITHOUT_MEDIA[device])
+    if device == "floppy" and disk.find("source") is not None:
+        notes.leave_out(what, NO_FLOPPY)
+    if device in ("cdrom", "floppy"):
         return False
     if device != "disk":
         notes.refuse(what, f"device {quoted(device)} is a device of one host, which the other host does not have; {CONVERT}")
@@ -83,18 +108,25 @@ def _boot_disk_first(found: list[Element], notes: Notes) -> list[Element]:
     return [first, *(disk for disk in found if disk is not first)]
 
 
-def _one(disk: Element, notes: Notes) -> dict[str, Any] | None:
+def _buses(domain: Element) -> set[str]:
+    """Those that Plover has, too. Of several SCSI controllers all must be virtio: a disk need not say which one it is at."""
+    models = [each.get("model", "") for each in domain.iterfind("devices/controller") if each.get("type") == "scsi"]
+    scsi = bool(models) and all(model in VIRTIO_SCSI for model in models)
+    return {bus for bus in BUSES if bus != "scsi" or scsi}
+
+
+def _one(disk: Element, buses: set[str], notes: Notes) -> dict[str, Any] | None:
     """None if it cannot be a disk of plover_vms; then it stands in the way."""
     what = _name(disk)
     place = _place(disk, what, notes)
     _parts(disk, what, notes)
     _source(disk, what, notes)
     bus = attribute(disk, "target", "bus")
-    if bus not in BUSES:
+    if bus not in buses:
         notes.refuse(what, f"bus {quoted(bus) or 'is not given'}: {BUS}")
     value = {"path": place, "format": attribute(disk, "driver", "type") or "raw", **_cache(disk, what, notes)}
-    if bus == "ide":
-        value["bus"] = bus
+    if bus in ("scsi", "ide"):
+        value["bus"] = BUSES[bus]
     value.update(_serial(disk, what, notes))
     problems = known.problems([value]) if place else []
     for problem in problems:
@@ -126,12 +158,7 @@ def _place(disk: Element, what: str, notes: Notes) -> str:
 def _parts(disk: Element, what: str, notes: Notes) -> None:
     """What else the disk has."""
     for element in disk:
-        if element.tag in DISK_REFUSED:
-            notes.refuse(f"{what} {element.tag}", DISK_REFUSED[element.tag])
-        elif element.tag in DISK_LEFT_OUT:
-            notes.leave_out(f"{what} {element.tag}", DISK_LEFT_OUT[element.tag])
-        elif element.tag not in DISK_READ:
-            notes.refuse(f"{what} {quoted(element.tag)}", UNKNOWN)
+        notes.sort(f"{what} ", element.tag, DISK_REFUSED, DISK_LEFT_OUT, DISK_READ)
     if attribute(disk, "blockio", "logical_block_size") not in ("", "512"):
         notes.refuse(
             f"{what} blockio", "the guest would see sectors of 512 bytes, and not find its partitions; copy its files to a new disk"

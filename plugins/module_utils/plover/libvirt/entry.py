@@ -34,7 +34,7 @@ def imported(data: bytes, wishes: Wishes = NO_WISHES) -> Imported:
         vm.update(part)
     vm.update(machine.boot(domain, notes))
     vm.update(disks(domain, notes))
-    settings.update({**machine.cpu(domain, notes), **more})
+    settings.update({**machine.cpu(domain, notes), **more, **machine.rng(domain, notes)})
     machine.clock(domain, notes)
     machine.features(domain, notes)
     rest(domain, notes)

@@ -150,9 +150,19 @@ def _features(found: Element, notes: Notes) -> list[str]:
     return out
 
 
+def rng(domain: Element, notes: Notes) -> dict[str, Any]:
+    """The setting ``guest_rng``."""
+    models = [each.get("model", "") for each in domain.iterfind("devices/rng")]
+    if not models:
+        return {}
+    if len(models) > 1 or any(domain.iterfind("devices/rng/rate")):
+        notes.leave_out("rng", "the guest has one source of random numbers, without a limit")
+    return {"guest_rng": True}
+
+
 # ---- boot ------------------------------------------------------------------------------------------------------------
 def boot(domain: Element, notes: Notes) -> dict[str, Any]:
-    """What the guest boots from. Without a kernel of its own it boots from its first disk, which no key says."""
+    """The kernel that the guest boots, if it has one of its own."""
     system = domain.find("os")
     _firmware(system, notes)
     for element in children(system):
@@ -160,9 +170,9 @@ def boot(domain: Element, notes: Notes) -> dict[str, Any]:
             notes.leave_out(f"os {element.tag}", OS_LEFT_OUT[element.tag])
         elif element.tag not in ("type", "loader", "nvram", "firmware", "boot", "kernel", "initrd", "cmdline", "varstore"):
             notes.refuse(f"os {quoted(element.tag)}", UNKNOWN)
-    others = [quoted(each.get("dev")) for each in children(system) if each.tag == "boot" and each.get("dev") != "hd"]
+    others = [quoted(each.get("dev")) for each in children(system) if each.tag == "boot" and each.get("dev") not in ("hd", "cdrom")]
     if others:
-        notes.leave_out("os boot", f"{', '.join(others)}: the guest boots from its first disk, or from a kernel of its own")
+        notes.leave_out("os boot", f"{', '.join(others)}: the guest boots from its first disk, its CD, or a kernel of its own")
     if not text(system, "kernel"):
         return {}
     out = {key: text(system, key) for key in ("kernel", "initrd", "cmdline") if text(system, key)}

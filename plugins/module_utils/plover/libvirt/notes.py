@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .tables import UNKNOWN
 from .tree import quoted
 
 NOTES_MAX = 200
@@ -48,6 +49,15 @@ class Notes:
 
     def ask(self, what: str, why: str) -> None:
         _add(self._to_do, what, why)
+
+    def sort(self, what: str, tag: str, refused: dict[str, str], left_out: dict[str, str], read: set[str]) -> None:
+        """One element, by the tables; one that none of them knows stands in the way."""
+        if tag in refused:
+            self.refuse(f"{what}{tag}", refused[tag])
+        elif tag in left_out:
+            self.leave_out(f"{what}{tag}", left_out[tag])
+        elif tag not in read:
+            self.refuse(f"{what}{quoted(tag)}", UNKNOWN)
 
     def imported(self, vm: dict[str, Any]) -> Imported:
         return Imported(vm, _items(self._left_out), _items(self._in_the_way), _items(self._to_do))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
+from .disks import VIRTIO_SCSI
 from .notes import Notes
 from .tables import DEVICES_LEFT_OUT, DEVICES_REFUSED, READ, READ_DEVICES, SILENT, TOP_LEFT_OUT, TOP_REFUSED, UNKNOWN
 from .tree import NAMESPACE, attribute, children, quoted, text
@@ -38,12 +39,8 @@ def _sort(element: Element, left_out: dict[str, str], refused: dict[str, str], r
     namespace, _blank, tag = element.tag.rpartition(NAMESPACE)
     if namespace:
         _of_another(namespace, tag, element, notes)
-    elif tag in left_out:
-        notes.leave_out(tag, left_out[tag])
-    elif tag in refused:
-        notes.refuse(tag, refused[tag])
-    elif tag not in read:
-        notes.refuse(quoted(tag), UNKNOWN)
+    else:
+        notes.sort("", tag, refused, left_out, read)
 
 
 def _of_another(namespace: str, tag: str, element: Element, notes: Notes) -> None:
@@ -73,7 +70,7 @@ def _emulator(devices: Element | None, notes: Notes) -> None:
 
 
 def _controllers(devices: Element | None, notes: Notes) -> None:
-    found = [each for each in children(devices) if each.tag == "controller" and each.get("model") != "none"]
+    found = [each for each in children(devices) if each.tag == "controller" and each.get("model") not in ("none", *VIRTIO_SCSI)]
     kinds = {each.get("model", "") if each.get("type") == "pci" else each.get("type", "") for each in found}
     others = sorted(kinds - OWN_CONTROLLERS - {""})
     if others:

@@ -42,7 +42,7 @@ class LeaderSyncvm:
         self._scrub = NOTHING if whole or audit else scrub
         self._machine = PhaseMachine(LEADER, Phase.ORDERED, f"syncvm {number}")
         self.vm_runs = False  # our VM runs again after the stop
-        self.due_at = self.started = self.stopped_at = self.loading_since = self.resumed_at = 0.0
+        self.due_at = self.started = self.stopped_at = self.halted_at = self.loading_since = self.resumed_at = 0.0
         self.drain_s = 0.0  # how long our VM may quiesce before it is stopped
         self._disk_hashes: bytes | None = None
         self._peer_disk_hashes: bytes | None = None
