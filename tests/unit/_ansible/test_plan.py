@@ -197,3 +197,8 @@ def test_a_switchover_that_cannot_be_meant_is_refused(at, to, says):
 )
 def test_when_a_wait_is_over(services, leader, said, held):
     assert plan.holds(json.loads(json.dumps(plan.wait(services, leader))), said) is held
+
+
+@pytest.mark.parametrize("services, leader", [(["protected"], ""), (plan.SERVES, ""), (plan.SERVES, "primary")])
+def test_nobody_waits_for_a_vm_that_its_guest_has_powered_off(services, leader):
+    assert plan.holds(plan.wait(services, leader), status("idle", "off", None, ["primary"]))

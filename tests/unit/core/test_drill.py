@@ -87,8 +87,8 @@ def test_a_leader_of_an_earlier_version_keeps_the_vm(group):
     """It does not know what the join request asks for."""
     secondary = group["secondary"]
     asked(group["primary"])
-    group.until(lambda: group.serving() is secondary and secondary.core.leading.hand_back)
-    secondary.core.leading.hand_back = False
+    group.until(lambda: group.serving() is secondary and secondary.core.leading.hand_back.wanted)
+    secondary.core.leading.hand_back.wanted = False
     group.until(group.protected)
     group.run(3.0)
     assert group.serving() is secondary and told(group["primary"]) == {"over": False, "there_ms": None, "back_ms": None}

@@ -138,11 +138,21 @@ def test_a_member_tells_its_channels_and_an_earlier_version_had_two(said, channe
     assert hellos.check(Config(settings("witness")), hello(**said), None).channels == channels
 
 
+ALL_CHANNELS = {wire.CONTROL, wire.DATA, wire.DISKS, wire.DISKS_KEYED}
+
+
+@pytest.mark.parametrize("knows", [None, 7, {}, [], ["later"], ["off", "later", 7, None], ["x"] * 100_000])
+def test_what_another_version_knows_is_known_as_far_as_we_know_it(knows):
+    message = wire.Hello(json.dumps({"cluster_id": CLUSTER, "member": "primary", "channel": 0, "knows": knows}).encode())
+    told = hellos.check(Config(settings("witness")), message, None)
+    assert told.knows == ({"off"} if isinstance(knows, list) and "off" in knows else set())
+
+
 def test_our_own_hello_is_accepted_by_every_other_member():
     primary = Config(settings("primary"))
     for other in ("secondary", "witness"):
         found = hellos.check(Config(settings(other)), hellos.of(primary, wire.CONTROL, "ab"), None)
-        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab", {wire.CONTROL, wire.DATA, wire.DISKS, wire.DISKS_KEYED}, False)
+        assert found == ("primary", wire.CONTROL, Timing.of(primary), "ab", ALL_CHANNELS, False, {"off"})
     witness = hellos.check(primary, hellos.of(Config(settings("witness")), wire.CONTROL), None)
     assert witness.channels == {wire.CONTROL}
 

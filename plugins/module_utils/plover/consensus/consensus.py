@@ -51,8 +51,7 @@ class Consensus:
         self.leader: str | None = None
         self.eligible = False  # set by the owner: this replica holds the VM's state
         self.alone = False  # we lead by force, and no other member has acknowledged our view yet
-        self.log = Log()
-        self.commit_index = self.truncate_index = 0
+        self.log, self.commit_index, self.truncate_index = Log(), 0, 0
         self.record_committed = False
         self.last_heard = dict.fromkeys(self.others, float("-inf"))
         self.followers, self.sending = Followers(self.others, float("-inf")), Sending(self.group)
@@ -159,12 +158,13 @@ class Consensus:
             self.commit_index = entry.index
         return entry.index
 
-    def propose_record(self, in_sync: frozenset[str]) -> None:
-        """Leader: make ``in_sync`` the record; RecordCommitted follows once a quorum has stored it."""
+    def propose_record(self, in_sync: frozenset[str], off: bool | None = None) -> None:
+        """Leader: make this the record; RecordCommitted follows once a quorum has stored it. ``off``: else as in this view so far."""
         self._need_leader()
         if not in_sync or not all(map(self.group.is_replica, in_sync)):
             raise InvariantViolation(f"in-sync set {sorted(in_sync)} must be replicas, at least one")
-        self.promises.store(Record(self.view, self.record.version + 1, in_sync))
+        off = self.record.off and self.record.view == self.view if off is None else off
+        self.promises.store(Record(self.view, self.record.version + 1, in_sync, off))
         self.record_committed = False
         for other in self.others:
             self.send(other, wire.ProposeRecord(self.view, *self.group.record_fields(self.record)))

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 
 class Record(NamedTuple):
-    """The replicas that hold the VM's state. Ordered by (view, version); version 0 = the VM was never booted."""
+    """The replicas that hold the VM's state, or ``off``: its guest has powered it off, and they have its disks as it left them.
+    Ordered by (view, version); version 0 = the VM was never booted."""
 
     view: int = 0
     version: int = 0
     in_sync: frozenset[str] = frozenset()
+    off: bool = False
 
     @property
     def order(self) -> tuple[int, int]:

@@ -46,8 +46,9 @@ class Group:
             )
 
     def record_fields(self, record: Record) -> tuple[int, int, int]:
-        """``record`` as fields of a message; the set is a bit mask."""
-        return record.view, record.version, sum(1 << self._order.index(member) for member in record.in_sync)
+        """``record`` as fields of a message; the set is a bit mask, with one more bit for "off"."""
+        mask = sum(1 << self._order.index(member) for member in record.in_sync)
+        return record.view, record.version, mask | record.off << len(self)
 
     def record_of(self, m: wire.Heartbeat | wire.ProposeRecord | wire.VoteRequest) -> Record:
         """The record in ``m``. Raises WireError."""
@@ -64,10 +65,13 @@ class Group:
         return self._record(m.view, *PAYLOAD.unpack(m.payload))
 
     def _record(self, told_in: int, view: int, version: int, mask: int) -> Record:
-        if mask >> len(self):
+        off, members = bool(mask >> len(self)), mask & ~(1 << len(self))
+        if members >> len(self) or (off and not members):
             raise WireError(f"in-sync mask {mask:#x} names members that do not exist")
         if view > told_in:
             raise WireError(f"an in-sync record of view {view}, told in view {told_in}")
         if version > COUNT_MAX:
             raise WireError(f"an in-sync record of version {version}")
-        return Record(view, version, frozenset(member for n, member in enumerate(self._order) if mask >> n & 1))
+        if off and not version:
+            raise WireError("a VM that was never booted is told to be off")
+        return Record(view, version, frozenset(member for n, member in enumerate(self._order) if mask >> n & 1), off)

@@ -71,6 +71,13 @@ def price(core: DirectorPort) -> list[str]:
     return out
 
 
+def not_off(core: DirectorPort) -> str | None:
+    """Why ``ploverctl start`` has nothing to start here."""
+    if core.consensus.record.off and not core.leading:
+        return None
+    return "refused: the VM is not off; 'ploverctl status' says what it is, and 'ploverctl cold-start' boots one whose state is lost"
+
+
 def start(core: DirectorPort, forced: bool = False) -> str | None:
     """Boot the VM once this host is elected. Returns the reason if that is refused."""
     why_not = refusal(core, forced)

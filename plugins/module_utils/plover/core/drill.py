@@ -57,3 +57,21 @@ class Drill:
     def describe(self) -> dict[str, Any]:
         """Empty if there was none."""
         return {"drill": {"over": self._over, "there_ms": self.there_ms, "back_ms": self.back_ms}} if self._began is not None else {}
+
+
+class HandBack:
+    """The other replica's part: it leads, and hands the VM back once."""
+
+    def __init__(self) -> None:
+        self.wanted = self.under_way = False
+
+    def begins(self, ready: bool) -> bool:
+        """Is the switchover to be asked for now?"""
+        if not (self.wanted and ready):
+            return False
+        self.wanted, self.under_way = False, True
+        return True
+
+    def reason(self, outage_ms: float | None) -> str:
+        """Of the request to take over; empty in any other switchover."""
+        return told(outage_ms) if self.under_way else ""

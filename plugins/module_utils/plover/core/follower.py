@@ -45,10 +45,15 @@ class Follower:
         self._ask_at = 0.0
         self._began = core.now  # distinguishes this empty QEMU from the one before it
         self._start_at: float | None = core.now + pause_s
+        self.guest_off = False  # our guest has powered itself off, since the last load or in what was loaded
+        self._brings_off = False  # the syncvm under way began under a record that the VM is off, so it brings that state
+        self._loaded_off = False  # such a syncvm is loaded
 
     # ---- time ---------------------------------------------------------------------------------------
     def tick(self) -> None:
         now = self.core.now
+        if self.cons.record.off and self._rests():
+            return
         if self._start_at is not None and now >= self._start_at and self.cons.leader not in (None, self.config.member):
             self._start_at = None
             self.core.emit(effects.StartQemu(incoming=True))
@@ -60,6 +65,14 @@ class Follower:
         if self.filled:
             self._check_record()
             self.advance()
+
+    def _rests(self) -> bool:
+        """The VM is off. Our QEMU is ended, unless it may still have to take over (core/power.py); none is started."""
+        if self.recorded_in_sync and (self.syncvm is not None or not self._loaded_off):
+            return False
+        if self._start_at is None:
+            self._start_over("the VM is off", False, 0.0)
+        return True
 
     @property
     def recorded_in_sync(self) -> bool:
@@ -152,12 +165,13 @@ class Follower:
             elif entry.view == self.cons.view:
                 number = NUMBER.unpack(entry.payload)[0]
                 if self.syncvm is None or self.syncvm.number != number:
-                    self.syncvm = self._secondary_syncvm(self.cons.view, number)
+                    self._begin_syncvm(self.cons.view, number)
                 limit_s = self.drain.take() if entry.kind == SYNCVM else None
-                self.core.emit(*self.syncvm.start(self.core.now, limit_s))
+                self.core.emit(*self._running_syncvm.start(self.core.now, limit_s))
 
-    def _secondary_syncvm(self, view: int, number: int) -> SecondarySyncvm:
-        return SecondarySyncvm(view, number, self.core.memory, self.device, self.config.checkpoints, self._began)
+    def _begin_syncvm(self, view: int, number: int) -> None:
+        self._brings_off = self.cons.record.off
+        self.syncvm = SecondarySyncvm(view, number, self.core.memory, self.device, self.config.checkpoints, self._began)
 
     def output(self, frames: bytes) -> None:
         if self._says is not None:
@@ -180,7 +194,7 @@ class Follower:
             self._early = m
             return
         if self.syncvm is None and self.filled:
-            self.syncvm = self._secondary_syncvm(m.view, m.number)
+            self._begin_syncvm(m.view, m.number)
         sync = self._syncvm_of(m)
         if sync:
             self.core.emit(*sync.on_bitmap(m))
@@ -223,8 +237,13 @@ class Follower:
             self.syncvm.abandon()
             self.syncvm = None
 
+    def guest_went_off(self) -> None:
+        """Our guest has powered itself off. The leader's does the same at its time; the next load is of that moment."""
+        self.guest_off = True
+
     def colo_loaded(self) -> None:
         sync = self._running_syncvm
+        self.guest_off = self._loaded_off = self._brings_off
         self._applied(sync, sync.loaded())
 
     def disks_hashed(self, hashes: bytes) -> None:

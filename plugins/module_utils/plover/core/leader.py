@@ -17,14 +17,15 @@ from ..syncvm.leader import LeaderSyncvm
 from ..syncvm.pace import Pace
 from ..syncvm.phases import DISKS, LeaderPhase
 from ..syncvm.secondary import SecondarySyncvm
-from . import drill
 from .director_port import DirectorPort
+from .drill import HandBack
 from .event_log import SWITCHOVER
 from .fencing import Fencing
 from .guard import Guard
 from .incoming import Incoming
 from .output_commit import OutputCommit
 from .own_disks import OwnDisks
+from .power import Power
 from .reprotection import SECONDARY_NODES, Reprotection
 from .requests import Audits, Switchover
 from .syncvm_limits import overdue
@@ -61,8 +62,8 @@ class Leader:
         self._retry_at: float | None = None  # when to ask QEMU again after it refused
         self.fencing: Fencing | None = None  # of the old leader, after a failover
         self.finishing: SecondarySyncvm | None = None  # a staged syncvm whose load must end before the promotion
-        self.hand_back = False  # the secondary wants the VM back: its operator asked for a drill
-        self._drills = False  # the switchover under way is that of a drill
+        self.hand_back = HandBack()  # the secondary may want the VM back: its operator asked for a drill
+        self.power = Power(core, self)
 
     # ---- state that others ask for --------------------------------------------------------------
     @property
@@ -117,10 +118,12 @@ class Leader:
 
     def vm_running(self) -> None:
         self.vm = RUNNING
+        self.power.promoted()
         self.core.note_holder(True)
         self._serve()
 
     def record_committed(self) -> None:
+        self.power.record_committed()
         if self.reprotection.record_committed():
             self.last_syncvm_at = self.core.now
             if self.own.lost:
@@ -176,14 +179,10 @@ class Leader:
             self._ask_qemu_again()
         self.advance()
         self.output_commit.release_confirmed()
-        self._end_drill()
-        self.maybe_syncvm()
-
-    def _end_drill(self) -> None:
-        """The drill's second switchover, once."""
-        if self.hand_back and self.protected and self.serving and not self.switchover.asked:
-            self.hand_back, self._drills = False, True
+        if self.hand_back.begins(self.protected and self.serving and not self.switchover.asked):
             self.switchover.ask(lambda _error: None)
+        self.power.tick()
+        self.maybe_syncvm()
 
     def _enforce_limits(self) -> None:
         """Give up whatever keeps clients waiting for longer than the settings allow."""
@@ -233,10 +232,10 @@ class Leader:
     # ---- syncvm -------------------------------------------------------------------------------------
     def maybe_syncvm(self, idle: bool = False) -> None:
         """Begin a syncvm if one is due. ``idle``: our VM is idle at this moment."""
-        if not self.protected or self.syncvm or not self.serving or self.switchover.under_way:
+        if not self.protected or self.syncvm or not self.serving or self.switchover.under_way or self.power.forbids_syncvm:
             return
         now, held = self.core.now, self.output_commit.makes_due(self.pace, idle) and not self.config.checkpoints
-        asked = self.audits.asked or self.switchover.asked or self.disk_pressure
+        asked = self.audits.asked or self.switchover.asked or self.disk_pressure or self.power.wants_syncvm
         rare = now - self.last_syncvm_at >= self.core.rest.interval_s(self.cons.log.bytes)
         if held or asked or rare or 2 * self.cons.log.bytes > self.config.log_bytes_max:
             audit, number = self.audits.begin(), self.core.next_syncvm_number()
@@ -325,6 +324,7 @@ class Leader:
         figures = sync.figures()
         self.core.record_figures(figures)
         self.audits.end(figures)
+        self.power.syncvm_over()
         self._hand_over()
 
     def _hand_over(self) -> None:
@@ -332,7 +332,7 @@ class Leader:
         if self.switchover.asked and not self.switchover.under_way and not self.output_commit.pending:
             self.switchover.begin(self.core.now)
             self.core.event_log.handover(self.core.now, SWITCHOVER, "asked for by the operator")
-            why = drill.told(self.core.event_log.outage_ms) if self._drills else ""
+            why = self.hand_back.reason(self.core.event_log.outage_ms)
             self.core.send(self.secondary, wire.TransferLeadership(self.cons.view, why.encode()))
 
     # ---- for re-protection ---------------------------------------------------------------------------
@@ -345,7 +345,7 @@ class Leader:
         self.advance()
 
     def _cont(self) -> None:
-        if not self.own.lost:
+        if not (self.own.lost or self.power.off):
             self.vm_stopped_by_us = False
             self.core.emit(effects.ContVm())
 

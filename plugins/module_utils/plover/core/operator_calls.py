@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ploverctl switchover`` and ``ploverctl audit``: the operator's commands to a leader. Pure.
+"""``ploverctl switchover``, ``audit``, ``shutdown`` and ``reset``: the operator's commands to a leader. Pure.
 
-Both need one more syncvm, and answer when it is over. Commands to a host that does not lead are in cold_start.py and
+The first two need one more syncvm, and answer when it is over. Commands to a host that does not lead are in cold_start.py and
 force.py.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..ports import effects
 from ..syncvm.figures import Figures
 from .leader import Leader
+from .power import WHY
 
 
 def not_leading(elsewhere: str | None) -> str:
@@ -21,11 +23,21 @@ def switchover(leader: Leader, answer: Callable[[str | None], None]) -> None:
     """``answer(None)`` once another member leads, else ``answer(reason)``."""
     if leader.switchover.asked:
         answer("a switchover is under way")
+    elif leader.power.off:
+        answer(WHY)
     elif not leader.protected:
         answer(f"not protected: {leader.reprotection.note}")
     else:
         leader.switchover.ask(answer)
         leader.maybe_syncvm()
+
+
+def press(leader: Leader, button: effects.PressPower | effects.ResetGuest) -> str | None:
+    """``ploverctl shutdown`` and ``ploverctl reset``. Returns the reason if that is refused."""
+    if not leader.serving or leader.power.off:
+        return "refused: the VM does not run; see 'ploverctl status'"
+    leader.core.emit(button)
+    return None
 
 
 def audit(leader: Leader, answer: Callable[[Figures | str], None], disks: bool) -> None:

@@ -18,7 +18,7 @@ from ..syncvm.initial_sync import CHECKS_MAX, LeaderInitialSync
 from . import join_request
 from .director_port import DirectorPort
 from .disk_marks import why_no_source
-from .drill import HAND_BACK
+from .drill import HAND_BACK, HandBack
 from .event_log import SWITCHOVER
 from .output_commit import OutputCommit
 from .own_disks import OwnDisks
@@ -46,15 +46,22 @@ NEXT = {
 }
 
 
+class Switch(Protocol):
+    off: bool  # the guest has powered itself off
+
+
 class Leading(Protocol):
     """What re-protection asks of its leader."""
 
     own: OwnDisks
     output_commit: OutputCommit
-    hand_back: bool
+    hand_back: HandBack
 
     @property
     def serving(self) -> bool: ...
+
+    @property
+    def power(self) -> Switch: ...
 
     def run_on(self) -> None:
         """The initial sync no longer needs the VM stopped."""
@@ -127,7 +134,7 @@ class Reprotection:
     # ---- an initial sync -------------------------------------------------------------------------------
     def join_requested(self, m: wire.JoinRequest) -> None:
         now, own = self._core.now, self._leader.own
-        if not self._leader.serving or self.state is LEAVING or now < self._not_before or own.merging:
+        if not self._leader.serving or self.state is LEAVING or now < self._not_before or own.merging or self._leader.power.off:
             return  # it asks again
         if self.in_sync:
             return self.drop(f"{self.secondary} restarted without the VM's state")
@@ -169,7 +176,7 @@ class Reprotection:
         fill = LeaderInitialSync(self._cons.view, self.joins, self._core.memory, bool(self._config.disks), facts.get("checks") is True)
         self._leader.output_commit.agreed.says = facts.get(join_request.SAYS) is True
         # Only who has just handed the VM over may have it back.
-        self._leader.hand_back = facts.get(HAND_BACK) is True and self._core.event_log.cause == SWITCHOVER
+        self._leader.hand_back.wanted = facts.get(HAND_BACK) is True and self._core.event_log.cause == SWITCHOVER
         fill.held, fill.copy = join_request.copies(facts.get(join_request.DISK_COPY)) or (fill.held, fill.copy)
         self.fill = fill
         self._core.report(f"re-protecting: filling {self.secondary} while clients are served")

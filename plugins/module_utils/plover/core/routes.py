@@ -166,6 +166,11 @@ def _merge_failed(roles: Transitions, leader: Leader, error: str) -> None:
     roles.core.emit(*leader.own.merge_failed(roles.core.now, error))
 
 
+def _guest_off(roles: Transitions, leader: Leader, all_know: bool) -> None:
+    """Its guest has powered itself off. ``all_know``: all members run a version that can record that."""
+    leader.power.guest_off(all_know)
+
+
 def _fenced(roles: Transitions, leader: Leader, tag: effects.Tag, error: str | None) -> None:
     """The fence agent ended; ``error``: why it did not succeed."""
     if leader.fencing and leader.fencing.tag == tag:
@@ -220,6 +225,7 @@ LEADER: dict[str, RoleHandler] = {
     "disks_merged": _merged,
     "disks_unmerged": _merge_failed,
     "vm_waits_for_disk": _role(Leader.vm_waits_for_disk),
+    "guest_off": _guest_off,
 }
 LEADER_SYNCVM: dict[str, WorkHandler] = {
     "drained": _emits_timed(LeaderSyncvm.drained),
@@ -245,6 +251,7 @@ SECONDARY: dict[str, RoleHandler] = {
     "failed": _secondary_failed,
     "copy_lost": _secondarys_copy_lost,
     "disk_failed": _secondarys_disk_failed,
+    "guest_off": lambda roles, follower, all_know: follower.guest_went_off(),
 }
 SECONDARY_SYNCVM: dict[str, WorkHandler] = {
     "drained": _emits(SecondarySyncvm.drained),

@@ -16,10 +16,10 @@ from .event_log import EventLog
 from .follower import Follower
 from .leader import BOOTING, PROMOTING, RUNNING, Leader
 
-PROTECTED, DEGRADED, DOWN = "protected", "degraded", "down"
+PROTECTED, DEGRADED, DOWN, OFF = "protected", "degraded", "down", "off"
 FORCED = "forced"  # a mode of its own in the event log; in status the service is degraded
 LIMITS = ("latency_ms_target", "guard_bytes_max", "log_bytes_max")  # settings that figures are compared with
-EXIT = {PROTECTED: 0, DEGRADED: 1, DOWN: 2}
+EXIT = {PROTECTED: 0, OFF: 0, DEGRADED: 1, DOWN: 2}  # an off VM is as its guest wanted it
 
 
 class Reported(DirectorPort, Protocol):
@@ -55,7 +55,7 @@ def consensus_status(cons: Consensus) -> dict[str, Any]:
 def service_of(cons: Consensus, hears_leader: bool) -> str:
     """The group's state, as far as a member that does not lead can tell."""
     if not cons.leader or not hears_leader:
-        return DOWN
+        return OFF if cons.record.off else DOWN
     return PROTECTED if len(cons.record.in_sync) > 1 else DEGRADED
 
 
@@ -64,12 +64,18 @@ def service(core: Reported) -> str:
     leader, cons = core.leading, core.consensus
     if leader is None:
         return service_of(cons, _heard(core))
+    if leader.power.off:
+        return OFF
     # tap_up, not serving: while a new in-sync record is on its way to the others, clients wait only a moment.
     if leader.vm != RUNNING or not leader.tap_up or not cons.hears_quorum(core.now, core.config.peer_timeout_ms / 1000):
         return DOWN
     if leader.own.waits or leader.own.lost:
         return DOWN
     return PROTECTED if leader.protected else DEGRADED
+
+
+def sentence_of_off(cons: Consensus) -> str:
+    return f"the guest has powered the VM off; 'ploverctl start' on {' or '.join(sorted(cons.record.in_sync))} boots it"
 
 
 def mode_of(core: Reported) -> str:
@@ -192,6 +198,8 @@ def _leader(core: Reported, leader: Leader) -> tuple[str, str]:
             f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
             "back, with its own state or none"
         )
+    if leader.power.off:
+        return "leader", "leading; the guest has powered the VM off, which is being recorded"
     if leader.own.waits or leader.own.lost:
         error = leader.own.waits or leader.own.lost
         return "leader", f"leading, but the VM stands still: its disk has an error on this host: {error}"
@@ -233,6 +241,8 @@ def _follower(core: Reported) -> tuple[str, str]:
         return "joining", f"being filled by {cons.leader}"
     if not heard and core.now - core.began < core.config.peer_timeout_ms / 1000:
         return "idle", "just started; listening for a leader"
+    if not heard and cons.record.off and not core.cold:
+        return "idle", sentence_of_off(cons)
     torn = why_torn(core.marks)
     if not heard and core.cold:
         return "idle", (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import plain
 from .event_log import COLD_START, FAILOVER, FORCED, HANDED_OVER, RE_ELECTED, SWITCHOVER
-from .status import DEGRADED, DOWN, PROTECTED
+from .status import DEGRADED, DOWN, OFF, PROTECTED
 
 VERSION = 1
 SERVING = "serving"
@@ -18,6 +18,7 @@ MESSAGE_IDS = {
     PROTECTED: "fa7544b79be94a8287dc81cb861d0c90",
     DEGRADED: "93dbe56fc04049cd990ab57211ed60a1",
     DOWN: "74ff3c4748c1408eb65cff863f2d115e",
+    OFF: "5b7c3b1f0c2e4a5c9f2f6d1f8a3e7b64",
     FAILOVER: "d8e185d8d84942ceb28d4be2fb3158da",
     SWITCHOVER: "24082f80eb00415f855e30f89560fc13",
     HANDED_OVER: "132362e50c8f4648b7ec1df9f9d36887",
@@ -28,7 +29,7 @@ MESSAGE_IDS = {
 }
 # Left out: "first boot", "found leading" and the start of a daemon, with which nothing happens to a VM; and the mode "forced", as the
 # view that it comes with is told.
-_MODES = (PROTECTED, DEGRADED, DOWN)
+_MODES = (PROTECTED, DEGRADED, DOWN, OFF)
 _CAUSES = (FAILOVER, SWITCHOVER, HANDED_OVER, FORCED, COLD_START, RE_ELECTED)
 _IN_ENVIRONMENT = ("event", "vm", "member", "role", "view", "leader", "why")
 _IN_JOURNAL = ("event", "view", "leader", "role", "why", "before", "outage_ms")

@@ -91,6 +91,7 @@ class Transitions:
         if leader.fencing:
             core.emit(*leader.fencing.tick(core.now))
         leader.finishing = follower.syncvm if follower.must_finish_load else None
+        leader.power.off = follower.guest_off
         leader.bring_tap_up_early()
         if leader.finishing is None:  # else record nothing until it is loaded: a leader that handed over keeps its copy until then
             core.emit(effects.Promote(("promote", view)))
@@ -187,6 +188,17 @@ class Transitions:
         elif self.role.vm == BOOTING and self.leading:
             self.role.begin()
             self.role.vm_running()
+
+    def power_off(self) -> None:
+        """A quorum has recorded that the guest has powered the VM off, and everything is where it belongs."""
+        core, why = self.core, "the VM is off"
+        core.report(f"{why}: its guest has powered it off; 'ploverctl start' boots it again")
+        self.note_holder(False)
+        core.emit(effects.KillQemu(why), effects.TapDown(), effects.CloseData())
+        self._cons.resign()
+        if isinstance(self.role, Leader):
+            self.role.active = False
+        self.become_follower(why)
 
     def give_up_qemu(self, why: str) -> None:
         self.core.emit(effects.KillQemu(why))

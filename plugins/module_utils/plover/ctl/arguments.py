@@ -13,7 +13,7 @@ from ..config.settings import SETTINGS, check_value
 INTERVAL_S_MIN, INTERVAL_S_MAX = 0.1, 3600.0
 HOURS_MAX = 24 * 366
 DESCRIPTION = "Query and control Plover on this host."
-OF_SERVICE = "0: protected; 1: degraded; 2: down, or no answer"
+OF_SERVICE = "0: protected, or off; 1: degraded; 2: down, or no answer"
 DONE = "0: done; 1: refused, or no answer; 2: --vm is missing or wrong"
 EXAMPLES = ("ploverctl status", "ploverctl list", "ploverctl --vm NAME switchover")
 
@@ -241,6 +241,31 @@ VERBS = (
             option("--yes", action="store_true", help="I accept that the VM's memory is lost"),
         ),
         TEXT,
+    ),
+    Verb(
+        "start",
+        "boot the VM after its guest has powered it off",
+        "Boot the VM after its guest has powered it off, on this replica. One whose state is lost is a matter of cold-start.",
+        "ploverctl --vm NAME start",
+        "0: done; 1: refused; 2: --vm is missing or wrong",
+        (FORMAT,),
+    ),
+    Verb(
+        "shutdown",
+        "press the VM's power button, so that its guest shuts down (on the leader)",
+        "Press the VM's power button. Most guests shut down then; 'status' says when the VM is off. One that does not heed the button\n"
+        "runs on.",
+        "ploverctl --vm NAME shutdown",
+        "0: pressed; 1: refused; 2: --vm is missing or wrong",
+        (FORMAT,),
+    ),
+    Verb(
+        "reset",
+        "press the VM's reset button: its guest boots at once, without shutting down (on the leader)",
+        "Press the VM's reset button: its guest boots at once, without shutting down. The VM stays protected.",
+        "ploverctl --vm NAME reset --yes",
+        "0: pressed; 1: refused, or --yes is missing; 2: --vm is missing or wrong",
+        (FORMAT, option("--yes", action="store_true", help="I accept that what the guest had not written to its disk is lost")),
     ),
     Verb(
         "rdma",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands of ploverctl. Exit status: 0 protected (or done), 1 degraded (or refused), 2 down."""
+"""The commands of ploverctl. Exit status: 0 protected or off (or done), 1 degraded (or refused), 2 down."""
 
 from __future__ import annotations
 
@@ -208,6 +208,26 @@ def cold_start(options: argparse.Namespace) -> int:
     return 1
 
 
+def start(options: argparse.Namespace) -> int:
+    return _done(ask(control_socket(options), "start"), options, "start: the VM boots")
+
+
+def shutdown(options: argparse.Namespace) -> int:
+    return _done(ask(control_socket(options), "shutdown"), options, "shutdown: the VM's power button is pressed")
+
+
+def reset(options: argparse.Namespace) -> int:
+    if not options.yes:
+        complain("ploverctl: reset loses what the guest has not written to its disk. Add --yes to press the button.")
+        return 1
+    return _done(ask(control_socket(options), "reset"), options, "reset: the VM boots")
+
+
+def _done(reply: Reply, options: argparse.Namespace, words: str) -> int:
+    show(reply, options, lambda reply: words)
+    return 0 if reply["ok"] else 1
+
+
 def rdma_check(options: argparse.Namespace) -> int:
     """Works without a VM too, given an address."""
     from ..rdma.check import check
@@ -241,6 +261,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "history": show_history,
     "failover": failover,
     "cold-start": cold_start,
+    "start": start,
+    "shutdown": shutdown,
+    "reset": reset,
     "rdma": rdma_check,
     "import": import_libvirt,
     "support-bundle": support_bundle,

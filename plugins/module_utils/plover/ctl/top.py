@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..core.status import DEGRADED, DOWN, PROTECTED
+from ..core.status import DEGRADED, DOWN, OFF, PROTECTED
 from ..errors import ConfigError
 from ..host.console import until_enough
 from . import vms
 from .figures import FIGURES, WHO, Column, Look, Pair, summary
 from .reply import NO_ANSWER, sentence, service_of, text
 
-COLOURS = {PROTECTED: "green", DEGRADED: "yellow", DOWN: "bold red", NO_ANSWER: "bold red"}
+COLOURS = {PROTECTED: "green", DEGRADED: "yellow", OFF: "dim", DOWN: "bold red", NO_ANSWER: "bold red"}
 PIPE_WIDTH = 240  # nobody folds the lines of a file
 ONE_TABLE_WIDTH = 130  # a narrower terminal gets two tables
 

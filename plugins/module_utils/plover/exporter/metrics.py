@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..core import event_log
-from ..core.status import DEGRADED, DOWN, PROTECTED
+from ..core.status import DEGRADED, DOWN, OFF, PROTECTED
 from . import seen as look
 from .client_library import COUNTER, GAUGE, Family, Kind, histogram, info, render
 from .seen import ROLES, Seen
@@ -104,8 +104,8 @@ def _fill_active(seen: Seen) -> Values:
 
 ROWS = (
     Row("plover_up", "1 if the VM's daemon on this host answers", lambda seen: [((), float(seen.answers))], always=True),
-    Row("plover_service_state", "1 for the service's state as this member sees it: protected, degraded or down",
-        lambda seen: [((state,), float(seen.service == state)) for state in (PROTECTED, DEGRADED, DOWN)], labels=("state",)),
+    Row("plover_service_state", "1 for the service's state as this member sees it: protected, degraded, down or off",
+        lambda seen: [((state,), float(seen.service == state)) for state in (PROTECTED, DEGRADED, DOWN, OFF)], labels=("state",)),
     Row("plover_service_state_age_seconds", "How long the state has lasted", _one("since")),
     Row("plover_role", "1 for this member's role", _word("role", ROLES), labels=("role",)),
     Row("plover_view", "Number of the view", _one("view")),

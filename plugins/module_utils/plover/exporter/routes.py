@@ -14,6 +14,7 @@ from http import HTTPStatus
 from importlib import resources
 
 from .. import __version__
+from ..core.status import OFF
 from . import metrics
 from . import seen as look
 from .seen import Seen
@@ -63,8 +64,9 @@ class Routes:
         found = self._watch.all() if name is None else list(filter(None, [self._watch.one(name)]))
         if not found:
             return refusal(HTTPStatus.NOT_FOUND) if name else _ready(2, "no VM was found on this host", strict=False)
-        worst: Seen = max(found, key=lambda seen: seen.exit_status)
-        return _ready(worst.exit_status, f"{worst.name}: {worst.service}", request.query.get("level") == STRICT)
+        worst: Seen = max(found, key=lambda seen: (seen.exit_status, seen.service != OFF))  # one that is off counts if all are
+        strict, sentence = request.query.get("level") == STRICT, f"{worst.name}: {worst.service}"
+        return _ready(worst.exit_status, sentence, strict, served=worst.service != OFF)
 
     def _vms(self, request: Request) -> Answer:
         return _json(self._all())
@@ -109,8 +111,8 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _ready(code: int, sentence: str, strict: bool) -> Answer:
-    ready = code == 0 or (code == 1 and not strict)
+def _ready(code: int, sentence: str, strict: bool, served: bool = True) -> Answer:
+    ready = served and (code == 0 or (code == 1 and not strict))
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
     return _said(status, sentence, f"Plover-Exit-Status: {code}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ..core.status import DEGRADED, DOWN, EXIT, PROTECTED
+from ..core.status import DEGRADED, DOWN, EXIT, OFF, PROTECTED
 from ..errors import plain
 
 API_VERSION = 1
@@ -66,7 +66,7 @@ class Seen(NamedTuple):
     def service(self) -> str:
         """An answer without a service that is known is like none."""
         found = self.reply.get("service")
-        return found if found in (PROTECTED, DEGRADED) else DOWN
+        return found if found in (PROTECTED, DEGRADED, OFF) else DOWN
 
     @property
     def exit_status(self) -> int:

@@ -44,7 +44,12 @@ def _body(state: Durable) -> str:
         {
             "view": state.view,
             "voted_for": state.voted_for,
-            "record": {"view": state.record.view, "version": state.record.version, "in_sync": sorted(state.record.in_sync)},
+            "record": {
+                "view": state.record.view,
+                "version": state.record.version,
+                "in_sync": sorted(state.record.in_sync),
+                **({"off": True} if state.record.off else {}),  # else as earlier versions write it
+            },
         }
     )
 
@@ -164,9 +169,8 @@ class Store:
                 raise ValueError("checksum does not fit")
             data = json.loads(body)
             record = data["record"]
-            state = Durable(
-                int(data["view"]), data["voted_for"], Record(int(record["view"]), int(record["version"]), frozenset(record["in_sync"]))
-            )
+            order = int(record["view"]), int(record["version"])
+            state = Durable(int(data["view"]), data["voted_for"], Record(*order, frozenset(record["in_sync"]), record.get("off") is True))
             named = state.record.in_sync | ({state.voted_for} - {None})
             sane = min(state.view, *state.record.order) >= 0 and all(isinstance(name, str) for name in named)
             if not sane or _body(state) != body:

@@ -42,6 +42,7 @@ class Begun(Protocol):
     channel: int
     timing: Timing | None
     channels: frozenset[int]
+    knows: frozenset[str]
     secure: secure.Secure | None
     own_serial: int
     renews: bool
@@ -143,6 +144,7 @@ class Greeting:
         if link.secure and link.secure.peer and link.secure.peer.member != told.member:
             raise WireError(f"Hello of {told.member} with the certificate of {link.secure.peer.member}; give each member its own")
         link.member, link.channel, link.timing, link.channels = told.member, told.channel, told.timing, told.channels
+        link.knows = told.knows
         self._agree_to_renew(told.renews)
         if not link.dialled:
             self.say_hello(link.channel)

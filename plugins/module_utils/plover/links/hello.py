@@ -13,7 +13,9 @@ from ..errors import WireError
 from ..protocol import wire
 
 FIRST_CHANNELS = frozenset({wire.CONTROL, wire.DATA})  # of a member that does not tell them
-CHANNELS_MAX = 16
+CHANNELS_MAX = KNOWS_MAX = 16
+OFF = "off"  # a record may say that the VM is off (core/power.py)
+KNOWN = frozenset({OFF})  # what not every version knows
 BETWEEN_REPLICAS = {wire.DATA: "the data channel", wire.DISKS: "the disks' channel", wire.DISKS_KEYED: "the disks' channel"}
 SHOWN = 80  # characters of what a stranger says, in a log
 
@@ -27,10 +29,11 @@ class Told(NamedTuple):
     nonce: object  # not checked here: links/auth.py does
     channels: frozenset[int] = FIRST_CHANNELS
     renews: bool = False  # to take the place of the link that is up (succession.py)
+    knows: frozenset[str] = frozenset()
 
 
 def of(config: Config, channel: int, nonce: str = "", renews: bool = False) -> wire.Hello:
-    """Our Hello. An older member ignores ``nonce``, ``channels``, ``renews`` and our timing."""
+    """Our Hello. An older member ignores ``nonce``, ``channels``, ``renews``, ``knows`` and our timing."""
     timing = {key: config.values[key] for key in TOLD}
     return wire.Hello(
         json.dumps(
@@ -39,6 +42,7 @@ def of(config: Config, channel: int, nonce: str = "", renews: bool = False) -> w
                 "member": config.member,
                 "channel": channel,
                 "version": __version__,
+                "knows": sorted(KNOWN),
                 "channels": [wire.CONTROL, *(BETWEEN_REPLICAS if config.kind == "replica" else ())],
                 **timing,
                 **({"nonce": nonce} if nonce else {}),
@@ -66,7 +70,14 @@ def check(config: Config, message: wire.Hello, dialled: tuple[str, int] | None) 
         raise WireError(f"Hello of {member} for channel {channel}, expected {dialled}")
     if channel in BETWEEN_REPLICAS and not {member, config.member} == set(config.replicas):
         raise WireError(f"Hello of {member} for {BETWEEN_REPLICAS[channel]}, which is between the replicas")
-    return Told(member, channel, Timing.told(data), data.get("nonce"), _channels(data), data.get("renews") is True)
+    return Told(member, channel, Timing.told(data), data.get("nonce"), _channels(data), data.get("renews") is True, _knows(data))
+
+
+def _knows(data: dict[str, object]) -> frozenset[str]:
+    """What we know as well, of what the member knows; a later version may know more."""
+    found = data.get("knows")
+    told = found[:KNOWS_MAX] if isinstance(found, list) else []
+    return KNOWN & {each for each in told if isinstance(each, str)}
 
 
 def _channels(data: dict[str, object]) -> frozenset[int]:

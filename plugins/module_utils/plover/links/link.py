@@ -82,6 +82,7 @@ class Link(asyncio.BufferedProtocol):
         self.member = ""
         self.timing: Timing | None = None  # the other member's, if it tells it
         self.channels = hello.FIRST_CHANNELS  # those that the other member has
+        self.knows: frozenset[str] = frozenset()
         self.greeted = False
         self.greeting: Greeting
         self.secure: secure.Secure | None = None  # its TLS

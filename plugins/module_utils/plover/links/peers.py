@@ -54,6 +54,7 @@ class PeerLinks:
         members = tuple(config.members)
         self.tls = tls.Folder(config.tls_path, config.cluster_id, config.member, members) if config.link_security == "tls" else None
         self.watch = security.Watch(self, self.tls) if self.tls else None
+        self.knows: dict[str, frozenset[str]] = {}  # of each member that has had a link since we began; see links/hello.py
         self._hinted_at: dict[str, float] = {}
         self.renewing: set[Link] = set()
         self.refusals: dict[str, tuple[int, str]] = {}  # of messages of members that were let in: how many, the last reason
@@ -63,6 +64,10 @@ class PeerLinks:
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
         self._stopped = False  # asyncio.wait_for may swallow the end of a task, if what it waits for is done at that moment
+
+    def all_know(self, what: str) -> bool:
+        """All other members run a version that knows it, as far as they have had a link to us."""
+        return all(what in self.knows.get(member, ()) for member in self.config.members if member != self.config.member)
 
     async def start(self) -> None:
         """Listen and dial. Raises OSError if the port is taken, ConfigError if the secret's file or those of TLS are not valid."""
@@ -213,6 +218,7 @@ class PeerLinks:
                 link.timing,
                 self._timing,
             )
+        self.knows[link.member] = link.knows
         self.on_up(link.member, link.channel, link.timing)
 
     def link_down(self, link: Link) -> None:

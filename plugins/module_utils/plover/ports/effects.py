@@ -69,6 +69,14 @@ class ContVm(NamedTuple):
     pass
 
 
+class PressPower(NamedTuple):
+    """Press the power button of the leader's VM: most guests shut down then, which ends with -> guest_off(all_know)."""
+
+
+class ResetGuest(NamedTuple):
+    """Press the reset button of the leader's VM."""
+
+
 class SaveDevice(NamedTuple):
     """-> device_saved(tag, state)."""
 
@@ -239,6 +247,8 @@ Effect = Union[  # noqa: UP007 (ansible-test takes the bars for an operator)
     Drain,
     StopVm,
     ContVm,
+    PressPower,
+    ResetGuest,
     SaveDevice,
     CaptureStream,
     FeedStream,

@@ -49,6 +49,7 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         config.name,
         "-nodefaults",
         "-no-user-config",
+        "-no-shutdown",  # a guest that powers itself off is not lost: core/power.py
         "-display",
         "none",
         "-vga",

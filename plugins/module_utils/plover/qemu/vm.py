@@ -258,6 +258,14 @@ class Vm:
             self._monitor = IdleMonitor(self.pid, self.network.fileno())
         await self.qmp.execute("cont")
 
+    async def press(self, button: str) -> None:
+        """``system_powerdown`` or ``system_reset``."""
+        await self.qmp.execute(button)
+
+    async def is_off(self) -> bool:
+        """The guest has powered itself off: QEMU keeps the VM, stopped (its option -no-shutdown)."""
+        return bool((await self.qmp.ask("query-status", status=str))["status"] == "shutdown")
+
     async def save_device(self) -> bytes:
         return await _opened(self._saver, "its monitor").save_device()
 

@@ -192,6 +192,7 @@ class Replica(MemberDaemon):
                 self.vms.disks.path.linked()
             self.at().connected(member, timing)
             self.run()
+            self.vms.linked()
 
     def _on_link_down(self, member: str, channel: int) -> None:
         if channel == wire.DATA:

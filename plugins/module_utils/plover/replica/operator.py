@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ..config.settings import Config
-from ..core import cold_start, force
+from ..core import cold_start, force, operator_calls
 from ..core.director import Director
 from ..core.status import DOWN, status_of_syncvm
+from ..ports import effects
 
 Reply = dict[str, Any]
 ANSWER_S = 30.0
@@ -52,6 +53,9 @@ class Operator:
             "cold-start-price": self._cold_start_price,
             "cold-start": self._cold_start,
             "cold-start-force": lambda: self._cold_start(forced=True),
+            "start": self._start,
+            "shutdown": lambda: self._press(effects.PressPower()),
+            "reset": lambda: self._press(effects.ResetGuest()),
         }
 
     async def answer(self, request: Reply) -> Reply:
@@ -119,6 +123,18 @@ class Operator:
                 {"disk_blocks": result.disk_blocks, "disk_blocks_mismatching": result.disk_blocks_mismatching} if result.disk_blocks else {}
             ),
         }
+
+    # ---- the VM's buttons -----------------------------------------------------------------------------
+    async def _start(self) -> Reply:
+        error = cold_start.not_off(self._daemon.at())
+        return {"error": error} if error else await self._cold_start()
+
+    async def _press(self, button: effects.PressPower | effects.ResetGuest) -> Reply:
+        """On the leader's VM alone: what comes of it reaches the secondary's by the next syncvms."""
+        core = self._daemon.at()
+        error = operator_calls.press(core.leading, button) if core.leading else operator_calls.not_leading(core.consensus.leader)
+        self._daemon.run()
+        return {"error": error} if error else {"pressed": True}
 
     # ---- by force -------------------------------------------------------------------------------------
     async def _force_price(self) -> Reply:

@@ -12,6 +12,7 @@ from ..core import shell_policy as policy
 from ..errors import InvariantViolation, PloverError, QemuError, RdmaError
 from ..host.process_note import HolderNote
 from ..host.watchdog import Keeper
+from ..links.hello import OFF
 from ..ports import effects
 from ..qemu.vm import Vm
 from .disk_work import DiskWork
@@ -33,6 +34,7 @@ class VmWorker:
         self._asked = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._idle_task: asyncio.Task[None] | None = None
+        self._off: Vm | None = None  # its guest has powered it off
         self._ways: dict[type, Callable[[Vm, Any], Awaitable[None]]] = {
             effects.StartQemu: self._start,
             effects.KillQemu: self._end,
@@ -40,6 +42,8 @@ class VmWorker:
             effects.FetchDirty: self._fetch_dirty,
             effects.StopVm: self._stop,
             effects.ContVm: self._cont,
+            effects.PressPower: lambda vm, _action: vm.press("system_powerdown"),
+            effects.ResetGuest: lambda vm, _action: vm.press("system_reset"),
             effects.SaveDevice: self._save,
             effects.CaptureStream: self._capture,
             effects.FeedStream: self._feed,
@@ -135,6 +139,7 @@ class VmWorker:
             await self.disks.wait_for_copy(vm)
         await self._map_memory()
         self.disks.watch(vm)
+        self._watch_power(vm)
         self._shell.answer("qemu_ready", facts)
 
     async def _end(self, vm: Vm, action: effects.KillQemu) -> None:
@@ -208,6 +213,24 @@ class VmWorker:
     async def _merge_disks(self, vm: Vm, action: effects.MergeDisks) -> None:
         await self.disks.merge.again(vm)
 
+    # ---- the guest powers itself off ---------------------------------------------------------------------
+    def _watch_power(self, vm: Vm) -> None:
+        self._shell.spawn(vm.qmp.watch(("SHUTDOWN",), lambda _name, data: self._shut_down(vm, data)))
+
+    def _shut_down(self, vm: Vm, data: dict[str, Any]) -> None:
+        if data.get("guest") is True and data.get("reason") == "guest-shutdown":
+            self._guest_off(vm)
+
+    def _guest_off(self, vm: Vm) -> None:
+        if vm is self.vm:
+            self._off = vm
+            self._shell.answer("guest_off", self._shell.links.all_know(OFF))
+
+    def linked(self) -> None:
+        """A member has told what it knows. An adopted VM may have been off before any had."""
+        if self.vm is not None and self._off is self.vm:
+            self._guest_off(self.vm)
+
     # ---- beside the queue ---------------------------------------------------------------------------------
     async def _drain(self, action: effects.Drain) -> None:
         if self.vm:
@@ -241,8 +264,11 @@ class VmWorker:
         self.vm = self._new_vm()
         self._shell.core.facts = await self.vm.adopt()
         self.disks.watch(self.vm)
+        self._watch_power(self.vm)
         self.disks.adopted(self.vm)
         await self._map_memory()
+        if await self.vm.is_off():  # QEMU has told the daemon before this one
+            self._guest_off(self.vm)
         log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
 
     async def end_left_over(self) -> None:

@@ -14,7 +14,7 @@ from ..consensus.consensus import Consensus
 from ..consensus.effects import Deposed, Persist, Send
 from ..core import shell_policy as policy
 from ..core.event_log import EventLog
-from ..core.status import as_heard, consensus_status, mode, service_of
+from ..core.status import OFF, as_heard, consensus_status, mode, sentence_of_off, service_of
 from ..core.told_events import Standing
 from ..daemon.control_server import ControlServer
 from ..daemon.member import MemberDaemon
@@ -91,6 +91,8 @@ class Witness(MemberDaemon):
     def _sentence(self) -> str:
         if self.consensus.amnesia:
             return self.consensus.forgotten(self.loop.time())
+        if self._service() == OFF:
+            return f"voting; {sentence_of_off(self.consensus)}"
         return f"voting; {self.consensus.leader} leads" if self._heard() else "voting; no leader is heard"
 
     def standing(self) -> Standing:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests that power themselves off, and start again, on two real QEMUs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+from harness import CLIENT_IP, GUEST_IP, REPLICAS, connect, limit
+
+from lab.guest_image import CMDLINE
+
+POWER = CMDLINE.format(ip=GUEST_IP, gw=CLIENT_IP) + " plover.power"
+
+
+@pytest.fixture
+def group(new_group):
+    made = new_group(guest_cmdline=POWER)
+    made.start()
+    made.wait("primary", service="protected")
+    return made
+
+
+def goes_off(client) -> None:
+    """The guest is told by a key; its answer may not come any more."""
+    client.sock.settimeout(5.0)
+    with contextlib.suppress(OSError):
+        client.ask("SET", "power", "off")
+
+
+def wait_off(group, *members: str, seconds: float = 20.0) -> None:
+    end = time.monotonic() + limit(seconds)
+    while not all(group.status(member).get("service") == "off" for member in members):
+        assert time.monotonic() < end, group.story()
+        time.sleep(0.05)
+
+
+def test_a_guest_that_powers_itself_off_is_off_everywhere_and_starts_again(group):
+    client = connect()
+    assert client.ask("SET", "k", "v") == b"+OK"
+    goes_off(client)
+    wait_off(group, *REPLICAS, "witness")
+    time.sleep(3.0)  # nobody takes over, nothing starts
+    wait_off(group, *REPLICAS, "witness", seconds=0.1)
+    for member in REPLICAS:
+        assert [entry for entry in group.log(member).splitlines() if "failover" in entry] == [], group.story()
+        assert "Invariant" not in group.log(member)
+    assert not group.ctl("primary", "cold-start-price").get("error")
+    assert group.ctl("secondary", "start")["ok"]
+    group.wait("secondary", seconds=60, service="protected")
+    client = connect()
+    assert client.ask("GET", "k") == b"$-1"  # booted afresh; this guest has no disk
+    assert client.ask("SET", "again", "1") == b"+OK"
+    assert group.audit()["mismatching"] == 0
+
+
+def test_the_leader_dies_while_its_guest_powers_off(group):
+    """Whatever the moment, the VM ends off, or goes on at the other host until its guest powers it off there."""
+    goes_off(connect())
+    group.wait_for_log("primary", "the guest has powered itself off", seconds=20)
+    group.power_off("primary")
+    wait_off(group, "secondary", seconds=40)
+
+
+def test_a_reset_by_the_operator_keeps_the_vm_protected(group):
+    client = connect()
+    assert client.ask("SET", "k", "v") == b"+OK"
+    assert group.ctl("primary", "reset")["ok"]
+    end = time.monotonic() + limit(60.0)
+    while connect().ask("GET", "k") != b"$-1":
+        assert time.monotonic() < end, group.story()
+        time.sleep(0.2)
+    group.wait("primary", service="protected")
+    assert group.audit()["mismatching"] == 0
+    assert "refused: the VM is not off" in str(group.ctl("primary", "start"))
