@@ -14,16 +14,18 @@ APART_MS = 50.0  # of each reading, on a busy machine; the sum over all syncvms 
 
 
 def read(client, group, leader: str) -> tuple[float, float, float]:
-    """(host's time in s, how far the guest's clock is behind it in ms, what the status says of that): the one told most quickly."""
+    """(host's time in s, how far the guest's clock is behind it in ms, what the status says of that).
+
+    The guest reads its clock a moment after it was asked; the answer may wait for a syncvm. So the request that got there soonest counts.
+    """
     found = []
     for _reading in range(READINGS):
-        began = time.monotonic()
+        asked = time.monotonic()
         told_us = int(client.ask("EVAL", TELL_TIME, "0")[1:])
-        ended = time.monotonic()
-        found.append((ended - began, (began + ended) / 2, told_us / 1e6))
+        found.append((asked - told_us / 1e6, asked))
         time.sleep(0.02)
-    _took_s, at, guest_s = min(found)
-    return at, 1000 * (at - guest_s), group.status(leader)["clock_lag_ms"]
+    lag_s, at = max(found)
+    return at, 1000 * lag_s, group.status(leader)["clock_lag_ms"]
 
 
 def during(client, group, leader: str, what: str, work) -> None:
@@ -47,10 +49,15 @@ def test_the_status_tells_how_far_the_guests_clock_falls_behind_and_an_idle_vm_i
         while time.monotonic() < end:
             client.ask("SET", "k", "v")
 
+    counts: list[int] = []
+
+    def rest() -> None:
+        counts.append(group.status(leader)["totals"]["syncvms"])
+        time.sleep(REST_S)
+        counts.append(group.status(leader)["totals"]["syncvms"])
+
     during(client, group, leader, "under load", load)
-    before = group.status(leader)["totals"]["syncvms"]
-    during(client, group, leader, "idle", lambda: time.sleep(REST_S))
-    syncvms = group.status(leader)["totals"]["syncvms"] - before
+    during(client, group, leader, "idle", rest)
     assert group.status(leader)["role"] == "leader", group.story()
-    print(f"{syncvms} syncvms meanwhile")
-    assert syncvms < REST_S  # syncvm_interval_ms_max is a second, and reading the time needed some, too
+    print(f"{counts[1] - counts[0]} syncvms while it was idle")
+    assert counts[1] - counts[0] < 0.75 * REST_S  # syncvm_interval_ms_max is a second; the guest's IPv6 speaks up now and then
