@@ -115,7 +115,7 @@ def test_the_metrics_come_in_the_format_that_is_asked_for(tmp_path):
     ],
 )
 def test_ready_follows_the_exit_status(tmp_path, services, path, status, code):
-    found = [leader(service=service) if service else silent() for service in services]
+    found = [leader(service=service)._replace(name=f"demo{n or ''}") if service else silent() for n, service in enumerate(services)]
     ((said, headers, _body),) = get(known(tmp_path, *found), path)
     assert (said, headers.get("Plover-Exit-Status")) == (status, code)
 
