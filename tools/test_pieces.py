@@ -146,7 +146,7 @@ PIECES = [
             "guest_clock": 60,
             "lying_witness": 25,
             "operator": 30,
-            "power": 60,
+            "power": 170,
             "qemu_user": 50,
             "scrub": 50,
             "switchover": 35,

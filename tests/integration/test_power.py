@@ -8,6 +8,8 @@ import time
 
 import pytest
 from harness import CLIENT_IP, GUEST_IP, REPLICAS, connect, limit
+from test_disks import compared
+from test_main_job import lost, write
 
 from lab.guest_image import CMDLINE
 
@@ -74,3 +76,19 @@ def test_a_reset_by_the_operator_keeps_the_vm_protected(group):
     group.wait("primary", service="protected")
     assert group.audit()["mismatching"] == 0
     assert "refused: the VM is not off" in str(group.ctl("primary", "start"))
+
+
+@pytest.mark.parametrize("where", REPLICAS)
+def test_all_that_the_guest_wrote_is_on_both_hosts_disks(disk_group, where):
+    group = disk_group(more_cmdline=" plover.power")
+    client, acked = connect(), {}
+    for n in range(200):
+        write(client, acked, f"k{n}", "x" * 500)
+    goes_off(client)
+    wait_off(group, *REPLICAS, "witness", seconds=40)
+    assert group.ctl(where, "start")["ok"]
+    group.wait(where, seconds=120, service="protected")
+    client = connect()
+    assert lost(client, acked) == []
+    write(client, acked, "after", "y")
+    assert compared(group) == (0, 0, 0)
