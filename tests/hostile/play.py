@@ -31,13 +31,17 @@ def provoke(stage, case: Case, leader: str, secondary: str) -> None:
             time.sleep(0.01)
 
 
-def lost_loudly(group) -> None:
-    """The QEMU of the only copy died: nobody makes a VM up, and everybody says so."""
+def lost_loudly(group, other: str) -> bool:
+    """The QEMU of the only copy died: nobody makes a VM up, and everybody says so. False: at the last moment of its fill, ``other`` had
+    a copy and leads; whether that is the VM, the rest of the case shows."""
     end = time.monotonic() + SERVED_S
     while any(group.status(member).get("service") != "down" for member in REPLICAS):
+        if group.status(other).get("role") == "leader":
+            return False
         assert time.monotonic() < end, f"the VM is lost, and not all say so: {group.story()}"
         time.sleep(0.1)
     group.check_daemons()
+    return True
 
 
 def play(stage, case: Case) -> None:
@@ -56,9 +60,9 @@ def play(stage, case: Case) -> None:
         for orders in group.orders.values():
             orders.order(None)
     if fatal and case.rule.how != "freeze":
-        lost_loudly(group)
-        return stage.strike()
-    if fatal:
+        if lost_loudly(group, secondary if case.role == LEADER else leader):
+            return stage.strike()
+    elif fatal:
         os.kill(group.qemu_pid(leader if case.role == LEADER else secondary), signal.SIGCONT)
     client.ask(SERVED_S)
     report = group.audit()

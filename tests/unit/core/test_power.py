@@ -189,6 +189,15 @@ def test_with_a_member_of_an_earlier_version_it_is_as_it_was(group):
     assert not group["secondary"].consensus.record.off
 
 
+def test_who_takes_over_a_guest_that_is_off_does_not_record_it_for_a_member_of_an_earlier_version(group):
+    secondary = group["secondary"]
+    goes_off(secondary, all_know=False)
+    group.kill("primary")
+    group.until(lambda: secondary.core.leading is not None, LIMIT_S)
+    group.run(PATIENCE_S + 1.0)
+    assert secondary.qemu is None and not secondary.consensus.record.off and secondary.status()["service"] == "down"
+
+
 def test_a_member_may_tell_a_moment_later_what_it_knows(group):
     goes_off(group["primary"], all_know=False)
     group.run(1.0)

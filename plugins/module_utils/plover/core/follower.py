@@ -46,6 +46,7 @@ class Follower:
         self._began = core.now  # distinguishes this empty QEMU from the one before it
         self._start_at: float | None = core.now + pause_s
         self.guest_off = False  # our guest has powered itself off, since the last load or in what was loaded
+        self.all_know_off = True  # all members run a version that can record it
         self._brings_off = False  # the syncvm under way began under a record that the VM is off, so it brings that state
         self._loaded_off = False  # such a syncvm is loaded
 
@@ -237,13 +238,14 @@ class Follower:
             self.syncvm.abandon()
             self.syncvm = None
 
-    def guest_went_off(self) -> None:
+    def guest_went_off(self, all_know: bool) -> None:
         """Our guest has powered itself off. The leader's does the same at its time; the next load is of that moment."""
-        self.guest_off = True
+        self.guest_off, self.all_know_off = True, all_know
 
     def colo_loaded(self) -> None:
         sync = self._running_syncvm
         self.guest_off = self._loaded_off = self._brings_off
+        self.all_know_off = True  # what is recorded is known
         self._applied(sync, sync.loaded())
 
     def disks_hashed(self, hashes: bytes) -> None:

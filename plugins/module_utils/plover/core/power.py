@@ -69,6 +69,10 @@ class Power:
         self._leader.switchover.end(WHY)
         self.tick()
 
+    def inherit(self, off: bool, all_know: bool) -> None:
+        """What the follower knew of the VM that we take over."""
+        self.off, self._all_know, self._off_at = off, all_know, self._core.now
+
     def promoted(self) -> None:
         """The VM that we have taken over runs, although its guest was off already."""
         if self.off:

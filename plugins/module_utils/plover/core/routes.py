@@ -251,7 +251,7 @@ SECONDARY: dict[str, RoleHandler] = {
     "failed": _secondary_failed,
     "copy_lost": _secondarys_copy_lost,
     "disk_failed": _secondarys_disk_failed,
-    "guest_off": lambda roles, follower, all_know: follower.guest_went_off(),
+    "guest_off": _role(Follower.guest_went_off),
 }
 SECONDARY_SYNCVM: dict[str, WorkHandler] = {
     "drained": _emits(SecondarySyncvm.drained),

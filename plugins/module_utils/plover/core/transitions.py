@@ -91,7 +91,7 @@ class Transitions:
         if leader.fencing:
             core.emit(*leader.fencing.tick(core.now))
         leader.finishing = follower.syncvm if follower.must_finish_load else None
-        leader.power.off = follower.guest_off
+        leader.power.inherit(follower.guest_off, follower.all_know_off)
         leader.bring_tap_up_early()
         if leader.finishing is None:  # else record nothing until it is loaded: a leader that handed over keeps its copy until then
             core.emit(effects.Promote(("promote", view)))
