@@ -31,12 +31,12 @@ def provoke(stage, case: Case, leader: str, secondary: str) -> None:
             time.sleep(0.01)
 
 
-def lost_loudly(group, other: str) -> bool:
-    """The QEMU of the only copy died: nobody makes a VM up, and everybody says so. False: at the last moment of its fill, ``other`` had
-    a copy and leads; whether that is the VM, the rest of the case shows."""
+def lost_loudly(group, filled: str) -> bool:
+    """The QEMU of the only copy died: nobody makes a VM up, and everybody says so. False: at the last moment of its fill, ``filled`` had
+    a copy and leads; whether that is the VM, the rest of the case shows. ``filled``: empty if none was."""
     end = time.monotonic() + SERVED_S
     while any(group.status(member).get("service") != "down" for member in REPLICAS):
-        if group.status(other).get("role") == "leader":
+        if filled and group.status(filled).get("role") == "leader":
             return False
         assert time.monotonic() < end, f"the VM is lost, and not all say so: {group.story()}"
         time.sleep(0.1)
@@ -60,7 +60,7 @@ def play(stage, case: Case) -> None:
         for orders in group.orders.values():
             orders.order(None)
     if fatal and case.rule.how != "freeze":
-        if lost_loudly(group, secondary if case.role == LEADER else leader):
+        if lost_loudly(group, secondary if (case.role, case.trigger) == (LEADER, FILL) else ""):
             return stage.strike()
     elif fatal:
         os.kill(group.qemu_pid(leader if case.role == LEADER else secondary), signal.SIGCONT)
