@@ -244,7 +244,7 @@ def unfit(row, value):
         words = {str: "a text; put it in quotes", list: "a list", dict: "a mapping", bool: "true or false"}
         return f"{value} must be {words[row.kind]} ({row.help})"
     if not row.pattern:
-        return f"{value!r} has a control character; remove it ({row.help})"
+        return f"has a control character; remove it ({row.help})"  # the value is not shown: a URL may hold a password
     return f"{value!r} is not valid ({row.help}); it must match {row.pattern.pattern.replace(chr(92) + 'Z', '')}"
 
 

@@ -194,11 +194,16 @@ class Transitions:
         core, why = self.core, "the VM is off"
         core.report(f"{why}: its guest has powered it off; 'ploverctl start' boots it again")
         self.note_holder(False)
-        core.emit(effects.KillQemu(why), effects.TapDown(), effects.CloseData())
+        core.emit(effects.KillQemu(why))
+        self._lead_no_more(why)
+
+    def _lead_no_more(self, why: str) -> None:
+        """We have no VM any more."""
         self._cons.resign()
+        self.core.emit(effects.TapDown(), effects.CloseData())
         if isinstance(self.role, Leader):
             self.role.active = False
-        self.become_follower(why)
+            self.become_follower(why)
 
     def give_up_qemu(self, why: str) -> None:
         self.core.emit(effects.KillQemu(why))
@@ -214,10 +219,7 @@ class Transitions:
             core.send(leader.secondary, wire.TransferLeadership(self._cons.view, why.encode()))
             core.event_log.handover(core.now, HANDED_OVER, why)
         core.report(f"this host's copy of the VM is gone: {why}")
-        self._cons.resign()
-        core.emit(effects.TapDown(), effects.CloseData())
-        if isinstance(self.role, Leader):
-            self.role.active = False
-            self.become_follower(why)
-        else:
-            self.role.reset(why, tell=True)
+        follower = self.role if isinstance(self.role, Follower) else None
+        self._lead_no_more(why)
+        if follower:
+            follower.reset(why, tell=True)

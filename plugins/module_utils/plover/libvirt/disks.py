@@ -38,8 +38,9 @@ def disks(domain: Element, notes: Notes) -> dict[str, Any]:
     """``disks``, the one that the guest boots from first, and ``cdrom``."""
     found = [disk for disk in domain.iterfind("devices/disk") if _is_disk(disk, notes)]
     values: dict[str, dict[str, Any]] = {}
+    buses = _buses(domain)
     for disk in _boot_disk_first(found, notes):
-        value = _one(disk, _buses(domain), notes)
+        value = _one(disk, buses, notes)
         if value and value["path"] in values:
             notes.refuse(_name(disk), "has the image of another disk; give each an image of its own")
         elif value:
