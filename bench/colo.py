@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from plover.config.settings import Config
-from plover.qemu.launch_file import sockets
+from plover.qemu.launch_file import qmp_socket
 from plover.qemu.process import command_line
 
 from lab.by_name import by_name
@@ -209,7 +209,7 @@ class Colo:
         self._processes, self._monitors = {}, {}
         for member in hosts.REPLICAS:  # the primary first: it listens
             self._processes[member] = spawn(member, words(configs[member], repaired), **environment)
-            self._monitors[member] = Monitor(sockets(configs[member])["qmp"])
+            self._monitors[member] = Monitor(qmp_socket(configs[member]))
         self.primary, self.secondary = (self._monitors[member] for member in hosts.REPLICAS)
         self._entered = 0  # events of the primary before it was in COLO mode
 

@@ -145,6 +145,7 @@ PIECES = [
             "full_run_folder": 15,
             "guest_clock": 60,
             "lying_witness": 25,
+            "nics": 90,
             "operator": 30,
             "power": 170,
             "qemu_user": 50,

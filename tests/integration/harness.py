@@ -262,10 +262,10 @@ class Group:
 class Redis:
     """A client in the test's namespace: one connection, plain RESP."""
 
-    def __init__(self, timeout_s: float = 20.0) -> None:
+    def __init__(self, timeout_s: float = 20.0, address: str = GUEST_IP) -> None:
         self.sock = socket_in_netns()
         self.sock.settimeout(limit(timeout_s))
-        self.sock.connect((GUEST_IP, 6379))
+        self.sock.connect((address, 6379))
         self.file = self.sock.makefile("rb")
 
     def ask(self, *words: str) -> bytes:
@@ -284,12 +284,12 @@ def socket_in_netns() -> socket.socket:
     return socket_in(NETNS)
 
 
-def connect(seconds: float = 40.0) -> Redis:
+def connect(seconds: float = 40.0, address: str = GUEST_IP) -> Redis:
     """A Redis connection, once the guest is up."""
     end = time.monotonic() + limit(seconds)
     while True:
         try:
-            client = Redis(3.0)
+            client = Redis(3.0, address)
             if client.ask("PING") == b"+PONG":
                 client.sock.settimeout(limit(20.0))
                 return client

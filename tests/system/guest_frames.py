@@ -10,7 +10,7 @@ from typing import NamedTuple
 MAC, OTHER_MAC, HOST_MAC = "52:54:00:70:6c:01", "52:54:00:70:6c:02", "02:70:6c:00:00:01"
 OWN, OTHER, HOST = "192.168.79.50", "192.168.79.51", "192.168.79.1"
 OWN6, OTHER6, GATEWAY6, GIVEN6 = "fe80::5054:ff:fe70:6c01", "2001:db8:1::9", "fe80::1", "2001:db8::50"
-GIVEN = {"guest_mac": MAC, "guest_addresses": [OWN], "guest_networks": ["2001:db8::/64"], "guest_vlans": [], "guest_serves": []}
+GIVEN = {"mac": MAC, "addresses": [OWN], "networks": ["2001:db8::/64"], "vlans": [], "serves": []}
 ALL_NODES, BROADCAST = "33:33:00:00:00:01", "ff:ff:ff:ff:ff:ff"
 IP4, IP6, ARP, RARP, VLAN, QINQ = 0x0800, 0x86DD, 0x0806, 0x8035, 0x8100, 0x88A8
 UDP, ICMP6, FRAGMENT, OPTIONS, HOP_BY_HOP = 17, 58, 44, 60, 0

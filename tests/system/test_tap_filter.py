@@ -17,7 +17,7 @@ from plover.protocol.frames import announcements
 
 from lab.paths import ROOT
 
-VALUES = {**frames.GIVEN, "guest_spoof_check": "auto"}
+VALUES = {**frames.GIVEN, "spoof_check": "auto"}
 LAST = frames.ether(frames.ARP, frames.arp(frames.OWN)[14:]).hex()  # it passes in each mode
 
 
@@ -55,7 +55,7 @@ def seen(cases, result):
 @pytest.mark.parametrize("check", ["strict", "mac", "off"])
 def test_what_the_vm_may_not_send_arrives_nowhere_and_all_else_does(check):
     cases = frames.HONEST + frames.FORGED
-    result = probe(cases, guest_spoof_check=check)
+    result = probe(cases, spoof_check=check)
     assert seen(cases, result) == expected(cases, check)
     assert result["root_moved"] == (check == "off"), "a BPDU reached the bridge"
     assert result["tap_dropped"] == 0 and result["left"] == ""
@@ -70,12 +70,12 @@ def test_frames_of_the_link_are_dropped_and_counted():
 
 @pytest.mark.parametrize("check", ["strict", "mac"])
 def test_a_vm_speaks_in_the_vlans_it_was_given_and_is_held_to_its_addresses_there(check):
-    assert seen(frames.TAGGED, probe(frames.TAGGED, guest_vlans=[5, 7], guest_spoof_check=check)) == expected(frames.TAGGED, check)
+    assert seen(frames.TAGGED, probe(frames.TAGGED, vlans=[5, 7], spoof_check=check)) == expected(frames.TAGGED, check)
 
 
 def test_a_vm_that_may_serve_dhcp_and_routes_does_so():
     hidden = [case for case in frames.SERVERS if case.frame]
-    assert seen(hidden, probe(hidden, guest_serves=["dhcp", "router"])) == expected(hidden, "strict")
+    assert seen(hidden, probe(hidden, serves=["dhcp", "router"])) == expected(hidden, "strict")
 
 
 def test_what_a_new_leader_announces_passes():
@@ -96,7 +96,7 @@ NETWORKS = [[], ["0.0.0.0/0", "::/0"], ["192.168.79.0/24", "192.168.79.50", "10.
 @pytest.mark.parametrize("vlans, serves", [([], []), ([1, 4094, 7], ["dhcp"]), ([9], ["router", "dhcp"])])
 @pytest.mark.parametrize("check", ["strict", "mac"])
 def test_nft_takes_the_rules_of_each_setting(networks, vlans, serves, check):
-    values = {**VALUES, "guest_networks": networks, "guest_vlans": vlans, "guest_serves": serves, "guest_spoof_check": check}
+    values = {**VALUES, "networks": networks, "vlans": vlans, "serves": serves, "spoof_check": check}
     text = filter_rules.replace("lo", spoof.given(values))
     done = subprocess.run(["unshare", "-n", "nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

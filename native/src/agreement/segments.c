@@ -104,7 +104,7 @@ said said_of(const uint8_t *frame, size_t bytes)
 const uint8_t *next_frame(const uint8_t *run, size_t bytes, size_t *at, size_t *frame_bytes)
 {
     if (bytes - *at < FRAME_LENGTH_BYTES) return NULL;
-    const size_t length = number(run + *at);
+    const size_t length = number(run + *at) & FRAME_LENGTH_MASK;
     if (length > bytes - *at - FRAME_LENGTH_BYTES) return NULL;
     const uint8_t *frame = run + *at + FRAME_LENGTH_BYTES;
     *at += FRAME_LENGTH_BYTES + length;

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FLOW_BYTES_MAX = 37, FRAME_LENGTH_BYTES = 4 };
+enum { FLOW_BYTES_MAX = 37, FRAME_LENGTH_BYTES = 4, FRAME_LENGTH_MASK = 0xFFFFFF };
 enum said_kind { SAID_UNKNOWN, SAID_BREAK, SAID_SEGMENT, SAID_PACKET }; /* SAID_BREAK: the begin or reset of a connection */
 
 typedef struct {
@@ -23,7 +23,7 @@ typedef struct {
 /* `frame`: from the Ethernet header on. */
 said said_of(const uint8_t *frame, size_t bytes);
 
-/* The next frame of a run of frames, each behind its length (32 bits, big-endian). *at moves behind it. NULL: none is left, or
+/* The next frame of a run of frames, each behind a byte with its card's number and its length (24 bits, big-endian). *at moves behind it. NULL: none is left, or
  * the run ends within a frame; then *at is not `bytes`. */
 const uint8_t *next_frame(const uint8_t *run, size_t bytes, size_t *at, size_t *frame_bytes);
 

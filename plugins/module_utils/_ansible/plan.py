@@ -26,6 +26,7 @@ TOGETHER = (
     "guest_mac",
     "guest_nic",
     "guest_mtu",
+    "further_nics",
     "guest_cdrom",
     "guest_seed",
     "guest_rng",

@@ -6,6 +6,8 @@ vm_of(settings_of(vm, ...)) gives an entry that produces the same settings again
 
 from __future__ import annotations
 
+from . import nics
+
 IMAGES_DIR = "/var/lib/plover/images"
 OVERLAY_DIR = "/run/plover-disks"
 DISK_KEYS = ("path", "format", "cache", "serial", "bus")  # the runtime's keys of a disk; the other keys are for role disks
@@ -27,7 +29,7 @@ KEYS = {
     "accel": ("guest_accel", str, "tcg"),
     "cmdline": ("guest_cmdline", str, ""),
     "addresses": ("guest_addresses", list, []),
-    "tap": ("network_tap", str, "plover0"),
+    "tap": ("network_tap", str, nics.TAP),
 }
 OTHERS = (
     "name",
@@ -64,6 +66,8 @@ def settings_of(vm, member, addresses, defaults=None):
     ``defaults``: plover_bridge_name and plover_disk_overlay_dir of the inventory; ``cpu_unnamed``, if the VM keeps an earlier version's
     CPU. Raises ValueError."""
     defaults, name = defaults or {}, vm["name"]
+    bridge = defaults.get("plover_bridge_name") or nics.BRIDGE
+    vm = nics.spread(vm, bridge)
     missing = [vm[seat] for seat in SEATS if not addresses.get(vm[seat])]
     if missing:
         raise ValueError(f"plover_replication_address of {', '.join(missing)}: is missing; VM {name} needs it")
@@ -76,7 +80,7 @@ def settings_of(vm, member, addresses, defaults=None):
         guest_mac=vm["mac"],
         members={vm[seat]: {"address": addresses[vm[seat]], "kind": kind_of(seat)} for seat in SEATS},
         guest_initrd=image_path(name, "initrd") if vm.get("initrd") else "",
-        network_bridge=vm.get("bridge") or defaults.get("plover_bridge_name") or "br0",
+        network_bridge=vm.get("bridge") or bridge,
     )
     out.update(_boot_of(vm))
     if not defaults.get("cpu_unnamed"):
@@ -117,7 +121,7 @@ def vm_of(settings):
         "mac": settings["guest_mac"],
         "secondary": next(m for m, v in members.items() if v["kind"] == "replica" and m != primary),
         "witness": next(m for m, v in members.items() if v["kind"] == "witness"),
-        "bridge": settings.get("network_bridge", "br0"),
+        "bridge": settings.get("network_bridge", nics.BRIDGE),
         "link_security": settings.get("link_security", "none"),
     }
     for key, setting in BOOT_KEYS.items():
@@ -130,7 +134,7 @@ def vm_of(settings):
     if settings.get("guest_cpu") != CURRENT_CPU:
         known -= {"guest_cpu"}
     rest = {key: settings[key] for key in settings if key not in known}
-    return {**out, **({"settings": rest} if rest else {})}
+    return nics.gathered({**out, **({"settings": rest} if rest else {})})
 
 
 def hosts_of(settings):

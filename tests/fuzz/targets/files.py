@@ -40,6 +40,9 @@ def _settings() -> Iterator[tuple[str, bytes]]:
     disk = {"path": "/images/a.img", "format": "qcow2", "cache": "none", "serial": "A1", "bus": "ide"}
     more = {"disks": [disk], "guest_addresses": ["192.0.2.50"], "fence_policy": "required", "fence_command": ["/fence", "{host}"]}
     yield "more", json.dumps(group.settings("secondary", **more, failover_budget_ms=3000, qemu_user="root")).encode()
+    nic = {"mac": "52:54:00:70:6c:02", "bridge": "br1", "tap": "t1", "model": "e1000", "addresses": ["192.0.2.51"], "vlans": [7]}
+    nics = [nic, {"mac": "52:54:00:70:6c:03", "bridge": "br0", "tap": "t2", "mtu": 9000, "networks": ["2001:db8::/64"], "serves": ["dhcp"]}]
+    yield "nics", json.dumps(group.settings("primary", further_nics=nics)).encode()
     yield "witness", json.dumps(group.settings("witness", transport="rdma", rdma_device="rxe0")).encode()
 
 

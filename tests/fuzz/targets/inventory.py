@@ -38,10 +38,15 @@ def _problems() -> Iterator[tuple[str, bytes]]:
     hosts = {host: {**plover["vars"], **(values or {})} for child in plover["children"].values() for host, values in child["hosts"].items()}
     for values in hosts.values():
         values["plover_vms"] = vms({"plover": plover})
-    yield (
-        "example",
-        b"\n".join(json.dumps(part, default=str).encode() for part in (vms({"plover": plover}), hosts, {**groups, "all": list(hosts)})),
-    )
+    rest = [hosts, {**groups, "all": list(hosts)}]
+    yield "example", _lines(vms({"plover": plover}), *rest)
+    one = {key: value for key, value in vms({"plover": plover})[0].items() if key not in ("mac", "addresses")}
+    cards = [{"mac": "52:54:00:70:6c:01"}, {"mac": "52:54:00:70:6c:02", "bridge": "br1", "mtu": 9000, "networks": ["10.0.0.0/8"]}]
+    yield "nics", _lines([{**one, "nics": cards}], *rest)
+
+
+def _lines(*parts: Any) -> bytes:
+    return b"\n".join(json.dumps(part, default=str).encode() for part in parts)
 
 
 def looked(data: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import yaml
 from plover.config import disks
+from plover.config.nics import SETTING_OF
 from plover.config.settings import check_value
 from plover.errors import ConfigError
 from plover.libvirt.entry import imported
@@ -19,7 +20,7 @@ from ..target import Target, promise
 
 DOMAINS = ROOT / "tests" / "unit" / "libvirt" / "domains"
 SETTINGS = {"name": "name", "mac": "guest_mac", "memory_mib": "guest_memory_mib", "vcpus": "guest_vcpus", "bridge": "network_bridge"}
-SEEDS = ("debian-bridge", "centos7", "gpu-passthrough", "direct-kernel", "encrypted")
+SEEDS = ("debian-bridge", "several-cards", "centos7", "gpu-passthrough", "direct-kernel", "encrypted")
 
 
 def domains(data: bytes) -> None:
@@ -34,7 +35,10 @@ def domains(data: bytes) -> None:
 def _fits(found: Imported) -> None:
     """What is in the entry is what plover_vms takes."""
     given = {SETTINGS[key]: value for key, value in found.vm.items() if key in SETTINGS} | found.vm.get("settings", {})
-    promise(not [problem for key, value in given.items() for problem in check_value(key, value)], "a value that is refused later")
+    cards = [(SETTING_OF[key], value) for card in found.vm.get("nics", []) for key, value in card.items()]
+    promise(
+        not [problem for key, value in (*given.items(), *cards) for problem in check_value(key, value)], "a value that is refused later"
+    )
     wrong = disks.problems(found.vm.get("disks", []))
     promise(not wrong or found.in_the_way, "disks that are refused later")
 

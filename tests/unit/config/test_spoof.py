@@ -11,7 +11,7 @@ from settings import settings
 
 
 def given(**more):
-    return Config(settings("primary", **more)).given
+    return Config(settings("primary", **more)).nics[0].given
 
 
 def problems(**more):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from plover.config.timing import Timing
 from plover.consensus.consensus import Consensus, Send
@@ -10,6 +12,7 @@ from plover.consensus.durable import Durable, Record
 from plover.errors import WireError
 from plover.ports import effects
 from plover.protocol import wire
+from plover.protocol.frames import wrap
 from settings import MEMBERS
 
 from tests.sim.rig import protected
@@ -109,7 +112,18 @@ def test_frames_that_reach_who_handed_over_are_passed_on(group):
     assert not group["secondary"].core.late.active(group["secondary"].core)
 
 
-@pytest.mark.parametrize("payload", [b"\0", b"\0\0\0\1", b"\0\0\0\0", b"\xff" * 8], ids=repr)
+def test_each_frame_that_is_passed_on_is_for_the_card_it_came_to(group):
+    old, macs = group["primary"], [bytes.fromhex(text * 6) for text in ("02", "06")]
+    given = {"nics": [SimpleNamespace(mac=":".join(["02"] * 6)), SimpleNamespace(mac=":".join(["06"] * 6))]}
+    core = SimpleNamespace(config=SimpleNamespace(**given), consensus=old.core.consensus)
+    mine = [wrap(macs[card] + b"for it", card) for card in (0, 1, 1, 0)]
+    run = mine[0] + wrap(macs[1] + b"on the wrong card", 0) + mine[1] + wrap(b"\xff" * 6 + b"for all", 1) + mine[2] + mine[3]
+    (sent,) = old.core.late.forward(core, run)
+    assert sent.message.payload == b"".join(mine)
+    assert old.core.late.forward(core, wrap(macs[0] + b"on the wrong card", 1)) == []
+
+
+@pytest.mark.parametrize("payload", [b"\0", b"\0\0\0\1", b"\0\0\0\0", b"\xff" * 8, wrap(b"x", 1)], ids=repr)
 def test_late_input_that_is_no_frames_is_refused(group, payload):
     with pytest.raises(WireError):
         group["primary"].core.data(wire.LateInput(1, payload))

@@ -12,7 +12,7 @@ from settings import settings
 
 
 def test_the_table_is_replaced_in_one_transaction():
-    text = filter_rules.replace("plover0", Config(settings("primary")).given)
+    text = filter_rules.replace("plover0", Config(settings("primary")).nics[0].given)
     name = "netdev plover_tap_plover0"
     assert text.startswith(f"table {name}\ndelete table {name}\ntable {name} {{\n")
     assert filter_rules.remove("plover0") == f"table {name}\ndelete table {name}\n"

@@ -20,7 +20,7 @@ RUN = b"".join(wrap(frame) for frame in (b"one", b"two", b"three"))
 @pytest.fixture
 def tap():
     out = Tap.__new__(Tap)  # a real one needs /dev/net/tun; the integration tests have it
-    out.dropped, out._now = 0, clock.now
+    out.dropped, out._now, out._card = 0, clock.now, 0
     out.reader, out.fd = os.pipe()
     os.set_blocking(out.reader, False)
     yield out

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plover.errors import QemuError, WireError
 from plover.protocol import frames, pages
-from plover.protocol.frames import FRAME_BYTES_MAX, FrameBuffer, announcements, split, wrap
+from plover.protocol.frames import FRAME_BYTES_MAX, FrameBuffer, announcements, by_card, marked, pieces, split, whole, wrap
 
 from tests.examples import examples
 
@@ -76,6 +76,34 @@ def test_random_bytes_are_whole_frames_or_refused_and_are_not_piled_up(chunks):
         got += run
         assert b"".join(wrap(bytes(frame)) for frame in split(run)) == run
         assert fed.startswith(got) and len(buffer._rest) == len(fed) - len(got) < FRAME_BYTES_MAX + 4
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.binary(min_size=1, max_size=60)), max_size=8))
+def test_a_run_of_several_cards_is_cut_where_the_card_changes(sent):
+    run = b"".join(wrap(frame, card) for card, frame in sent)
+    cut = list(by_card(run))
+    assert b"".join(part for _card, part in cut) == run and whole(run, 8)
+    assert [(card, bytes(frame)) for card, part in cut for frame in split(part)] == sent
+    assert all(before[0] != after[0] for before, after in zip(cut, cut[1:]))
+    assert [bytes(frame) for frame in split(run)] == [frame for _card, frame in sent] and b"".join(pieces(run)) == run
+    assert whole(run, 1 + max((card for card, _frame in sent), default=0))
+    assert not sent or not whole(run, max(card for card, _frame in sent))
+    for card, part in cut:
+        assert marked(marked(part, 0), card) == part
+
+
+@given(some_frames, st.integers(0, 7))
+def test_what_a_card_sends_is_marked_and_the_mark_taken_off_for_qemu(sent, card):
+    from_qemu = b"".join(map(wrap, sent))
+    run = FrameBuffer(card).feed(from_qemu)
+    assert run == b"".join(wrap(frame, card) for frame in sent) and marked(run, 0) == from_qemu
+
+
+@pytest.mark.parametrize(
+    "run", [b"\0", b"\0\0\0\1", b"\0\0\0\0", b"\2\0\0\1x", b"\0\1\x10\1" + bytes(69_633), wrap(b"x") + b"\0\0\0\2y"], ids=len
+)
+def test_what_is_no_run_of_whole_frames_of_two_cards_is_told(run):
+    assert not whole(run, 2)
 
 
 def test_what_is_kept_is_less_than_a_frame():

@@ -6,6 +6,7 @@ Every problem at once, one line each: the hosts, the variable, what is wrong, th
 
 from __future__ import annotations
 
+from .. import nics
 from . import pairs, trust
 from .known import REPLICA_SEATS
 from .space import problems as space_problems
@@ -130,17 +131,15 @@ def _bridges(look, values, vms):
     )
     default = values.get("plover_bridge_name") or "br0"
     out = []
-    for bridge in dict.fromkeys(vm.get("bridge") or default for vm in vms):
+    for bridge in dict.fromkeys(card.get("bridge") or default for vm in vms for _place, card in nics.of(vm)):
         name = "plover_bridge_member" if bridge == default and not more else "plover_bridges"
         out += _bridge(look["interfaces"], bridge, members.get(bridge), name) + _way(look, bridge)
     for vm in vms:
-        bridge, mtu = vm.get("bridge") or default, number(setting(vm, "guest_mtu", 0))
-        have = look["interfaces"].get(bridge, {}).get("mtu", mtu)
-        if have < mtu:
-            out.append(
-                f"settings.guest_mtu of {vm['name']}: {mtu} is more than the {have} of {bridge}; raise the bridge's MTU, "
-                "or lower settings.guest_mtu"
-            )
+        for place, card in nics.of(vm):
+            bridge, mtu = card.get("bridge") or default, number(nics.setting_of(vm, place, "mtu", 0))
+            have, key = look["interfaces"].get(bridge, {}).get("mtu", mtu), f"{place[1:]}.mtu" if place else "settings.guest_mtu"
+            if have < mtu:
+                out.append(f"{key} of {vm['name']}: {mtu} is more than the {have} of {bridge}; raise the bridge's MTU, or lower {key}")
     return out
 
 
@@ -214,12 +213,16 @@ def _kernel(look, vms):
 
 
 def _filter(look, vms):
-    ways = [way for way in dict.fromkeys(setting(vm, "guest_spoof_check", "auto") for vm in vms) if way != "off"]
+    ways = {}
+    for vm in vms:
+        for place, _card in nics.of(vm):
+            key = f"{place[1:]}.spoof_check of {vm['name']}" if place else "settings.guest_spoof_check"
+            ways.setdefault((key, nics.setting_of(vm, place, "spoof_check", "auto")))
     return [
-        f"settings.guest_spoof_check: {way} does not work on this host, Linux {look['kernel']}: {look['nft_problem']}; run a kernel with "
+        f"{key}: {way} does not work on this host, Linux {look['kernel']}: {look['nft_problem']}; run a kernel with "
         'nf_tables (CONFIG_NF_TABLES_NETDEV), or set it to "off"'
-        for way in ways
-        if look["nft_problem"]
+        for key, way in ways
+        if look["nft_problem"] and way != "off"
     ]
 
 

@@ -14,9 +14,11 @@ REPLICA_SEATS = SEATS[:2]
 VMS_MAX, DISKS_MAX = 64, 16
 GROUP, REPLICAS, WITNESSES = "plover", "plover_replicas", "plover_witnesses"
 
-VM_REQUIRED = ("name", *SEATS, "cluster_id", "mac")
+VM_REQUIRED = ("name", *SEATS, "cluster_id")
 VM_KEYS = (
     *VM_REQUIRED,
+    "mac",
+    "nics",
     "kernel",
     "initrd",
     "cmdline",
@@ -45,6 +47,8 @@ NO_KEYS = {
     "balloon": "a guest that gives memory back would differ from its copy; remove it, and set memory_mib to what it needs",
     "iso": "write cdrom",
     "user_data": "write it as cloud_init: {user_data: …}",
+    "nic": "write nics, a list with a mapping for each card",
+    "networks": "write nics, a list with a mapping for each card",
     "source": "an image belongs to a disk: write disks: [{path: …, source: …}]",
     "cpu": "it is a runtime setting: settings: {guest_cpu: …}",
 }
@@ -77,6 +81,7 @@ SETTING_FROM = {
     "preferred_leader": "primary of the VM",
     "disk_overlay_dir": "the variable plover_disk_overlay_dir",
     "tls_folder": "link_security of the VM",
+    "further_nics": "nics of the VM",
 }
 
 DISK_KEYS = ("path", "format", "cache", "serial", "bus", "source", "size_mib")

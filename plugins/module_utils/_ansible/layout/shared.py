@@ -6,7 +6,8 @@ from __future__ import annotations
 import posixpath
 
 from ...plover.config.settings import SETTINGS
-from .known import REPLICA_SEATS, SETTING_OF
+from .. import nics
+from .known import REPLICA_SEATS
 from .vms import port_of, seats
 
 
@@ -17,20 +18,22 @@ def problems(entries, hosts):
 def _everywhere(entries, hosts):
     taken, out = {}, []
     for at, vm in entries:
-        for key in ("name", "mac", "cluster_id"):
-            value = vm.get(key)
+        own = [(at, "name", vm.get("name")), (at, "cluster_id", vm.get("cluster_id"))]
+        own[1:1] = [(f"{at}{place}", "mac", card.get("mac")) for place, card in nics.of(vm)]
+        for where, key, value in own:
             if isinstance(value, str) and value and taken.setdefault((key, value.lower()), at) != at:
-                out.append(f"{at}.{key}: {value} is used by two VMs, by {taken[key, value.lower()]} too; each needs its own")
-        out += _addresses(at, vm, hosts, taken)
+                out.append(f"{where}.{key}: {value} is used by two VMs, by {taken[key, value.lower()]} too; each needs its own")
+        for place, card in nics.of(vm):
+            out += _addresses(at, place, card, hosts, taken)
     return out
 
 
-def _addresses(at, vm, hosts, taken):
-    given, out = vm.get("addresses"), []
+def _addresses(at, place, card, hosts, taken):
+    given, out, where = card.get("addresses"), [], f"{at}{place}.addresses"
     for address in dict.fromkeys(a for a in (given if isinstance(given, list) else []) if isinstance(a, str)):
         first = taken.setdefault(("address", address), at)
         if first != at:
-            out.append(f"{at}.addresses: {address} is used by two VMs, by {first} too; each needs its own")
+            out.append(f"{where}: {address} is used by two VMs, by {first} too; each needs its own")
         owner = next(
             (
                 (host, name)
@@ -42,7 +45,7 @@ def _addresses(at, vm, hosts, taken):
             None,
         )
         if owner:
-            out.append(f"{at}.addresses: {address} is the {owner[1]} of {owner[0]}; give the VM an address of its own")
+            out.append(f"{where}: {address} is the {owner[1]} of {owner[0]}; give the VM an address of its own")
     return out
 
 
@@ -78,9 +81,10 @@ def _claims(at, vm):
     port = port_of(vm)
     if port is not None:
         yield "port", "port", port, list(dict.fromkeys(named.values()))
-    tap = vm.get("tap") or SETTINGS[SETTING_OF["tap"]].default
-    if isinstance(tap, str):
-        yield "tap", "tap", tap, replicas
+    for number, (place, _card) in enumerate(nics.of(vm)):
+        tap = nics.tap_of(vm, number)
+        if isinstance(tap, str):
+            yield f"{place}.tap"[1:], "tap", tap, replicas
     disks = vm.get("disks") if isinstance(vm.get("disks"), list) else []
     for n, disk in enumerate(disks):
         path = disk.get("path") if isinstance(disk, dict) else None

@@ -7,8 +7,8 @@ import re
 
 from ...plover.config import settings as config
 from ...plover.errors import ConfigError
-from .. import fence_words
-from . import boot
+from .. import fence_words, nics
+from . import boot, cards
 from .disks import problems as disk_problems
 from .known import (
     GROUP,
@@ -81,15 +81,28 @@ def problems(at, vm, hosts, groups, head):
     # A key that is missing because it was misspelt is one error.
     out = [
         f"{at}.{key}: is missing; every VM needs it"
-        for key in VM_REQUIRED
+        for key in (*VM_REQUIRED, *(() if vm.get(nics.NICS) is not None else ("mac",)))
         if vm.get(key) in (None, "") and not any(text.endswith(f"mean {key}?") for text in unknown.values())
     ]
     out += [f"{key}: {text}" for key, text in unknown.items()]
     out += _seats(at, vm, hosts, groups)
-    out += _settings(at, vm)
+    out += _cards(at, vm)
     if vm.get("secret") is not None and not (isinstance(vm["secret"], str) and _SECRET.match(vm["secret"])):
         out.append(f"{at}.secret: must be 32 to 256 letters, digits and +/=_-; make one with 'openssl rand -hex 32'")
     return out + boot.problems(at, vm, head) + _fencing(at, vm) + _words(at, vm) + disk_problems(at, vm, head)
+
+
+def _cards(at, vm):
+    """The settings, and the cards among them."""
+    out = cards.problems(at, vm)
+    if vm.get(nics.NICS) is None:
+        return _settings(at, vm, None)
+    if out:  # what is wrong with the cards would be said again, of keys that nobody wrote
+        return out + _settings(at, {**{key: vm[key] for key in vm if key not in nics.OF_A_VM}}, None)
+    whole = nics.spread(vm)
+    settings = {key: value for key, value in (whole.get("settings") or {}).items() if key != nics.FURTHER}
+    further = (whole.get("settings") or {}).get(nics.FURTHER)
+    return cards.in_words(at, _settings(at, {**whole, "settings": settings}, further))
 
 
 def _fencing(at, vm):
@@ -191,8 +204,8 @@ def port_of(values, key="port"):
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _settings(at, vm):
-    """The settings that are made of the VM, judged by the runtime's own table and rules."""
+def _settings(at, vm, further):
+    """The settings that are made of the VM, judged by the runtime's own table and rules. ``further``: its cards but the first."""
     given = vm.get("settings")
     out = []
     if given is not None and not isinstance(given, dict):
@@ -212,6 +225,8 @@ def _settings(at, vm):
             out.append(f"{where}: the roles make it; remove it and set {SETTING_FROM[setting]}")
         else:
             _judge(where, setting, setting, value, values, bad, out)
+    if further:
+        values[nics.FURTHER] = [{**card, "mtu": number(card["mtu"])} if "mtu" in card else card for card in further]
     return out + _together(at, values, bad)
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, one_line
-from . import boot, budget, disks, spoof, together
+from . import boot, budget, disks, nics, spoof, together
 from .disks import Disk
+from .nics import Nic
 
 CONFIG_DIR = Path("/etc/plover")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\Z")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
 
 
 class Setting(NamedTuple):
@@ -71,10 +71,13 @@ SETTINGS: dict[str, Setting] = {
     ),
     "guest_cpu": Setting(str, "qemu64", "CPU model, equal on both replicas", pattern=re.compile(r"[\w.,=+-]{1,1000}\Z")),
     "guest_accel": Setting(str, "tcg", "accelerator", choices=("tcg", "kvm")),
-    "guest_mac": Setting(str, REQUIRED, "MAC of the VM's network card", pattern=_MAC),
-    "guest_nic": Setting(str, "virtio-net-pci", "network card model", choices=("virtio-net-pci", "e1000")),
+    "guest_mac": Setting(str, REQUIRED, "MAC of the VM's first network card", pattern=nics.MAC),
+    "guest_nic": Setting(str, "virtio-net-pci", "network card model", choices=nics.MODELS),
     "guest_mtu": Setting(
-        int, 0, "MTU that the card tells the guest (virtio), in bytes; 0: it tells none, and a guest takes 1500", 0, 65_521
+        int, 0, "MTU that the card tells the guest (virtio), in bytes; 0: it tells none, and a guest takes 1500", 0, nics.MTU_MAX
+    ),
+    "further_nics": Setting(
+        list, [], "network cards beside the first, each {mac, bridge, tap, model, mtu, addresses, spoof_check, networks, vlans, serves}"
     ),
     "guest_console_kib": Setting(int, 1024, "limit of the serial console's log in KiB, and of the older part kept beside it", 16, 1 << 20),
     "guest_kernel": Setting(str, "", "path of the guest's kernel on the replicas; empty: the VM boots from its disk or CD by SeaBIOS"),
@@ -122,8 +125,8 @@ SETTINGS: dict[str, Setting] = {
         False,
         "true: nobody but the members can reach the RDMA network; transport rdma with link_security tls needs it, as RDMA is not encrypted",
     ),
-    "network_bridge": Setting(str, "br0", "bridge of the VM's TAP", pattern=_TAP),
-    "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=_TAP),
+    "network_bridge": Setting(str, "br0", "bridge of the VM's TAP", pattern=nics.INTERFACE),
+    "network_tap": Setting(str, "plover0", "name of the VM's TAP", pattern=nics.INTERFACE),
     "network_ifup": Setting(str, "/etc/qemu-ifup", "script that brings the TAP up"),
     "network_ifdown": Setting(str, "/etc/qemu-ifdown", "script that takes the TAP down"),
     "qemu_binary": Setting(str, "/usr/bin/qemu-system-x86_64", "the distribution's QEMU"),
@@ -274,10 +277,10 @@ class Config:
     def disk_list(self) -> tuple[Disk, ...]:
         return disks.parse(self.disks)
 
-    @property
-    def given(self) -> spoof.Given:
-        """What the VM's frames are checked for."""
-        return spoof.given(self.values)
+    @cached_property
+    def nics(self) -> tuple[Nic, ...]:
+        """The VM's network cards."""
+        return nics.parse(self.values)
 
     @property
     def overlay_path(self) -> Path:

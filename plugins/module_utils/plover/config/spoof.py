@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the VM's frames are checked for: the settings guest_spoof_check, guest_networks, guest_vlans and guest_serves."""
+"""What the frames of one card of the VM are checked for: spoof_check, networks, vlans and serves of a card (:mod:`nics`)."""
 
 from __future__ import annotations
 
@@ -26,21 +26,20 @@ class Given(NamedTuple):
     services: tuple[str, ...]
 
 
-def given(values: dict[str, Any]) -> Given:
-    """Of complete and checked settings."""
-    networks = [ipaddress.ip_network(text) for text in (*values["guest_addresses"], *values["guest_networks"])]
-    check = values["guest_spoof_check"]
+def given(card: dict[str, Any]) -> Given:
+    """Of a card whose values are complete and checked."""
+    networks = [ipaddress.ip_network(text) for text in (*card["addresses"], *card["networks"])]
+    check, mac = card["spoof_check"], card["mac"]
     if check == AUTO:
         check = STRICT if networks else MAC
-    mac = values["guest_mac"]
     own = ipaddress.IPv6Network(link_local(mac))
     return Given(
         check,
         mac,
         _collapsed([n for n in networks if isinstance(n, ipaddress.IPv4Network)]),
         _collapsed([own, *(n for n in networks if isinstance(n, ipaddress.IPv6Network))]),
-        tuple(sorted(set(values["guest_vlans"]))),
-        tuple(values["guest_serves"]),
+        tuple(sorted(set(card["vlans"]))),
+        tuple(card["serves"]),
     )
 
 
@@ -56,31 +55,33 @@ def _collapsed(networks: list[Any]) -> tuple[str, ...]:
     return tuple(str(network) for network in ipaddress.collapse_addresses(networks))
 
 
-def problems(values: dict[str, Any]) -> list[str]:
-    """Problems of the four settings, one sentence each; ``values`` are complete."""
-    networks, vlans, services = values["guest_networks"], values["guest_vlans"], values["guest_serves"]
-    out = [text for item in networks[:NETWORKS_MAX] if (text := _network_problem(item))]
+def problems(card: dict[str, Any], names: dict[str, str]) -> list[str]:
+    """Problems of the four, one sentence each. ``names``: of a card's keys, in sentences."""
+    networks, vlans, services = card["networks"], card["vlans"], card["serves"]
+    where = names["networks"]
+    out = [text for item in networks[:NETWORKS_MAX] if (text := _network_problem(where, item))]
     if len(networks) > NETWORKS_MAX:
-        out.append(f"guest_networks: {len(networks)} are too many; at most {NETWORKS_MAX}, so name larger networks")
+        out.append(f"{where}: {len(networks)} are too many; at most {NETWORKS_MAX}, so name larger networks")
+    where = names["vlans"]
     for vlan in vlans[:VLANS_MAX]:
         if not isinstance(vlan, int) or isinstance(vlan, bool) or not 1 <= vlan <= VLAN_MAX:
-            out.append(f"guest_vlans: {vlan!r} is no VLAN; choose numbers of 1 to {VLAN_MAX}")
+            out.append(f"{where}: {vlan!r} is no VLAN; choose numbers of 1 to {VLAN_MAX}")
     if len(vlans) > VLANS_MAX:
-        out.append(f"guest_vlans: {len(vlans)} are too many; at most {VLANS_MAX}")
-    out += [f"guest_serves: {item!r} is not one of {', '.join(SERVICES)}" for item in services if item not in SERVICES]
-    if values["guest_spoof_check"] == STRICT and not values["guest_addresses"] and not networks:
+        out.append(f"{where}: {len(vlans)} are too many; at most {VLANS_MAX}")
+    out += [f"{names['serves']}: {item!r} is not one of {', '.join(SERVICES)}" for item in services if item not in SERVICES]
+    if card["spoof_check"] == STRICT and not card["addresses"] and not networks:
         out.append(
-            "guest_spoof_check: strict needs the VM's addresses; name them in guest_addresses (addresses of plover_vms) or "
-            "guest_networks, or set it to mac"
+            f"{names['spoof_check']}: strict needs the VM's addresses; name them in {names['addresses']} (addresses of plover_vms) or "
+            f"{names['networks']}, or set it to mac"
         )
     return out
 
 
-def _network_problem(item: Any) -> str:
+def _network_problem(where: str, item: Any) -> str:
     try:
         if isinstance(item, str) and "%" not in item:
             ipaddress.ip_network(item)
             return ""
     except ValueError:
         pass
-    return f"guest_networks: {item!r} is no address and no network; write it like 192.168.79.51, 10.8.0.0/16 or 2001:db8::/64"
+    return f"{where}: {item!r} is no address and no network; write it like 192.168.79.51, 10.8.0.0/16 or 2001:db8::/64"

@@ -7,25 +7,15 @@ import ipaddress
 import re
 from typing import Any
 
-from . import boot, budget, disks, hooks, spoof
+from . import boot, budget, disks, hooks, nics
 
 NAME_CHARACTERS_MAX = 64  # of a member
 _CERTIFIED = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")  # a member's name, as a certificate can have it
 
 
-MTU_MIN = 68  # of IPv4 (RFC 791)
-
-
 def problems(values: dict[str, Any]) -> list[str]:
     """Each names the setting and the remedy. ``values``: all settings, each valid by itself."""
     out = _members(values)
-    for address in values["guest_addresses"]:
-        if not _is_ip(address):
-            out.append(f"guest_addresses: {address!r} is not an IPv4 address (write it without a prefix length)")
-    if int(values["guest_mac"][:2], 16) & 1:
-        out.append(f"guest_mac: {values['guest_mac']} is a multicast address; choose one whose first byte is even")
-    if values["guest_mtu"] and (values["guest_nic"] != "virtio-net-pci" or values["guest_mtu"] < MTU_MIN):
-        out.append(f"guest_mtu: {values['guest_mtu']} must be 0, or at least {MTU_MIN} with guest_nic virtio-net-pci, which alone tells it")
     command = values["fence_command"]
     if not all(isinstance(word, str) and word and "\0" not in word for word in command):
         out.append("fence_command: must be a list of words, e.g. [/usr/local/sbin/fence, '{host}', '{address}']")
@@ -34,7 +24,7 @@ def problems(values: dict[str, Any]) -> list[str]:
     elif values["fence_policy"] != "off" and not command:
         out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
     out += _security(values) + boot.problems(values)
-    return out + disks.problems(values["disks"]) + spoof.problems(values) + hooks.problems(values) + budget.problems(values)
+    return out + disks.problems(values["disks"]) + nics.problems(values) + hooks.problems(values) + budget.problems(values)
 
 
 def _members(values: dict[str, Any]) -> list[str]:

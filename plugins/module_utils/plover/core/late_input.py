@@ -10,10 +10,10 @@ from typing import Protocol
 
 from ..config.settings import Config
 from ..consensus.consensus import Consensus
-from ..errors import QemuError, WireError
+from ..errors import WireError
 from ..ports import effects
 from ..protocol import wire
-from ..protocol.frames import FrameBuffer, split, wrap
+from ..protocol.frames import by_card, split, whole, wrap
 
 
 class Group(Protocol):
@@ -46,16 +46,13 @@ class LateInput:
 
     def forward(self, core: Group, payload: bytes) -> list[effects.SendData]:
         """Pass on the frames addressed to the VM; broadcasts reach the new leader by themselves."""
-        mac = bytes.fromhex(core.config.guest_mac.replace(":", ""))
-        mine = b"".join(wrap(bytes(frame)) for frame in split(payload) if frame[:6] == mac)
+        macs = [bytes.fromhex(nic.mac.replace(":", "")) for nic in core.config.nics]
+        mine = b"".join(wrap(bytes(frame), card) for card, run in by_card(payload) for frame in split(run) if frame[:6] == macs[card])
         return [effects.SendData(wire.LateInput(core.consensus.view, mine))] if mine else []
 
 
-def checked(payload: bytes) -> bytes:
-    """``payload``, if it is whole frames; else WireError: QEMU's socket must not get out of step."""
-    try:
-        if FrameBuffer().feed(payload) == payload:
-            return payload
-    except QemuError as error:
-        raise WireError(f"late input: {error}") from error
-    raise WireError("late input: the last frame is cut off")
+def checked(payload: bytes, cards: int) -> bytes:
+    """``payload``, if it is whole frames of a VM with so many cards; else WireError: QEMU's sockets must not get out of step."""
+    if whole(payload, cards):
+        return payload
+    raise WireError("late input: is no run of whole frames for the VM's network cards")

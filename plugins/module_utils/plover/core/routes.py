@@ -114,7 +114,7 @@ def _lost_its_copy(roles: Transitions, leader: Leader, src: str, m: wire.Leave) 
 
 
 def _late_input(roles: Transitions, leader: Leader, m: wire.LateInput) -> None:
-    leader.incoming.take_late(checked(m.payload))
+    leader.incoming.take_late(checked(m.payload, len(roles.core.config.nics)))
 
 
 def _heard(roles: Transitions, leader: Leader, m: wire.Said) -> None:

@@ -299,7 +299,12 @@ VERBS = (
             option("--primary", default="", metavar="HOST", help="the host that boots the VM the first time"),
             option("--secondary", default="", metavar="HOST", help="the host that takes over"),
             option("--witness", default="", metavar="HOST", help="the host of the witness"),
-            option("--bridge", default="", metavar="BRIDGE", help="bridge of both hosts for the VM's card (default: the domain's bridge)"),
+            option(
+                "--bridge",
+                default="",
+                metavar="BRIDGE",
+                help="bridge of both hosts for the VM's cards, or one for each, such as br0,br1 (default: the domain's bridges)",
+            ),
             option("--machine", choices=("pc",), default="", help="give the guest machine type pc in place of the domain's, such as q35"),
             FORMAT,
         ),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The TAP of one VM, owned by the replica daemon: without the daemon, no frame gets in or out."""
+"""The TAP of one network card of a VM, owned by the replica daemon: without the daemon, no frame gets in or out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from ..config.nics import setting
 from ..core import shell_policy as policy
 from ..errors import NetworkError
 from ..protocol.frames import LENGTH, split, wrap
@@ -21,12 +22,15 @@ STALE_FRAMES_MAX = 4096  # a TAP keeps 1000, and takes none while it is down
 
 
 class Tap:
-    def __init__(self, name: str, bridge: str, ifup: str, ifdown: str, now: Callable[[], float]) -> None:
-        """Create the TAP, down. ``now``: the clock of :meth:`write`. Raises NetworkError, also if there is no such bridge."""
-        self.name, self._bridge, self._ifup, self._ifdown, self._now = name, bridge, ifup, ifdown, now
+    def __init__(self, name: str, bridge: str, ifup: str, ifdown: str, now: Callable[[], float], card: int = 0) -> None:
+        """Create the TAP of the VM's card of that number, down. ``now``: the clock of :meth:`write`. Raises NetworkError, also if
+        there is no such bridge."""
+        self.name, self.bridge, self._ifup, self._ifdown, self._now, self._card = name, bridge, ifup, ifdown, now, card
         self.dropped = self.stale = 0  # frames: that the TAP did not take; that waited in it from before it was down
         if not Path(f"/sys/class/net/{bridge}/bridge").exists():
-            raise NetworkError(f"network_bridge: {bridge} is no bridge of this host; create it (role 'bridge') or name another one")
+            raise NetworkError(
+                f"{setting(card, 'bridge')}: {bridge} is no bridge of this host; create it (role 'bridge') or name another one"
+            )
         for key, script in (("network_ifup", ifup), ("network_ifdown", ifdown)):
             if not os.access(script, os.X_OK):
                 raise NetworkError(f"{key}: {script} is missing or not executable; role 'qemu' installs it")
@@ -38,7 +42,7 @@ class Tap:
             fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
         except OSError as error:
             os.close(self.fd)
-            raise NetworkError(f"network_tap: cannot create {name}: {error.strerror}; is the name in use?") from error
+            raise NetworkError(f"{setting(card, 'tap')}: cannot create {name}: {error.strerror}; is the name in use?") from error
 
     async def up(self) -> None:
         self._drop_stale()
@@ -53,7 +57,7 @@ class Tap:
             self.name,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "PLOVER_BRIDGE": self._bridge},
+            env={**os.environ, "PLOVER_BRIDGE": self.bridge},
         )  # a host may have several
         try:
             out, _err = await asyncio.wait_for(process.communicate(), SCRIPT_TIMEOUT_S)
@@ -77,7 +81,7 @@ class Tap:
         out: list[bytes] = []
         for _frame in range(BATCH_FRAMES_MAX):
             try:
-                out.append(wrap(os.read(self.fd, 65_536)))
+                out.append(wrap(os.read(self.fd, 65_536), self._card))
             except (BlockingIOError, OSError):
                 break
         return b"".join(out)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The adapter of QEMU's stream netdev: wrapped frames in and out of one UNIX socket, never out of step.
+"""The adapter of one card's stream netdev of QEMU: wrapped frames in and out of one UNIX socket, never out of step.
 
 A stream has no second chance: a partly sent or read frame must be completed. If that is impossible, the connection is
 broken and reported; nothing on it is sent or trusted any more.
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import socket
+import termios
 from collections import deque
 from collections.abc import Callable
 
@@ -25,11 +27,12 @@ RETRY_S = 0.005
 
 
 class VmNetwork:
-    def __init__(self, on_output: Callable[[bytes], None], on_broken: Callable[[str], None], dropped_bytes: int = 0) -> None:
-        """``on_output(run)``: whole frames came. ``on_broken(why)``: called once, when the connection is broken."""
+    def __init__(self, on_output: Callable[[bytes], None], on_broken: Callable[[str], None], dropped_bytes: int = 0, card: int = 0) -> None:
+        """``on_output(run)``: whole frames came, marked as those of ``card``. ``on_broken(why)``: called once, when the connection
+        is broken."""
         self._on_output, self._on_broken = on_output, on_broken
         self._loop = asyncio.get_running_loop()
-        self._frames = FrameBuffer()
+        self._frames = FrameBuffer(card)
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
         self._waits_for_room = False
@@ -100,8 +103,19 @@ class VmNetwork:
     def has_backlog(self) -> bool:
         return bool(self._backlog)
 
+    @property
+    def unread(self) -> bool:
+        """QEMU has not read all that was sent to it."""
+        if self._socket is None:
+            return False
+        try:
+            return any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            return False
+
     def inject(self, payload: bytes) -> None:
-        """Feed wrapped frames; never blocks. The backlog of a stuck VM is bounded; further payloads are dropped whole."""
+        """Feed wrapped frames of this card, as QEMU takes them; never blocks. The backlog of a stuck VM is bounded; further payloads
+        are dropped whole."""
         if self._socket is None or (self._backlog and self._backlog_bytes + len(payload) > BACKLOG_BYTES_MAX):
             self.dropped_bytes += len(payload)
             return

@@ -45,9 +45,10 @@ def _check(wishes: Wishes) -> None:
     """What an operator writes is wrong at once, and no fault of the domain."""
     for key, setting in (("name", "name"), ("bridge", "network_bridge"), ("machine", "guest_machine")):
         value = getattr(wishes, key)
-        problems = check_value(setting, value) if value else []
-        if problems:
-            raise ConfigError(f"{key}: {problems[0].partition(': ')[2]}")
+        for each in value.split(",") if key == "bridge" else [value]:  # one for each card
+            problems = check_value(setting, each) if value else []
+            if problems:
+                raise ConfigError(f"{key}: {problems[0].partition(': ')[2]}")
 
 
 def _names(domain: Element, wishes: Wishes, notes: Notes) -> dict[str, str]:

@@ -26,20 +26,30 @@ FLUSH_FILE = "flush-failed"  # the preload library writes to it
 UFFD_FILE = "uffd"
 UFFD_DEVICE = "/dev/userfaultfd"
 QMP, NET, CONSOLE_FD, KERNEL, INITRD, UFFD, UFFD_DEVICE_FD, FLUSH, CDROM, SEED = range(20, 30)
+FURTHER_NETS = 30  # one for each network card but the first
 IMAGES = 40  # two for each disk
 CONSOLE_SET, CDROM_SET, SEED_SET = 1, 2, 3  # of descriptors, in QEMU
 
 
-def sockets(config: Config) -> dict[str, str]:
-    return {name: str(config.run_path / f"{name}.sock") for name in ("qmp", "net")}
+def qmp_socket(config: Config) -> str:
+    return str(config.run_path / "qmp.sock")
+
+
+def net_sockets(config: Config) -> list[str]:
+    """A path for each network card."""
+    return [str(config.run_path / f"net{nic.number or ''}.sock") for nic in config.nics]
+
+
+def net_fd(number: int) -> int:
+    """The descriptor of that card's socket."""
+    return FURTHER_NETS + number - 1 if number else NET
 
 
 def descriptors(config: Config) -> dict[int, tuple[str, str]]:
     """Number -> (kind, path); the kinds are in plover/qemu_launch/descriptors.py."""
-    paths = sockets(config)
     out = {
-        QMP: ("socket", paths["qmp"]),
-        NET: ("socket", paths["net"]),
+        QMP: ("socket", qmp_socket(config)),
+        **{net_fd(number): ("socket", path) for number, path in enumerate(net_sockets(config))},
         CONSOLE_FD: ("console", str(config.log_path / CONSOLE)),
         UFFD: ("note", str(config.run_path / UFFD_FILE)),
         UFFD_DEVICE_FD: ("device", UFFD_DEVICE),

@@ -20,12 +20,13 @@ from .launch_file import (
     CONSOLE_SET,
     FLUSH,
     FLUSH_FILE,
-    NET,
     QMP,
     UFFD,
     UFFD_DEVICE_FD,
     UFFD_FILE,
-    sockets,
+    net_fd,
+    net_sockets,
+    qmp_socket,
 )
 
 log = logging.getLogger("plover")
@@ -66,10 +67,7 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         f"{config.guest_memory_mib}M",
         "-object",
         f"memory-backend-file,id=ram0,size={config.guest_memory_mib}M,mem-path={config.ram_path},share=on,dump=off",
-        "-netdev",
-        f"stream,id=net0,server=on,addr.type=fd,addr.str={NET}",
-        "-device",
-        f"{config.guest_nic},netdev=net0,mac={config.guest_mac},romfile=" + (f",host_mtu={config.guest_mtu}" if config.guest_mtu else ""),
+        *_cards(config),
         "-chardev",
         f"socket,id=qmp,fd={QMP},server=on,wait=off",
         "-mon",
@@ -82,6 +80,14 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         *boot.loading(config),
     ]
     return out + disks.arguments(config, incoming) + boot.drives(config) + (["-incoming", "defer"] if incoming else [])
+
+
+def _cards(config: Config) -> list[str]:
+    out = []
+    for nic in config.nics:
+        out += ["-netdev", f"stream,id=net{nic.number},server=on,addr.type=fd,addr.str={net_fd(nic.number)}"]
+        out += ["-device", f"{nic.model},netdev=net{nic.number},mac={nic.mac},romfile=" + (f",host_mtu={nic.mtu}" if nic.mtu else "")]
+    return out
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -139,7 +145,7 @@ def prepare(config: Config, incoming: bool) -> None:
     make_folders(config)
     launch_file.make_ram_file(config, user)
     disks.prepare(config, incoming, user)
-    for name in (*(Path(path).name for path in sockets(config).values()), UFFD_FILE, FLUSH_FILE, *OLD_FILES):
+    for name in (*(Path(path).name for path in (qmp_socket(config), *net_sockets(config))), UFFD_FILE, FLUSH_FILE, *OLD_FILES):
         (config.run_path / name).unlink(missing_ok=True)
     env = environment(config)
     if user and (wrong := _out_of_reach(config, user, env)):

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..config.settings import Config
-from ..core.join_request import COLO_LOOP, DISK_COPY, DISK_IDS, MACHINE_TYPE
+from ..core.join_request import COLO_LOOP, DISK_COPY, DISK_IDS, FURTHER_NICS, MACHINE_TYPE
 from ..dataplane.last_output import LastOutput
-from ..dataplane.vm_network import VmNetwork
+from ..dataplane.vm_networks import VmNetworks
 from ..disks.block_layer import BlockLayer
 from ..disks.identity import identity
 from ..disks.local_images import LocalImages
@@ -23,7 +23,7 @@ from ..errors import QemuError
 from ..native.idle import IdleMonitor
 from . import boot, colo_dialects
 from .colo import ColoPeer
-from .launch_file import sockets
+from .launch_file import net_sockets, qmp_socket
 from .process import START_TIMEOUT_S, check_flushes, flush_failed, prepare, supervisor
 from .qmp import Qmp, peer_pid
 from .saving import Saver
@@ -35,6 +35,7 @@ ACCEPT_TURNS = 3  # turns of QEMU's main loop until it has accepted a new connec
 OUTGOING = ("setup", "active", "pre-switchover", "device", "cancelling")  # states of a migration under way
 COLO = "colo"  # QEMU's name of a connection that it got from us
 ANNOUNCE = {"initial": 50, "max": 550, "rounds": 3, "step": 100}  # ms
+UNREAD_LOOK_S = 0.0002
 EXIT_GRACE_S = 0.2  # an ending QEMU closes its sockets first
 # Settings that must be equal on both replicas.
 GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac", "mtu")
@@ -54,9 +55,9 @@ class Vm:
         """``on_broken(why)``: QEMU runs, but its network output can no longer be trusted."""
         self.config, self._on_output, self._on_exit, self._on_broken = config, on_output, on_exit, on_broken
         self._supervisor = supervisor(config)
-        self._paths = sockets(config)
         self._loop = asyncio.get_running_loop()
-        self.network = VmNetwork(on_output, self._network_broke)
+        self._net_paths = net_sockets(config)
+        self.network = VmNetworks(len(self._net_paths), on_output, self._network_broke)
         self._colo: ColoPeer | None = None
         self._dialect = colo_dialects.ENABLED
         self._colo_socket: socket.socket | None = None  # before the COLO loop
@@ -128,21 +129,22 @@ class Vm:
         return await self._attach()
 
     async def _open(self) -> None:
-        qmp = self._qmp = await Qmp.connect(self._paths["qmp"], START_TIMEOUT_S)
+        qmp = self._qmp = await Qmp.connect(qmp_socket(self.config), START_TIMEOUT_S)
         self.pid = qmp.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._exited)
         self._block, self._saver = BlockLayer(self.config, qmp), Saver(qmp)
 
     async def _attach(self) -> dict[str, Any]:
-        """Connect to the VM's network. Returns the facts."""
-        await self.network.connect(self._paths["net"])
+        """Connect to the VM's network cards. Returns the facts."""
+        await self.network.connect(self._net_paths)
         self._monitor = IdleMonitor(self.pid, self.network.fileno())
         version = (await self.qmp.ask("query-version", qemu=dict))["qemu"]
         return {
             "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
             MACHINE_TYPE: (await self.qmp.execute("qom-get", path="/machine", property="type")).removesuffix("-machine"),
             **{key: getattr(self.config, key) for key in COMMON},
+            FURTHER_NICS: [nic.seen for nic in self.config.nics[1:]],
             **(await boot.facts(self.config, self.qmp)),
             **(await self._disk_facts() if self.config.disks else {}),
         }
@@ -209,25 +211,23 @@ class Vm:
                 raise QemuError(f"QEMU still sends {LAST_OUTPUT_S} s after its VM was stopped: memory is not at rest")
             await self.qmp.execute("query-status")
             self.network.read()
-        if self.network.half_frame_bytes:
-            self.network.give_up(
-                f"QEMU stopped its VM after {self.network.half_frame_bytes} bytes of a frame and threw the "
-                "rest away: its network socket is out of step"
-            )
+        self.network.end_with_whole_frames()
         if self.network.broken:
             raise QemuError(self.network.broken)
 
     async def _step_in(self) -> None:
-        """Make QEMU begin its next connection with a whole frame. Frames sent meanwhile are lost, as on any wire.
+        """Make QEMU begin the next connection of each card with a whole frame. Frames sent meanwhile are lost, as on any wire.
 
         QEMU sends the rest of a partly sent frame on the next connection (net/stream.c: send_index outlives the connection).
         A failed write makes QEMU forget that rest. So connect a reader that takes nothing, and make QEMU write to it: a
         frame that waits is sent while the VM runs for a moment; if none waits, an announcement is.
         """
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf, contextlib.suppress(QemuError):
-            deaf.setblocking(False)
-            await self._loop.sock_connect(deaf, self._paths["net"])
-            deaf.shutdown(socket.SHUT_RD)
+        with contextlib.ExitStack() as open_ones, contextlib.suppress(QemuError):
+            for path in self._net_paths:
+                deaf = open_ones.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                deaf.setblocking(False)
+                await self._loop.sock_connect(deaf, path)
+                deaf.shutdown(socket.SHUT_RD)
             for _turn in range(ACCEPT_TURNS):
                 await self.qmp.execute("query-status")
             await self.qmp.execute("cont")
@@ -236,7 +236,12 @@ class Vm:
 
     async def rests(self, limit_s: float) -> bool:
         """Wait, bounded, until the input is consumed and the VM is idle (paper §5.1). True if it is."""
-        return await self.monitor.wait(limit_s) and not self.network.has_backlog
+        end = self._loop.time() + limit_s
+        while await self.monitor.wait(max(0.0, end - self._loop.time())):
+            if not self.network.unread:
+                return not self.network.has_backlog
+            await asyncio.sleep(UNREAD_LOOK_S)
+        return False
 
     async def drain(self, limit_s: float) -> None:
         """The same, but returns at once if the VM was idle and has got no input since."""
@@ -252,8 +257,9 @@ class Vm:
     async def cont(self) -> None:
         if self.network.broken:  # the core lets a VM go on like this only if it is the only copy
             await self._step_in()
-            self.network = VmNetwork(self._on_output, self._network_broke, self.network.dropped_bytes)
-            await self.network.connect(self._paths["net"])
+            self.network.close()
+            self.network = VmNetworks(len(self._net_paths), self._on_output, self._network_broke, self.network)
+            await self.network.connect(self._net_paths)
             self.monitor.close()
             self._monitor = IdleMonitor(self.pid, self.network.fileno())
         await self.qmp.execute("cont")
@@ -360,7 +366,7 @@ def _opened(part: Part | None, name: str) -> Part:
 def running_qemu(config: Config) -> int:
     """Pid of the running QEMU of this VM; 0 if there is none."""
     try:
-        return peer_pid(sockets(config)["qmp"])
+        return peer_pid(qmp_socket(config))
     except OSError:
         return 0
 

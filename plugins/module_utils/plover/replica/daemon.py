@@ -103,14 +103,14 @@ class Replica(MemberDaemon):
             await self.vms.end_left_over()
         if not adopted:
             self.watchdog.check()
-        await self.taps.filter.load()  # before the TAP can be up
+        await self.taps.cards.load_filters()  # before the TAP can be up
         await self.links.start()
         self.control = ControlServer(self.config.run_path / "ctl.sock", self)
         await self.control.start()
         await self.serve_status(self._operator.status)
         self.spawn(self.vms.work())
         self.spawn(self.taps.work())
-        self.spawn(self.taps.watch_filter())
+        self.spawn(self.taps.watch_filters())
         self.spawn(self._ticker())
         self.spawn(self._bound_console())
 
@@ -245,11 +245,11 @@ class Replica(MemberDaemon):
         dropped = {
             "output_bytes": self.core.role.guard.dropped_bytes,
             "unsent_bytes": self.core.unsent_bytes,
-            "output_frames": self.taps.tap.dropped,
-            "input_frames": self.taps.tap.stale,
+            "output_frames": self.taps.cards.dropped,
+            "input_frames": self.taps.cards.stale,
             "input_bytes": self.vm.network.dropped_bytes if self.vm else 0,
         }
-        more = {"dropped": dropped, "filter": self.taps.filter.describe(), **self.transport(), **self.telling.describe()}
+        more = {"dropped": dropped, **self.taps.cards.describe(), **self.transport(), **self.telling.describe()}
         if self.config.disks:
             more["disk_streams"] = self.vms.disks.path.streams.describe()
             more["overlays"] = {"bytes": used_bytes(self.config), "bytes_max": self.config.disk_overlay_mib << 20}

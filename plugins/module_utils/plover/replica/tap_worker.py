@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica daemon's way to the VM's clients: it brings the TAP up and down, reads and writes it, and announces the VM."""
+"""The replica daemon's way to the VM's clients: it brings the TAPs up and down, reads and writes them, and announces the VM."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from ..core import shell_policy as policy
 from ..dataplane.tap import Tap
 from ..dataplane.tap_filter import TapFilter
+from ..dataplane.taps import Taps
 from ..errors import NetworkError
 from ..host import bridge_port
 from ..host.watchdog import Keeper
@@ -33,9 +34,8 @@ class TapWorker:
     def __init__(self, shell: Shell, watchdog: Keeper) -> None:
         config = shell.config
         self._shell, self._config, self._watchdog = shell, config, watchdog
-        self.tap = Tap(config.network_tap, config.network_bridge, config.network_ifup, config.network_ifdown, shell.loop.time)
-        self.filter = TapFilter(config.network_tap, config.given)
-        self.error = ""
+        self.cards = Taps(config, shell.loop.time)
+        self.error = self._late_bridge = ""
         self._work: asyncio.Queue[TapAction] = asyncio.Queue()
         # Run a script now, so that its programs are read from the disk before clients wait for a failover.
         self._work.put_nowait(effects.TapDown())
@@ -61,7 +61,7 @@ class TapWorker:
     def _emit(self, action: effects.Emit) -> None:
         rest: list[bytes] = []
         for n, run in enumerate(action.chunks):
-            late = self.tap.write(run, self._shell.core.speak_until)
+            late = self.cards.write(run, self._shell.core.speak_until)
             if late:
                 rest = [late, *action.chunks[n + 1 :]]
                 break
@@ -72,13 +72,14 @@ class TapWorker:
         reads = policy.reads_tap(self._shell.core)
         if reads != self._reading and not self._gate.closed:
             self._reading = reads
-            if reads:
-                self._gate.register(self.tap.fd, select.EPOLLIN)
-            else:
-                self._gate.unregister(self.tap.fd)
+            for tap in self.cards.each:
+                if reads:
+                    self._gate.register(tap.fd, select.EPOLLIN)
+                else:
+                    self._gate.unregister(tap.fd)
 
     def _readable(self) -> None:
-        batch = self.tap.read_batch()
+        batch = self.cards.read_batch()
         if batch:
             self._shell.at().input(batch)
             self._shell.run()
@@ -100,27 +101,31 @@ class TapWorker:
                 if took_ms > TAP_SLOW_MS:
                     log.warning("the TAP's script took %.0f ms (%s)", took_ms, type(action).__name__)
 
-    async def watch_filter(self) -> None:
-        """Read its counters. Whoever loads other rules may remove it (``flush ruleset``): then it is loaded again."""
+    async def watch_filters(self) -> None:
         while True:
-            try:
-                if not await self.filter.look():
-                    log.warning("somebody removed the filter of %s; it is loaded again", self.tap.name)
-                self.filter.error = ""
-            except NetworkError as error:
-                if not self.filter.error:
-                    log.error("the VM's frames are not filtered as they should be: %s", error)
-                self.filter.error = str(error)
+            for tap, filter_ in zip(self.cards.each, self.cards.filters, strict=True):
+                await self._look_at(tap, filter_)
             await asyncio.sleep(FILTER_LOOK_S)
+
+    async def _look_at(self, tap: Tap, filter_: TapFilter) -> None:
+        """Read its counters. Whoever loads other rules may remove it (``flush ruleset``): then it is loaded again."""
+        try:
+            if not await filter_.look():
+                log.warning("somebody removed the filter of %s; it is loaded again", tap.name)
+            filter_.error = ""
+        except NetworkError as error:
+            if not filter_.error:
+                log.error("the VM's frames are not filtered as they should be: %s", error)
+            filter_.error = str(error)
 
     async def _script(self, action: TapAction) -> None:
         if isinstance(action, effects.TapDown):
             self._up = False
             self._watching_port.cancel()
-            await self.tap.down()
+            await self.cards.down()
             return
         if not self._up:
-            await self.tap.up()
+            await self.cards.up()
             self._up = True
         if isinstance(action, effects.TapUp) and self._work.empty():  # else it may go down again next
             self._watching_port.cancel()
@@ -132,8 +137,12 @@ class TapWorker:
         self._announcing.cancel()
         self._announcing = self._shell.spawn(self._announce())
 
+    def _silent(self) -> Tap | None:
+        """The first TAP whose port does not forward; None if all do."""
+        return next((tap for tap in self.cards.each if bridge_port.state(tap.name) not in (bridge_port.FORWARDING, "")), None)
+
     def _forwards(self) -> bool:
-        return bridge_port.state(self.tap.name) in (bridge_port.FORWARDING, "")
+        return self._silent() is None
 
     async def _watch_port(self) -> None:
         """A bridge with a spanning tree lets a new port forward only after twice its forward delay: clients wait for that, too."""
@@ -149,15 +158,19 @@ class TapWorker:
             self._port_forwards(self._shell.loop.time() - began)
 
     def _tell_of_port(self) -> None:
-        state = bridge_port.state(self.tap.name)
-        self.error = f"its port in {self._config.network_bridge} is {state}, not forwarding"
+        tap = self._silent()
+        if tap is None:
+            return  # by now
+        state = bridge_port.state(tap.name)
+        self._late_bridge = tap.bridge
+        self.error = f"its port in {tap.bridge} is {state}, not forwarding"
         if state in bridge_port.OF_A_SPANNING_TREE:
             self.error += "; switch its spanning tree (STP) off"
         log.error("clients cannot reach the VM: %s", self.error)
 
     def _port_forwards(self, waited_s: float) -> None:
         """At last. What announced the VM before was lost."""
-        waited = f"its port in {self._config.network_bridge} forwarded after {waited_s:.1f} s" if self.error else ""
+        waited = f"its port in {self._late_bridge} forwarded after {waited_s:.1f} s" if self.error else ""
         if waited:
             log.warning("%s", waited)
         self.error = ""
@@ -178,20 +191,20 @@ class TapWorker:
                 await asyncio.sleep(policy.SPEAK_LOOK_S)
             if answer is policy.Announce.NEVER:
                 return
-            for frame in announcements(self._config.guest_mac, self._config.guest_addresses):
-                self.tap.write(wrap(frame), self._shell.core.speak_until)
+            for nic in self._config.nics:
+                run = b"".join(wrap(frame, nic.number) for frame in announcements(nic.mac, nic.addresses))
+                self.cards.write(run, self._shell.core.speak_until)
             asked = asked or self._ask_for_groups()
 
     def _ask_for_groups(self) -> bool:
         """Have the guest report its multicast groups. False if it takes no input now."""
         if not (self._reading and self._forwards()):
             return False
-        self._shell.at().input(b"".join(map(wrap, multicast.queries())))
+        self._shell.at().input(b"".join(wrap(frame, nic.number) for nic in self._config.nics for frame in multicast.queries()))
         self._shell.run()
         return True
 
     async def close(self) -> None:
         self._shell.loop.remove_reader(self._gate.fileno())
         self._gate.close()
-        self.tap.close()
-        await self.filter.remove()
+        await self.cards.close()
