@@ -103,11 +103,11 @@ def grub(tree: Path, kind: str, prefix: str, core: Path, *modules: str) -> None:
     in_tree(tree, "usr/bin/grub-mkimage", *options, *GRUB_MODULES, *modules)
 
 
-def boot_sectors(tree: Path, scratch: Path) -> bytes:
+def boot_sectors(tree: Path, scratch: Path, image_mib: int = IMAGE_MIB) -> bytes:
     """The sectors before the partition: GRUB's boot.img, which loads sector 1 and on, and its core with what it needs to read ext4."""
     core = scratch / "core.img"
     grub(tree, "i386-pc", "(hd0,msdos1)/boot/grub", core, "part_msdos", "ext2")
-    entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", LINUX, b"\xfe\xff\xff", PARTITION_AT, (IMAGE_MIB << 11) - PARTITION_AT)
+    entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", LINUX, b"\xfe\xff\xff", PARTITION_AT, (image_mib << 11) - PARTITION_AT)
     table = b"plvr\0\0" + entry + bytes(48) + b"\x55\xaa"
     return (tree / GRUB_FOLDER / "boot.img").read_bytes()[:BOOT_CODE] + table + core.read_bytes()
 

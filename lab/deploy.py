@@ -58,14 +58,18 @@ def second_vm(first: dict) -> dict:
     }
 
 
-def write_inventory(disk: bool = False, groups: bool = False, patient: bool = False) -> None:
+def write_inventory(disk: bool = False, groups: bool = False, patient: bool = False, vm: dict | None = None) -> None:
     """The example inventory as it is shipped, with one of the lab's guests, and the way to its hosts.
 
-    ``groups``: a second group of hosts, with a VM of its own. ``patient``: with the settings PATIENT.
+    ``vm``: another entry of plover_vms in place of the example's. ``groups``: a second group of hosts, with a VM of its own.
+    ``patient``: with the settings PATIENT.
     """
     inventory = yaml.safe_load((ROOT / "playbooks" / "inventory.example.yml").read_text())
     variables = inventory["plover"]["vars"]
-    variables["plover_vms"][0].update(guest(disk))
+    if vm:
+        variables["plover_vms"] = [vm]
+    else:
+        variables["plover_vms"][0].update(guest(disk))
     if patient:
         variables["plover_vms"][0]["settings"] = PATIENT
     if groups:

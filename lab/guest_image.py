@@ -61,6 +61,8 @@ MODULES = [
     "core/failover.ko",
     "net/net_failover.ko",
     "net/virtio_net.ko",
+    "acpi/button.ko",
+    "input/evdev.ko",
 ]
 MAGNET = "usr/lib/lighttpd/mod_magnet.so"
 OWN_FILES = {"redis.conf": "etc/redis.conf", "lighttpd.conf": "etc/lighttpd.conf", "shop.lua": "www/shop.lua"}
@@ -139,6 +141,7 @@ def initramfs(tree: Path) -> bytes:
         **{place: (0o100644, (GUEST / name).read_bytes()) for name, place in OWN_FILES.items()},
         "etc/passwd": (0o100644, b"root:x:0:0:root:/:/bin/sh\n"),
         "lib64": (0o120777, b"lib"),
+        "etc/acpi/PWRF/00000080": (0o100755, b"#!/bin/sh\npoweroff -f\n"),  # the power button
         "modules/order": (0o100644, " ".join(Path(m).name for m in MODULES).encode() + b"\n"),
         **{f"{folder}/.keep": (0o100644, b"") for folder in ("proc", "sys", "dev", "tmp")},
     }

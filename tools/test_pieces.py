@@ -186,7 +186,7 @@ PIECES = [
     *_files(
         "lab",
         ("failover_demo",),
-        ("failover_demo", "attack", "chaos", "disks", "operate", "soak"),
+        ("failover_demo", "attack", "chaos", "demo_vm", "disks", "getting_started", "operate", "soak"),
         {
             "failover_demo": 100,
             "artifacts": 20,
@@ -194,8 +194,9 @@ PIECES = [
             "boot_deploy": 150,
             "chaos": 260,
             "day2": 300,
+            "demo_vm": 700,
             "disks": 160,
-            "getting_started": 300,
+            "getting_started": 500,
             "groups": 400,
             "mlnx_reboot": 40,
             "modules": 300,

@@ -20,8 +20,13 @@ options:
       - V(serving) does the same, but waits only until the VM serves.
       - V(unprotected) stops and disables this host's daemon without any check; on a replica it also ends its copy of the VM.
         On the leader this is a failure like any other; on the last replica it ends the VM.
+      - V(off) presses the VM's power button, if this host leads, and waits until the guest has shut down. The VM stays off, over
+        reboots of its hosts too, and is no failure (C(docs/operations.md)). A guest that does not heed the button runs on; then the
+        module fails after O(timeout_s).
+      - V(running) does the same as V(serving), and boots a VM that is off.
+      - Run V(off) and V(running) on both replicas, so that it does not matter which of them leads.
     type: str
-    choices: [protected, serving, unprotected]
+    choices: [protected, serving, running, "off", unprotected]
     default: protected
   wait:
     description: Wait for the outcome. Otherwise the module only starts this host's daemon.
@@ -37,6 +42,16 @@ EXAMPLES = r"""
   plover.vmft.plover_vm:
     name: demo
     timeout_s: 180
+
+- name: Shut the guest down, and leave it off
+  plover.vmft.plover_vm:
+    name: demo
+    state: "off"
+
+- name: Boot it again
+  plover.vmft.plover_vm:
+    name: demo
+    state: running
 
 - name: Wait only until it serves
   plover.vmft.plover_vm:
@@ -75,7 +90,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             **member.ARGUMENTS,
-            "state": {"type": "str", "choices": ["protected", "serving", "unprotected"], "default": "protected"},
+            "state": {"type": "str", "choices": ["protected", "serving", "running", "off", "unprotected"], "default": "protected"},
             "wait": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

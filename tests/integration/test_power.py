@@ -57,6 +57,19 @@ def test_a_guest_that_powers_itself_off_is_off_everywhere_and_starts_again(group
     assert group.audit()["mismatching"] == 0
 
 
+def test_a_guest_that_heeds_the_power_button_shuts_down(group):
+    """The button is pressed on the leader's VM alone: the other one learns of it by syncvms."""
+    client = connect()
+    assert client.ask("SET", "k", "v") == b"+OK"
+    assert "this host does not lead; ask primary" in str(group.ctl("secondary", "shutdown"))
+    assert group.ctl("primary", "shutdown")["ok"]
+    wait_off(group, *REPLICAS, "witness", seconds=30)
+    assert "failover" not in group.log("secondary")
+    assert group.ctl("primary", "start")["ok"]
+    group.wait("primary", seconds=60, service="protected")
+    assert connect().ask("SET", "again", "1") == b"+OK"
+
+
 def test_the_leader_dies_while_its_guest_powers_off(group):
     """Whatever the moment, the VM ends off, or goes on at the other host until its guest powers it off there."""
     goes_off(connect())

@@ -18,6 +18,7 @@ from lab.paths import ROOT
 pytestmark = pytest.mark.usefixtures("deployed")
 MODULES = ROOT / "plugins" / "modules"
 WHERE = {"plover_replica": "plover_replicas", "plover_witness": "plover_witnesses"}
+NEVER_TWICE = ("restarted", "off", "running")  # off and running undo one another
 EXAMPLES = ["plover_vm", "plover_info", "plover_replica", "plover_witness", "plover_switchover"]
 WAYS = (
     "ansible_host",
@@ -50,7 +51,7 @@ def test_the_examples_do_what_they_say_and_nothing_more_the_second_time(name):
     assert tasks
     run(WHERE.get(name, "plover"), tasks)
     assert deploy.wait_protected("primary", 60)["service"] == "protected"
-    again = [task for task in tasks if (task[f"plover.vmft.{name}"] or {}).get("state") != "restarted"]
+    again = [task for task in tasks if (task[f"plover.vmft.{name}"] or {}).get("state") not in NEVER_TWICE]
     changed, _ = run(WHERE.get(name, "plover"), again)
     assert again and changed == 0
 
@@ -105,6 +106,21 @@ def test_nothing_is_restarted_while_it_is_needed_and_a_long_wait_shows_how_far_i
     assert result["actions"] == ["started plover-replica@demo.service"] and result["status"]["service"] == "protected"
     texts = [said["text"] for said in result["progress"]]
     assert texts[-1].startswith("demo: protected; following primary") and len(texts) > 1
+
+
+def test_a_vm_is_shut_down_and_booted_by_both_replicas_at_once():
+    deploy.lead("primary", 120)
+    off = module("plover_replicas", "plover_vm", name="demo", state="off")
+    assert [sorted(result["actions"]) for result in off.values()].count(["pressed the power button of demo"]) == 1
+    assert {result["status"]["service"] for result in off.values()} == {"off"}
+    again = module("plover_replicas", "plover_vm", name="demo", state="off")
+    assert not any(result["changed"] for result in again.values())
+    on = module("plover_replicas", "plover_vm", name="demo", state="running")
+    assert "booted demo" in str(on) and {result["status"]["service"] for result in on.values()} <= {"protected", "degraded"}
+    deploy.wait_protected("primary", 120)
+    deploy.wait_service(60)
+    again = module("plover_replicas", "plover_vm", name="demo", state="running")
+    assert not any(result["changed"] for result in again.values())
 
 
 def test_changed_settings_restart_all_but_the_leader_and_the_play_says_what_remains():

@@ -25,6 +25,7 @@ PROGRESS_MAX = 200
 PROGRESS_EVERY_S = 1.0
 SWITCHOVER_S = 40.0
 LOOKS, LOOK_AGAIN_S = 8, 0.25
+LATER_LOOKS = 40  # 10 s
 NO_NAMES = ("images",)  # a folder of that name lies beside the members' states
 # Options of every module here; see doc_fragments/member.py.
 ARGUMENTS = {"name": {"type": "str", "required": True}, "timeout_s": {"type": "int", "default": 120}, "slice": {"type": "dict"}}
@@ -119,6 +120,7 @@ class Member:
             "replicas": replicas,
             "other": next((m for m in replicas if m != member), ""),
             "others": sorted(set(members) - {member}),
+            "preferred": (settings or {}).get("preferred_leader", ""),
             "paths": [path for path in files_of(self.name, settings) if is_left(path)],
         }
         state = self._is("active", out["unit"])
@@ -157,6 +159,8 @@ def shown(here, steps=()):
     }
     if here["guest"]:
         out["guest_active"] = here["guest_active"]
+    if (here["status"] or {}).get("service") == plan.OFF:
+        out["off"] = True
     for step in steps:
         if step["do"] == "systemctl" and step["words"][1] == here["guest"]:
             out["guest_active"] = False
@@ -173,6 +177,8 @@ def shown(here, steps=()):
             out["files"].remove(step["path"])
         elif step["do"] == "switchover":
             out["leader"] = step["to"]
+        elif step["do"] == "power":
+            out["off"] = not step["on"]
     return out
 
 
@@ -255,6 +261,19 @@ class Work:
         if reply.get("error"):
             raise ClientError(f"{self.name}: no switchover to {step['to']}: {reply['error']}")
         self._did(step)
+
+    def _power(self, step):
+        """Two replicas may be told the same at once: what another has done by now is done."""
+        if step["on"]:
+            for _look in range(LATER_LOOKS if step["later"] else 0):
+                if ask(self.name, "status").get("service") != plan.OFF:
+                    return
+                time.sleep(LOOK_AGAIN_S)
+        reply = ask(self.name, "start" if step["on"] else "shutdown")
+        if not reply.get("error"):
+            self._did(step)
+        elif (ask(self.name, "status").get("service") == plan.OFF) == step["on"]:
+            raise ClientError(f"{self.name}: {'cannot be booted' if step['on'] else 'cannot be shut down'}: {reply['error']}")
 
     def _wait(self, step):
         left_s = self.module.params["timeout_s"] - self._spent_s()

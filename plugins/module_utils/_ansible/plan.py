@@ -45,9 +45,15 @@ def switchover(to):
     return {"do": "switchover", "to": to, "says": f"let {to} take over"}
 
 
-def wait(services, leader=""):
-    """Wait until this member reports one of ``services``, and ``leader`` as leader if one is given."""
-    return {"do": "wait", "services": list(services), "leader": leader}
+def wait(services, leader="", runs=False):
+    """Wait until this member reports one of ``services``, and ``leader`` as leader if one is given. ``runs``: a VM that is off is not
+    what is waited for."""
+    return {"do": "wait", "services": list(services), "leader": leader, "runs": runs}
+
+
+def power(name, on, later=False):
+    """Boot a VM that is off, or press its power button. ``later``: the other replica may be doing it, and comes first."""
+    return {"do": "power", "on": on, "later": later, "says": f"booted {name}" if on else f"pressed the power button of {name}"}
 
 
 def what(step):
@@ -58,7 +64,7 @@ def what(step):
 
 def holds(step, status):
     """Whether ``status`` ends the wait. A member that has just started reports the old in-sync set, so its role must confirm it."""
-    if status.get("service") == OFF:  # its guest has powered it off: there is nothing to wait for
+    if status.get("service") == OFF and not step.get("runs"):  # its guest has powered it off: there is nothing to wait for
         return True
     if step["leader"] and status.get("leader") != step["leader"]:
         return False
@@ -88,8 +94,29 @@ def of_vm(here, want):
     """Steps of plover_vm, for a replica or a witness."""
     if want["state"] == "unprotected":
         return stop(here, True)
+    if want["state"] == OFF:
+        return _off(here, want)
+    if want["state"] == "running":
+        return _running(here, want)
     services = ["protected"] if want["state"] == "protected" else SERVES
     return start(here) + ([wait(services)] if want["wait"] else [])
+
+
+def _off(here, want):
+    """The leader presses the button; the others wait for what comes of it."""
+    if not here["active"]:
+        raise Refusal(f"{here['name']}: {here['unit']} does not run, so nobody here can press the VM's power button; start it first")
+    status = here["status"] or {}
+    if status.get("service") == OFF:
+        return []
+    return ([power(here["name"], False)] if status.get("role") == "leader" else []) + ([wait([OFF])] if want["wait"] else [])
+
+
+def _running(here, want):
+    status = here["status"] or {}
+    boots = status.get("service") == OFF and here["kind"] == "replica"
+    steps = [power(here["name"], True, later=here["member"] != here["preferred"])] if boots else []
+    return [*start(here), *steps, *([wait(SERVES, runs=True)] if want["wait"] else [])]
 
 
 def of_member(here, want):

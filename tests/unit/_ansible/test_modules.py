@@ -166,6 +166,49 @@ def test_a_wait_in_vain_fails_with_the_daemons_sentence_and_what_was_done(host, 
     assert "not protected after 0 s (timeout_s). The daemon says: joining, degraded: being filled" in result["msg"]
 
 
+OFF = {"ok": True, "service": "off", "role": "idle", "leader": None, "in_sync": [], "sentence": "off", "view": 2}
+
+
+def test_a_leader_presses_the_vms_power_button_and_waits_until_it_is_off(host, capsys):
+    host.runs(status=[LEADS], watch=[OFF], shutdown=[{"ok": True, "pressed": True}])
+    code, result = run(plover_vm, capsys, state="off")
+    assert (code, result["changed"], result["actions"]) == (0, True, ["pressed the power button of demo"])
+    assert result["diff"]["after"]["off"] is True and "off" not in result["diff"]["before"]
+    host.daemon.answers["status"] = [OFF]
+    code, result = run(plover_vm, capsys, state="off")
+    assert (code, result["changed"], host.daemon.requests.count("shutdown")) == (0, False, 1)
+    assert result["diff"]["before"] == result["diff"]["after"]
+
+
+def test_check_mode_presses_no_button(host, capsys):
+    host.runs(status=[LEADS])
+    code, result = run(plover_vm, capsys, state="off", _ansible_check_mode=True)
+    assert (code, result["changed"], result["actions"]) == (0, True, ["pressed the power button of demo"])
+    assert "shutdown" not in host.daemon.requests
+
+
+def test_a_vm_that_is_off_is_booted_by_one_of_two(host, capsys, monkeypatch):
+    monkeypatch.setattr(member, "LATER_LOOKS", 3)
+    host.runs(status=[OFF], watch=[status()], start=[{"ok": True, "started": True}])  # the preferred leader is gone
+    code, result = run(plover_vm, capsys, state="running")
+    assert (code, result["actions"]) == (0, ["booted demo"])
+    host.daemon.answers.update(status=[OFF, OFF, status()])  # the other one has booted it meanwhile
+    code, result = run(plover_vm, capsys, state="running")
+    assert (code, result["changed"], host.daemon.requests.count("start")) == (0, False, 1)
+
+
+@pytest.mark.parametrize("state, command", [("off", "shutdown"), ("running", "start")])
+def test_a_button_that_the_daemon_refuses_is_an_error_unless_it_is_done_already(host, capsys, monkeypatch, state, command):
+    monkeypatch.setattr(member, "LATER_LOOKS", 0)
+    before, after = (LEADS, OFF) if state == "off" else (OFF, status())
+    host.runs(status=[before], watch=[after], **{command: [{"ok": False, "error": "not now"}]})
+    code, result = run(plover_vm, capsys, state=state)
+    assert code == 1 and result["msg"] == f"demo: cannot be {'shut down' if state == 'off' else 'booted'}: not now"
+    host.daemon.answers["status"] = [before, after]
+    code, result = run(plover_vm, capsys, state=state)
+    assert (code, result["changed"]) == (0, False)
+
+
 def test_a_slice_that_is_over_is_taken_up_by_the_next_call(host, capsys):
     host.runs(status=[status()], watch=[FILLING])
     code, first = run(plover_replica, capsys, state="restarted", slice={"for_s": 0, "unfinished": None})
@@ -263,7 +306,7 @@ def test_a_witness_is_no_replica_and_has_no_qemu_to_stop(host, capsys):
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
-        (plover_vm, {"state": "running"}, "state"),
+        (plover_vm, {"state": "paused"}, "state"),
         (plover_vm, {"timeout_s": "soon"}, "timeout_s"),
         (plover_replica, {"stat": "started"}, "stat"),
         (plover_witness, {"switchover": True}, "switchover"),

@@ -35,6 +35,7 @@ def here(**more):
         "other": "primary",
         "replicas": ["primary", "secondary"],
         "others": ["primary", "witness"],
+        "preferred": "primary",
         "paths": ["/etc/plover/demo.json"],
         "active": True,
         "running": True,
@@ -154,6 +155,46 @@ def test_a_member_is_not_restarted_alone_with_what_all_must_share(key):
 )
 def test_steps_of_a_vm(at, wish, steps):
     assert does(plan.of_vm(at, wish)) == steps
+
+
+IS_OFF = {"status": status("idle", "off", None)}
+BUTTON, BOOT, SERVES = "pressed the power button of demo", "booted demo", "wait for protected or degraded"
+
+
+@pytest.mark.parametrize(
+    ("at", "state", "steps"),
+    [
+        (here(**LEADS), "off", [BUTTON, "wait for off"]),
+        (here(), "off", ["wait for off"]),
+        (witness(), "off", ["wait for off"]),
+        (here(**IS_OFF), "off", []),
+        (witness(status=status("witness", "off", None)), "off", []),
+        (here(**IS_OFF), "running", [BOOT, SERVES]),
+        (witness(status=status("witness", "off", None)), "running", [SERVES]),
+        (here(**LEADS), "running", [SERVES]),
+        (here(**OFF), "running", [f"enabled {UNIT}", f"started {UNIT}", SERVES]),
+    ],
+)
+def test_a_vm_is_shut_down_and_booted_once(at, state, steps):
+    assert does(plan.of_vm(at, want(state, wait=True))) == steps
+    assert does(plan.of_vm(at, want(state))) == [step for step in steps if not step.startswith("wait")]
+
+
+def test_who_does_not_run_cannot_shut_a_vm_down():
+    with pytest.raises(Refusal, match=f"{UNIT} does not run, so nobody here can press the VM's power button; start it first"):
+        plan.of_vm(here(**OFF), want("off"))
+
+
+def test_a_vm_that_is_off_is_what_a_wait_for_a_running_one_waits_to_change():
+    off = status("idle", "off", None)
+    assert plan.holds(plan.wait(["protected"]), off) and plan.holds(plan.wait(["off"]), off)
+    assert not plan.holds(plan.wait(plan.SERVES, runs=True), off) and plan.holds(plan.wait(plan.SERVES, runs=True), status())
+
+
+def test_of_two_replicas_the_preferred_leader_boots_the_vm_first():
+    for member, later in (("primary", False), ("secondary", True)):
+        (step,) = plan.of_vm(here(member=member, **IS_OFF), want("running"))
+        assert step["later"] is later
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def _mapping(values: dict[str, Any]) -> list[str]:
         elif isinstance(value, list):
             out.append(f"{key}:")
             for item in value:
-                first, *others = _mapping(item)
+                first, *others = _mapping(item) or ["{}"]  # of a card nothing may be of use
                 out += [f"  - {first}", *(f"    {line}" for line in others)]
         else:
             out.append(f"{key}: {_scalar(value)}")
