@@ -161,6 +161,9 @@ PLOVER_API int64_t plover_agreement_leaving(plover_agreement *agreement, const u
 PLOVER_API int plover_couple_can_tls(void);
 PLOVER_API int plover_couple_new(int one, int other, const void *key, int dials, const void *first, size_t first_bytes, int told,
                                  unsigned closing_ms, plover_couple **out);
+/* Read nothing from the first socket (side 0) or the second one (1) from now on, but for what it has sent before; or go on.
+ * 0, or -EINVAL. */
+PLOVER_API int plover_couple_hold(plover_couple *couple, int side, int held);
 /* At once: what is under way is lost. Both sockets are closed. */
 PLOVER_API void plover_couple_free(plover_couple *couple);
 

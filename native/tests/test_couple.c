@@ -98,12 +98,34 @@ static void test_ended_in_the_middle(const void *key)
     }
 }
 
+/* Held and let go again and again while bytes come: all arrive, in order, under the thread sanitizer as well. */
+static void test_held(const void *key)
+{
+    uint8_t *data = malloc(BYTES), *got = malloc(BYTES);
+    for (size_t i = 0; i < BYTES; i++) data[i] = (uint8_t)(i * 2654435761u >> 13);
+    int ends[2], told = eventfd(0, EFD_CLOEXEC);
+    plover_couple *couples[2];
+    chain(key, key, ends, told, couples);
+    struct writer writer = {ends[0], data};
+    pthread_t thread;
+    CHECK(!plover_couple_hold(couples[0], 1, 1) && !pthread_create(&thread, NULL, write_all, &writer));
+    CHECK(recv(ends[1], got, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
+    for (int turn = 0; turn < 51; turn++) CHECK(!plover_couple_hold(couples[0], 1, turn % 2)), usleep(100);
+    CHECK(read_all(ends[1], got) == BYTES && !memcmp(got, data, BYTES));
+    pthread_join(thread, NULL);
+    CHECK(plover_couple_hold(couples[0], 2, 1) < 0 && plover_couple_hold(NULL, 0, 1) < 0);
+    CHECK(!plover_couple_hold(couples[1], 0, 1)); /* it can be ended like this */
+    for (int n = 0; n < 2; n++) plover_couple_free(couples[n]), close(ends[n]);
+    close(told), free(data), free(got);
+}
+
 int main(void)
 {
     plover_couple *none = NULL;
     signal(SIGPIPE, SIG_IGN);
     CHECK(plover_couple_can_tls());
     test_both_ways(NULL), test_both_ways(KEY);
+    test_held(NULL), test_held(KEY);
     test_another_key();
     test_ended_in_the_middle(NULL), test_ended_in_the_middle(KEY);
     CHECK(plover_couple_new(-1, 0, NULL, 0, NULL, 0, 0, 0, &none) < 0 && plover_couple_new(0, 0, NULL, 0, KEY, BYTES, 0, 0, &none) < 0);

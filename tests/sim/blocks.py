@@ -3,8 +3,8 @@
 
 A leader writes to its image and, once attached, to the secondary's. There, what a write of the leader overwrites is put
 into ``hidden``, and the secondary's own VM writes into ``active``, so that its VM sees the disk as its own writes made it
-since the last checkpoint. A write waits for a secondary that does not answer, until it is detached. After a promotion both
-overlays are merged into the image; until that is over the VM writes into ``active``.
+since the last checkpoint. A write waits for a secondary that does not answer, until it is detached; writes that the daemon holds
+wait on their way, in order. After a promotion both overlays are merged into the image; until that is over the VM writes into ``active``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Drive:
         self.on_lost: Callable[[], None] = lambda: None
         self.reach: Callable[[], str] = lambda: GONE  # how the peer answers
         self.peer_failed = False  # it lacks a write since it was attached
+        self.held: list[tuple[int, int]] | None = None  # writes that wait on their way to the peer; None: they do not wait
 
     def read(self, block: int) -> int:
         return self.active.get(block, self.hidden.get(block, self.image[block]))
@@ -41,6 +42,11 @@ class Drive:
     @property
     def stuck(self) -> bool:
         return self.peer is not None and self.reach() == SILENT
+
+    @property
+    def under_way(self) -> bool:
+        """A write has not ended."""
+        return self.stuck or bool(self.peer is not None and self.held)
 
     def write(self, block: int, value: int) -> None:
         if self.secondary or self.merging:
@@ -52,11 +58,29 @@ class Drive:
         else:
             self._store(block, value)
         self.bitmap.add(block)
+        if self.peer is not None and self.held is not None:
+            self.held.append((block, value))
+        elif self.peer is not None:
+            self._to_peer(self.peer, block, value)
+
+    def _to_peer(self, peer: Drive, block: int, value: int) -> None:
+        if self.reach() == FINE and peer.exported:
+            peer.written_by_leader(block, value)
+        else:
+            self.peer_failed = True  # QEMU tells only if asked
+
+    def hold(self) -> None:
         if self.peer is not None:
-            if self.reach() == FINE and self.peer.exported:
-                self.peer.written_by_leader(block, value)
-            else:
-                self.peer_failed = True  # QEMU tells only if asked
+            self.held = self.held or []
+
+    def pass_on(self) -> None:
+        held, self.held = self.held or [], None
+        for block, value in held:
+            if self.peer is not None:
+                self._to_peer(self.peer, block, value)
+
+    def detach(self) -> None:
+        self.peer, self.held = None, None
 
     def written_by_leader(self, block: int, value: int) -> None:
         if self.secondary:
@@ -84,7 +108,7 @@ class Drive:
     def attach(self, peer: Drive) -> None:
         for block in self.bitmap:
             peer._store(block, self.read(block))
-        self.bitmap, self.peer, self.peer_failed = set(), peer, False
+        self.bitmap, self.peer, self.peer_failed, self.held = set(), peer, False, None
 
     def checkpoint(self) -> None:
         self.active.clear()

@@ -36,7 +36,15 @@ class DiskWork:
         """At once; the graph is put in order by the detach, in its turn."""
         self._copying = None
         if self._member.vm is not None and self._member.vm.drive is not None:
-            self._member.vm.drive.peer = None
+            self._member.vm.drive.detach()
+
+    def hold(self) -> None:
+        if self._member.vm is not None and self._member.vm.drive is not None:
+            self._member.vm.drive.hold()
+
+    def pass_on(self) -> None:
+        if self._member.vm is not None and self._member.vm.drive is not None:
+            self._member.vm.drive.pass_on()
 
     def _later(self, low_s: float, high_s: float, work: Callable[..., None], *arguments: object) -> None:
         self._world.loop.after(self._member.rng.uniform(low_s, high_s), self._member, work, *arguments)
@@ -156,4 +164,5 @@ class DiskWork:
         self._host.copies, self._host.copies_begun = [], []
 
     def detached(self, vm: Qemu, action: effects.DetachDisks) -> None:
-        vm.drive.peer, vm.drive.peer_failed = None, False
+        vm.drive.detach()
+        vm.drive.peer_failed = False

@@ -127,7 +127,9 @@ class Qemu(Process):
             self._loop.after(max(0.0001, self.read_late_s), self, self.on_output)
 
     def disconnect(self) -> None:
-        """The daemon has died: frames on their way to it or from it are gone."""
+        """The daemon has died: frames on their way to it or from it are gone, and so are writes that it held."""
+        if self.drive is not None and self.drive.held is not None:
+            self.drive.detach()
         self.on_output = None
         self.inbox.clear()
         self.unsent.clear()

@@ -96,6 +96,8 @@ class ReplicaMember(Member):
             effects.CopyDisks: self.disk_work.copy,
             effects.DetachDisks: self._detach_disks,
             effects.HashDisks: self.disk_work.hash,
+            effects.HoldWrites: lambda _action: self.disk_work.hold(),
+            effects.PassWrites: lambda _action: self.disk_work.pass_on(),
         }
 
     def _after(self, limit_s: float, event: str, *arguments: object) -> None:

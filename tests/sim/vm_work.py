@@ -195,7 +195,7 @@ class VmWork:
 
     def _stop(self, vm: Qemu, action: effects.StopVm | effects.ColoStop) -> bool:
         """True: it goes on."""
-        if vm.drive is not None and vm.drive.stuck:  # QEMU's stop waits for the writes under way
+        if vm.drive is not None and vm.drive.under_way:  # QEMU's stop waits for the writes under way
             self._world.loop.after(0.001, vm, self._done, vm, action)
             return True
         last = LastOutput(self._member.taken_bytes)

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -33,12 +34,14 @@ struct way {
     uint8_t *data;
     size_t start, end;
     int ended, told; /* its source has; its target knows */
+    atomic_int held; /* nothing is read */
 };
 
 struct plover_couple {
     struct side sides[2];
     struct way ways[2];
-    int stop, told;
+    int wake, told;
+    atomic_int stop;
     unsigned closing_ms;
     int64_t deadline_ms; /* 0: both ways are open */
     pthread_t thread;
@@ -93,7 +96,7 @@ static int step(struct way *way)
 {
     int out = NOTHING;
     ssize_t rc;
-    if (way->start == way->end && !way->ended && way->from->readable) {
+    if (way->start == way->end && !way->ended && !atomic_load(&way->held) && way->from->readable) {
         rc = side_read(way->from, way->data, HELD_BYTES);
         if (rc == TLS_BROKEN) return BROKEN;
         if (rc == TLS_END) way->ended = 1;
@@ -124,10 +127,10 @@ static int work(plover_couple *of)
     return !(of->ways[0].told && of->ways[1].told);
 }
 
-static struct pollfd poll_for(const struct side *side, const struct way *from_it, const struct way *to_it)
+static struct pollfd poll_for(const struct side *side, struct way *from_it, const struct way *to_it)
 {
     short events = 0;
-    if (from_it->start == from_it->end && !from_it->ended) events |= side->to_be_read;
+    if (from_it->start == from_it->end && !from_it->ended && !atomic_load(&from_it->held)) events |= side->to_be_read;
     if (to_it->start < to_it->end || (to_it->ended && !to_it->told)) events |= side->to_be_written;
     return (struct pollfd){.fd = events ? side->fd : -1, .events = events}; /* its end would wake us again and again */
 }
@@ -136,7 +139,7 @@ static struct pollfd poll_for(const struct side *side, const struct way *from_it
 static int sleep_well(plover_couple *of)
 {
     struct pollfd at[3] = {
-        {.fd = of->stop, .events = POLLIN},
+        {.fd = of->wake, .events = POLLIN},
         poll_for(&of->sides[0], &of->ways[0], &of->ways[1]),
         poll_for(&of->sides[1], &of->ways[1], &of->ways[0]),
     };
@@ -145,7 +148,9 @@ static int sleep_well(plover_couple *of)
     if (poll(at, 3, (int)left_ms) < 0) return errno == EINTR;
     for (int n = 0; n < 2; n++)
         if (at[1 + n].revents) of->sides[n].readable = 1;
-    return !at[0].revents;
+    eventfd_t times;
+    if (at[0].revents) eventfd_read(of->wake, &times); /* before the look: who sets something wakes us afterwards */
+    return !atomic_load(&of->stop);
 }
 
 static void *run(void *given)
@@ -174,7 +179,7 @@ static int start(plover_couple *of)
 static void release(plover_couple *of)
 {
     tls_free(of->sides[0].tls);
-    if (of->stop >= 0) close(of->stop);
+    if (of->wake >= 0) close(of->wake);
     free(of->ways[0].data), free(of->ways[1].data);
     free(of);
 }
@@ -191,9 +196,9 @@ int plover_couple_new(int one, int other, const void *key, int dials, const void
         of->sides[n] = (struct side){.fd = n ? other : one, .readable = 1, .to_be_read = POLLIN, .to_be_written = POLLOUT};
         of->ways[n] = (struct way){.from = &of->sides[n], .to = &of->sides[!n], .data = malloc(HELD_BYTES)};
     }
-    of->told = told, of->closing_ms = closing_ms, of->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    of->told = told, of->closing_ms = closing_ms, of->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = of->ways[0].data && of->ways[1].data ? 0 : -ENOMEM;
-    if (!rc && of->stop < 0) rc = -errno;
+    if (!rc && of->wake < 0) rc = -errno;
     if (!rc && first_bytes) memcpy(of->ways[1].data, first, of->ways[1].end = first_bytes);
     if (!rc && key) rc = fcntl(one, F_SETFL, O_NONBLOCK) ? -errno : tls_new(one, key, dials, &of->sides[0].tls);
     if (!rc) rc = start(of);
@@ -202,10 +207,19 @@ int plover_couple_new(int one, int other, const void *key, int dials, const void
     return rc;
 }
 
+int plover_couple_hold(plover_couple *of, int side, int held)
+{
+    if (!of || side < 0 || side > 1) return -EINVAL;
+    atomic_store(&of->ways[side].held, held);
+    eventfd_write(of->wake, 1);
+    return 0;
+}
+
 void plover_couple_free(plover_couple *of)
 {
     if (!of) return;
-    eventfd_write(of->stop, 1);
+    atomic_store(&of->stop, 1);
+    eventfd_write(of->wake, 1);
     pthread_join(of->thread, NULL);
     close(of->sides[0].fd), close(of->sides[1].fd);
     release(of);

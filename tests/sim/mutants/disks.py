@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from plover.core import cold_start, routes, transitions
+from plover.core.disk_writes import DiskWrites
 from plover.core.leader import Leader
 from plover.core.own_disks import OwnDisks
 from plover.core.reprotection import Reprotection
@@ -15,14 +16,14 @@ from ..host import Host
 from .registry import mutant
 
 
-@mutant("with a disk, the leader's VM runs on while the secondary loads")
+@mutant("with a disk, the leader's VM runs on while the secondary loads, and its writes do not wait")
 def writes_before_load() -> None:
-    def loading(self, sync):
-        self.disks = False
-        sync.loading_since = self.core.now
-        self._resume_after(sync)
+    DiskWork.hold = lambda self: None
 
-    Leader._loading = loading
+
+@mutant("a syncvm is given up, and the writes go to a secondary that may load it nonetheless")
+def writes_of_a_syncvm_given_up() -> None:
+    DiskWrites.abandon = lambda self, may_load: self.go_on()
 
 
 @mutant("with a disk, the leader's VM runs on before a filled secondary has loaded")

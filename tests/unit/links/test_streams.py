@@ -116,6 +116,46 @@ def test_half_a_connection_does_not_stay(tmp_path, monkeypatch):
     asyncio.run(run())
 
 
+def test_held_writes_wait_on_their_way_and_arrive_in_order(tmp_path):
+    got = bytearray()
+
+    async def serve(reader, writer) -> None:
+        while data := await reader.read(1 << 16):
+            got.extend(data)
+            writer.write(b"a" * len(data))  # as if each byte were a request
+
+    async def run() -> None:
+        async with pair(tmp_path, serve, disks=2) as both:
+            await both.offer()
+            clients = [await both.connect() for _disk in range(2)]
+            for reader, writer in clients:
+                writer.write(b"before")
+                assert await asyncio.wait_for(reader.readexactly(6), 5) == b"aaaaaa"
+            for _turn in range(2):
+                both.leader.streams.hold()
+                got.clear()
+                data = os.urandom(200_000)
+                for _reader, writer in clients:
+                    writer.write(data)
+                await asyncio.sleep(0.15)
+                assert not got
+                both.leader.streams.go_on()
+                for reader, _writer in clients:
+                    assert await asyncio.wait_for(reader.readexactly(len(data)), 10) == b"a" * len(data)
+                assert len(got) == 2 * len(data)
+            both.leader.streams.hold()  # and cut while they are held
+            clients[0][1].write(b"never")
+            got.clear()
+            both.leader.streams.close()
+            both.leader.streams.go_on()
+            await until(lambda: both.secondary.streams.describe()["open"] == 0)
+            assert not got
+            for _reader, writer in clients:
+                writer.close()
+
+    asyncio.run(run())
+
+
 def test_a_reader_that_is_slow_stops_its_writer_and_no_message(tmp_path):
     """What is under way is bounded."""
     quiet, taken = [], []

@@ -97,6 +97,43 @@ def test_every_byte_arrives_in_both_directions_at_a_time(keys):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_side_that_is_held_is_not_read_and_loses_nothing(keys, first):
+    """``first`` of the chain's couples: the one whose plain socket is ``here``, or the one that has ``there``."""
+
+    async def run() -> None:
+        chain = Chain(keys)
+        streams = await chain.streams()
+        (reader, writer), (their_reader, their_writer) = streams if first == 0 else streams[::-1]
+        assert await sent_and_got(writer, their_reader, b"before")
+        for _time in range(3):
+            chain.couples[first].hold(1, True)
+            data = os.urandom(MIB)
+            writer.write(data)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(their_reader.readexactly(1), 0.1)
+            assert await sent_and_got(their_writer, reader, b"the other direction goes on")
+            chain.couples[first].hold(1, False)
+            assert await asyncio.wait_for(their_reader.readexactly(len(data)), 30) == data
+        chain.couples[first].hold(1, True)
+        chain.close()
+        chain.couples[first].hold(1, False)  # too late, and no harm
+
+    asyncio.run(run())
+
+
+def test_a_side_that_is_held_learns_of_the_others_end(keys):
+    async def run() -> None:
+        chain = Chain(keys)
+        (reader, _writer), (_their_reader, their_writer) = await chain.streams()
+        chain.couples[0].hold(1, True)
+        their_writer.transport.abort()
+        assert await rest(reader) == b""
+        await chain.both_ended()
+
+    asyncio.run(run())
+
+
 def test_a_side_that_has_ended_may_still_receive_for_a_while(keys):
     async def run() -> None:
         chain = Chain(keys)

@@ -18,6 +18,7 @@ from ..syncvm.pace import Pace
 from ..syncvm.phases import DISKS, LeaderPhase
 from ..syncvm.secondary import SecondarySyncvm
 from .director_port import DirectorPort
+from .disk_writes import DiskWrites
 from .drill import HandBack
 from .event_log import SWITCHOVER
 from .fencing import Fencing
@@ -43,6 +44,7 @@ class Leader:
         self.core, self.config, self.cons = core, core.config, core.consensus
         self.vm, self.guard, self.applied = vm, guard, applied
         self.disks = bool(core.config.disks)
+        self.writes = DiskWrites(core)
         self.own = OwnDisks(merging=self.disks and vm != BOOTING)
         self.disk_pressure = False  # the writes since the last syncvm may fill the secondary's overlays
         self.active = True
@@ -146,7 +148,7 @@ class Leader:
     def suspend(self) -> None:
         """Another view began. Keep VM and held output until the record says who holds the state."""
         self.active = False
-        # With disks, our VM must not run on while a secondary loads: nobody would tell us when it has loaded.
+        # With disks, a secondary that may be loading fits no more: nobody would tell us when it has loaded.
         sent = self.disks and self.syncvm is not None and self.syncvm.all_sent
         self.reprotection.suspend(fits=not sent)
         self.abandon_syncvm("deposed")
@@ -247,7 +249,6 @@ class Leader:
 
     @property
     def _running_syncvm(self) -> LeaderSyncvm:
-        """The syncvm that an answer is for."""
         if self.syncvm is None:
             raise InvariantViolation("an answer for a syncvm that is not under way")
         return self.syncvm
@@ -259,15 +260,12 @@ class Leader:
         self.core.emit(*self._running_syncvm.vm_stopped())
 
     def syncvm_captured(self) -> None:
-        """Our VM runs on if everything that the secondary needs has been copied; its output stays held.
-
-        Not with disks: only after its load does the secondary keep its own state apart from our writes.
-        """
-        if self.syncvm and self.syncvm.captured and not (self.disks or self.switchover.asked or self.syncvm.vm_runs):
+        """Our VM runs on if everything that the secondary needs has been copied; its output stays held."""
+        if self.syncvm and self.syncvm.captured and not (self.switchover.asked or self.syncvm.vm_runs):
+            self.writes.hold()
             self._resume_after(self.syncvm)
 
-    def staged(self) -> None:
-        """The secondary holds the whole syncvm: output commit."""
+    def staged(self) -> None:  # output commit: the secondary holds the whole syncvm
         sync = self._running_syncvm
         sync.on_staged()
         if not self.serving or self.secondary not in self.cons.record.in_sync:
@@ -283,11 +281,11 @@ class Leader:
             self._hand_over()  # the election runs while the secondary loads
 
     def _loading(self, sync: LeaderSyncvm) -> None:
-        """The secondary loads. Our VM runs meanwhile, unless there are disks."""
+        """The secondary loads. Our VM runs meanwhile, unless there are disks and it has not run on before."""
         sync.loading_since = self.core.now
         if sync.audit == DISKS:
             self.core.emit(effects.HashDisks(sync.tag))
-        if not self.disks and not sync.vm_runs:
+        if not (self.disks or sync.vm_runs):
             self._resume_after(sync)
 
     def _resume_after(self, sync: LeaderSyncvm) -> None:
@@ -297,7 +295,7 @@ class Leader:
             self.run_on()
 
     def hashes_came(self, m: wire.Hashes) -> None:
-        """Hashes of the secondary's pages; in an audit a second time, after everything was applied there."""
+        """Of the secondary's pages; in an audit a second time, after everything was applied there."""
         self.core.emit(*self._running_syncvm.on_hashes(m))
         if m.after:
             self._loading(self._running_syncvm)
@@ -319,7 +317,9 @@ class Leader:
             return
         if self.disks:
             self.disk_pressure = False
-            self._resume_after(sync)
+            if not sync.vm_runs:
+                self._resume_after(sync)
+            self.writes.go_on()
         self.syncvm = None
         figures = sync.figures()
         self.core.record_figures(figures)
@@ -352,6 +352,7 @@ class Leader:
     def abandon_syncvm(self, why: str) -> None:
         if self.syncvm:
             self.syncvm.abandon()
+            self.writes.abandon(self.syncvm.all_sent)
         self.syncvm = None
         self.device = b""  # the secondary may have staged the new state nonetheless: we don't know which one it holds
         self.audits.give_up(why)

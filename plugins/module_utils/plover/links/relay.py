@@ -39,6 +39,8 @@ class End(asyncio.BufferedProtocol):
         self._line: asyncio.Future[bytes] | None = None
         self._other: End | None = None
         self._couple: Couple | None = None
+        self._side = 0  # of that
+        self._holds = False  # nothing is read from this end
         self.key: bytes | None = None  # known to the other end of this TLS connection, too: once coupled, it goes on by this key
         self.dials = False  # then as the client
         self.transport: asyncio.Transport
@@ -123,6 +125,7 @@ class End(asyncio.BufferedProtocol):
         """Both connections go on without their transports. False: they go on as they were."""
         sockets: list[socket.socket] = [end.transport.get_extra_info("socket").dup() for end in (self, other)]
         try:
+            self._side, other._side = 0, 1
             self._couple = other._couple = Couple(sockets[0], sockets[1], lambda: self._both_gone(other), self.key, self.dials, first)
         except (OSError, NativeError) as error:
             log.warning("a stream of a disk is not left to a thread of its own: %s", error)
@@ -143,6 +146,21 @@ class End(asyncio.BufferedProtocol):
     def _both_gone(self, other: End) -> None:
         self._gone()
         other._gone()
+
+    def hold(self) -> None:
+        """Read nothing from this end until :meth:`go_on`; what it sends stays with it. It sends nothing at this moment."""
+        self._holds = True
+        if self._couple:
+            self._couple.hold(self._side, True)
+        elif not self.lost:
+            self.transport.pause_reading()
+
+    def go_on(self) -> None:
+        self._holds = False
+        if self._couple:
+            self._couple.hold(self._side, False)
+        else:
+            self._resume()
 
     def abort(self) -> None:
         """At once; bytes that are under way are lost."""
@@ -181,7 +199,7 @@ class End(asyncio.BufferedProtocol):
             self._other._resume()
 
     def _resume(self) -> None:
-        if not self.lost and not self.transport.is_closing():
+        if not (self.lost or self._holds or self.transport.is_closing()):
             self.transport.resume_reading()
 
     def eof_received(self) -> bool:

@@ -71,6 +71,7 @@ class Streams:
     ) -> None:
         self._links, self._spawn, self._export, self._disks = links, spawn, export, disks
         self._ends: set[End] = set()  # of other members
+        self._clients: set[End] = set()  # of our QEMU, as the leader's
         self._server: asyncio.AbstractServer | None = None
         self._path: Path | None = None
         self._told_at = float("-inf")
@@ -122,9 +123,20 @@ class Streams:
         if _peer_of(client) != pid or not ready:
             client.abort()
             return
+        self._clients.add(client)
+        client.on_lost = lambda: self._clients.discard(client)
         client.couple(ready.pop())
         if not ready:
             self._stop_listening()
+
+    def hold(self) -> None:
+        """Whatever our QEMU writes from now on waits, on its way to the secondary, until :meth:`go_on`. No write is under way."""
+        for client in self._clients:
+            client.hold()
+
+    def go_on(self) -> None:
+        for client in list(self._clients):
+            client.go_on()
 
     # ---- the secondary ----------------------------------------------------------------------------------------
     def _take(self, member: str, channel: int, end: End) -> None:

@@ -73,6 +73,11 @@ class Couple:
         other.detach()
         self._loop.add_reader(self._told, self.close)
 
+    def hold(self, side: int, held: bool) -> None:
+        """Read nothing from ``one`` (0) or ``other`` (1), or go on."""
+        if self._told >= 0:
+            checked(self._lib.plover_couple_hold(self._handle, side, held), "holding a couple's bytes")
+
     def close(self) -> None:
         """At once; what is under way is lost."""
         if self._told < 0:

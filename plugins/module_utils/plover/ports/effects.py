@@ -151,6 +151,14 @@ class DetachDisks(NamedTuple):
     """Undo CopyDisks and AttachDisks, if there is anything to undo. Works even if the secondary is dead."""
 
 
+class HoldWrites(NamedTuple):
+    """Keep the VM's writes from the secondary's images; they wait, and so does whoever waits for them. No write is under way."""
+
+
+class PassWrites(NamedTuple):
+    """Let them go on, those that wait first. Without a HoldWrites there is nothing to do, nor after a DetachDisks."""
+
+
 class MergeDisks(NamedTuple):
     """The merge after a failover stopped at an error: continue it -> disks_merged() or disks_unmerged(error)."""
 
@@ -259,6 +267,8 @@ Effect = Union[  # noqa: UP007 (ansible-test takes the bars for an operator)
     CopyDisks,
     AttachDisks,
     DetachDisks,
+    HoldWrites,
+    PassWrites,
     MergeDisks,
     HashDisks,
     TapEarly,

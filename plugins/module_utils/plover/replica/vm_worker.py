@@ -68,6 +68,8 @@ class VmWorker:
             effects.DetachDisks: self._cut_disks,
             effects.CopyDisks: self._copy_disks,
             effects.HashDisks: self.disks.hash,
+            effects.HoldWrites: lambda _action: self.disks.path.streams.hold(),
+            effects.PassWrites: lambda _action: self.disks.path.streams.go_on(),
             effects.Inject: self._inject,
             effects.Drain: lambda a: self._shell.spawn(self._drain(a)),
         }
