@@ -194,7 +194,7 @@ PIECES = [
             "boot_deploy": 150,
             "chaos": 260,
             "day2": 300,
-            "demo_vm": 700,
+            "demo_vm": 550,
             "disks": 160,
             "getting_started": 500,
             "groups": 400,

@@ -105,7 +105,11 @@ def complete(tmp_path):
 
 def test_verbs_are_offered_first(complete):
     assert complete("") == [*VERBS, "-h", "--help", "--vm", "--version"]
-    assert complete("s") == ["status", "switchover", "start", "shutdown", "support-bundle"] and complete("--v") == ["--vm", "--version"]
+    assert (
+        complete("c") == ["cold-start", "console"]
+        and complete("s") == ["status", "switchover", "start", "shutdown", "support-bundle"]
+        and complete("--v") == ["--vm", "--version"]
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)

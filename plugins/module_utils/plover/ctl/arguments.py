@@ -260,6 +260,25 @@ VERBS = (
         (FORMAT,),
     ),
     Verb(
+        "reboot",
+        "shut the guest down by its power button, and boot it again (on the leader)",
+        "Press the VM's power button, wait until its guest has shut down, and boot it. One that does not heed the button runs on.",
+        "ploverctl --vm NAME reboot",
+        "0: it boots; 1: refused, or not shut down in time; 2: --vm is missing or wrong",
+        (option("--timeout", type=seconds, default=120.0, metavar="S", help="seconds for the guest to shut down (default: 120)"),),
+        TEXT,
+    ),
+    Verb(
+        "console",
+        "what the guest has said on its serial console",
+        "What the guest has said on its serial console, on the leader; on the other replica what its copy has said. Nothing can be\n"
+        "typed there. It works without a daemon. Colours are left out, and what a terminal would obey is shown as text.",
+        "ploverctl console --follow",
+        "0: shown, also if ended by Ctrl-C; 1: there is no console's log; 2: --vm is missing or wrong",
+        (count("lines"), option("--follow", action="store_true", help="keep running, and print what is new")),
+        TEXT,
+    ),
+    Verb(
         "reset",
         "press the VM's reset button: its guest boots at once, without shutting down (on the leader)",
         "Press the VM's reset button: its guest boots at once, without shutting down. The VM stays protected.",

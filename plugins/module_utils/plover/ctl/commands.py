@@ -216,6 +216,20 @@ def shutdown(options: argparse.Namespace) -> int:
     return _done(ask(control_socket(options), "shutdown"), options, "shutdown: the VM's power button is pressed")
 
 
+def reboot(options: argparse.Namespace) -> int:
+    from . import reboot as of  # others need not wait for it
+
+    path = control_socket(options)
+    return of.reboot(lambda command: ask(path, command), options.timeout)
+
+
+def console(options: argparse.Namespace) -> int:
+    from ..qemu.launch_file import CONSOLE
+    from . import serial  # as above
+
+    return serial.console(pick_config(options.vm).log_path, CONSOLE, options.count, options.follow)
+
+
 def reset(options: argparse.Namespace) -> int:
     if not options.yes:
         complain("ploverctl: reset loses what the guest has not written to its disk. Add --yes to press the button.")
@@ -263,7 +277,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "cold-start": cold_start,
     "start": start,
     "shutdown": shutdown,
+    "reboot": reboot,
     "reset": reset,
+    "console": console,
     "rdma": rdma_check,
     "import": import_libvirt,
     "support-bundle": support_bundle,
