@@ -152,6 +152,7 @@ PIECES = [
             "scrub": 50,
             "switchover": 35,
             "trackers": 35,
+            "vcpus": 45,
             "watchdog": 60,
         },
     ),

@@ -17,6 +17,7 @@ MIB = 1 << 20
 GROWN_MIB = 160
 SEED = "/var/lib/plover/images/demo/seed"
 PASSWORD = "canary-of-the-guests-password"
+NICS = [{"mac": "52:54:00:70:6c:01", "addresses": [SERVICE_IP]}, {"mac": "52:54:00:70:6c:02", "mtu": 1400, "spoof_check": "mac"}]
 CLOUD_INIT = {
     "user_data": {"password": PASSWORD, "chpasswd": {"expire": False}},
     "network_config": f"version: 2\nethernets: {{e: {{addresses: [{SERVICE_IP}/24], gateway4: {CLIENT_IP}}}}}\n",
@@ -50,7 +51,8 @@ def booted(fresh_hosts):
     """The inventory, and what the first play printed with --diff and -vvv."""
     image = boot_guest.build().image
     disk = {"path": deploy.DISK_PATH, "source": str(image), "size_mib": GROWN_MIB}
-    change_vm(kernel=..., initrd=..., cmdline=..., disks=[disk], cloud_init=CLOUD_INIT)
+    no_card = {"mac": ..., "addresses": ..., "bridge": ..., "tap": ...}
+    change_vm(kernel=..., initrd=..., cmdline=..., **no_card, disks=[disk], cloud_init=CLOUD_INIT, nics=NICS)
     return deploy.play("--diff", "-vvv")[1]
 
 
@@ -75,6 +77,18 @@ def test_the_guest_boots_by_its_own_boot_loader_and_is_protected(booted):
         assert int(asked(host, f"stat -c %s {deploy.DISK_PATH}")) == GROWN_MIB * MIB
 
 
+def test_each_of_its_cards_has_a_tap_in_the_bridge_and_a_filter(booted):
+    leader = deploy.wait_protected("primary", 120)["leader"]
+    found = deploy.ploverctl(leader, "--vm", "demo", "status")[1]["nics"]
+    assert [(card["mac"], card["tap"], card["bridge"], card["filter"]["check"]) for card in found] == [
+        ("52:54:00:70:6c:01", "plover0", "br0", "strict"),
+        ("52:54:00:70:6c:02", "plover0-1", "br0", "mac"),
+    ]
+    ports = asked(leader, "ls /sys/class/net/br0/brif")
+    assert {"plover0", "plover0-1"} <= set(ports.split())
+    assert "table netdev plover_tap_plover0-1" in asked(leader, "nft list tables")
+
+
 def test_the_seed_is_the_same_on_both_hosts_and_nobody_reads_its_secrets(booted):
     seeds = {asked(host, f"sha256sum < {SEED}; stat -c '%a %U' {SEED}") for host in ("primary", "secondary")}
     assert len(seeds) == 1 and seeds.pop().endswith("600 root")
@@ -97,5 +111,6 @@ def test_the_export_leads_to_the_same_settings(booted):
     backup = deploy.LAB / "backup.yml"
     deploy.play("-e", f"plover_backup_file={backup}", playbook="plover.vmft.backup_config")
     (vm,) = yaml.safe_load(backup.read_text())["inventory"]["plover"]["vars"]["plover_vms"]
+    assert [card["mac"] for card in vm["nics"]] == [card["mac"] for card in NICS] and "mac" not in vm
     assert vm["cloud_init"] == CLOUD_INIT and "kernel" not in vm and vm["boot"] == "disk"
     assert subprocess.run(["stat", "-c", "%a", str(backup)], capture_output=True, text=True, check=True).stdout.strip() == "600"

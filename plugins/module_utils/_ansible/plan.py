@@ -20,6 +20,7 @@ TOGETHER = (
     "disks",
     "guest_memory_mib",
     "guest_vcpus",
+    "guest_topology",
     "guest_machine",
     "guest_cpu",
     "guest_accel",

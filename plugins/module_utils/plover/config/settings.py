@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, one_line
-from . import boot, budget, disks, nics, spoof, together
+from . import boot, budget, disks, nics, spoof, together, topology
 from .disks import Disk
 from .nics import Nic
 
@@ -66,6 +66,9 @@ SETTINGS: dict[str, Setting] = {
     "rdma_ring_mib": Setting(int, 8, "size of each ring of memory that another member writes into; equal everywhere", 8, 1024),
     "guest_memory_mib": Setting(int, 256, "guest RAM in MiB", 32, 1 << 20),
     "guest_vcpus": Setting(int, 1, "virtual CPUs", 1, 255),
+    "guest_topology": Setting(
+        str, "", "sockets x cores x threads of the CPUs, such as 1x4x2; empty: as the machine type has it", pattern=topology.PATTERN
+    ),
     "guest_machine": Setting(
         str, "pc", "machine type (QEMU's COLO loop supports 'pc' types only)", pattern=re.compile(r"pc(-i440fx-[0-9.]+)?\Z")
     ),

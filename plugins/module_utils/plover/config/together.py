@@ -7,7 +7,7 @@ import ipaddress
 import re
 from typing import Any
 
-from . import boot, budget, disks, hooks, nics
+from . import boot, budget, disks, hooks, nics, topology
 
 NAME_CHARACTERS_MAX = 64  # of a member
 _CERTIFIED = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")  # a member's name, as a certificate can have it
@@ -23,7 +23,7 @@ def problems(values: dict[str, Any]) -> list[str]:
         out.append(f"fence_command: {command[0]!r} must be an absolute path, as no shell looks for it")
     elif values["fence_policy"] != "off" and not command:
         out.append(f"fence_command: is empty, but fence_policy is {values['fence_policy']}; give the agent or set it to off")
-    out += _security(values) + boot.problems(values)
+    out += _security(values) + boot.problems(values) + topology.problems(values)
     return out + disks.problems(values["disks"]) + nics.problems(values) + hooks.problems(values) + budget.problems(values)
 
 

@@ -7,6 +7,7 @@ import re
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from ..config import topology as shapes
 from ..config.settings import SETTINGS, check_value
 from .notes import Notes, Wishes
 from .tables import OS_LEFT_OUT, UNKNOWN
@@ -99,7 +100,7 @@ def _modules(domain: Element, mib: int, notes: Notes) -> None:
 
 
 def vcpus(domain: Element, notes: Notes) -> dict[str, Any]:
-    """``vcpus``: those that are online at boot."""
+    """``vcpus``: those that are online at boot. (And ``guest_topology``: see :func:`topology`.)"""
     found = domain.find("vcpu")
     most = text(found) if found is not None else "1"
     now = attribute(found, "", "current") or most
@@ -109,13 +110,24 @@ def vcpus(domain: Element, notes: Notes) -> dict[str, Any]:
         return {}
     if now != most:
         notes.leave_out("vcpu", f"the guest has the {now} CPUs that are online; no further ones can be plugged in")
-    topology = domain.find("cpu/topology")
-    if topology is not None:
-        shape = ", ".join(f"{count} {name}" for name, count in topology.attrib.items())
-        notes.leave_out("cpu topology", f"{quoted(shape)}: the guest's {now} CPUs are arranged as QEMU does it")
     if domain.find("cpu/numa") is not None:
         notes.leave_out("cpu numa", "the guest has one NUMA node")
     return {"vcpus": int(now)}
+
+
+def topology(domain: Element, vcpus: int | None, notes: Notes) -> dict[str, str]:
+    """The setting ``guest_topology``, if the domain says how its ``vcpus`` are arranged."""
+    found = domain.find("cpu/topology")
+    if found is None or vcpus is None:
+        return {}
+    shape = "x".join(found.get(name, "1") for name in ("sockets", "cores", "threads"))
+    more = [name for name in ("dies", "clusters") if found.get(name, "1") != "1"]
+    fits = not (more or check_value("guest_topology", shape) or shapes.problems({"guest_topology": shape, "guest_vcpus": vcpus}))
+    if fits:
+        return {"guest_topology": shape}
+    told = ", ".join(f"{count} {name}" for name, count in found.attrib.items())
+    notes.leave_out("cpu topology", f"{quoted(told)}: the guest's {vcpus} CPUs are arranged as QEMU does it")
+    return {}
 
 
 def cpu(domain: Element, notes: Notes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from ..config import topology
 from ..config.settings import Config
 from ..disks import images as disks
 from ..errors import QemuError
@@ -62,7 +63,7 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         "-cpu",
         config.guest_cpu,
         "-smp",
-        str(config.guest_vcpus),
+        topology.smp(config.values),
         "-m",
         f"{config.guest_memory_mib}M",
         "-object",

@@ -38,7 +38,7 @@ ANNOUNCE = {"initial": 50, "max": 550, "rounds": 3, "step": 100}  # ms
 UNREAD_LOOK_S = 0.0002
 EXIT_GRACE_S = 0.2  # an ending QEMU closes its sockets first
 # Settings that must be equal on both replicas.
-GUEST = ("memory_mib", "vcpus", "machine", "cpu", "accel", "nic", "mac", "mtu")
+GUEST = ("memory_mib", "vcpus", "topology", "machine", "cpu", "accel", "nic", "mac", "mtu")
 COMMON = (*(f"guest_{key}" for key in GUEST), "syncvm_mode")
 Part = TypeVar("Part")
 
