@@ -13,6 +13,7 @@ from .inventory import (
     IMAGE,
     Case,
     both,
+    cards,
     disk,
     disk_only,
     group_outside,
@@ -28,6 +29,7 @@ from .inventory import (
 )
 
 AT = "plover_vms[0]"
+NICS = [{"mac": "52:54:00:70:6c:01"}, {"mac": "52:54:00:70:6c:02", "bridge": "br1"}]
 CASES = [
     # hosts
     Case(
@@ -184,6 +186,24 @@ CASES = [
         "must be a text or a mapping",
     ),
     Case("a balloon", vm(balloon=True), f"{AT}.balloon", "set memory_mib", "would differ from its copy"),
+    Case("huge pages", vm(hugepages=True), f"{AT}.hugepages", "remove it", "pages of 4 KiB are what Plover compares"),
+    Case("a guest agent", vm(guest_agent=True), f"{AT}.guest_agent", "use SSH", "before it is safe"),
+    Case("a topology as a key", vm(topology="1x2x1"), f"{AT}.topology", "settings: {guest_topology: "),
+    Case(
+        "a topology of other CPUs",
+        vm(vcpus=4, settings={"guest_topology": "1x2x1"}),
+        f"{AT}.settings.guest_topology",
+        "correct one of them",
+        "is 2 CPUs, but vcpus is 4",
+    ),
+    Case("a MAC beside nics", vm(nics=NICS, addresses=...), f"{AT}.mac", "or remove nics", "belongs to one of the cards"),
+    Case("no cards", cards(), f"{AT}.nics", "a list with a mapping for each card"),
+    Case("a card without MAC", cards(NICS[0], {"bridge": "br1"}), f"{AT}.nics[1].mac", "every card needs it"),
+    Case("two cards with one MAC", cards(NICS[0], NICS[0]), f"{AT}.nics[1].mac", "give each card an address of its own"),
+    Case("a card's key misspelt", cards(NICS[0], {**NICS[1], "brigde": "br1"}), f"{AT}.nics[1].brigde", "did you mean bridge?"),
+    Case("a card in a VLAN", cards(NICS[0], {**NICS[1], "vlan": 7}), f"{AT}.nics[1].vlan", "make a bridge of that VLAN"),
+    Case("an MTU that no card has", cards(NICS[0], {**NICS[1], "mtu": 20}), f"{AT}.nics[1].mtu", "68 to 65521"),
+    Case("a card's address with prefix", cards({**NICS[0], "addresses": ["10.0.0.1/8"]}), f"{AT}.nics[0].addresses", "without a prefix length"),
     Case("a CPU as a key", vm(cpu="host"), f"{AT}.cpu", "settings: {guest_cpu: "),
     Case("a source without disk", vm(source=HERE), f"{AT}.source", "disks: [{path: "),
     Case(

@@ -81,6 +81,11 @@ def disk_only(**changes: Any) -> Change:
     return vm(**{"kernel": ..., "initrd": ..., "cmdline": ..., "disks": [IMAGE], **changes})
 
 
+def cards(*nics: dict[str, Any]) -> Change:
+    """A VM with these cards."""
+    return vm(mac=..., addresses=..., nics=list(nics))
+
+
 @functools.cache
 def folder() -> Path:
     made = tempfile.mkdtemp(prefix="plover-images-")

@@ -7,7 +7,7 @@ import re
 
 from ...plover.config.nics import NICS_MAX, SETTING_OF
 from ..nics import FURTHER, NICS, OF_A_VM
-from .known import close_to
+from .known import NO_KEYS, close_to
 
 KEYS = tuple(SETTING_OF)
 _EXAMPLE = 'like nics: [{mac: "52:54:00:70:6c:01"}, {mac: "52:54:00:70:6c:02", bridge: br1}]'
@@ -43,7 +43,7 @@ def _keys(where, card):
     for key in card:
         if key not in KEYS:
             meant = next((short for short, setting in SETTING_OF.items() if setting == key), "")
-            text = f"write {meant}" if meant else close_to(key, KEYS) or f"known are {', '.join(KEYS)}"
+            text = f"write {meant}" if meant else NO_KEYS.get(key) or close_to(key, KEYS) or f"known are {', '.join(KEYS)}"
             out.append(f"{where}.{str(key)[:60]}: is not known; {text}")
     if card.get("mac") in (None, ""):
         out.append(f"{where}.mac: is missing; every card needs it")

@@ -45,6 +45,10 @@ CLOUD_INIT_KEYS = ("user_data", "meta_data", "network_config")
 # Keys that people write, and why there is no such key.
 NO_KEYS = {
     "balloon": "a guest that gives memory back would differ from its copy; remove it, and set memory_mib to what it needs",
+    "hugepages": "its memory is a file in shm_dir, whose pages of 4 KiB are what Plover compares; remove it",
+    "guest_agent": "its channel would be open on one host alone, and its answers would leave before it is safe; remove it, and use SSH",
+    "vlan": "make a bridge of that VLAN on both hosts (plover_bridges), and name it as bridge",
+    "topology": "it is a runtime setting: settings: {guest_topology: 1x4x2}",
     "iso": "write cdrom",
     "user_data": "write it as cloud_init: {user_data: …}",
     "nic": "write nics, a list with a mapping for each card",

@@ -272,9 +272,7 @@ def _together(at, values, bad):
     else:
         return []
     return [
-        f"{at}.{KEY_OF[key]}: {_GUEST.sub(lambda word: KEY_OF.get(word[0], word[0]), text)}"
-        if key in KEY_OF
-        else f"{at}.settings.{key}: {text}"
+        f"{at}.{KEY_OF.get(key, f'settings.{key}')}: {_GUEST.sub(lambda word: KEY_OF.get(word[0], word[0]), text)}"
         for key, _colon, text in lines
         if not any(re.search(rf"\b{name}\b", f"{key} {text}") for name in bad)
     ]
