@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 
 import pytest
@@ -72,10 +73,15 @@ def test_what_comes_is_marked_with_its_card_and_counted_together(taps):
     for tap, sent in zip(taps.each, ([b"one"], [b"two", b"three"])):
         os.close(tap.fd)
         tap.fd, writer = os.pipe2(os.O_NONBLOCK | os.O_DIRECT)  # a packet is a packet, as in a TAP
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
         for frame in sent:
             os.write(writer, frame)
         writers.append(writer)  # open until the end: a TAP has no end of file
     assert taps.read_batch() == wrap(b"one") + wrap(b"two", 1) + wrap(b"three", 1) and taps.read_batch() == b""
+    for writer in writers:
+        for _frame in range(50):
+            os.write(writer, b"f")
+    assert taps.read_batch() == 32 * wrap(b"f") + 32 * wrap(b"f", 1)  # no more than of one TAP
     for tap, writer in zip(taps.each, writers):
         os.close(writer)
         tap.dropped, tap.stale = 2, 3

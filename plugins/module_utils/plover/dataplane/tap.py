@@ -76,10 +76,10 @@ class Tap:
                 return
             self.stale += 1
 
-    def read_batch(self) -> bytes:
+    def read_batch(self, frames_max: int = BATCH_FRAMES_MAX) -> bytes:
         """Frames waiting in the TAP, wrapped for QEMU; empty if none."""
         out: list[bytes] = []
-        for _frame in range(BATCH_FRAMES_MAX):
+        for _frame in range(frames_max):
             try:
                 out.append(wrap(os.read(self.fd, 65_536), self._card))
             except (BlockingIOError, OSError):

@@ -10,7 +10,7 @@ from typing import Any
 from ..config.settings import Config
 from ..config.spoof import MAC, OFF, STRICT
 from ..protocol.frames import by_card
-from .tap import Tap
+from .tap import BATCH_FRAMES_MAX, Tap
 from .tap_filter import TapFilter
 
 WEAKEST_FIRST = (OFF, MAC, STRICT)
@@ -39,8 +39,9 @@ class Taps:
             await each.remove()
 
     def read_batch(self) -> bytes:
-        """Frames waiting in the TAPs, as a run; empty if none."""
-        return b"".join([tap.read_batch() for tap in self.each])
+        """Frames waiting in the TAPs, as a run no longer than one TAP's; empty if none."""
+        share = BATCH_FRAMES_MAX // len(self.each)
+        return b"".join([tap.read_batch(share) for tap in self.each])
 
     def write(self, run: bytes, until: float) -> bytes:
         """Send each frame of a run to its card's TAP, in order. Returns the frames that are still here after ``until``, as
