@@ -203,7 +203,7 @@ CASES = [
     Case("a card's key misspelt", cards(NICS[0], {**NICS[1], "brigde": "br1"}), f"{AT}.nics[1].brigde", "did you mean bridge?"),
     Case("a card in a VLAN", cards(NICS[0], {**NICS[1], "vlan": 7}), f"{AT}.nics[1].vlan", "make a bridge of that VLAN"),
     Case("an MTU that no card has", cards(NICS[0], {**NICS[1], "mtu": 20}), f"{AT}.nics[1].mtu", "68 to 65521"),
-    Case("a card's address with prefix", cards({**NICS[0], "addresses": ["10.0.0.1/8"]}), f"{AT}.nics[0].addresses", "without a prefix length"),
+    Case("a card's address with prefix", cards({**NICS[0], "addresses": ["10.0.0.1/8"]}), f"{AT}.nics[0].addresses", "without a prefix"),
     Case("a CPU as a key", vm(cpu="host"), f"{AT}.cpu", "settings: {guest_cpu: "),
     Case("a source without disk", vm(source=HERE), f"{AT}.source", "disks: [{path: "),
     Case(

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from plover.core.power import PATIENCE_S, WHY
+from plover.core.status import service_of
 from plover.errors import WireError
 from plover.protocol import wire
 
@@ -210,3 +213,10 @@ def test_a_vm_that_was_never_booted_is_not_off(group):
         group["witness"].consensus.group.record_of(wire.ProposeRecord(5, 0, 0, 0b1001))
     with pytest.raises(WireError, match="do not exist"):
         group["witness"].consensus.group.record_of(wire.ProposeRecord(5, 1, 1, 0b10001))
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_vm_that_is_off_is_not_protected_for_who_hears_the_one_that_boots_it(heard):
+    """Until that one has recorded itself, the record names both hosts."""
+    record = SimpleNamespace(off=True, in_sync=frozenset({"primary", "secondary"}))
+    assert service_of(SimpleNamespace(leader="primary", record=record), heard) == "off"

@@ -54,8 +54,10 @@ def consensus_status(cons: Consensus) -> dict[str, Any]:
 
 def service_of(cons: Consensus, hears_leader: bool) -> str:
     """The group's state, as far as a member that does not lead can tell."""
+    if cons.record.off:  # who has just been elected to boot the VM has not recorded itself yet
+        return OFF
     if not cons.leader or not hears_leader:
-        return OFF if cons.record.off else DOWN
+        return DOWN
     return PROTECTED if len(cons.record.in_sync) > 1 else DEGRADED
 
 
