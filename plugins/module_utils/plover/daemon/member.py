@@ -29,8 +29,10 @@ class MemberDaemon(Daemon):
     links: PeerLinks
     rings: Rings | None = None
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, given: Config | None = None) -> None:
+        """``given``: the settings as they were read, if some of ``config`` were chosen for this host."""
         super().__init__(config)
+        self._given = given or config
         self.store = Store(config.state_path, member=config.member)
 
     def remembered(self) -> Durable | None:
@@ -111,7 +113,7 @@ class MemberDaemon(Daemon):
             written = load(CONFIG_DIR / f"{self.config.name}.json").values
         except ConfigError as error:
             return {"pending": [], "problem": str(error)}
-        return {"pending": sorted(key for key in written if written[key] != self.config.values.get(key)), "problem": ""}
+        return {"pending": sorted(key for key in written if written[key] != self._given.values.get(key)), "problem": ""}
 
     async def serve_status(self, status: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         """For plover-exporter. Nothing depends on it, so its failure ends nothing."""

@@ -50,11 +50,12 @@ class Replica(MemberDaemon):
     def __init__(self, config: Config) -> None:
         check_library()
         self.tracking_problem = ""  # why a slower way of dirty tracking was chosen
+        given = config
         if config.syncvm_dirty_tracking == kernel_tracking.AUTO:
             way, self.tracking_problem = kernel_tracking.choose(config.ram_path.parent)
             config = config.but(syncvm_dirty_tracking=way)
             log.info("dirty tracking: %s", f"{way}; {self.tracking_problem}" if self.tracking_problem else way)
-        super().__init__(config)
+        super().__init__(config, given)
         self.core: Director
         self.observer = Observer()
         self.peer = next(m for m in config.replicas if m != config.member)
