@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 from array import array
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from plover.config.disks import parse
 from plover.config.settings import Config
+from plover.core.disk_writes import DiskWrites
 from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, hash_blocks, image_block_bytes, prepare, virtual_size
 from plover.disks.local_images import NAMES_MAX, LocalImages
 from plover.errors import ConfigError, QemuError
@@ -176,7 +178,7 @@ def test_without_disks_nothing_is_copied_or_attached():
 
 
 @pytest.mark.parametrize("disks", [[], [DISK]])
-def test_the_vm_runs_on_before_the_secondary_has_loaded_only_without_a_disk(disks):
+def test_the_vm_runs_on_before_the_secondary_has_loaded_and_with_a_disk_its_writes_wait(disks):
     group = protected(disks=disks)
     leader = group["primary"]
     late = leader.hold(wire.Applied)
@@ -184,11 +186,26 @@ def test_the_vm_runs_on_before_the_secondary_has_loaded_only_without_a_disk(disk
     group.write(7)
     group.until(lambda: late)
     group.run(0.05)
-    assert "Emit" in leader.done
-    assert ("ContVm" in leader.done) == (not disks)
+    assert "Emit" in leader.done and "ContVm" in leader.done and "PassWrites" not in leader.done
+    if disks:
+        assert leader.done.index("HoldWrites") < leader.done.index("ContVm")
     leader.let_go(wire.Applied)
     group.run(0.05)
-    assert "ContVm" in leader.done
+    assert ("PassWrites" in leader.done) == ("HoldWrites" in leader.done) == bool(disks)
+
+
+@pytest.mark.parametrize("all_sent", [False, True])
+def test_writes_that_wait_pass_only_if_the_secondary_cannot_load_what_was_given_up(all_sent):
+    emitted = []
+    core = SimpleNamespace(config=SimpleNamespace(disks=[DISK]), emit=lambda *made: emitted.extend(type(one).__name__ for one in made))
+    writes = DiskWrites(core)
+    writes.abandon(all_sent)  # none wait: there is nothing to do
+    assert emitted == []
+    writes.hold()
+    writes.abandon(all_sent)
+    assert emitted == ["HoldWrites", "DetachDisks" if all_sent else "PassWrites"]
+    writes.go_on()
+    assert len(emitted) == 2
 
 
 def test_a_secondary_that_is_lost_is_detached(group):
