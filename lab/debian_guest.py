@@ -39,6 +39,7 @@ KERNEL = "root=/dev/vda1 ro console=ttyS0,115200 no_timer_check"  # a busy machi
 FILES = {
     "etc/fstab": "/dev/vda1 / ext4 errors=remount-ro 0 1\n",
     "etc/hostname": "debian\n",
+    "etc/apt/sources.list": "",  # not the one of the machine that made it
     "etc/cloud/cloud.cfg.d/90-datasource.cfg": "datasource_list: [NoCloud, None]\n",
     "boot/grub/grub.cfg": f"""serial --unit=0 --speed=115200
 terminal_output serial
