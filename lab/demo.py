@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import deploy
@@ -41,6 +42,17 @@ def finish_load(load: subprocess.Popen, out: Path, seconds: float = 120) -> dict
     return json.loads(out.read_text())
 
 
+@contextlib.contextmanager
+def ended(load: subprocess.Popen) -> Iterator[None]:
+    """The clients end with the block, whatever happens in it."""
+    try:
+        yield
+    finally:
+        if load.poll() is None:
+            load.kill()
+            load.wait()
+
+
 def acked(folder: Path = DEMO) -> int:
     lines = (folder / "client.log").read_text().splitlines()
     return json.loads(lines[-1])["acked"] if lines and lines[-1].startswith("{") else 0
@@ -69,7 +81,7 @@ def show() -> dict:
     before = deploy.wait_protected("primary", 60)
     say(f"eight clients write now; in {LOAD_BEFORE_S:.0f} s the primary loses its power")
     load, out = start_load(DEMO / "clients.json", "lab.client"), DEMO / "clients.json"
-    try:
+    with ended(load):
         time.sleep(LOAD_BEFORE_S)
         before = deploy.wait_protected("primary", 60)  # on a busy machine the secondary may just be filled again
         say(f"power loss of the primary, after {acked()} acknowledged writes")
@@ -85,10 +97,6 @@ def show() -> dict:
         say("protected again; reading back every acknowledged write")
         time.sleep(2.0)
         clients = finish_load(load, out)
-    finally:
-        if load.poll() is None:
-            load.kill()
-            load.wait()
     say("comparing all guest memory of both hosts")
     code, audit = deploy.ploverctl("secondary", "audit")
     if not audit.get("ok"):

@@ -10,7 +10,7 @@ import time
 
 from . import deploy
 from .__main__ import wait_ssh
-from .demo import acked, finish_load, perform, start_load, wait_leader
+from .demo import acked, ended, finish_load, perform, start_load, wait_leader
 from .hosts import SERVICE_IP, Host
 from .paths import BUILD
 from .up import say, up
@@ -70,14 +70,10 @@ def show() -> dict:
     up(disk=True)
     deploy.lead("primary", PROTECTED_S)
     load = start_load(OUT, "lab.pg_client", "--host", SERVICE_IP, "--init")
-    try:
+    with ended(load):
         fail_over(load)
         say("protected again; looking for every acknowledged commit, and the database checks itself")
         clients = finish_load(load, OUT, CHECK_S)
-    finally:
-        if load.poll() is None:
-            load.kill()
-            load.wait()
     for problem in clients["problems"]:
         print(f"  {problem}")
     say("comparing the disks of both hosts")

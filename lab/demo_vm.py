@@ -13,7 +13,7 @@ import time
 from . import debian_guest, deploy
 from .__main__ import execute, wait_ssh
 from .__main__ import up as hosts_up
-from .demo import finish_load, perform, start_load, wait_leader
+from .demo import ended, finish_load, perform, start_load, wait_leader
 from .demo_disk import mismatching_blocks
 from .hosts import CLIENT, CLIENT_IP, HOSTS, SERVICE_IP, Host
 from .paths import BUILD, ROOT
@@ -154,13 +154,9 @@ def show() -> dict:
     say(f"protected; how slow is the clock of an idle guest? ({IDLE_S:.0f} s)")
     idle_percent = lag_percent("primary", IDLE_S)
     load = start_load(OUT, "lab.vm_client", "--host", SERVICE_IP, "--key", str(KEY), "--time-server", CLIENT_IP)
-    try:
+    with ended(load):
         load_percent = failed_over(load)
         clients = finish_load(load, OUT)
-    finally:
-        if load.poll() is None:
-            load.kill()
-            load.wait()
     for problem in clients["problems"]:
         print(f"  {problem}")
     say("protected again; comparing the memory and the disks of both hosts")
