@@ -116,7 +116,7 @@ def _together(card: dict[str, Any], names: dict[str, str]) -> list[str]:
     out = [
         f"{names['addresses']}: {address!r} is not an IPv4 address (write it without a prefix length)"
         for address in card["addresses"]
-        if not _is_ip(address)
+        if not is_ipv4(address)
     ]
     if int(card["mac"][:2], 16) & 1:
         out.append(f"{names['mac']}: {card['mac']} is a multicast address; choose one whose first byte is even")
@@ -144,7 +144,8 @@ def _shown(value: Any) -> str:
     return ascii(value)[:80]
 
 
-def _is_ip(text: Any) -> bool:
+def is_ipv4(text: Any) -> bool:
+    """An IPv4 address, as text and without a prefix."""
     try:
         return isinstance(text, str) and bool(ipaddress.IPv4Address(text))
     except ValueError:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any
 
@@ -36,7 +35,7 @@ def _members(values: dict[str, Any]) -> list[str]:
             out.append(f"members.{name}: must have exactly 'address' and 'kind'")
         elif member["kind"] not in ("replica", "witness"):
             out.append(f"members.{name}.kind: {member['kind']!r} must be 'replica' or 'witness'")
-        elif not _is_ip(member["address"]):
+        elif not nics.is_ipv4(member["address"]):
             out.append(f"members.{name}.address: {member['address']!r} is not an IPv4 address")
     if out:
         return out
@@ -66,10 +65,3 @@ def _security(values: dict[str, Any]) -> list[str]:
             "set it to true if nobody but the members can reach the RDMA network, or use transport: tcp"
         )
     return out
-
-
-def _is_ip(text: Any) -> bool:
-    try:
-        return isinstance(text, str) and bool(ipaddress.IPv4Address(text))
-    except ValueError:
-        return False
