@@ -17,7 +17,7 @@ MEMORY_MIB = 6144
 OUT_MIB = 64
 BOOT_S = 120  # before and after the tests
 SEEN = 400  # lines of its console that are shown where it failed
-TREES = ("plugins", "lab", "tests", "native", "pyproject.toml")
+TREES = ("plugins", "roles", "lab", "tests", "native", "pyproject.toml")
 # One CPU and one thread: with more, the kernel's patching of its own code races with TCG's translation of it.
 # Fewer levels of page tables are walked faster.
 MACHINE = "-nodefaults -no-user-config -display none -machine q35 -accel tcg,thread=single -cpu max,+svm,+npt,-la57 -smp 1 -no-reboot"

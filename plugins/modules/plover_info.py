@@ -73,6 +73,11 @@ vms:
       description: Changed settings that the daemon will use only after a restart.
       type: list
       elements: str
+    together:
+      description: Those of RV(vms.pending) that all members must share. They come into force with play C(restart_vm), which
+        restarts the guest.
+      type: list
+      elements: str
     configuration:
       description: The VM in the roles' variables. C(vm) is its entry in C(plover_vms), C(hosts) the variables of its hosts,
         C(variables) those of the whole inventory.
@@ -92,7 +97,7 @@ import glob  # noqa: E402
 import os  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.plover.vmft.plugins.module_utils._ansible import member  # noqa: E402
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import member, plan  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.client import ClientError, ask  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.fence_words import without_secrets  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils._ansible.settings import (  # noqa: E402
@@ -124,6 +129,7 @@ def one(name, timeout_s):
         "error": error,
         "member": settings["member"],
         "pending": pending,
+        "together": plan.together(pending),
         "kind": settings["members"][settings["member"]]["kind"],
         "configuration": configuration,
     }

@@ -154,10 +154,32 @@ def test_settings_that_all_must_share_restart_nobody():
     (FOLDER / "changed.yml").write_text(yaml.safe_dump({"plover_vms": vms}))
     pids = daemons()
     _, said = deploy.play(*SETTINGS_ONLY, "-e", f"@{FOLDER / 'changed.yml'}")
-    assert "the new guest_memory_mib must come into force on all members at once" in " ".join(said.split())
+    said = " ".join(said.split())
+    assert "the new guest_memory_mib must come into force on all members at once" in said
+    assert "next: ansible-playbook -i INVENTORY plover.vmft.restart_vm" in said and "rolling_restart" not in said
     assert daemons() == pids
     assert deploy.wait_protected("primary", 60)["service"] == "protected"
+
+
+def memory_mib() -> set[str]:
+    """Of the VM, as the command lines of both QEMUs say."""
+    return {execute(host, "grep -aoz 'size=[0-9]*M' /proc/$(pidof qemu-system-x86_64)/cmdline").stdout.strip("\0") for host in ("primary", "secondary")}
+
+
+def test_one_restart_of_the_guest_brings_them_into_force():
+    """The settings that the test before has written."""
+    assert memory_mib() == {"size=256M"}
+    with pytest.raises(SystemExit, match="to confirm, add"):
+        deploy.play(playbook="plover.vmft.restart_vm")
+    assert "demo: the new guest_memory_mib come into force" in deploy.play("--check", playbook="plover.vmft.restart_vm")[1]
+    assert memory_mib() == {"size=256M"} and deploy.wait_protected("primary", 60)["service"] == "protected"
+    deploy.play("-e", "plover_confirm=restart", playbook="plover.vmft.restart_vm")
+    assert memory_mib() == {"size=320M"}
+    deploy.wait_service(60)
+    assert deploy.play(playbook="plover.vmft.restart_vm")[0] == 0
     deploy.play(*SETTINGS_ONLY)
+    deploy.play("-e", "plover_confirm=restart", playbook="plover.vmft.restart_vm")
+    assert memory_mib() == {"size=256M"}
 
 
 def test_the_exported_inventory_is_a_round_trip():

@@ -34,6 +34,11 @@ TOGETHER = (
 )
 
 
+def together(pending):
+    """Which of these changed settings all members must share."""
+    return [key for key in pending if key in TOGETHER]
+
+
 def systemctl(verb, unit, says):
     return {"do": "systemctl", "words": [verb, unit], "says": f"{says} {unit}"}
 
@@ -148,12 +153,11 @@ def _before_the_end(here, want):
             f"{name}: will not {verb} {here['unit']}, which does not say what it holds ({here['error']}); see "
             f"'journalctl -u {here['unit']}', or give force: true"
         )
-    together = [key for key in here["pending"] if key in TOGETHER]
-    if state == "restarted" and together:
+    shared = together(here["pending"])
+    if state == "restarted" and shared:
         raise Refusal(
-            f"{name}: will not restart {here['unit']}: the new {', '.join(together)} must come into force on all "
-            "members at once; stop all three (state: stopped, force: true), start them, and see 'Cold start' in "
-            "docs/operations.md; or take the change of plover_vms back"
+            f"{name}: will not restart {here['unit']}: the new {', '.join(shared)} must come into force on all members at once, "
+            "with a restart of the guest: run plover.vmft.restart_vm; or take the change of plover_vms back"
         )
     if here["guest"]:
         return _replica_may_end(here, want, verb)

@@ -138,6 +138,8 @@ VARIABLES = {
 # Variables of the day-2 plays: given with -e, or set by the plays themselves.
 PLAY_VARIABLES = (
     "plover_vm_name",
+    "plover_shutdown_s",
+    "plover_boot_s",
     "plover_host",
     "plover_away_from",
     "plover_back_to",
