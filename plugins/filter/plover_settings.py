@@ -11,14 +11,15 @@ def _settings(vm, member, hostvars, defaults=None):
     """``hostvars`` as Ansible has them: host -> variables."""
     seats = [vm[seat] for seat in ("primary", "secondary", "witness")]
     addresses = {host: hostvars[host].get("plover_replication_address") for host in seats if host in hostvars}
-    return settings_of(vm, member, addresses, {**(defaults or {}), "cpu_unnamed": _cpu_unnamed(vm, hostvars)})
+    return settings_of(vm, member, addresses, {**(defaults or {}), **_kept(vm, hostvars)})
 
 
-def _cpu_unnamed(vm, hostvars):
-    """Whether a replica has settings of an earlier version, as role runtime (tasks_from: cpus) has seen them."""
-    looks = [hostvars[vm[seat]].get("runtime_cpus") or {} for seat in ("primary", "secondary") if vm[seat] in hostvars]
+def _kept(vm, hostvars):
+    """What the VM keeps of the settings that a replica has, as role runtime (tasks_from: earlier) has seen them."""
+    looks = [hostvars[vm[seat]].get("runtime_earlier") or {} for seat in ("primary", "secondary") if vm[seat] in hostvars]
     found = [result for look in looks for result in look.get("results") or []]
-    return any((one.get("item") or {}).get("name") == vm["name"] and "unnamed" in one.get("stdout", "") for one in found)
+    words = {word for one in found if (one.get("item") or {}).get("name") == vm["name"] for word in one.get("stdout", "").split()}
+    return {"cpu_unnamed": "unnamed" in words, "tcg_kept": "tcg" in words}
 
 
 FILTERS = {"plover_settings": _settings, "plover_inventory": inventory_of}

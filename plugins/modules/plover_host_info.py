@@ -117,6 +117,7 @@ host:
     listening: {description: "By TCP port, C(pid) and C(command) of the listening process.", type: dict, returned: success}
     rdma_devices: {description: Names of the RDMA devices., type: list, elements: str, returned: success}
     certificates: {description: "By VM, the certificate of this host's member, as far as there is one.", type: dict, returned: success}
+    accelerators: {description: "By VM that is deployed on this host, its C(guest_accel).", type: dict, returned: success}
     paths:
       description: By path, C(exists), C(free_mib), C(size_mib), C(free_inodes), C(read_only), C(device) of its file system.
       type: dict

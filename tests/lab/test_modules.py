@@ -163,7 +163,10 @@ def test_settings_that_all_must_share_restart_nobody():
 
 def memory_mib() -> set[str]:
     """Of the VM, as the command lines of both QEMUs say."""
-    return {execute(host, "grep -aoz 'size=[0-9]*M' /proc/$(pidof qemu-system-x86_64)/cmdline").stdout.strip("\0") for host in ("primary", "secondary")}
+    return {
+        execute(host, "grep -aoz 'size=[0-9]*M' /proc/$(pidof qemu-system-x86_64)/cmdline").stdout.strip("\0")
+        for host in ("primary", "secondary")
+    }
 
 
 def test_one_restart_of_the_guest_brings_them_into_force():

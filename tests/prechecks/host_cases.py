@@ -211,6 +211,13 @@ CASES = [
         **covered("/dev/kvm", *REPLICAS),
     ),
     Case(
+        "no KVM, and no accelerator named",
+        "primary, secondary: accel: kvm does not work on this host: /dev/kvm: Inappropriate ioctl",
+        "set accel: tcg",
+        vm(accel=None),
+        **covered("/dev/kvm", *REPLICAS),
+    ),
+    Case(
         "no dirty tracking",
         "secondary: settings.syncvm_dirty_tracking: uffd-wp does not work on this host",
         "set it to auto or scan",

@@ -19,6 +19,7 @@ BOOT_KEYS = {
     "cdrom": "guest_cdrom",
     "cloud_init": "guest_seed",
 }
+AUTO, KVM, TCG = "auto", "kvm", "tcg"  # accel of plover_vms
 # What x86-64-v2 asks for, which current distributions need, and nothing more: KVM offers it on each CPU since 2009, and TCG too.
 CURRENT_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
 # Key of plover_vms -> (setting, type, default)
@@ -64,7 +65,7 @@ def kind_of(seat):
 def settings_of(vm, member, addresses, defaults=None):
     """The settings of ``member``. ``addresses``: host -> its address on the replication link, at least for the VM's three hosts.
     ``defaults``: plover_bridge_name and plover_disk_overlay_dir of the inventory; ``cpu_unnamed``, if the VM keeps an earlier version's
-    CPU. Raises ValueError."""
+    CPU; ``tcg_kept``, if it has run without KVM so far. Raises ValueError."""
     defaults, name = defaults or {}, vm["name"]
     bridge = defaults.get("plover_bridge_name") or nics.BRIDGE
     vm = nics.spread(vm, bridge)
@@ -81,6 +82,7 @@ def settings_of(vm, member, addresses, defaults=None):
         members={vm[seat]: {"address": addresses[vm[seat]], "kind": kind_of(seat)} for seat in SEATS},
         guest_initrd=image_path(name, "initrd") if vm.get("initrd") else "",
         network_bridge=vm.get("bridge") or bridge,
+        guest_accel=accel_of(vm, defaults.get("tcg_kept")),
     )
     out.update(_boot_of(vm))
     if not defaults.get("cpu_unnamed"):
@@ -95,6 +97,12 @@ def settings_of(vm, member, addresses, defaults=None):
     if (vm.get("link_security") or "tls") != "none":
         out["link_security"] = "tls"
     return {**out, **(vm.get("settings") or {})}
+
+
+def accel_of(vm, tcg_kept):
+    """The accelerator of a VM. Without KVM it is many times slower, so that is only chosen by name, or was so already."""
+    given = vm.get("accel") or AUTO
+    return (TCG if tcg_kept else KVM) if given == AUTO else given
 
 
 def _boot_of(vm):

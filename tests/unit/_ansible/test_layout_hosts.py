@@ -151,6 +151,8 @@ def test_good_hosts_are_good():
         ),
         (on("primary", nft_problem="no"), {}, "primary: settings.guest_spoof_check: auto does not work on this host", "or set it to"),
         (on("secondary", kvm_problem="no"), {"accel": "kvm"}, "secondary: accel: kvm does not work", "set accel: tcg"),
+        (on("secondary", kvm_problem="no"), {"accel": "auto"}, "secondary: accel: kvm does not work", "set accel: tcg"),
+        (on("secondary", kvm_problem="no"), {"accel": None}, "secondary: accel: kvm does not work", "set accel: tcg"),
         (on("secondary", qemu={**QEMU, "accelerators": ["tcg"]}), {"accel": "kvm"}, "secondary: qemu_packages", "accel kvm"),
         (on("secondary", qemu={**QEMU, "netdevs": ["user"]}), {}, "secondary: qemu_packages", "without -netdev stream"),
         (
@@ -229,6 +231,13 @@ def test_what_differs_but_does_not_matter_is_not_refused():
     assert problems(on("secondary", clock_offset_s=6.0, clock_error_s=2.0)) == [], "a slow look is no wrong clock"
     ours = {"7420": {"pid": 7, "command": "/usr/bin/python3 -m plover.replica --vm demo"}}
     assert problems(on("primary", listening=ours)) == [], "an earlier run of the play"
+
+
+def test_a_vm_that_has_run_without_kvm_keeps_tcg_also_where_one_host_is_new():
+    no_kvm = both(on("primary", kvm_problem="no"), on("secondary", kvm_problem="no"), on("primary", accelerators={"demo": "tcg"}))
+    assert problems(no_kvm, accel=None) == []
+    assert len(problems(no_kvm, accel="kvm")) == 1
+    assert len(problems(both(no_kvm, on("primary", accelerators={"another": "tcg"})), accel="auto")) == 1
 
 
 def test_of_a_host_that_was_not_seen_one_line_is_said_and_the_others_are_judged():

@@ -94,11 +94,33 @@ def test_a_new_vm_has_a_cpu_of_today_and_one_of_an_earlier_version_keeps_its_own
     hostvars = {host: {"plover_replication_address": address} for host, address in ADDRESSES.items()}
     for host, look in zip(("primary", "secondary"), looks or ()):
         rows = [{"item": {"name": "demo"}, "stdout": f"{look}\n"}, {"item": {"name": "other"}, "stdout": "unnamed"}]
-        hostvars[host]["runtime_cpus"] = {"results": rows}
+        hostvars[host]["runtime_earlier"] = {"results": rows}
     settings = filters._settings({**VM, **given}, member, hostvars)
     found = settings.get("guest_cpu")
     assert found == cpu if cpu != "current" else X86_64_V2 <= set(found.split(","))
     assert ps.vm_of(settings).get("settings", {}).get("guest_cpu") == (found if cpu == "max" else None)
+
+
+@pytest.mark.parametrize(
+    ("given", "looks", "accel"),
+    [
+        ({}, None, "kvm"),
+        ({}, ["", ""], "kvm"),
+        ({"accel": "auto"}, [" ", " "], "kvm"),
+        ({}, [" tcg", " tcg"], "tcg"),
+        ({"accel": "auto"}, ["", "unnamed tcg"], "tcg"),  # one host was replaced
+        ({"accel": "kvm"}, ["tcg", "tcg"], "kvm"),
+        ({"accel": "tcg"}, None, "tcg"),
+    ],
+)
+@pytest.mark.parametrize("member", list(ADDRESSES))
+def test_a_vm_runs_under_kvm_unless_tcg_is_named_or_was_so_before(given, looks, accel, member):
+    hostvars = {host: {"plover_replication_address": address} for host, address in ADDRESSES.items()}
+    for host, look in zip(("primary", "secondary"), looks or ()):
+        rows = [{"item": {"name": "demo"}, "stdout": f"{look}\n"}, {"item": {"name": "other"}, "stdout": "tcg"}]
+        hostvars[host]["runtime_earlier"] = {"results": rows}
+    settings = filters._settings({**{k: v for k, v in VM.items() if k != "accel"}, **given}, member, hostvars)
+    assert settings["guest_accel"] == accel == ps.vm_of(settings)["accel"]
 
 
 def test_a_disk_s_source_and_size_are_not_for_the_runtime():

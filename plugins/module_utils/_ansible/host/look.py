@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import glob
+import json
 import os
 import platform
 import pwd
@@ -18,6 +20,7 @@ from . import block_drivers, bridge_filter, colo_loop, kvm, network, packet_filt
 from .network import read, tool
 
 MEMORY, SHM, RDMA = "/proc/meminfo", "/dev/shm", "/sys/class/infiniband"
+SETTINGS = "/etc/plover/*.json"
 CERTIFICATES, CERTIFICATES_MAX, CERTIFICATE_CHARS_MAX = "/etc/plover/*/tls/cert.pem", 64, 1 << 14
 APPARMOR = "/sys/module/apparmor/parameters/enabled"
 # Without the caches that apt-cache would write.
@@ -50,6 +53,7 @@ def facts(paths=(), qemu_binary="/usr/bin/qemu-system-x86_64", users=()):
         "listening": network.listening(),
         "rdma_devices": sorted(os.listdir(RDMA)) if os.path.isdir(RDMA) else [],
         "certificates": certificates(),
+        "accelerators": accelerators(),
         "paths": {path: space(path) for path in paths},
         "clock_s": time.time(),
         "clock_synchronised": synchronised(),
@@ -60,6 +64,15 @@ def certificates():
     """VM -> the certificate of its member here, if it encrypts its links."""
     found = sorted(glob.glob(CERTIFICATES))[:CERTIFICATES_MAX]
     return {path.split("/")[-3]: read(path)[:CERTIFICATE_CHARS_MAX] for path in found}
+
+
+def accelerators():
+    """VM -> the accelerator that this host's settings name, of VMs that are deployed here."""
+    found = {}
+    for path in sorted(glob.glob(SETTINGS))[:CERTIFICATES_MAX]:
+        with contextlib.suppress(ValueError, AttributeError):
+            found[os.path.basename(path)[: -len(".json")]] = str(json.loads(read(path)).get("guest_accel", ""))[:16]
+    return found
 
 
 def is_user(name):

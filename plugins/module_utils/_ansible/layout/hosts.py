@@ -7,6 +7,7 @@ Every problem at once, one line each: the hosts, the variable, what is wrong, th
 from __future__ import annotations
 
 from .. import nics
+from ..settings import KVM, TCG, accel_of
 from . import pairs, trust
 from .known import REPLICA_SEATS
 from .space import problems as space_problems
@@ -29,12 +30,19 @@ def problems(vms, looks, hosts, limits, file_mib=lambda path: 0):
     role's {clock_difference_s, free_mib}. ``file_mib(path)``: disk space of a file on this machine.
     """
     said = {}  # text -> the hosts with this problem
+    vms = accelerated(vms, looks.values())
     for host, look in looks.items():
         here = [(vm, seat) for vm in vms for seat, name in seats(vm).items() if name == host]
         for text in _of_host(look, hosts.get(host) or {}, here, limits, file_mib):
             said.setdefault(text, []).append(host)
     usable = {host: look for host, look in looks.items() if not _unusable(look, hosts.get(host) or {})}
     return [f"{', '.join(where)}: {text}" for text, where in said.items()] + pairs.problems(vms, usable, limits)
+
+
+def accelerated(vms, looks):
+    """The VMs with the accelerator that each would have on these hosts."""
+    kept = {name for look in looks for name, accel in (look.get("accelerators") or {}).items() if accel == TCG}
+    return [{**vm, "accel": accel_of(vm, str(vm.get("name")) in kept)} for vm in vms]
 
 
 def _of_host(look, values, here, limits, file_mib):
@@ -204,10 +212,10 @@ def _kernel(look, vms):
     ):
         if way in ways and why:
             out.append(f"settings.syncvm_dirty_tracking: {way} does not work on this host, Linux {look['kernel']}: {why}; {remedy}")
-    if look["kvm_problem"] and any(vm.get("accel") == "kvm" for vm in vms):
+    if look["kvm_problem"] and any(vm["accel"] == KVM for vm in vms):
         out.append(
             f"accel: kvm does not work on this host: {look['kvm_problem']}; enable virtualization in its firmware "
-            "(or nested virtualization below it), or set accel: tcg"
+            "(or nested virtualization below it), or set accel: tcg, which makes the VM many times slower"
         )
     return out
 
@@ -232,7 +240,7 @@ def _qemu(look, vms):
     if not found["version"]:
         return []
     lacks = []
-    if any(vm.get("accel") == "kvm" for vm in vms) and "kvm" not in found["accelerators"]:
+    if any(vm["accel"] == KVM for vm in vms) and "kvm" not in found["accelerators"]:
         lacks.append("-accel kvm")
     lacks += [
         f"-machine {machine}"
@@ -258,7 +266,7 @@ def _colo(found, vms):
             f"qemu_packages: {found['path']} ({found['version']}) was built without COLO (--disable-replication, as on RHEL), so it "
             "cannot hold the second copy of a VM; use a distribution whose QEMU has it, such as Debian or Ubuntu"
         ]
-    translated = [str(vm.get("name")) for vm in vms if (vm.get("accel") or "tcg") == "tcg"]
+    translated = [str(vm.get("name")) for vm in vms if vm["accel"] == TCG]
     if found.get("colo_loop") == RETURN_PATH and translated:
         return [
             f"accel of {', '.join(translated)}: QEMU {found['version']} cannot hold the second copy of a VM with tcg: after a syncvm it "

@@ -37,7 +37,7 @@ FENCE_INPUT_BYTES_MAX = 4096
 _SAID = {
     "cluster_id": "must be a UUID in lower case; make one with uuidgen",
     "mac": 'must be a unicast MAC address in lower case, in quotes, like "52:54:00:70:6c:01"',
-    "accel": "must be kvm or tcg",
+    "accel": "must be auto, kvm or tcg",
     "link_security": "{value} must be tls or none (links between members that anyone on their network can read)",
     "addresses": "must be a list of IPv4 addresses without prefix, like [192.168.79.50]",
     "disk_overlay_mib": "{value} must be whole MiB, 8 to 1048576",

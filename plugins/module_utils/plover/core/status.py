@@ -149,6 +149,7 @@ def describe(core: Reported) -> dict[str, Any]:
             "plover": __version__,
             "qemu": core.facts.get("qemu_version", ""),
             "machine": core.facts.get("machine_type", ""),
+            "accel": core.config.guest_accel,
             **_colo_loop(core),
         },
     )
