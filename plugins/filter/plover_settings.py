@@ -19,7 +19,16 @@ def _kept(vm, hostvars):
     looks = [hostvars[vm[seat]].get("runtime_earlier") or {} for seat in ("primary", "secondary") if vm[seat] in hostvars]
     found = [result for look in looks for result in look.get("results") or []]
     words = {word for one in found if (one.get("item") or {}).get("name") == vm["name"] for word in one.get("stdout", "").split()}
-    return {"cpu_unnamed": "unnamed" in words, "tcg_kept": "tcg" in words}
+    return {"cpu_unnamed": "unnamed" in words, "tcg_kept": "tcg" in words, "machine": _machine(words)}
+
+
+def _machine(words):
+    """The machine type that the VM was made with; of a new VM the one that both hosts' QEMUs mean by "pc". Empty: unknown."""
+    for which in ("machine=", "new="):
+        found = {word[len(which) :] for word in words if word.startswith(which)}
+        if found:
+            return found.pop() if len(found) == 1 else ""
+    return ""
 
 
 FILTERS = {"plover_settings": _settings, "plover_inventory": inventory_of}

@@ -129,7 +129,7 @@ def one(name, timeout_s):
         "error": error,
         "member": settings["member"],
         "pending": pending,
-        "together": plan.together(pending),
+        "together": plan.together(pending, settings, status),
         "kind": settings["members"][settings["member"]]["kind"],
         "configuration": configuration,
     }

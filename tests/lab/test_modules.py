@@ -151,6 +151,7 @@ def test_settings_that_all_must_share_restart_nobody():
     deploy.lead("primary", 120)
     vms = yaml.safe_load(deploy.INVENTORY.read_text())["plover"]["vars"]["plover_vms"]
     vms[0]["memory_mib"] = 320
+    FOLDER.mkdir(exist_ok=True)
     (FOLDER / "changed.yml").write_text(yaml.safe_dump({"plover_vms": vms}))
     pids = daemons()
     _, said = deploy.play(*SETTINGS_ONLY, "-e", f"@{FOLDER / 'changed.yml'}")

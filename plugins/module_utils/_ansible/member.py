@@ -130,9 +130,10 @@ class Member:
             enabled=self._is("enabled", out["unit"]) == "enabled",
             guest_active=bool(out["guest"]) and self._is("active", out["guest"]) == "active",
         )
-        out.update(status=None, error=f"{out['unit']} is not running here", pending=[])
+        out.update(status=None, error=f"{out['unit']} is not running here", pending=[], together=[])
         for _look in range(LOOKS if out["active"] else 0):
             out["status"], out["error"], out["pending"] = status_of(self.name)
+            out["together"] = plan.together(out["pending"], settings, out["status"])
             if not self._may_be_linked_soon(out):
                 break
             time.sleep(LOOK_AGAIN_S)

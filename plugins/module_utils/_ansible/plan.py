@@ -34,9 +34,13 @@ TOGETHER = (
 )
 
 
-def together(pending):
-    """Which of these changed settings all members must share."""
-    return [key for key in pending if key in TOGETHER]
+def together(pending, settings, status):
+    """Which of these changed settings all members must share. The whole name of the machine that the VM has already is no change to
+    it. A witness (``status`` without a machine) has none."""
+    machine = ((status or {}).get("versions") or {}).get("machine")
+    named = (settings or {}).get("guest_machine")
+    same = status is not None and named != "pc" and machine in (None, named)
+    return [key for key in pending if key in TOGETHER and not (same and key == "guest_machine")]
 
 
 def systemctl(verb, unit, says):
@@ -153,7 +157,7 @@ def _before_the_end(here, want):
             f"{name}: will not {verb} {here['unit']}, which does not say what it holds ({here['error']}); see "
             f"'journalctl -u {here['unit']}', or give force: true"
         )
-    shared = together(here["pending"])
+    shared = here["together"]
     if state == "restarted" and shared:
         raise Refusal(
             f"{name}: will not restart {here['unit']}: the new {', '.join(shared)} must come into force on all members at once, "

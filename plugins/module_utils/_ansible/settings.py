@@ -6,6 +6,8 @@ vm_of(settings_of(vm, ...)) gives an entry that produces the same settings again
 
 from __future__ import annotations
 
+import re
+
 from . import nics
 
 IMAGES_DIR = "/var/lib/plover/images"
@@ -22,6 +24,7 @@ BOOT_KEYS = {
 AUTO, KVM, TCG = "auto", "kvm", "tcg"  # accel of plover_vms
 # What x86-64-v2 asks for, which current distributions need, and nothing more: KVM offers it on each CPU since 2009, and TCG too.
 CURRENT_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
+_MACHINE = re.compile(r"pc-i440fx-\d{1,3}\.\d{1,3}\Z")  # "pc" means another one to each QEMU
 # Key of plover_vms -> (setting, type, default)
 KEYS = {
     "port": ("port", int, 7420),
@@ -65,7 +68,7 @@ def kind_of(seat):
 def settings_of(vm, member, addresses, defaults=None):
     """The settings of ``member``. ``addresses``: host -> its address on the replication link, at least for the VM's three hosts.
     ``defaults``: plover_bridge_name and plover_disk_overlay_dir of the inventory; ``cpu_unnamed``, if the VM keeps an earlier version's
-    CPU; ``tcg_kept``, if it has run without KVM so far. Raises ValueError."""
+    CPU; ``tcg_kept``, if it has run without KVM so far; ``machine``, the type that it was made with. Raises ValueError."""
     defaults, name = defaults or {}, vm["name"]
     bridge = defaults.get("plover_bridge_name") or nics.BRIDGE
     vm = nics.spread(vm, bridge)
@@ -87,6 +90,8 @@ def settings_of(vm, member, addresses, defaults=None):
     out.update(_boot_of(vm))
     if not defaults.get("cpu_unnamed"):
         out["guest_cpu"] = CURRENT_CPU
+    if _MACHINE.match(defaults.get("machine") or ""):
+        out["guest_machine"] = defaults["machine"]
     if vm.get("disks"):
         out.update(
             disks=[{key: disk[key] for key in DISK_KEYS if key in disk} for disk in vm["disks"]],

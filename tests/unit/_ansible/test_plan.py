@@ -44,6 +44,7 @@ def here(**more):
         "status": status(),
         "error": "",
         "pending": [],
+        "together": [key for key in more.get("pending", ()) if key in plan.TOGETHER],
         **more,
     }
 
@@ -135,6 +136,28 @@ def test_what_would_harm_the_vm_is_refused_until_it_is_forced(at, wish, says, st
         plan.of_member(at, want(state, **wish))
     assert says in str(error.value)
     assert does(plan.of_member(at, want(state, force=True)))
+
+
+NAMED = {"guest_machine": "pc-i440fx-7.2"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "versions", "shared"),
+    [
+        (NAMED, {"machine": "pc-i440fx-7.2"}, []),
+        (NAMED, {"machine": "pc-i440fx-8.2"}, ["guest_machine"]),
+        (NAMED, {"machine": ""}, ["guest_machine"]),  # no QEMU yet
+        (NAMED, {}, []),  # a witness
+        ({"guest_machine": "pc"}, {"machine": "pc-i440fx-7.2"}, ["guest_machine"]),
+        ({"guest_machine": "pc"}, {}, ["guest_machine"]),
+        (NAMED, None, ["guest_machine"]),
+        (None, None, ["guest_machine"]),
+    ],
+)
+def test_the_name_of_the_machine_that_the_vm_has_is_no_change(settings, versions, shared):
+    seen = None if versions is None else {"versions": versions}
+    assert plan.together(["failover_budget_ms", "guest_machine"], settings, seen) == shared
+    assert plan.together(["guest_machine", "guest_memory_mib"], settings, seen) == [*shared, "guest_memory_mib"]
 
 
 @pytest.mark.parametrize("key", ["guest_memory_mib", "port"])

@@ -123,6 +123,32 @@ def test_a_vm_runs_under_kvm_unless_tcg_is_named_or_was_so_before(given, looks, 
     assert settings["guest_accel"] == accel == ps.vm_of(settings)["accel"]
 
 
+@pytest.mark.parametrize(
+    ("given", "looks", "machine"),
+    [
+        ({}, None, None),
+        ({}, ["new=pc-i440fx-7.2", "new=pc-i440fx-7.2"], "pc-i440fx-7.2"),
+        ({}, ["new=pc-i440fx-7.2", "new=pc-i440fx-10.0"], None),
+        ({}, ["tcg machine=pc", "machine=pc"], None),  # made by an earlier version
+        ({}, ["machine=pc-i440fx-7.2", "machine=pc-i440fx-7.2"], "pc-i440fx-7.2"),
+        ({}, ["new=pc-i440fx-10.0", "machine=pc-i440fx-7.2"], "pc-i440fx-7.2"),  # one host was replaced
+        ({}, ["new=pc-i440fx-10.0", "machine=pc"], None),
+        ({}, ["new=pc-q35-7.2", "new=pc-q35-7.2"], None),
+        ({}, ["new=pc-i440fx-rhel7.6.0", "new=pc-i440fx-rhel7.6.0"], None),
+        ({"settings": {"guest_machine": "pc"}}, ["new=pc-i440fx-7.2", "new=pc-i440fx-7.2"], "pc"),
+    ],
+)
+@pytest.mark.parametrize("member", list(ADDRESSES))
+def test_the_machine_type_is_the_one_that_the_vm_was_made_with(given, looks, machine, member):
+    hostvars = {host: {"plover_replication_address": address} for host, address in ADDRESSES.items()}
+    for host, look in zip(("primary", "secondary"), looks or ()):
+        rows = [{"item": {"name": "demo"}, "stdout": f"{look}\n"}, {"item": {"name": "other"}, "stdout": "machine=pc-i440fx-1.0"}]
+        hostvars[host]["runtime_earlier"] = {"results": rows}
+    settings = filters._settings({**VM, **given}, member, hostvars)
+    assert settings.get("guest_machine") == machine
+    assert ps.settings_of(ps.vm_of(settings), member, ADDRESSES).get("guest_machine") == machine
+
+
 def test_a_disk_s_source_and_size_are_not_for_the_runtime():
     disk = {"path": "/d.img", "format": "qcow2", "source": "s.img", "size_mib": 4}
     settings = ps.settings_of({**VM, "disks": [disk]}, "primary", ADDRESSES)
