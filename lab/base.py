@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,7 @@ TARGET_PACKAGES = [
     "ufw",
     "firewalld",
 ]
+BACKPORTS = "backports"
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 DPKG = "force-unsafe-io\npath-exclude=/usr/share/man/*\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/locale/*\n"
 
@@ -99,6 +101,32 @@ def apt_repo(base: Path, more: Sequence[str] = ()) -> Path:
         subprocess.run(
             ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *wanted], cwd=repo, check=True, stdout=subprocess.DEVNULL
         )
+        index = subprocess.run(["dpkg-scanpackages", "-m", "."], cwd=repo, check=True, capture_output=True).stdout
+        (repo / "Packages").write_bytes(index)
+    return repo
+
+
+def newer_qemu_repo() -> Path:
+    """A flat repository of the QEMU that Debian's backports have for this release, and of all that it needs."""
+    folder = CACHE / "apt-backports"
+    parts = folder / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    text = re.sub(r"\b(\w+)-updates\b", rf"\1-updates \1-{BACKPORTS}", sources().read_text())
+    (parts / sources().name.replace("sources.list", "all.list")).write_text(text)
+    (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    places = {"State::lists": folder / "lists", "Etc::sourcelist": "/dev/null", "Etc::sourceparts": parts, "Cache": folder / "cache"}
+    apt = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", *(word for key, at in places.items() for word in ("-o", f"Dir::{key}={at}"))]
+    (folder / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    subprocess.run([*apt, "update"], check=True)
+    status = ["-o", f"Dir::State::status={rootfs()}/var/lib/dpkg/status"]
+    release = next(word for word in text.split() if word.endswith(f"-{BACKPORTS}"))
+    simulated = sh(*apt, *status, "-s", "-t", release, "install", "--no-install-recommends", "qemu-system-x86", "qemu-utils")
+    wanted = sorted(f"{line.split()[1]}={line.split('(')[1].split()[0]}" for line in simulated.splitlines() if line.startswith("Inst "))
+    repo = CACHE / f"apt-newer-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
+    if not (repo / "Packages").exists():
+        shutil.rmtree(repo, ignore_errors=True)
+        repo.mkdir(parents=True)
+        subprocess.run([*apt, "download", *wanted], cwd=repo, check=True, stdout=subprocess.DEVNULL)
         index = subprocess.run(["dpkg-scanpackages", "-m", "."], cwd=repo, check=True, capture_output=True).stdout
         (repo / "Packages").write_bytes(index)
     return repo

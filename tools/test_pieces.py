@@ -187,7 +187,7 @@ PIECES = [
     *_files(
         "lab",
         ("failover_demo",),
-        ("failover_demo", "attack", "chaos", "demo_vm", "disks", "getting_started", "operate", "soak"),
+        ("failover_demo", "attack", "chaos", "demo_vm", "disks", "getting_started", "operate", "soak", "upgrade_qemu"),
         {
             "failover_demo": 100,
             "artifacts": 20,
@@ -207,6 +207,7 @@ PIECES = [
             "rootless_build": 40,
             "soak": 330,
             "soft_roce_role": 40,
+            "upgrade_qemu": 250,
         },
     ),
     _together("lab", "refusals", ("deploy_refusals", "rdma_refusals", "precheck_hosts"), 260),

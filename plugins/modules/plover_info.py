@@ -78,6 +78,9 @@ vms:
         restarts the guest.
       type: list
       elements: str
+    qemu_replaced:
+      description: Whether the VM here runs on a QEMU whose program is no longer the installed one, as after an update of the package.
+      type: bool
     configuration:
       description: The VM in the roles' variables. C(vm) is its entry in C(plover_vms), C(hosts) the variables of its hosts,
         C(variables) those of the whole inventory.
@@ -95,6 +98,7 @@ status:
 
 import glob  # noqa: E402
 import os  # noqa: E402
+import subprocess  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.plover.vmft.plugins.module_utils._ansible import member, plan  # noqa: E402
@@ -130,9 +134,21 @@ def one(name, timeout_s):
         "member": settings["member"],
         "pending": pending,
         "together": plan.together(pending, settings, status),
+        "qemu_replaced": qemu_replaced(name),
         "kind": settings["members"][settings["member"]]["kind"],
         "configuration": configuration,
     }
+
+
+def qemu_replaced(name):
+    """The kernel says "(deleted)" of a program whose file was replaced."""
+    try:
+        found = subprocess.run(
+            ["systemctl", "show", "-P", "MainPID", f"plover-qemu@{name}.service"], capture_output=True, text=True, timeout=10, check=False
+        )
+        return os.readlink(f"/proc/{int(found.stdout)}/exe").endswith(" (deleted)")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return False  # none runs here
 
 
 def shown(vm):

@@ -33,6 +33,8 @@ PLAYS = (
     "backup_config",
     "upgrade",
     "rolling_restart",
+    "restart_vm",
+    "upgrade_qemu",
     "switchover",
     "status",
     "remove_vm",

@@ -140,6 +140,7 @@ PLAY_VARIABLES = (
     "plover_vm_name",
     "plover_shutdown_s",
     "plover_boot_s",
+    "plover_qemu_release",
     "plover_host",
     "plover_away_from",
     "plover_back_to",
