@@ -93,16 +93,18 @@ class Ghost:
 
     # ---- after each event ---------------------------------------------------------------------------
     def after_step(self, member: Member) -> None:
-        cons = member.consensus
+        cons, name = member.consensus, member.name
+        view = cons.view
         if cons.role == LEADER:
-            self._check_committed(member.name, cons)
-        if cons.role == LEADER and self._leaders.setdefault(cons.view, member.name) != member.name:
-            self.fail(f"two leaders of view {cons.view}: {self._leaders[cons.view]} and {member.name}")
-        if cons.role == LEADER and cons.members[member.name] != "replica":
-            self.fail(f"{member.name}, the witness, leads view {cons.view}")
-        if cons.view < self._durable.get(member.name, Durable()).view:
-            self.fail(f"{member.name} acts in view {cons.view}, older than its durable state")
-        self._check_log(member.name, cons.log)
+            self._check_committed(name, cons)
+            if self._leaders.setdefault(view, name) != name:
+                self.fail(f"two leaders of view {view}: {self._leaders[view]} and {name}")
+            if cons.members[name] != "replica":
+                self.fail(f"{name}, the witness, leads view {view}")
+        durable = self._durable.get(name)
+        if durable is not None and view < durable.view:
+            self.fail(f"{name} acts in view {view}, older than its durable state")
+        self._check_log(name, cons.log)
 
     def _check_committed(self, name: str, cons: Consensus) -> None:
         """Paxos' promise: while no daemon restarts, a leader has all entries that its predecessor counted as committed."""

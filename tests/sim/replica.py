@@ -180,9 +180,12 @@ class ReplicaMember(Member):
 
     def _check_that_it_runs(self) -> None:
         """A leader that serves, with no QEMU operation pending or to come, must not leave its VM stopped."""
+        vm = self.vm_work.vm
+        if vm is None or vm.running or vm.dead:
+            return
         leader, busy = self.core.leading, self.vm_work.busy or self._rest
         waits = busy or leader and (leader._input_paused or leader.vm_stopped_by_us or leader._retry_at)
-        if leader and leader.serving and leader.tap_up and self.vm and not (waits or self.vm.running or self.vm.dead):
+        if leader and leader.serving and leader.tap_up and not waits:
             self.world.ghost.fail(f"{self.name} serves, but its VM stands still, and nobody will let it go on")
 
     def _stop_before(self, rest: list) -> None:

@@ -253,8 +253,12 @@ class World:
     # ---- what an onlooker sees ------------------------------------------------------------------------
     def leader(self) -> ReplicaMember | None:
         """The member that leads the highest view, if one does."""
-        found = [m for m in self.members.values() if not m.dead and m.core and m.core.leading]
-        return max(found, key=lambda m: m.consensus.view, default=None)
+        newest = None
+        for member in self.members.values():
+            leads = not member.dead and member.core and member.core.leading
+            if leads and (newest is None or member.consensus.view > newest.consensus.view):
+                newest = member
+        return newest
 
     def protected(self) -> bool:
         member = self.leader()
