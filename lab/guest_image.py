@@ -63,6 +63,8 @@ MODULES = [
     "net/virtio_net.ko",
     "acpi/button.ko",
     "input/evdev.ko",
+    "misc/pvpanic/pvpanic.ko",
+    "misc/pvpanic/pvpanic-mmio.ko",
 ]
 MAGNET = "usr/lib/lighttpd/mod_magnet.so"
 OWN_FILES = {"redis.conf": "etc/redis.conf", "lighttpd.conf": "etc/lighttpd.conf", "shop.lua": "www/shop.lua"}
