@@ -28,7 +28,7 @@ UNITS = {
 }
 SECTIONS = {  # title: the settings' first words; the first section that has one takes it
     "The group": ("name", "cluster_id", "member", "members", "preferred_leader", "port"),
-    "The guest": ("guest", "further_nics"),
+    "The guest": ("guest", "further_nics", "on_poweroff", "on_crash"),
     "Disks": ("disks", "disk"),
     "Output and syncvms": ("output", "latency", "syncvm", "scrub", "guard", "log_bytes"),
     "Failover and time-outs": ("failover", "detection", "heartbeat", "election", "peer", "join"),

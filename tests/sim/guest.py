@@ -13,7 +13,8 @@ import zlib
 from array import array
 from collections import deque
 
-from plover.errors import InvariantViolation
+from plover.core.crash import MARK
+from plover.errors import InvariantViolation, QemuError
 from plover.native import zstd
 from plover.protocol import pages as pg
 from plover.syncvm import block_deltas as pt
@@ -72,9 +73,34 @@ class Qemu(Process):
         self.drive: Drive | None = None
         self.spoke = False  # some of its output has left the host
         self.speech: speech.Speech | None = None  # its answers are TCP segments, and not always those of the other host's VM
+        self.off = False  # its guest has powered itself off: it runs again after a reset only
+        self.panicked = False  # its guest has: it answers nobody until a reset
         self.copy = ""  # name of the copy of a leader's disk that its image becomes
 
     # ---- the VM -----------------------------------------------------------------------------------
+    def ends(self, panics: bool) -> str:
+        """Its guest panics or powers itself off. Returns the event."""
+        self.panicked, self.off = panics, not panics
+        if not panics:
+            self.running, self.stopped_as = False, self.digest()
+        return "guest_panicked" if panics else "guest_off"
+
+    def reset(self) -> None:
+        """It boots, and finds all its data on its disk, as it were: so no history forks. What was on its way to it is lost."""
+        self.off = self.panicked = False
+        self.inbox.clear()
+
+    @property
+    def ended(self) -> bool:
+        return self.off or self.panicked
+
+    def run_on(self, promoted: bool = False) -> None:
+        """A VM that is off runs on after a promotion, to no avail."""
+        if self.off and not promoted:
+            raise QemuError("QMP cont: Resetting the Virtual Machine is required")
+        self.running = True
+        self.wake()
+
     def write(self, page: int, value: int) -> None:
         self.ram[page] = value
         self.dirty.add(page)
@@ -85,16 +111,16 @@ class Qemu(Process):
 
     @property
     def idle(self) -> bool:
-        return not (self.inbox or self.computes)
+        return self.ended or not (self.inbox or self.computes)
 
     def wake(self) -> None:
-        if self.running and self.inbox and not self._working:
+        if self.running and self.inbox and not (self._working or self.ended):
             self._working = True
             self._loop.after(0.0002 + 0.0015 * self.rng.random(), self, self._work)
 
     def _work(self) -> None:
         self._working = False
-        if not self.running or not self.inbox:
+        if not self.running or not self.inbox or self.ended:
             return
         if self.drive is not None and self.drive.stuck:
             return self.wake()  # a write waits for the secondary
@@ -184,11 +210,12 @@ class Qemu(Process):
         return zlib.crc32(_RAM.pack(*self.ram[:QUIET], 0, *self.ram[QUIET + 1 :]))
 
     def save(self) -> bytes:
-        return _DEVICE.pack(self.frames, self.digest())
+        return _DEVICE.pack(self.frames, self.digest()) + MARK * self.panicked
 
     def load(self, state: bytes) -> str | None:
         """Load a device state; why it does not fit this memory, or None."""
-        self.frames, digest = _DEVICE.unpack(state)
+        self.frames, digest = _DEVICE.unpack_from(state)
+        self.panicked, self.off = state[_DEVICE.size :] == MARK, False
         if self.frames != self.ram[COUNTER] or digest != self.digest():
             return f"device state of frame {self.frames} loaded over memory of frame {self.ram[COUNTER]}"
         return None

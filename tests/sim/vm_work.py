@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OPERATION_MS = {
     effects.StopVm: (0.3, 2),
     effects.ContVm: (0.1, 0.5),
+    effects.ResetGuest: (0.3, 2),
     effects.SaveDevice: (0.5, 3),
     effects.CaptureStream: (5, 20),
     effects.FeedStream: (5, 20),
@@ -61,6 +62,7 @@ class VmWork:
             effects.StopVm: self._stop,
             effects.ColoStop: self._stop,
             effects.ContVm: self._cont,
+            effects.ResetGuest: self._reset_guest,
             effects.SaveDevice: self._save,
             effects.CaptureStream: self._capture,
             effects.FeedStream: self._load,
@@ -230,11 +232,15 @@ class VmWork:
     def _cont(self, vm: Qemu, action: effects.ContVm) -> None:
         self._run_vm(vm)
 
-    def _run_vm(self, vm: Qemu) -> None:
+    def _run_vm(self, vm: Qemu, promoted: bool = False) -> None:
         if vm.torn():
             self._world.ghost.fail(f"{self._member.name}: the VM runs with memory and devices of different moments")
-        vm.running = True
-        vm.wake()
+        vm.run_on(promoted)
+
+    def _reset_guest(self, vm: Qemu, action: effects.ResetGuest) -> None:
+        if not (vm.ended or self._world.buttons):
+            self._world.ghost.fail(f"{self._member.name}: a guest is reset that does well")
+        vm.reset()
 
     def _save(self, vm: Qemu, action: effects.SaveDevice) -> None:
         self._check_not_lost(vm)
@@ -271,7 +277,7 @@ class VmWork:
             self._disks.mark(self._host.images.promoted)
             self._disks.forget_copies()
             vm.drive.promote()
-        self._run_vm(vm)
+        self._run_vm(vm, promoted=True)
         self._member.call("promoted")
         self._disks.watch_merge(vm)
 

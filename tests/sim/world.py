@@ -90,6 +90,7 @@ class World:
         self.network.on_vote = self.ghost.votes
         for name in NAMES:
             self.start_daemon(name)
+        self.buttons = False  # the operator may press the reset button
         self.strays = 0  # times that memory changed behind the tracker's back
         self.torn_accepted: set[str] = set()  # where the operator has a torn image booted
         self.clients = [Client(self, n) for n in range(CLIENTS)]

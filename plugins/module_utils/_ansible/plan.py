@@ -31,6 +31,7 @@ TOGETHER = (
     "guest_cdrom",
     "guest_seed",
     "guest_rng",
+    "panic device (on_crash)",
 )
 
 

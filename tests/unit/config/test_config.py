@@ -28,6 +28,8 @@ each_setting = pytest.mark.parametrize("key", SETTINGS)
 each_number = pytest.mark.parametrize("key", NUMBERS)
 # A value no pattern or list of choices allows, and one that each allows beside its default.
 FORBIDDEN = {
+    "on_poweroff": ["", "Off", "restart\n", "reboot", "destroy"],
+    "on_crash": ["", "destroy", "preserve", "coredump-restart", "Keep"],
     "name": ["", "Demo", "a" * 32, "../x", "a/b", "a b", "-a", "demo\n", "d\u00e9mo", "a\0"],
     "cluster_id": [
         "",

@@ -99,7 +99,7 @@ def test_a_view_is_told_by_its_cause(cause):
 
 
 def test_each_event_has_an_id_of_its_own():
-    assert len(set(MESSAGE_IDS.values())) == len(MESSAGE_IDS) == 11 and set(LOSSES) < MESSAGE_IDS.keys()
+    assert len(set(MESSAGE_IDS.values())) == len(MESSAGE_IDS) == 13 and set(LOSSES) < MESSAGE_IDS.keys()
     assert all(len(bytes.fromhex(each)) == 16 and each == each.lower() for each in MESSAGE_IDS.values())
 
 

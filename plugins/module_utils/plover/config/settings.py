@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, one_line
-from . import boot, budget, disks, nics, spoof, together, topology
+from . import boot, budget, disks, nics, panics, spoof, together, topology
 from .disks import Disk
 from .nics import Nic
 
@@ -92,6 +92,16 @@ SETTINGS: dict[str, Setting] = {
     "guest_cdrom": Setting(str, "", "path of an ISO image on the replicas, which the VM has as a CD; or empty", pattern=boot.PATH),
     "guest_seed": Setting(str, "", "path of the cloud-init seed on the replicas, a small read-only disk; or empty", pattern=boot.PATH),
     "guest_rng": Setting(bool, False, "true: the guest has a virtio-rng, a source of random numbers from its host"),
+    "on_poweroff": Setting(
+        str, panics.OFF, "a guest that powers itself off: off (so is the VM) or restart (it boots again)", choices=panics.ON_POWEROFF
+    ),
+    "on_crash": Setting(
+        str,
+        panics.IGNORE,
+        "a guest that panics: ignore (nobody is told), keep (status and events tell it, nothing is done), restart (the VM is reset) or "
+        "stop (the VM is off); all but ignore give the guest a pvpanic device",
+        choices=panics.ON_CRASH,
+    ),
     "guest_addresses": Setting(list, [], "the VM's IPv4 addresses, announced after a failover"),
     "guest_spoof_check": Setting(
         str,

@@ -119,8 +119,8 @@ class Director:
     def become_follower(self, why: str, pause_s: float = 0.0) -> None:
         self._transitions.become_follower(why, pause_s)
 
-    def power_off(self) -> None:
-        self._transitions.power_off()
+    def power_off(self, because: str) -> None:
+        self._transitions.power_off(because)
 
     def give_up_qemu(self, why: str) -> None:
         self._transitions.give_up_qemu(why)

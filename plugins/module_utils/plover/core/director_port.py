@@ -72,7 +72,7 @@ class DirectorPort(Protocol):
     def become_follower(self, why: str, pause_s: float = 0.0) -> None:
         """Start over, without the VM's state; the empty QEMU starts after ``pause_s``."""
 
-    def power_off(self) -> None:
+    def power_off(self, because: str) -> None:
         """End our QEMU and lead no more: the VM is off, and that is recorded."""
 
     def give_up_qemu(self, why: str) -> None:

@@ -7,6 +7,7 @@ It watches and never decides. Its methods return ``Happened`` effects; the shell
     serving  view, outage_ms: from the leader's silence (or the stop of its VM) until our TAP is up and its port forwards;
              None if unknown
     mode     mode, before (the mode that ended; None at the start), before_s (how long it lasted)
+    guest    what: the guest has PANICKED, or is RESTARTED as a setting says
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..ports.effects import Happened
 
 FIRST_BOOT, COLD_START, FAILOVER, SWITCHOVER = "first boot", "cold start", "failover", "switchover"
 FORCED, RE_ELECTED, HANDED_OVER, FOUND = "forced", "re-elected", "handed over", "found leading"
+PANICKED, RESTARTED = "panicked", "restarted"
 HANDOVER_S_MAX = 5.0  # an election later than this after a handover has another cause
 
 
@@ -82,6 +84,12 @@ class EventLog:
         self.outage_from = None
         self.outage_ms = outage_ms = None if began is None else round(1000 * (now - began), 1)
         return [Happened("serving", waited, {"view": view, "outage_ms": outage_ms})]
+
+    def panicked(self, why: str) -> list[Happened]:
+        return [Happened("guest", why, {"what": PANICKED})]
+
+    def restarted(self, why: str) -> list[Happened]:
+        return [Happened("guest", why, {"what": RESTARTED})]
 
     def look(self, now: float, mode: str, reason: str) -> list[Happened]:
         """The group's mode as we see it now. Noted when it changes, with the duration of the mode that ended."""

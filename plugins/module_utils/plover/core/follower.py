@@ -14,6 +14,7 @@ from ..syncvm.initial_sync import SecondaryInitialSync
 from ..syncvm.phases import SecondaryPhase
 from ..syncvm.quiesce import QuiesceLimit
 from ..syncvm.secondary import SecondarySyncvm
+from .crash import panicked_in
 from .director_port import DirectorPort
 from .drill import HAND_BACK
 from .guard import Guard
@@ -47,6 +48,7 @@ class Follower:
         self._start_at: float | None = core.now + pause_s
         self.guest_off = False  # our guest has powered itself off, since the last load or in what was loaded
         self.all_know_off = True  # all members run a version that can record it
+        self.panicked = False  # our guest has panicked, since the last load or in what was loaded
         self._brings_off = False  # the syncvm under way began under a record that the VM is off, so it brings that state
         self._loaded_off = False  # such a syncvm is loaded
 
@@ -146,6 +148,7 @@ class Follower:
         if self.fill is None:
             raise InvariantViolation("a VM was loaded here without an initial sync")
         self.filled, self.applied, self.filled_at = True, self.fill.index, self.core.now
+        self.panicked = panicked_in(self.fill.stream)
         self.core.note_holder(True)
         self.core.emit(*self.fill.colo_ready())
         self.advance()
@@ -242,8 +245,16 @@ class Follower:
         """Our guest has powered itself off. The leader's does the same at its time; the next load is of that moment."""
         self.guest_off, self.all_know_off = True, all_know
 
+    def guest_panicked(self, all_know: bool) -> None:
+        """As with power: the next load is of what the leader's guest does."""
+        self.panicked, self.all_know_off = True, all_know
+
+    def guest_reset(self) -> None:
+        self.panicked = False
+
     def colo_loaded(self) -> None:
         sync = self._running_syncvm
+        self.panicked = panicked_in(sync.device)
         self.guest_off = self._loaded_off = self._brings_off
         self.all_know_off = True  # what is recorded is known
         self._applied(sync, sync.loaded())
@@ -264,6 +275,15 @@ class Follower:
         if sync.phase == SecondaryPhase.DONE:
             self.syncvm = None
             self.advance()
+
+    @property
+    def will_be_off(self) -> bool:
+        """The guest of the VM that we have, or that must still be loaded, is off."""
+        return self._brings_off if self.must_finish_load else self.guest_off
+
+    @property
+    def will_have_panicked(self) -> bool:
+        return panicked_in(self._running_syncvm.device) if self.must_finish_load else self.panicked
 
     @property
     def must_finish_load(self) -> bool:

@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+from ..config.panics import DEVICE
 from ..errors import WireError
 
 DISK_COPY = "disk_copy"  # names of the copies that its images hold and will hold, see disks/local_images.py
@@ -18,7 +19,7 @@ QEMU_VERSION, CPU = "qemu_version", "guest_cpu"
 VAGUE_CPUS = ("max", "host")  # what they are is not part of the machine type
 NEWER_BELOW = (11,)  # a VM goes to a newer QEMU as far as that was tested (tests/integration/test_engines.py); 11 has another COLO loop
 FURTHER_NICS = "further_nics"  # what the guest sees of its network cards but the first
-EARLIER = {"guest_mtu": 0, "guest_topology": "", FURTHER_NICS: []}  # what it is beside a version that does not tell it
+EARLIER = {"guest_mtu": 0, "guest_topology": "", FURTHER_NICS: [], DEVICE: False}  # what it is beside a version that does not tell it
 NAMES_MAX = 16
 SHOWN = 200  # characters of a fact of the other replica's, in a sentence
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}\Z", re.ASCII)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from ..ports import effects
 from ..syncvm.figures import Figures
 from .leader import Leader
-from .power import WHY
 
 
 def not_leading(elsewhere: str | None) -> str:
@@ -24,7 +23,7 @@ def switchover(leader: Leader, answer: Callable[[str | None], None]) -> None:
     if leader.switchover.asked:
         answer("a switchover is under way")
     elif leader.power.off:
-        answer(WHY)
+        answer(leader.power.why)
     elif not leader.protected:
         answer(f"not protected: {leader.reprotection.note}")
     else:
@@ -37,6 +36,8 @@ def press(leader: Leader, button: effects.PressPower | effects.ResetGuest) -> st
     if not leader.serving or leader.power.off:
         return "refused: the VM does not run; see 'ploverctl status'"
     leader.core.emit(button)
+    if isinstance(button, effects.ResetGuest):
+        leader.power.crash.guest_reset()
     return None
 
 

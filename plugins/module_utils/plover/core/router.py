@@ -56,7 +56,7 @@ class Router:
         runs.
         """
         leader = self._roles.leading
-        if leader and leader.active and not leader.own.lost and self._core.stopped_for == tag:
+        if leader and leader.active and not (leader.own.lost or leader.power.off) and self._core.stopped_for == tag:
             self._core.emit(effects.ContVm())
 
     # ---- messages --------------------------------------------------------------------------------------

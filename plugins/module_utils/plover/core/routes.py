@@ -171,6 +171,14 @@ def _guest_off(roles: Transitions, leader: Leader, all_know: bool) -> None:
     leader.power.guest_off(all_know)
 
 
+def _guest_panicked(roles: Transitions, leader: Leader, all_know: bool) -> None:
+    leader.power.crash.panicked(all_know)
+
+
+def _guest_reset(roles: Transitions, leader: Leader) -> None:
+    leader.power.crash.guest_reset()
+
+
 def _fenced(roles: Transitions, leader: Leader, tag: effects.Tag, error: str | None) -> None:
     """The fence agent ended; ``error``: why it did not succeed."""
     if leader.fencing and leader.fencing.tag == tag:
@@ -226,6 +234,8 @@ LEADER: dict[str, RoleHandler] = {
     "disks_unmerged": _merge_failed,
     "vm_waits_for_disk": _role(Leader.vm_waits_for_disk),
     "guest_off": _guest_off,
+    "guest_panicked": _guest_panicked,
+    "guest_reset": _guest_reset,
 }
 LEADER_SYNCVM: dict[str, WorkHandler] = {
     "drained": _emits_timed(LeaderSyncvm.drained),
@@ -252,6 +262,8 @@ SECONDARY: dict[str, RoleHandler] = {
     "copy_lost": _secondarys_copy_lost,
     "disk_failed": _secondarys_disk_failed,
     "guest_off": _role(Follower.guest_went_off),
+    "guest_panicked": _role(Follower.guest_panicked),
+    "guest_reset": _role(Follower.guest_reset),
 }
 SECONDARY_SYNCVM: dict[str, WorkHandler] = {
     "drained": _emits(SecondarySyncvm.drained),

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from .. import __version__
+from ..config.panics import STOP
 from ..consensus.consensus import Consensus
 from ..syncvm.figures import Figures
-from . import join_request
+from . import crash, join_request
 from .counters import Counters
 from .director_port import DirectorPort
 from .disk_marks import why_torn
@@ -66,7 +67,7 @@ def service(core: Reported) -> str:
     leader, cons = core.leading, core.consensus
     if leader is None:
         return service_of(cons, _heard(core))
-    if leader.power.off:
+    if leader.power.off and not leader.power.again:
         return OFF
     # tap_up, not serving: while a new in-sync record is on its way to the others, clients wait only a moment.
     if leader.vm != RUNNING or not leader.tap_up or not cons.hears_quorum(core.now, core.config.peer_timeout_ms / 1000):
@@ -76,8 +77,9 @@ def service(core: Reported) -> str:
     return PROTECTED if leader.protected else DEGRADED
 
 
-def sentence_of_off(cons: Consensus) -> str:
-    return f"the guest has powered the VM off; 'ploverctl start' on {' or '.join(sorted(cons.record.in_sync))} boots it"
+def sentence_of_off(cons: Consensus, on_crash: str) -> str:
+    why = "the guest has powered the VM off" + (", or has panicked" if on_crash == STOP else "")
+    return f"{why}; 'ploverctl start' on {' or '.join(sorted(cons.record.in_sync))} boots it"
 
 
 def mode_of(core: Reported) -> str:
@@ -160,6 +162,8 @@ def describe(core: Reported) -> dict[str, Any]:
         ]
     if core.leading:
         out["output"] = core.leading.output_commit.agreed.describe()
+        since = core.leading.power.crash.since
+        out["guest"] = {"panicked_s": None if since is None else round(core.now - since, 3), "follows": core.leading.power.crash.follows}
     if core.leading and core.config.disks:
         out["disk_state"] = core.leading.own.describe()
     if state != PROTECTED:
@@ -201,8 +205,10 @@ def _leader(core: Reported, leader: Leader) -> tuple[str, str]:
             f"leading alone by force: no other member has acknowledged view {core.consensus.view}; bring one "
             "back, with its own state or none"
         )
+    if leader.power.again:
+        return "leader", f"leading; {leader.power.why}, and boots again"
     if leader.power.off:
-        return "leader", "leading; the guest has powered the VM off, which is being recorded"
+        return "leader", f"leading; {leader.power.why}, which is being recorded"
     if leader.own.waits or leader.own.lost:
         error = leader.own.waits or leader.own.lost
         return "leader", f"leading, but the VM stands still: its disk has an error on this host: {error}"
@@ -218,10 +224,14 @@ def _leader(core: Reported, leader: Leader) -> tuple[str, str]:
         pages = leader.reprotection.pages_mended
         mended = f"; its initial sync found and mended {pages} pages that differed" if pages else ""
         but = f", but {core.scrub.sentence}" if core.scrub.sentence else ""
-        return "leader", f"leading; {secondary} is in sync and can take over at any moment{mended}{but}"
+        return "leader", f"leading; {secondary} is in sync and can take over at any moment{mended}{but}{_panicked(leader)}"
     if leader.fill:
-        return "leader", f"leading without protection; filling {secondary}: {leader.fill.progress}"
-    return "leader", f"leading without protection: {leader.own.sentence or leader.reprotection.note}"
+        return "leader", f"leading without protection; filling {secondary}: {leader.fill.progress}{_panicked(leader)}"
+    return "leader", f"leading without protection: {leader.own.sentence or leader.reprotection.note}{_panicked(leader)}"
+
+
+def _panicked(leader: Leader) -> str:
+    return "" if leader.power.crash.since is None else f"; but {crash.WHY} ({leader.power.crash.follows})"
 
 
 def _heard(core: Reported) -> bool:
@@ -245,7 +255,7 @@ def _follower(core: Reported) -> tuple[str, str]:
     if not heard and core.now - core.began < core.config.peer_timeout_ms / 1000:
         return "idle", "just started; listening for a leader"
     if not heard and cons.record.off and not core.cold:
-        return "idle", sentence_of_off(cons)
+        return "idle", sentence_of_off(cons, core.config.on_crash)
     torn = why_torn(core.marks)
     if not heard and core.cold:
         return "idle", (

@@ -6,13 +6,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..errors import plain
-from .event_log import COLD_START, FAILOVER, FORCED, HANDED_OVER, RE_ELECTED, SWITCHOVER
+from .event_log import COLD_START, FAILOVER, FORCED, HANDED_OVER, PANICKED, RE_ELECTED, RESTARTED, SWITCHOVER
 from .status import DEGRADED, DOWN, OFF, PROTECTED
 
 VERSION = 1
 SERVING = "serving"
 WHY_CHARACTERS_MAX = 500
-LOSSES = (DEGRADED, DOWN)  # protection, or the service, is lost
+LOSSES = (DEGRADED, DOWN, PANICKED)  # protection, or the service, is lost
 # Each event, and its MESSAGE_ID in the journal. Never change one: roles/runtime/files/plover.catalog and operators' filters name them.
 MESSAGE_IDS = {
     PROTECTED: "fa7544b79be94a8287dc81cb861d0c90",
@@ -26,6 +26,8 @@ MESSAGE_IDS = {
     COLD_START: "4b310eafff3f4d2fb26346fd8d7d8ad7",
     RE_ELECTED: "dbefd623de3e4ccdb957c83cbd50a643",
     SERVING: "d0eb9b4d9bb64e2a903d0c9d9505cd12",
+    PANICKED: "879432d1ea8947f59f901c23093af573",
+    RESTARTED: "5f10dde696f54fc795cd43cc84128593",
 }
 # Left out: "first boot", "found leading" and the start of a daemon, with which nothing happens to a VM; and the mode "forced", as the
 # view that it comes with is told.
@@ -78,6 +80,8 @@ def _word(kind: str, facts: dict[str, Any]) -> str | None:
         return str(facts["mode"])
     if kind == "view" and facts["cause"] in _CAUSES:
         return str(facts["cause"])
+    if kind == "guest":
+        return str(facts["what"])
     return SERVING if kind == "serving" and facts["outage_ms"] is not None else None
 
 
@@ -91,7 +95,7 @@ def sentence(event: Event) -> str:
     word, why = event["event"], f": {event['why']}" if event["why"] else ""
     if word == SERVING:
         return f"serving again after {event['outage_ms']:.0f} ms{why}"
-    if word in _MODES:
+    if word in (*_MODES, PANICKED, RESTARTED):
         return f"{word}{why}"
     return f"{word}: {event['leader']} leads view {event['view']}{why}"
 

@@ -91,7 +91,8 @@ class Transitions:
         if leader.fencing:
             core.emit(*leader.fencing.tick(core.now))
         leader.finishing = follower.syncvm if follower.must_finish_load else None
-        leader.power.inherit(follower.guest_off, follower.all_know_off)
+        leader.power.inherit(follower.will_be_off, follower.all_know_off)
+        leader.power.crash.inherit(follower.will_have_panicked, follower.all_know_off)
         leader.bring_tap_up_early()
         if leader.finishing is None:  # else record nothing until it is loaded: a leader that handed over keeps its copy until then
             core.emit(effects.Promote(("promote", view)))
@@ -189,10 +190,10 @@ class Transitions:
             self.role.begin()
             self.role.vm_running()
 
-    def power_off(self) -> None:
-        """A quorum has recorded that the guest has powered the VM off, and everything is where it belongs."""
+    def power_off(self, because: str) -> None:
+        """A quorum has recorded that the VM is off, and everything is where it belongs."""
         core, why = self.core, "the VM is off"
-        core.report(f"{why}: its guest has powered it off; 'ploverctl start' boots it again")
+        core.report(f"{why}: {because}; 'ploverctl start' boots it again")
         self.note_holder(False)
         core.emit(effects.KillQemu(why))
         self._lead_no_more(why)

@@ -26,6 +26,7 @@ def status_text(reply: Reply) -> str:
         f"log index {reply['log_index']}",
         f"  {reply['service']} for {history.duration(reply['since'])}{because}",
     ]
+    lines += _guest_lines(reply.get("guest") or {})
     if set(reply.get("fencing", {}).values()) - {"always", "off"}:
         lines.append("  fencing: " + "; ".join(f"{level}: {text}" for level, text in reply["fencing"].items()))
     dropped = [f"{count} {DROPPED[what]}" for what, count in reply.get("dropped", {}).items() if count and what in DROPPED]
@@ -59,6 +60,14 @@ def status_text(reply: Reply) -> str:
             f"{reply['clock_lag_ms']:.0f} ms behind in all"
         )
     return "\n".join(lines)
+
+
+def _guest_lines(found: Reply) -> list[str]:
+    """Of a leader whose guest has panicked."""
+    if found.get("panicked_s") is None:
+        return []
+    since = history.stamp(time.time() - found["panicked_s"])
+    return [f"  the guest has panicked since {since} ({history.duration(found['panicked_s'])} ago); {found['follows']}"]
 
 
 def _scrub_lines(found: Reply) -> list[str]:

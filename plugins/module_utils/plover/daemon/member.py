@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from ..config import panics
 from ..config.settings import CONFIG_DIR, Config
 from ..consensus.consensus import Consensus
 from ..consensus.durable import Durable
@@ -113,7 +114,11 @@ class MemberDaemon(Daemon):
             written = load(CONFIG_DIR / f"{self.config.name}.json").values
         except ConfigError as error:
             return {"pending": [], "problem": str(error)}
-        return {"pending": sorted(key for key in written if written[key] != self._given.values.get(key)), "problem": ""}
+        given = self._given.values
+        pending = {key for key in written if written[key] != given.get(key)}
+        if panics.has_device(written) != panics.has_device(given):
+            pending.add(panics.DEVICE)
+        return {"pending": sorted(pending), "problem": ""}
 
     async def serve_status(self, status: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         """For plover-exporter. Nothing depends on it, so its failure ends nothing."""

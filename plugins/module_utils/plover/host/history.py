@@ -23,7 +23,15 @@ PENDING_MAX = 1000
 LINE_BYTES_MAX = 4096
 WHY_CHARACTERS_MAX = 500
 DURATION_MAX = 1e12
-FACTS = {"view": ("view", "leader", "cause"), "serving": ("view", "outage_ms"), "mode": ("mode", "before", "before_s"), "start": ()}
+FACTS = {
+    "view": ("view", "leader", "cause"),
+    "serving": ("view", "outage_ms"),
+    "mode": ("mode", "before", "before_s"),
+    "guest": ("what",),
+    "start": (),
+}
+
+MOMENTS = ("start", "guest")  # they do not last
 
 
 def stamp(seconds: float) -> str:
@@ -134,7 +142,7 @@ def with_durations(entries: list[dict[str, Any]], now: float) -> list[dict[str, 
             ends = next((e for e in rest if e["kind"] in ("mode", "start")), None)
             row = dict(entry)
         else:
-            if entry["kind"] == "start":
+            if entry["kind"] in MOMENTS:
                 out.append({**entry, "lasted_s": 0.0, "ended": True})
             continue
         until = seconds_of(ends["at"]) if ends else now
@@ -162,7 +170,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     out = [f"{'when (UTC)':<24}  {'what':<14}  {'lasted':<12}  why"]
     for row in rows:
         what, why = _what_and_why(row)
-        lasted = "" if row["kind"] == "start" else duration(row["lasted_s"]) + ("" if row["ended"] else " so far")
+        lasted = "" if row["kind"] in MOMENTS else duration(row["lasted_s"]) + ("" if row["ended"] else " so far")
         out.append(plain(f"{row['at']:<24}  {what:<14}  {lasted:<12}  {why}"))
     return out
 
@@ -178,8 +186,8 @@ def line_of(entry: dict[str, Any]) -> str:
 def _what_and_why(entry: dict[str, Any]) -> tuple[str, str]:
     if entry["kind"] == "start":
         return "daemon", entry["why"]
-    if entry["kind"] == "mode":
-        return str(entry["mode"]), entry["why"]
+    if entry["kind"] in ("mode", "guest"):
+        return str(entry["mode" if entry["kind"] == "mode" else "what"]), entry["why"]
     waited = f"clients waited {entry['outage_ms']:.0f} ms" if _sane(entry.get("outage_ms")) else ""
     waited_for = entry["why"] if entry["kind"] == "serving" else entry.get("waited_for", "")
     told = ["serving"]

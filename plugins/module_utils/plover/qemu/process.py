@@ -15,7 +15,7 @@ from ..config.settings import Config
 from ..disks import images as disks
 from ..errors import QemuError
 from ..host import own_folder, qemu_user
-from . import boot, kernel_image, launch_file
+from . import boot, kernel_image, launch_file, panic_device
 from .launch_file import (
     CONSOLE,
     CONSOLE_SET,
@@ -80,7 +80,8 @@ def command_line(config: Config, incoming: bool) -> list[str]:
         "chardev:console",
         *boot.loading(config),
     ]
-    return out + disks.arguments(config, incoming) + boot.drives(config) + (["-incoming", "defer"] if incoming else [])
+    out += disks.arguments(config, incoming) + boot.drives(config) + panic_device.arguments(config)
+    return out + (["-incoming", "defer"] if incoming else [])
 
 
 def _cards(config: Config) -> list[str]:

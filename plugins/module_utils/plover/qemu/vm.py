@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ..config import panics
 from ..config.settings import Config
 from ..core.join_request import COLO_LOOP, DISK_COPY, DISK_IDS, FURTHER_NICS, MACHINE_TYPE
 from ..dataplane.last_output import LastOutput
@@ -21,7 +22,7 @@ from ..disks.identity import identity
 from ..disks.local_images import LocalImages
 from ..errors import QemuError
 from ..native.idle import IdleMonitor
-from . import boot, colo_dialects
+from . import boot, colo_dialects, panic_device
 from .colo import ColoPeer
 from .launch_file import net_sockets, qmp_socket
 from .process import START_TIMEOUT_S, check_flushes, flush_failed, prepare, supervisor
@@ -144,6 +145,7 @@ class Vm:
             "qemu_version": ".".join(str(version.get(part)) for part in ("major", "minor", "micro")),
             MACHINE_TYPE: (await self.qmp.execute("qom-get", path="/machine", property="type")).removesuffix("-machine"),
             **{key: getattr(self.config, key) for key in COMMON},
+            panics.DEVICE: await panic_device.is_there(self.qmp),
             FURTHER_NICS: [nic.seen for nic in self.config.nics[1:]],
             **(await boot.facts(self.config, self.qmp)),
             **(await self._disk_facts() if self.config.disks else {}),
@@ -264,9 +266,8 @@ class Vm:
             self._monitor = IdleMonitor(self.pid, self.network.fileno())
         await self.qmp.execute("cont")
 
-    async def press(self, button: str) -> None:
-        """``system_powerdown`` or ``system_reset``."""
-        await self.qmp.execute(button)
+    async def press_power(self) -> None:
+        await self.qmp.execute("system_powerdown")
 
     async def is_off(self) -> bool:
         """The guest has powered itself off: QEMU keeps the VM, stopped (its option -no-shutdown)."""
@@ -310,7 +311,7 @@ class Vm:
         await self._take_last_output(last)
 
     async def reset(self) -> None:
-        """Reset all devices of the stopped VM, before a load.
+        """Reset all devices: of the leader's VM, as its reset button does; of the stopped VM, before a load.
 
         A device state leaves out fields that are as after a reset (vmstate subsections, e.g. "virtio/disabled"). Without a
         reset, changes that this VM made on its own since the last load would stay: a card disabled while its guest booted

@@ -8,7 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..config import panics
 from ..core import shell_policy as policy
+from ..core.crash import panicked_in
 from ..errors import InvariantViolation, PloverError, QemuError, RdmaError
 from ..host.process_note import HolderNote
 from ..host.watchdog import Keeper
@@ -34,7 +36,7 @@ class VmWorker:
         self._asked = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._idle_task: asyncio.Task[None] | None = None
-        self._off: Vm | None = None  # its guest has powered it off
+        self._said: dict[str, Vm] = {}  # "guest_off" or "guest_panicked", and whose guest has said so
         self._ways: dict[type, Callable[[Vm, Any], Awaitable[None]]] = {
             effects.StartQemu: self._start,
             effects.KillQemu: self._end,
@@ -42,8 +44,8 @@ class VmWorker:
             effects.FetchDirty: self._fetch_dirty,
             effects.StopVm: self._stop,
             effects.ContVm: self._cont,
-            effects.PressPower: lambda vm, _action: vm.press("system_powerdown"),
-            effects.ResetGuest: lambda vm, _action: vm.press("system_reset"),
+            effects.PressPower: lambda vm, _action: vm.press_power(),
+            effects.ResetGuest: self._reset_guest,
             effects.SaveDevice: self._save,
             effects.CaptureStream: self._capture,
             effects.FeedStream: self._feed,
@@ -141,7 +143,7 @@ class VmWorker:
             await self.disks.wait_for_copy(vm)
         await self._map_memory()
         self.disks.watch(vm)
-        self._watch_power(vm)
+        self._watch_guest(vm)
         self._shell.answer("qemu_ready", facts)
 
     async def _end(self, vm: Vm, action: effects.KillQemu) -> None:
@@ -170,6 +172,10 @@ class VmWorker:
     async def _cont(self, vm: Vm, action: effects.ContVm) -> None:
         await vm.cont()
 
+    async def _reset_guest(self, vm: Vm, action: effects.ResetGuest) -> None:
+        await vm.reset()
+        self._said.clear()
+
     async def _save(self, vm: Vm, action: effects.SaveDevice) -> None:
         self._shell.answer("device_saved", action.tag, await vm.save_device())
 
@@ -193,6 +199,7 @@ class VmWorker:
         self._shell.answer("vm_reset", action.tag)
 
     async def _colo_load(self, vm: Vm, action: effects.ColoLoad) -> None:
+        self._said.clear()
         await vm.colo_load(action.state, action.runs, action.reset)
         self._shell.answer("colo_loaded", action.tag)
 
@@ -215,23 +222,29 @@ class VmWorker:
     async def _merge_disks(self, vm: Vm, action: effects.MergeDisks) -> None:
         await self.disks.merge.again(vm)
 
-    # ---- the guest powers itself off ---------------------------------------------------------------------
-    def _watch_power(self, vm: Vm) -> None:
-        self._shell.spawn(vm.qmp.watch(("SHUTDOWN",), lambda _name, data: self._shut_down(vm, data)))
+    # ---- the guest powers itself off, panics, boots again ---------------------------------------------------
+    def _watch_guest(self, vm: Vm) -> None:
+        self._shell.spawn(vm.qmp.watch(("SHUTDOWN", "GUEST_PANICKED", "RESET"), lambda name, data: self._guest_does(vm, name, data)))
 
-    def _shut_down(self, vm: Vm, data: dict[str, Any]) -> None:
-        if data.get("guest") is True and data.get("reason") == "guest-shutdown":
-            self._guest_off(vm)
+    def _guest_does(self, vm: Vm, name: str, data: dict[str, Any]) -> None:
+        own = data.get("guest") is True
+        if name == "GUEST_PANICKED":
+            self._guest_says(vm, "guest_panicked")
+        elif name == "SHUTDOWN" and own and data.get("reason") == "guest-shutdown":
+            self._guest_says(vm, "guest_off")
+        elif name == "RESET" and own and vm is self.vm:
+            self._said.pop("guest_panicked", None)
+            self._shell.answer("guest_reset")
 
-    def _guest_off(self, vm: Vm) -> None:
+    def _guest_says(self, vm: Vm, event: str) -> None:
         if vm is self.vm:
-            self._off = vm
-            self._shell.answer("guest_off", self._shell.links.all_know(OFF))
+            self._said[event] = vm
+            self._shell.answer(event, self._shell.links.all_know(OFF))
 
     def linked(self) -> None:
         """A member has told what it knows. An adopted VM may have been off before any had."""
-        if self.vm is not None and self._off is self.vm:
-            self._guest_off(self.vm)
+        for event, vm in list(self._said.items()):
+            self._guest_says(vm, event)
 
     # ---- beside the queue ---------------------------------------------------------------------------------
     async def _drain(self, action: effects.Drain) -> None:
@@ -266,11 +279,13 @@ class VmWorker:
         self.vm = self._new_vm()
         self._shell.core.facts = await self.vm.adopt()
         self.disks.watch(self.vm)
-        self._watch_power(self.vm)
+        self._watch_guest(self.vm)
         self.disks.adopted(self.vm)
         await self._map_memory()
         if await self.vm.is_off():  # QEMU has told the daemon before this one
-            self._guest_off(self.vm)
+            self._guest_says(self.vm, "guest_off")
+        elif self._shell.core.facts[panics.DEVICE] and panicked_in(await self.vm.save_device()):
+            self._guest_says(self.vm, "guest_panicked")
         log.info("adopted the running VM, QEMU pid %d", self.vm.pid)
 
     async def end_left_over(self) -> None:

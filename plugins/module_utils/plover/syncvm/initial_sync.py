@@ -255,7 +255,7 @@ class SecondaryInitialSync:
         self.tag = ("fill", view, join, life)
         self.index = 0
         self._pages = 0
-        self._stream = b""
+        self.stream = b""
         self._check = SecondaryCheck(view, join, self.tag, memory)
 
     def on_pages(self, m: wire.FillPages) -> list[effects.Effect]:
@@ -285,12 +285,12 @@ class SecondaryInitialSync:
 
     def on_state(self, m: wire.FillState) -> list[effects.Effect]:
         self._all_here(m, SecondarySyncEvent.FILL_STATE)
-        self.index, self._stream = m.index, m.payload
+        self.index, self.stream = m.index, m.payload
         return [effects.OpenTracker(self.tag)]
 
     def tracker_open(self) -> list[effects.Effect]:
         self._machine.happened(SecondarySyncEvent.TRACKER_OPEN)
-        return [effects.FeedStream(self.tag, self._stream)]
+        return [effects.FeedStream(self.tag, self.stream)]
 
     def colo_ready(self) -> list[effects.Effect]:
         self._machine.happened(SecondarySyncEvent.COLO_READY)

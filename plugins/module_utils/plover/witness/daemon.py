@@ -92,7 +92,7 @@ class Witness(MemberDaemon):
         if self.consensus.amnesia:
             return self.consensus.forgotten(self.loop.time())
         if self._service() == OFF:
-            return f"voting; {sentence_of_off(self.consensus)}"
+            return f"voting; {sentence_of_off(self.consensus, self.config.on_crash)}"
         return f"voting; {self.consensus.leader} leads" if self._heard() else "voting; no leader is heard"
 
     def standing(self) -> Standing:
