@@ -21,6 +21,8 @@ BOOT_KEYS = {
     "cdrom": "guest_cdrom",
     "cloud_init": "guest_seed",
 }
+# Only written if they are not the default: an earlier runtime does not know them.
+RARE_KEYS = {"on_poweroff": "off", "on_crash": "ignore"}
 AUTO, KVM, TCG = "auto", "kvm", "tcg"  # accel of plover_vms
 # What x86-64-v2 asks for, which current distributions need, and nothing more: KVM offers it on each CPU since 2009, and TCG too.
 CURRENT_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
@@ -49,6 +51,7 @@ OTHERS = (
     "guest_cdrom",
     "guest_seed",
     "guest_cpu",
+    *RARE_KEYS,
     "network_bridge",
     "disks",
     "disk_overlay_dir",
@@ -88,6 +91,7 @@ def settings_of(vm, member, addresses, defaults=None):
         guest_accel=accel_of(vm, defaults.get("tcg_kept")),
     )
     out.update(_boot_of(vm))
+    out.update({key: vm[key] for key, usual in RARE_KEYS.items() if vm.get(key) not in (None, "", usual)})
     if not defaults.get("cpu_unnamed"):
         out["guest_cpu"] = CURRENT_CPU
     if _MACHINE.match(defaults.get("machine") or ""):
@@ -141,6 +145,7 @@ def vm_of(settings):
         if settings.get(setting):
             out[key] = settings[setting]
     out.update({key: settings.get(setting, default) for key, (setting, _kind, default) in KEYS.items()})
+    out.update({key: settings[key] for key in RARE_KEYS if key in settings})
     if settings.get("disks"):
         out.update(disks=settings["disks"], disk_overlay_mib=settings.get("disk_overlay_mib", 256))
     known = {*OTHERS, *(setting for setting, _kind, _default in KEYS.values())}

@@ -33,6 +33,7 @@ def imported(data: bytes, wishes: Wishes = NO_WISHES) -> Imported:
     for part in (card, machine.memory(domain, notes), machine.vcpus(domain, notes), machine.kind(domain, notes)):
         vm.update(part)
     vm.update(machine.boot(domain, notes))
+    vm.update(machine.ends(domain, notes))
     vm.update(disks(domain, notes))
     shape = machine.topology(domain, vm.get("vcpus"), notes)
     settings.update({**shape, **machine.cpu(domain, notes), **more, **machine.rng(domain, notes)})

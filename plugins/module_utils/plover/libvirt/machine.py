@@ -7,6 +7,7 @@ import re
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from ..config import panics
 from ..config import topology as shapes
 from ..config.settings import SETTINGS, check_value
 from .notes import Notes, Wishes
@@ -170,6 +171,38 @@ def rng(domain: Element, notes: Notes) -> dict[str, Any]:
     if len(models) > 1 or any(domain.iterfind("devices/rng/rate")):
         notes.leave_out("rng", "the guest has one source of random numbers, without a limit")
     return {"guest_rng": True}
+
+
+POWEROFF = {"": panics.OFF, "destroy": panics.OFF, "restart": panics.RESTART}  # libvirt's word -> on_poweroff
+CRASH = {"": panics.STOP, "destroy": panics.STOP, "restart": panics.RESTART, "preserve": panics.KEEP}
+COREDUMP = {"coredump-destroy": panics.STOP, "coredump-restart": panics.RESTART}
+PANIC_MODELS = ("isa", "pvpanic", "")  # of devices by which a guest of x86 tells it
+
+
+def ends(domain: Element, notes: Notes) -> dict[str, str]:
+    """``on_poweroff`` and ``on_crash``. Without a panic device libvirt never hears of a panic either."""
+    wanted, out = text(domain, "on_poweroff"), {}
+    if POWEROFF.get(wanted) == panics.RESTART:
+        out["on_poweroff"] = panics.RESTART
+    elif wanted not in POWEROFF:
+        notes.leave_out("on_poweroff", f"{quoted(wanted)}: Plover does not follow it; a guest that powers itself off is off")
+    models = [each.get("model", "") for each in domain.iterfind("devices/panic")]
+    others = [quoted(model) for model in models if model not in PANIC_MODELS]
+    if others:
+        notes.leave_out("panic", f"{', '.join(others)}: the guest tells a panic by a device of model isa, or not at all")
+    if len(others) < len(models):
+        out["on_crash"] = _on_crash(text(domain, "on_crash"), notes)
+    return out
+
+
+def _on_crash(wanted: str, notes: Notes) -> str:
+    if wanted in CRASH:
+        return CRASH[wanted]
+    if wanted in COREDUMP:
+        notes.leave_out("on_crash", f"{quoted(wanted)}: nobody writes the guest's memory to a file; on_crash is {COREDUMP[wanted]}")
+        return COREDUMP[wanted]
+    notes.leave_out("on_crash", f"{quoted(wanted)}: Plover does not follow it; on_crash is {panics.KEEP}")
+    return panics.KEEP
 
 
 # ---- boot ------------------------------------------------------------------------------------------------------------

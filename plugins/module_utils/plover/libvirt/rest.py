@@ -10,7 +10,7 @@ from .notes import Notes
 from .tables import DEVICES_LEFT_OUT, DEVICES_REFUSED, READ, READ_DEVICES, SILENT, TOP_LEFT_OUT, TOP_REFUSED, UNKNOWN
 from .tree import NAMESPACE, attribute, children, quoted, text
 
-EVENTS = {"on_poweroff": ("destroy",), "on_reboot": ("restart",), "on_crash": ("destroy", "restart")}  # what surprises nobody
+REBOOT = "restart"  # of on_reboot: what surprises nobody
 OWN_CONTROLLERS = {"pci-root", "ide"}
 DEFAULT_EMULATOR = "/usr/bin/qemu-system-x86_64"
 SERIAL = "the guest's first serial port is its console, whose output Plover keeps in a file; it has no other"
@@ -18,11 +18,10 @@ SERIAL = "the guest's first serial port is its console, whose output Plover keep
 
 def rest(domain: Element, notes: Notes) -> None:
     for element in domain:
-        _sort(element, TOP_LEFT_OUT, TOP_REFUSED, READ | EVENTS.keys() | SILENT, notes)
-    for tag, usual in EVENTS.items():
-        wanted = text(domain, tag)
-        if wanted not in ("", *usual):
-            notes.leave_out(tag, f"{quoted(wanted)}: Plover does not follow it; a guest that reboots goes on, and one that ends stays off")
+        _sort(element, TOP_LEFT_OUT, TOP_REFUSED, READ | SILENT, notes)
+    wanted = text(domain, "on_reboot")
+    if wanted not in ("", REBOOT):
+        notes.leave_out("on_reboot", f"{quoted(wanted)}: Plover does not follow it; a guest that reboots goes on")
     devices = domain.find("devices")
     for element in children(devices):
         _device(element, notes)

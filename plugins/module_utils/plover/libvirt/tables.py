@@ -9,7 +9,8 @@ from __future__ import annotations
 # Names that only tell libvirt something, and elements that other files of this room read.
 SILENT = {"title", "description", "metadata", "alias", "privateData"}
 READ = {"name", "uuid", "memory", "currentMemory", "maxMemory", "vcpu", "vcpus", "cpu", "os", "features", "devices", "clock"}
-READ_DEVICES = {"disk", "interface", "emulator", "controller", "memory", "serial", "console", "rng"}
+READ |= {"on_poweroff", "on_reboot", "on_crash"}
+READ_DEVICES = {"disk", "interface", "emulator", "controller", "memory", "serial", "console", "rng", "panic"}
 
 HOST_TUNING = "tuning for one host; each replica is a host of its own, and Plover's QEMU runs without it"
 TOP_LEFT_OUT = {
@@ -52,7 +53,6 @@ DEVICES_LEFT_OUT = {
     "channel": "the guest has no virtio-serial channel; a guest agent in it waits, and nothing asks it",
     "memballoon": "the guest has no balloon; it keeps all its memory",
     "watchdog": "the guest has no watchdog; nothing resets a guest that hangs",
-    "panic": "nobody is told of a panic of the guest; its kernel's panic= says whether it boots again",
     "vsock": "the guest has no vsock; the host reaches it by the network",
     "iommu": "the guest has no IOMMU",
     "crypto": "the guest has no virtio-crypto; it encrypts on its CPU",
