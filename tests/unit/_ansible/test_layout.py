@@ -89,7 +89,7 @@ def test_one_witness_host_serves_two_groups_and_is_a_replica_of_a_third():
 
 def test_the_documented_layout_of_two_groups_is_good(tmp_path):
     text = (ROOT / "docs" / "operations.md").read_text()
-    (snippet,) = [part.split("```")[0] for part in text.split("```yaml\n")[1:] if "plover_vms" in part.split("```")[0]]
+    (snippet,) = [part.split("```")[0] for part in text.split("```yaml\n")[1:] if "children:" in part.split("```")[0]]
     (tmp_path / "vmlinuz").write_bytes(b"MZ..")
     inventory = yaml.safe_load(snippet.replace("/srv/vmlinuz", str(tmp_path / "vmlinuz")))
     assert problems(inventory) == []
