@@ -49,6 +49,7 @@ def test_a_leader_that_dies_while_images_are_compared_is_followed_at_once(disk_g
         while not (group.run_folder("secondary") / "hashing").exists():
             assert not audit.done(), (audit.result(), group.story())
             time.sleep(0.01)
+        assert group.status("primary")["audit"]["sentence"].startswith("disks")
         group.power_off("primary")
         assert isinstance(audit.exception(), ControlError)
     write(client, acked, "after", "2")

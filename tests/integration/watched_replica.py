@@ -65,11 +65,11 @@ class WatchedReplica(Replica):
         self.observer = Watch(self)
 
 
-def held_hash_blocks(config, digest):
+def held_hash_blocks(config, digest, count):
     (config.run_path / "hashing").touch()
     while (config.run_path / "hold").exists():
         time.sleep(0.01)
-    return hash_blocks(config, digest)
+    return hash_blocks(config, digest, count)
 
 
 hash_blocks, disk_work.hash_blocks = disk_work.hash_blocks, held_hash_blocks

@@ -12,7 +12,16 @@ import pytest
 from plover.config.disks import parse
 from plover.config.settings import Config
 from plover.core.disk_writes import DiskWrites
-from plover.disks.images import IMAGE_BLOCK_BYTES, IMAGE_BLOCKS_MAX, arguments, hash_blocks, image_block_bytes, prepare, virtual_size
+from plover.disks.images import (
+    IMAGE_BLOCK_BYTES,
+    IMAGE_BLOCKS_MAX,
+    arguments,
+    hash_blocks,
+    hashed_bytes,
+    image_block_bytes,
+    prepare,
+    virtual_size,
+)
 from plover.disks.local_images import NAMES_MAX, LocalImages
 from plover.errors import ConfigError, QemuError
 from plover.ports import effects
@@ -145,6 +154,15 @@ def test_every_block_of_every_image_is_hashed(tmp_path):
         file.write(b"x")
     after = array("Q", hash_blocks(config, lambda block: hash(bytes(block)) & (1 << 64) - 1))
     assert [n for n in range(5) if before[n] != after[n]] == [3]
+
+
+def test_a_comparison_of_the_images_counts_what_it_has_read(tmp_path):
+    config = config_of(tmp_path, 3 * IMAGE_BLOCK_BYTES + 512, IMAGE_BLOCK_BYTES)
+    counted = []
+    hash_blocks(config, lambda block: 0, counted.append)
+    assert sum(counted) == hashed_bytes(config) == 4 * IMAGE_BLOCK_BYTES + 512 and len(counted) == 5
+    (tmp_path / "1.img").unlink()
+    assert hashed_bytes(config) == 3 * IMAGE_BLOCK_BYTES + 512
 
 
 def test_hashes_of_a_large_image_fit_into_a_message():

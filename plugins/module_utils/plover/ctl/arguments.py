@@ -210,7 +210,8 @@ VERBS = (
     Verb(
         "audit",
         "compare all guest memory of both hosts (run on the leader)",
-        "Compare all guest memory of both hosts. Run it on the leader.",
+        "Compare all guest memory of both hosts. Run it on the leader. The VM stands still meanwhile; on a terminal a line shows how far\n"
+        "the comparison is.",
         "ploverctl audit --disks",
         "0: nothing differs; 1: something differs, or the audit was refused; 2: --vm is missing or wrong",
         (

@@ -21,6 +21,7 @@ from . import client, listing, vms
 from .arguments import parser
 from .events import events
 from .output import audit_text, news_text, price_text, status_text
+from .progress import Progress
 from .reply import Reply, exit_status
 from .vms import CONTROL_SOCKET, no_answer
 
@@ -129,7 +130,9 @@ def drill(options: argparse.Namespace) -> int:
 def audit(options: argparse.Namespace) -> int:
     config = pick_config(options.vm)
     extra_s = config.join_timeout_ms / 1000 if options.disks else 0.0
-    reply = ask(config.run_path / CONTROL_SOCKET, "audit-disks" if options.disks else "audit", TIMEOUT_S + extra_s)
+    path = config.run_path / CONTROL_SOCKET
+    with Progress(lambda: ask(path, "status", vms.ANSWER_S), "audit", options.format == "text"):
+        reply = ask(path, "audit-disks" if options.disks else "audit", TIMEOUT_S + extra_s)
     show(reply, options, audit_text)
     found = not reply["ok"] or reply["mismatching"] or reply["untracked"] or reply.get("disk_blocks_mismatching")
     return 1 if found else 0

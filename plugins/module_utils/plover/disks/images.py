@@ -10,6 +10,7 @@ over it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -185,8 +186,18 @@ def virtual_size(disk: Disk) -> int:
 
 
 # ---- an audit ---------------------------------------------------------------------------------------------------
-def hash_blocks(config: Config, hash64: Callable[[memoryview], int]) -> bytes:
-    """Hashes of all blocks of all images, one after the other, as 64-bit numbers. Raises QemuError."""
+def hashed_bytes(config: Config) -> int:
+    """How much hash_blocks() will read; an image that cannot be read counts as empty."""
+    out = 0
+    for disk in config.disk_list:
+        with contextlib.suppress(OSError), open(disk.path, "rb") as file:
+            out += file.seek(0, os.SEEK_END)
+    return out
+
+
+def hash_blocks(config: Config, hash64: Callable[[memoryview], int], count: Callable[[int], None] = lambda size: None) -> bytes:
+    """Hashes of all blocks of all images, one after the other, as 64-bit numbers. ``count``: is told each block's bytes.
+    Raises QemuError."""
     out = array("Q")
     for disk in config.disk_list:
         try:
@@ -197,6 +208,7 @@ def hash_blocks(config: Config, hash64: Callable[[memoryview], int]) -> bytes:
                     for start in range(0, size, step):
                         with view[start : start + step] as block:
                             out.append(hash64(block))
+                            count(len(block))
         except (OSError, ValueError) as error:
             raise QemuError(f"disks[{disk.number}].path: {disk.path} cannot be read: {error}") from error
     return out.tobytes()

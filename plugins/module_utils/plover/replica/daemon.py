@@ -31,10 +31,13 @@ from ..native import zstd
 from ..native.guest_memory import GuestMemory
 from ..ports import effects
 from ..protocol import wire
+from ..protocol.pages import PAGE_BYTES
 from ..qemu.launch_file import CONSOLE
 from ..qemu.process import make_folders
 from ..qemu.qmp import check_library
 from ..qemu.vm import Vm, running_qemu
+from . import audit_progress
+from .audit_progress import Hashing
 from .observer import Observer
 from .operator import Operator
 from .tap_worker import TapWorker
@@ -44,6 +47,7 @@ log = logging.getLogger("plover")
 TICK_S = 0.005
 CONSOLE_LOOK_S = 0.25
 INLINE_PAGES_MAX = 4096  # more pages are hashed in a thread, so that heartbeats go on
+PART_PAGES = 1 << 16  # hashed at a time; between the parts the progress is known
 
 
 class Replica(MemberDaemon):
@@ -66,6 +70,7 @@ class Replica(MemberDaemon):
         self.taps = TapWorker(self, self.watchdog)
         self._operator = Operator(self)
         self._executing = False
+        self._hashing: Hashing | None = None
         self._actions = self._ways()
 
     def _ways(self) -> dict[type, Callable[[Any], object]]:
@@ -209,7 +214,7 @@ class Replica(MemberDaemon):
     def _hash(self, action: effects.Hash | effects.HashBlocks, work: Callable[[array[int]], array[int]], event: str) -> None:
         async def in_thread() -> None:
             try:
-                hashes = await asyncio.to_thread(work, action.index)
+                hashes = await self._in_parts(action, work)
             except InvariantViolation:
                 return  # QEMU ended in the meantime; the core learns it from the exit
             self.answer(event, action.tag, hashes)
@@ -218,6 +223,17 @@ class Replica(MemberDaemon):
             self.spawn(in_thread())
         else:
             self.loop.call_soon(self.answer, event, action.tag, work(action.index))
+
+    async def _in_parts(self, action: effects.Hash | effects.HashBlocks, work: Callable[[array[int]], array[int]]) -> array[int]:
+        """``work`` on all pages in threads, part by part."""
+        index = action.index
+        self._hashing = counted = Hashing(action.tag, len(index) * PAGE_BYTES, self.loop.time())
+        out = await asyncio.to_thread(work, index[:PART_PAGES])
+        for start in range(PART_PAGES, len(index), PART_PAGES):
+            counted.count(PART_PAGES * PAGE_BYTES)
+            out.extend(await asyncio.to_thread(work, index[start : start + PART_PAGES]))
+        counted.done = counted.total
+        return out
 
     async def _pack(self, action: effects.Pack) -> None:
         payloads = await asyncio.to_thread(lambda: list(map(zstd.compress, action.payloads)))  # zstd releases the GIL
@@ -254,6 +270,8 @@ class Replica(MemberDaemon):
         if self.config.disks:
             more["disk_streams"] = self.vms.disks.path.streams.describe()
             more["overlays"] = {"bytes": used_bytes(self.config), "bytes_max": self.config.disk_overlay_mib << 20}
+        syncvm = self.core.leading.syncvm if self.core.leading else None
+        more["audit"] = audit_progress.describe(syncvm, self._hashing, self.vms.disks.hashing, self.loop.time())
         confined = apparmor.of_process(self.vm.pid) if self.vm and self.vm.pid else ""
         host = {"watchdog": self.watchdog.describe(), "apparmor": confined, "dirty_tracking_problem": self.tracking_problem}
         return {"tap_error": self.taps.error, **host, **more}

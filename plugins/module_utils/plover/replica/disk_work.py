@@ -12,7 +12,7 @@ from ..config.disks import Disk
 from ..core.disk_marks import MERGING
 from ..core.reprotection import SECONDARY_NODES
 from ..disks.image_files import ImageFiles
-from ..disks.images import hash_blocks
+from ..disks.images import hash_blocks, hashed_bytes
 from ..disks.local_images import LocalImages
 from ..disks.marks import DiskMarks
 from ..disks.untold_flush import TOGETHER_S, UntoldFlush
@@ -20,6 +20,7 @@ from ..errors import LostWritesError, QemuError
 from ..ports import effects
 from ..qemu.process import flush_failed
 from ..qemu.vm import Vm
+from .audit_progress import Hashing
 from .disk_path import DiskPath
 from .merge_watch import MergeWatch
 from .shell import Shell
@@ -39,6 +40,7 @@ class DiskWork:
         self._copying: asyncio.Task[None] | None = None
         self._told_at = self._began = 0.0
         self._untold = UntoldFlush()
+        self.hashing: Hashing | None = None
         self.merge = MergeWatch(shell, self._merged, self._lost_after_failover)
 
     def watch(self, vm: Vm) -> None:
@@ -213,7 +215,8 @@ class DiskWork:
 
     async def _hash(self, tag: effects.Tag) -> None:
         try:
-            hashes = await asyncio.to_thread(hash_blocks, self._config, self._shell.memory.digest)
+            self.hashing = Hashing(tag, hashed_bytes(self._config), self._shell.loop.time())
+            hashes = await asyncio.to_thread(hash_blocks, self._config, self._shell.memory.digest, self.hashing.count)
         except QemuError as error:
             log.error("audit of the disks: %s", error)
             hashes = b""  # differs from any other

@@ -36,8 +36,8 @@ RATE_S_MIN = 1.0  # a rate over less time says nothing
 CHECKS_MAX = 3  # of all of memory, in one initial sync
 
 
-def _copied(done: int, total: int, seconds: float) -> str:
-    """How far the copy of the disks is: bytes, and the seconds since its beginning."""
+def copied(done: int, total: int, seconds: float) -> str:
+    """How far a copy or a comparison is: bytes, and the seconds since its beginning."""
     if total < MIB:
         return ""
     out = f" ({done // MIB} of {total // MIB} MiB)"
@@ -135,7 +135,7 @@ class LeaderInitialSync:
         """For the operator."""
         how_far = ""
         if self.phase == Phase.COPY:
-            how_far = _copied(*self._copied, self.progress_at - self._began)
+            how_far = copied(*self._copied, self.progress_at - self._began)
         elif self.pages_sent:
             how_far = f" ({self.pages_sent * pg.PAGE_BYTES // MIB} MiB sent)"
         return f"{self.phase} {self.percent} %{how_far}"
