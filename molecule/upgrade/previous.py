@@ -14,7 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMIT = "d32cf12348984e3aacf7b220ab3111eae37a161d"  # 0.1.0, before versions stood side by side
 OPTIONS = ["-e", "plover_wheel_dir=/srv/wheels"]  # then a folder of the hosts
-PARTS = ("galaxy.yml", "README.md", "LICENSE", "CHANGELOG.md", "meta", "plugins", "roles", "playbooks", "native", "tools")
+PARTS = (
+    *("galaxy.yml", "README.md", "SECURITY.md", "LICENSE", "CHANGELOG.rst"),
+    *("docs", "meta", "plugins", "roles", "playbooks", "native", "tools"),
+)
 
 
 def archive() -> bytes | None:
@@ -31,7 +34,7 @@ def stand_in(tree: Path) -> None:
             shutil.copy(ROOT / part, tree / part)
     for name in ("galaxy.yml", "plugins/module_utils/plover/__init__.py"):
         path = tree / name
-        path.write_text(re.sub(r"0\.\d+\.\d+", "0.0.9", path.read_text(), count=1))
+        path.write_text(re.sub(r"\d+\.\d+\.\d+[\w.-]*", "0.0.9", path.read_text(), count=1))
 
 
 def main() -> int:

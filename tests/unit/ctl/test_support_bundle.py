@@ -11,6 +11,7 @@ import tarfile
 import time
 
 import pytest
+from plover import __version__
 from plover.config import struck_out
 from plover.config.settings import SETTINGS
 from plover.ctl import bounded, bundle_parts
@@ -46,7 +47,9 @@ def test_it_holds_what_it_should_for_each_vm(daemons, capsys):
     assert not json.loads(files["mail/status.json"])["ok"]
     assert files["mail/history.jsonl"] == history.path.read_text()
     assert json.loads(files["shop/settings.json"])["state_dir"] == str(daemons.folder / "state")
-    assert "ctl.sock" in files["shop/files.txt"] and "plover 0." in files["versions.txt"] and "link/loopback" in files["links.txt"]
+    assert (
+        "ctl.sock" in files["shop/files.txt"] and f"plover {__version__}" in files["versions.txt"] and "link/loopback" in files["links.txt"]
+    )
     out = capsys.readouterr().out
     assert out.startswith(f"{daemons.folder}/bundle.tar.gz: ") and all(name in out for name in files)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 import plover
+import pytest
 import yaml
 
 from lab.paths import ROOT
@@ -15,11 +16,14 @@ def test_the_runtime_says_what_galaxy_says():
     assert yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"] == plover.__version__
 
 
-def test_the_roles_read_it_where_every_installation_has_it():
-    for role in ("runtime", "native"):
-        value = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())[f"{role}_version"]
-        path, pattern = re.search(r"/\.\./\.\./(plugins/\S+)'\).*regex_search\('([^']+)'", value).groups()
-        assert re.findall(pattern, (ROOT / path).read_text()) == [plover.__version__]
+@pytest.mark.parametrize("version", [plover.__version__, "0.2.0", "1.0.0-rc.1", "1.10.2"])
+@pytest.mark.parametrize("role", ["runtime", "native"])
+def test_the_roles_read_it_where_every_installation_has_it(role, version):
+    """All of it: a release candidate and its release have folders of their own on a host."""
+    value = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())[f"{role}_version"]
+    path, pattern = re.search(r"/\.\./\.\./(plugins/\S+)'\).*regex_search\('([^']+)'", value).groups()
+    text = (ROOT / path).read_text().replace(f'"{plover.__version__}"', f'"{version}"')
+    assert re.findall(pattern, text) == [version]
 
 
 def test_the_changelog_has_it():
