@@ -16,7 +16,7 @@ from plover.ctl import arguments  # noqa: E402
 
 MAN, COMPLETION = "ploverctl.1", "ploverctl.bash-completion"
 OF_VM = "--vm"
-FILES = ("FILE",)  # metavars whose value is a file
+FILES = ("FILE", "FOLDER")  # metavars whose value is a file, or a folder
 LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
 MADE = "Made by tools/ctl_pages.py from plover.ctl.arguments; do not edit."
 

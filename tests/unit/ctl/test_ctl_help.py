@@ -36,7 +36,7 @@ def test_help_names_each_verb(capsys):
 
 def test_events_and_history_tell_of_each_other_and_top_of_other_hosts(capsys):
     assert "'ploverctl history'" in shown(capsys, "events") and "'ploverctl events'" in shown(capsys, "history")
-    assert "no other host's VMs" in shown(capsys, "top")
+    assert "other hosts' VMs, too, as VM@HOST" in shown(capsys, "top")
 
 
 @pytest.mark.parametrize("words", [["--vm", "a", "status"], ["status", "--vm", "a"], ["--vm", "b", "status", "--vm", "a"]])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..config.settings import SETTINGS, check_value
+from .places import TLS_FOLDER, place
 
 INTERVAL_S_MIN, INTERVAL_S_MAX = 0.1, 3600.0
 HOURS_MAX = 24 * 366
@@ -144,11 +145,11 @@ VERBS = (
     ),
     Verb(
         "top",
-        "a live table of this host's VMs",
-        "A table of this host's VMs that is refreshed until Ctrl-C. It needs the Debian package python3-rich.\n"
-        "It shows no other host's VMs; for those there is the web page of plover-exporter (role 'monitoring').",
-        "ploverctl top --interval 5",
-        "0: shown; 2: python3-rich is missing, or --vm is wrong",
+        "a live table of this host's VMs, and of other hosts'",
+        "A table of this host's VMs that is refreshed until Ctrl-C. It needs the Debian package python3-rich. With --host it shows\n"
+        "other hosts' VMs, too, as VM@HOST: plover-exporter must run there (role 'monitoring') and listen where this host reaches it.",
+        "ploverctl top --host beta --host gamma",
+        "0: shown; 2: python3-rich is missing, or --vm or --tls-folder is wrong",
         (
             option(
                 "--interval",
@@ -156,6 +157,21 @@ VERBS = (
                 default=1.0,
                 metavar="S",
                 help="seconds between two looks (default: 1)",
+            ),
+            option(
+                "--host",
+                action="append",
+                type=place,
+                default=[],
+                dest="hosts",
+                metavar="HOST",
+                help="show the VMs of this host, too: its name or address, with :PORT unless that is 9742; again for more hosts",
+            ),
+            option(
+                "--tls-folder",
+                default=TLS_FOLDER,
+                metavar="FOLDER",
+                help=f"folder of ca.pem, by which their exporters are believed (default: {TLS_FOLDER})",
             ),
             option("--once", action="store_true", help="print the table once, after one interval; also if the output is no terminal"),
         ),

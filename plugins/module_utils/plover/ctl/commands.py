@@ -160,9 +160,11 @@ def show_events(options: argparse.Namespace) -> int:
 
 
 def show_top(options: argparse.Namespace) -> int:
+    from .other_hosts import OtherHosts
     from .top import top  # others need not wait for what it imports
 
-    return top(CONFIG_DIR, options.vm, options.interval, options.once)
+    others = OtherHosts(options.hosts, Path(options.tls_folder), options.vm)
+    return top(CONFIG_DIR, options.vm, options.interval, options.once, others)
 
 
 def support_bundle(options: argparse.Namespace) -> int:

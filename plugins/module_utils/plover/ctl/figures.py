@@ -39,9 +39,12 @@ def syncvms(reply: Reply) -> float | None:
 
 
 def sent_bytes(reply: Reply) -> float | None:
-    """Over all kinds; a witness sends none."""
+    """Over all kinds; None if nothing is known of any, as of a witness, which sends none."""
     kinds = at(reply, "counters", "sent_bytes")
-    return sum(number(kinds, kind) or 0.0 for kind in kinds) if isinstance(kinds, dict) else None
+    if not isinstance(kinds, dict):
+        return None
+    known = [count for kind in kinds if (count := number(kinds, kind)) is not None]
+    return sum(known) if known else None
 
 
 def size(count: float | None) -> str:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ploverctl top``: this host's VMs in a table, drawn by rich. Nothing else of the runtime needs that library: it is imported here."""
+"""``ploverctl top``: this host's VMs, and those of other hosts that are named, in a table drawn by rich. Nothing else of the runtime
+needs that library: it is imported here."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ..errors import ConfigError
 from ..host.console import until_enough
 from . import vms
 from .figures import FIGURES, WHO, Column, Look, Pair, summary
+from .other_hosts import OtherHosts
 from .reply import NO_ANSWER, sentence, service_of, text
 
 COLOURS = {PROTECTED: "green", DEGRADED: "yellow", OFF: "dim", DOWN: "bold red", NO_ANSWER: "bold red"}
@@ -24,23 +27,25 @@ ONE_TABLE_WIDTH = 130  # a narrower terminal gets two tables
 class Looks:
     """The last two looks at each VM."""
 
-    def __init__(self, folder: Path, name: str | None) -> None:
-        self._folder, self._name = folder, name
+    def __init__(self, folder: Path, name: str | None, others: OtherHosts) -> None:
+        self._folder, self._others = folder, others
+        # A VM of another host need not be one of this host, too.
+        self._name, self._here = name, not (others and name and name not in vms.names(folder))
         self._pairs: dict[str, Pair] = {}
 
     def look(self) -> dict[str, Pair]:
-        found = vms.found(self._folder, self._name)
-        replies = vms.ask_all(found)
+        with ThreadPoolExecutor(1, "others") as thread:
+            asked = thread.submit(self._others.ask_all)
+            found = vms.found(self._folder, self._name) if self._here else []
+            rows = [(vm.name, reply) for vm, reply in zip(found, vms.ask_all(found))]
+            rows += asked.result()
         now, before = time.monotonic(), self._pairs
-        self._pairs = {}
-        for vm, reply in zip(found, replies):
-            last = before[vm.name].now if vm.name in before else None
-            self._pairs[vm.name] = Pair(Look(now, reply), last)
+        self._pairs = {name: Pair(Look(now, reply), before[name].now if name in before else None) for name, reply in rows}
         return self._pairs
 
 
-def top(folder: Path, name: str | None, interval_s: float, once: bool) -> int:
-    console, looks = _console(), Looks(folder, name)
+def top(folder: Path, name: str | None, interval_s: float, once: bool, others: OtherHosts) -> int:
+    console, looks = _console(), Looks(folder, name, others)
     with until_enough():
         if once or not console.is_terminal or console.is_dumb_terminal:
             looks.look()

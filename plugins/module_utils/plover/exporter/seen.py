@@ -132,7 +132,13 @@ def _syncvm(seen: Seen) -> Json | None:
     if not isinstance(last, dict):
         return None
     shown = {key: number(last.get(key)) for key in ("pause_ms", "dirty_pages", "divergent_pages", "bytes")}
-    return {"count": seen.number("totals", "syncvms"), "age_s": seen.number("counters", "last_syncvm_age_s"), **shown}
+    kinds = numbers(at(seen.reply, "counters", "sent_bytes"))
+    return {
+        "count": seen.number("totals", "syncvms"),
+        "age_s": seen.number("counters", "last_syncvm_age_s"),
+        "sent_bytes": sum(kinds.values()) if kinds else None,
+        **shown,
+    }
 
 
 def _fill(fill: Any) -> Json | None:
