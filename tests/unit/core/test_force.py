@@ -144,7 +144,7 @@ def test_a_leader_that_went_on_without_us_gives_way_too(group):
     group.run(3.0)
     assert group.write(40).name == "primary"
     text = " ".join(price(group["secondary"].core))
-    assert "Two voices" in text and "Time may go back: this host was in sync when it last heard the leader, " in text
+    assert "Split brain" in text and "Time may go back: this host was in sync when it last heard the leader, " in text
     node = group["secondary"]
     assert node.force() is None
     group.run(1.0)
@@ -331,10 +331,10 @@ def test_without_force_it_is_explained_and_nothing_is_asked(host, capsys):
 
 
 def test_without_yes_the_price_is_told(host, capsys):
-    assert run_ctl(host, "failover", "--force", operator=Says({"price": ["Two voices: x.", "TIME GOES BACK: y."]})) == 1
+    assert run_ctl(host, "failover", "--force", operator=Says({"price": ["Split brain: x.", "TIME GOES BACK: y."]})) == 1
     assert capsys.readouterr().err.splitlines() == [
         "The price of leading from this host:",
-        " - Two voices: x.",
+        " - Split brain: x.",
         " - TIME GOES BACK: y.",
         "Add --yes to pay it.",
     ]

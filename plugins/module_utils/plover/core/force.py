@@ -50,7 +50,7 @@ def price(core: DirectorPort) -> list[str]:
     )
     return [
         *forgotten,
-        f"Two voices: {heard}. If one of them leads and is only cut off from here, the VM runs and answers twice, until "
+        f"Split brain: {heard}. If one of them leads and is only cut off from here, the VM runs and answers twice, until "
         "they hear each other. Then that copy is thrown away, with all that its clients were told since. Make sure "
         "that both hosts are off.",
         _what_is_lost(core),
