@@ -31,6 +31,7 @@ help:
 	@echo "make demo-disk         the same with PostgreSQL on a disk; every commit and the disks are checked"
 	@echo "make demo-vm           a Debian with GRUB, imported from a libvirt XML: downloads and an SSH session outlive its host; 6 minutes"
 	@echo "make demo-operate      what an operator sees of it: alerts, the web page, a hook; build/demo-operate/result.json, screenshots; 6 minutes"
+	@echo "make recording         a terminal session with a failover, recorded anew: docs/session.cast, docs/session.svg; 2 minutes"
 	@echo "make chaos             real faults on three hosts: ROUNDS=60 SEED=1 FAULT= ROLE= DISK=; a table at the end"
 	@echo "make attack            what outsiders, guests, a bad witness and others can do to the deployed lab; A=NAME: one attack, or one attacker's"
 	@echo "make soak              MINUTES=60: clients, switchovers, failovers; memory, descriptors, journal: build/soak/soak.html, result.json"
@@ -182,6 +183,9 @@ demo-vm: built
 demo-operate: built
 	@$(PYTHON) -m lab.demo_operate
 
+recording: built
+	@$(PYTHON) -m lab.record
+
 chaos: built
 	@$(PYTHON) -m lab.chaos --rounds "$(or $(ROUNDS),60)" --seed "$(or $(SEED),1)" --fault "$(FAULT)" --role "$(ROLE)" $(if $(DISK),--disk)
 
@@ -243,6 +247,6 @@ clean:
 
 clean: down
 
-.PHONY: help setup native build built ready up demo demo-disk demo-vm demo-operate chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
+.PHONY: help setup native build built ready up demo demo-disk demo-vm demo-operate recording chaos attack soak down test test-all test-list test-unit sim sim-mutants fuzz \
         bench bench-ablation bench-consensus bench-deploy bench-disk-link bench-hash bench-input bench-links bench-rdma bench-scale \
         bench-services lint format docs docs-pages docs-site changelog requirements release clean

@@ -12,9 +12,10 @@ TAG = "SPDX-License-Identifier: GPL-3.0-or-later"
 HEAD_LINES = 3
 HASH, SLASH, HTML, JINJA = ("# ", ""), ("/* ", " */"), ("<!-- ", " -->"), ("{# ", " #}")
 DASH, DOTS = ("-- ", ""), (".. ", "")
-STYLES = {".c": SLASH, ".h": SLASH, ".md": HTML, ".j2": JINJA, ".lua": DASH, ".rst": DOTS}  # others: HASH
+STYLES = {".c": SLASH, ".h": SLASH, ".md": HTML, ".svg": HTML, ".j2": JINJA, ".lua": DASH, ".rst": DOTS}  # others: HASH
 NO_COMMENT = {
     ".json": "JSON has none",
+    ".cast": "lines of JSON; the first one names it",
     "LICENSE": "the licence itself",
     "requirements/debian.txt": "every word of it is a package for apt-get",
     "requirements/lint-debian.txt": "likewise",

@@ -20,7 +20,7 @@ SITE = ROOT / "build" / "docs-site"
 SOURCE, HTML = SITE / "source", SITE / "html"
 SPHINX = ROOT / ".cache" / "venv-docs" / "bin" / "sphinx-build"
 CONTENTS = re.compile(r"^\.\. contents::\n(?: +:.*\n)*", re.MULTILINE)  # each page of the site has that beside it
-DOCUMENTS = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.rst", "docs/*.md", "roles/*/README.md")
+DOCUMENTS = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.rst", "docs/*.md", "docs/session.*", "roles/*/README.md")
 
 
 def lay_out() -> None:
