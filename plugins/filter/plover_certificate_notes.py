@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: plover_certificate_notes
 short_description: Which certificates of the VMs' members need attention
-version_added: 0.2.0
+version_added: 1.0.0
 author: The Plover developers (@plover)
 description:
   - Names the certificates that expired or soon expire, and those of another member or VM. The deploy play replaces them.

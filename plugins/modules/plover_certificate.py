@@ -14,7 +14,7 @@ description:
     P(plover.vmft.secrets#role) calls both.
   - The daemons read these files for each new link, so nothing has to be restarted.
 author: The Plover developers (@plover)
-version_added: 0.2.0
+version_added: 1.0.0
 options:
   name:
     description: The VM.

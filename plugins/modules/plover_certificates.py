@@ -14,7 +14,7 @@ description:
     P(plover.vmft.secrets#role) calls it and writes the files.
   - Runs on the control machine only; call it once for all hosts.
 author: The Plover developers (@plover)
-version_added: 0.2.0
+version_added: 1.0.0
 options:
   vms:
     description: C(plover_vms).

@@ -13,7 +13,7 @@ description:
     exporter and its host, and no member; so its key opens no link between members.
   - Role P(plover.vmft.monitoring#role) calls it. Runs on the control machine only.
 author: The Plover developers (@plover)
-version_added: 0.2.0
+version_added: 1.0.0
 options:
   folder:
     description: The folder of the CAs on the control machine, C(secrets_ca_dir).

@@ -13,7 +13,7 @@ description:
     seconds how much has arrived, how fast, and how long it will still take.
   - Role P(plover.vmft.disks#role) calls it.
 author: The Plover developers (@plover)
-version_added: 0.2.0
+version_added: 1.0.0
 options:
   src:
     description: The file on the control machine.

@@ -13,7 +13,7 @@ description:
   - A port at which nobody listens yet is reached if its host refuses the connection itself.
   - A packet filter that refuses connections as the host would (C(reject) with a TCP reset or a port unreachable) is not seen.
 author: The Plover developers (@plover)
-version_added: 0.2.0
+version_added: 1.0.0
 options:
   ways:
     description: Where to connect, as filter P(plover.vmft.plover_ways#filter) makes it.

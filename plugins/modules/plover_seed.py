@@ -13,7 +13,7 @@ description:
     bytes, on every host and at each run.
   - The file is root's alone. Its content is never shown.
 author: The Plover developers (@plover)
-version_added: 0.3.0
+version_added: 1.0.0
 options:
   path:
     description: The image's place. Its folder must exist.
