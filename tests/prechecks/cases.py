@@ -9,6 +9,7 @@ import os
 import sys
 
 from .card_cases import CARDS
+from .guest_cases import GUESTS
 from .inventory import (
     HERE,
     IMAGE,
@@ -218,12 +219,6 @@ CASES = [
     Case("a MAC without quotes", vm(mac=52540070), f"{AT}.mac", "in quotes"),
     Case("no UUID", vm(cluster_id="me"), f"{AT}.cluster_id", "make one with uuidgen"),
     Case("a name with a blank", vm(name="my VM"), f"{AT}.name", "lower-case letters, digits and dashes"),
-    Case("an unknown accelerator", vm(accel="hvf"), f"{AT}.accel", "must be auto, kvm or tcg"),
-    Case("off without quotes", vm(on_poweroff=False), f"{AT}.on_poweroff", "not one of off, restart", 'put "off" in quotes'),
-    Case("libvirt's word for a crash", vm(on_crash="destroy"), f"{AT}.on_crash", "destroy is not one of ignore, keep, restart, stop"),
-    Case("memory with a unit", vm(memory_mib="1G"), f"{AT}.memory_mib", "must be a whole number", "1G"),
-    Case("too little memory", vm(memory_mib=8), f"{AT}.memory_mib", "32 to 1048576"),
-    Case("no vCPU", vm(vcpus=0), f"{AT}.vcpus", "1 to 255"),
     Case("a privileged port", vm(port=80), f"{AT}.port", "1024 to 65535"),
     Case("an address with prefix", vm(addresses=["192.168.79.50/24"]), f"{AT}.addresses", "without a prefix length"),
     Case("addresses as a text", vm(addresses="192.168.79.50"), f"{AT}.addresses", "like [192.168.79.50]"),
@@ -398,5 +393,6 @@ CASES = [
         f"{HERE} is no qcow2 image",
     ),
     *CARDS,
+    *GUESTS,
 ]
 TITLES = [case.title for case in CASES]

@@ -201,6 +201,23 @@ def stray_write(world: World, rng: random.Random, name: str) -> None:
         qemu.ram[guest.QUIET] = rng.getrandbits(60)
 
 
+def guest_ends(world: World, rng: random.Random) -> None:
+    """A guest panics or powers itself off a few times in this run: mostly the leader's, else the secondary's alone."""
+    for _n in range(rng.randint(2, 4)):  # a guest that does so more often is left alone (core/restarts.py)
+        name = rng.choice(("primary", "primary", "primary", "secondary"))
+        world.loop.after(rng.uniform(0.1, 2.0), None, _guest_ends, world, name, rng.random() < 0.7)
+
+
+def _guest_ends(world: World, name: str, panics: bool) -> None:
+    qemu, member = world.hosts[name].qemu, world.members[name]
+    if qemu is None or qemu.dead or qemu.holds or not qemu.running or qemu.ended:
+        return
+    world.note(name, "its guest panics" if panics else "its guest powers itself off")
+    event = qemu.ends(panics)
+    if isinstance(member, ReplicaMember) and not member.dead:
+        world.loop.after(0.0, member, member.guest_says, qemu, event)
+
+
 def _cut(world: World, rng: random.Random, pairs: list[tuple[str, str]], seconds: float) -> None:
     for src, dst in pairs:
         world.network.cut(src, dst)

@@ -88,6 +88,8 @@ class Qemu(Process):
     def reset(self) -> None:
         """It boots, and finds all its data on its disk, as it were: so no history forks. What was on its way to it is lost."""
         self.off = self.panicked = False
+        self.frames += 1  # its devices and its memory are of another moment
+        self.write(COUNTER, self.frames)
         self.inbox.clear()
 
     @property

@@ -107,6 +107,11 @@ def with_uneven_budgets(seed: int) -> bool:
     return seed // len(CELLS) % 5 in (2, 4)
 
 
+def with_ends(seed: int) -> bool:
+    """Does the guest of this seed panic or power itself off now and then? It boots again then."""
+    return seed % 19 == 8
+
+
 class Plan:
     """The faults of one seed, injected by :meth:`step` as their phases come."""
 

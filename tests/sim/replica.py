@@ -68,6 +68,9 @@ class ReplicaMember(Member):
         if adopted:
             self.core.facts = {"qemu_version": "7.2.22"}
             self.disk_work.watch_merge(self.vm)
+            if self.vm.ended:  # QEMU has told the daemon before this one
+                world, event = self.world, "guest_off" if self.vm.off else "guest_panicked"
+                world.loop.after(0.0, self, self.guest_says, self.vm, event)
         self.vm_work.note_holder()
 
     @property
@@ -107,6 +110,10 @@ class ReplicaMember(Member):
         """As plover.qemu.vm: the VM is stopped, whether it ran or not."""
         self.memory.qemu = vm
         vm.running, vm.stopped_as = False, vm.digest()
+
+    def guest_says(self, vm: Qemu, event: str) -> None:
+        if vm is self.vm:
+            self.call(event, True)
 
     # ---- events -----------------------------------------------------------------------------------
     def call(self, event: str | Callable, *arguments: object) -> None:
@@ -181,7 +188,7 @@ class ReplicaMember(Member):
     def _check_that_it_runs(self) -> None:
         """A leader that serves, with no QEMU operation pending or to come, must not leave its VM stopped."""
         vm = self.vm_work.vm
-        if vm is None or vm.running or vm.dead:
+        if vm is None or vm.running or vm.dead or vm.off:  # off: QEMU is about to tell, or has
             return
         leader, busy = self.core.leading, self.vm_work.busy or self._rest
         waits = busy or leader and (leader._input_paused or leader.vm_stopped_by_us or leader._retry_at)

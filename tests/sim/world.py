@@ -13,7 +13,7 @@ from plover.errors import DurableStateError
 
 from lab.linearizable import Undecided, check
 
-from . import guest, speech
+from . import faults, guest, speech
 from .clients import Client
 from .disk import PowerLoss
 from .ghost import Ghost, Violation
@@ -21,7 +21,7 @@ from .host import RESTART_S, Host
 from .loop import Loop
 from .member import Member
 from .network import Network
-from .plan import with_agreed, with_disks, with_one_sided, with_scan, with_uneven_budgets
+from .plan import with_agreed, with_disks, with_ends, with_one_sided, with_scan, with_uneven_budgets
 from .replica import ReplicaMember
 from .witness import WitnessMember
 
@@ -45,7 +45,9 @@ def group(member: str) -> dict[str, object]:
 
 
 @lru_cache(maxsize=256)
-def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, budget_ms: int = 1000, agreed: bool = False) -> Config:
+def settings(
+    member: str, hold_ms: int, interval_ms: int, disks: bool = False, budget_ms: int = 1000, agreed: bool = False, ends: bool = False
+) -> Config:
     return Config(
         {
             **group(member),
@@ -57,6 +59,7 @@ def settings(member: str, hold_ms: int, interval_ms: int, disks: bool = False, b
             "failover_budget_ms": budget_ms,
             "syncvm_timeout_ms": max(600, 2 * budget_ms // 5),
             "join_timeout_ms": 1500,
+            **({"on_crash": "restart", "on_poweroff": "restart"} if ends else {}),
         }
     )
 
@@ -84,7 +87,8 @@ class World:
         self.mac_at: str | None = None
         hold_ms, interval_ms = self.rng.choice((5, 20, 20, 60)), self.rng.choice((50, 200, 1000))
         budgets_ms = budgets(seed)
-        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms, self.disks, budgets_ms[n], self.agreed)) for n in NAMES}
+        more = (self.agreed, with_ends(seed))
+        self.hosts = {n: Host(self, n, settings(n, hold_ms, interval_ms, self.disks, budgets_ms[n], *more)) for n in NAMES}
         self.members: dict[str, Member] = {}
         self.network = Network(self.loop, random.Random(self.rng.getrandbits(64)), self.members, codec=seed % 8 == 0)
         self.network.on_vote = self.ghost.votes
@@ -94,6 +98,8 @@ class World:
         self.strays = 0  # times that memory changed behind the tracker's back
         self.torn_accepted: set[str] = set()  # where the operator has a torn image booted
         self.clients = [Client(self, n) for n in range(CLIENTS)]
+        if with_ends(seed):
+            faults.guest_ends(self, random.Random(f"ends {seed}"))
 
     def note(self, who: str, text: str) -> None:
         if self.trace is not None:

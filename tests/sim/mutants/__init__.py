@@ -5,7 +5,7 @@ one on.
 
 from __future__ import annotations
 
-from . import agreed, daemon, disks, memory, output, votes  # noqa: F401 - each adds its mutants to the list
+from . import agreed, daemon, disks, ends, memory, output, votes  # noqa: F401 - each adds its mutants to the list
 from .registry import MUTANTS
 
 __all__ = ["MUTANTS"]

@@ -30,6 +30,8 @@ def vms():
         "memory_mib": st.integers(32, 4096),
         "vcpus": st.integers(1, 8),
         "accel": st.sampled_from(["tcg", "kvm"]),
+        "on_poweroff": st.sampled_from(["off", "restart"]),
+        "on_crash": st.sampled_from(["ignore", "keep", "restart", "stop"]),
         "cmdline": st.text("abc =.", max_size=20),
         "tap": st.just("tap7"),
         "addresses": st.lists(st.just("192.168.79.51"), max_size=1),

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.plover.vmft.plugins.module_utils._ansible import plan
+from plover.config import panics
 from plover.config.settings import Config
 from plover.daemon import member
 from settings import settings
@@ -29,6 +31,14 @@ def test_what_was_chosen_for_this_host_does_not_wait(written):
     assert daemon.settings() == {"pending": [], "problem": ""}
     written(syncvm_dirty_tracking="uffd-wp", port=7500)
     assert daemon.settings()["pending"] == ["port", "syncvm_dirty_tracking"]
+
+
+def test_a_panic_device_comes_to_all_members_at_once_and_what_follows_a_panic_need_not(written):
+    daemon = Silent(Config(settings("primary", on_crash="keep")))
+    written(on_crash="restart")
+    assert daemon.settings()["pending"] == ["on_crash"]
+    written()
+    assert daemon.settings()["pending"] == ["on_crash", panics.DEVICE] and panics.DEVICE in plan.TOGETHER
 
 
 def test_a_file_that_cannot_be_used_is_told(written, tmp_path):
