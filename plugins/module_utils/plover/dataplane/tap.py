@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import struct
@@ -62,7 +63,8 @@ class Tap:
         try:
             out, _err = await asyncio.wait_for(process.communicate(), SCRIPT_TIMEOUT_S)
         except asyncio.TimeoutError:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and what it began still holds its output
+                process.kill()
             raise NetworkError(f"{key}: {script} {self.name} took longer than {SCRIPT_TIMEOUT_S} s") from None
         if process.returncode:
             raise NetworkError(f"{key}: {script} {self.name} failed: {out.decode(errors='replace').strip()[:500]}")

@@ -95,7 +95,8 @@ async def _nft(script: str, *arguments: str) -> bytes:
     try:
         out, error = await asyncio.wait_for(process.communicate(script.encode()), NFT_TIMEOUT_S)
     except asyncio.TimeoutError:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and what it began still holds its output
+            process.kill()
         raise NetworkError(f"guest_spoof_check: nft took longer than {NFT_TIMEOUT_S} s") from None
     if process.returncode:
         why = error.decode(errors="replace").strip()[:500]

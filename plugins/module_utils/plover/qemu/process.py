@@ -195,7 +195,8 @@ class SystemdSupervisor:
         try:
             _out, err = await asyncio.wait_for(process.communicate(), START_TIMEOUT_S)
         except asyncio.TimeoutError:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and what it began still holds its output
+                process.kill()
             raise QemuError(f"systemctl {words[0]} {self._unit} took longer than {START_TIMEOUT_S} s") from None
         if check and process.returncode:
             raise QemuError(f"systemctl {words[0]} {self._unit}: {err.decode(errors='replace').strip()[:500]}")
@@ -219,7 +220,8 @@ class ChildSupervisor:
 
     async def stop(self) -> None:
         if self._process and self._process.returncode is None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
         if self._process:
             await self._process.wait()
 
