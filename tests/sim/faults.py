@@ -202,18 +202,21 @@ def stray_write(world: World, rng: random.Random, name: str) -> None:
 
 
 def guest_ends(world: World, rng: random.Random) -> None:
-    """A guest panics or powers itself off a few times in this run: mostly the leader's, else the secondary's alone."""
-    for _n in range(rng.randint(2, 4)):  # a guest that does so more often is left alone (core/restarts.py)
+    """Guests panic or power themselves off: mostly the leader's, whose host may lose power then, or the secondary's alone."""
+    for n in range(rng.randint(2, 4)):  # a guest that does so more often is left alone (core/restarts.py)
         name = rng.choice(("primary", "primary", "primary", "secondary"))
-        world.loop.after(rng.uniform(0.1, 2.0), None, _guest_ends, world, name, rng.random() < 0.7)
+        dies_after_s = rng.uniform(0.0, 0.03) if n == 0 and rng.random() < 0.5 else 0.0
+        world.loop.after(rng.uniform(0.1, 2.0), None, _guest_ends, world, name, rng.random() < 0.7, dies_after_s)
 
 
-def _guest_ends(world: World, name: str, panics: bool) -> None:
+def _guest_ends(world: World, name: str, panics: bool, dies_after_s: float) -> None:
     qemu, member = world.hosts[name].qemu, world.members[name]
     if qemu is None or qemu.dead or qemu.holds or not qemu.running or qemu.ended:
         return
     world.note(name, "its guest panics" if panics else "its guest powers itself off")
     event = qemu.ends(panics)
+    if dies_after_s:
+        world.loop.after(dies_after_s, None, power_loss, world, world.chance(f"power {name}"), name)
     if isinstance(member, ReplicaMember) and not member.dead:
         world.loop.after(0.0, member, member.guest_says, qemu, event)
 
