@@ -100,7 +100,7 @@ PIECES = [
     Piece("unit", "", pytest("-n", "2", "--dist", "worksteal", "tests/unit"), 90, True),
     Piece("system", "", pytest("tests/system"), 30, True),
     Piece("fuzz", "", (PYTHON, "-m", "tests.fuzz", "--seconds", "60"), 70, True),
-    Piece("gates", "", (PYTHON, "tools/lint.py"), 110, True),
+    Piece("gates", "", (PYTHON, "tools/lint.py"), 150, True),
     Piece("docs-site", "", ("make", "-s", "docs-pages"), 50),
     Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
     Piece("sim", "claims", pytest("tests/sim"), 30, True),
