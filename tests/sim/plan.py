@@ -108,8 +108,9 @@ def with_uneven_budgets(seed: int) -> bool:
 
 
 def with_ends(seed: int) -> bool:
-    """Does the guest of this seed panic or power itself off now and then? It boots again then."""
-    return seed % 19 == 8
+    """Does the guest of this seed panic or power itself off now and then? It boots again then. Not of the first seeds, on which tests
+    look at what VMs do that nobody disturbs."""
+    return seed > 18 and seed % 19 == 8
 
 
 class Plan:
