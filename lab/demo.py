@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import deploy
+from . import deploy, leader_lost
 from .__main__ import execute, wait_ssh
 from .hosts import CLIENT, HOSTS, Host, down
 from .paths import BUILD, ROOT
@@ -83,10 +83,12 @@ def show() -> dict:
     load, out = start_load(DEMO / "clients.json", "lab.client"), DEMO / "clients.json"
     with ended(load):
         time.sleep(LOAD_BEFORE_S)
-        before = deploy.wait_protected("primary", 60)  # on a busy machine the secondary may just be filled again
+        deploy.lead("primary", 60)  # on a busy machine there may have been a failover
+        before = deploy.wait_protected("primary", 60)
         say(f"power loss of the primary, after {acked()} acknowledged writes")
         Host("primary").power_loss()
         wait_leader("secondary", 30)
+        leader_lost.check("primary", "secondary")
         say(f"the secondary leads; the clients go on for {LOAD_AFTER_S:.0f} s on the same connections")
         time.sleep(LOAD_AFTER_S)
         say(f"{acked()} acknowledged writes; the primary gets its power back (about 10 s until protected again)")

@@ -79,6 +79,7 @@ class Host:
         if name not in ALL_HOSTS:
             raise SystemExit(f"lab: no host {name!r}; there are {', '.join(ALL_HOSTS)}")
         self.name, self.folder, self.netns = name, LAB / "hosts" / name, netns_name(name)
+        self._lost_power = self.folder / "lost-power"
         self.root, self.pid_file = self.folder / "root", self.folder / "pid"
         self.state_disk = self.folder / "state"  # a small disk of its own for the durable state, if one is mounted here
 
@@ -202,8 +203,13 @@ class Host:
             if kind in addresses(self.name):
                 ip(NETNS, f"link set {kind}-{self.name} {state}", check=False)
 
+    def lost_power_at(self) -> float:
+        """When that was last, by time.time()."""
+        return self._lost_power.stat().st_mtime
+
     def power_loss(self) -> None:
         """Links first, so that no FIN or RST leaves; then every process of the host at once."""
+        self._lost_power.touch()
         self.links("down")
         self.freeze("THAWED")
         killers = [g / "cgroup.kill" for g in cgroup_folders(self.name) if (g / "cgroup.kill").exists()]

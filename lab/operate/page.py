@@ -55,6 +55,11 @@ class Pages:
             out[name] = tab.wait(script, SHOWN_S)["at"]
         return out
 
+    def shown_now(self, leader: str) -> None:
+        """Waits until each page shows that ``leader`` leads, and the VM is protected."""
+        for tab in self.tabs.values():
+            tab.wait(f"window.seen.at(-1).leader === '{leader}' && window.seen.at(-1).service === 'protected'", SHOWN_S)
+
     def seen(self) -> dict[str, list[dict[str, Any]]]:
         return {name: tab.run("window.seen") for name, tab in self.tabs.items()}
 
@@ -69,7 +74,8 @@ class Pages:
                 tab.dark(look == "dark")
                 file = f"{what}-{look}-{name}.png"
                 tab.screenshot(self._folder / file)
-                self.screenshots.append(file)
+                if file not in self.screenshots:
+                    self.screenshots.append(file)
 
     def problems(self) -> list[str]:
         """Errors of the pages' scripts, and pages that must be scrolled sideways."""
