@@ -104,7 +104,7 @@ PIECES = [
     Piece("docs-site", "", ("make", "-s", "docs-pages"), 50),
     Piece("images", "", (PYTHON, "-m", "lab.images"), 60, True),
     Piece("sim", "claims", pytest("tests/sim"), 30, True),
-    Piece("sim", "mutants", (PYTHON, "-u", "-m", "tests.sim.mutants", "--jobs", "1"), 10, True),
+    Piece("sim", "mutants", (PYTHON, "-u", "-m", "tests.sim.mutants", "--jobs", "1"), 90, True),
     _seeds("seeds-a", 0, 3100, 180, True),
     _seeds("seeds-b", 3100, 3450, 220),
     _seeds("seeds-c", 6550, 3450, 220),

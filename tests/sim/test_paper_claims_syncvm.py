@@ -104,7 +104,7 @@ class Patient(QuiesceLimit):
         return self._limits_s[-1]
 
 
-@pytest.mark.parametrize("seed", (1, 4, 5, 7))  # in three worlds of twenty-one (2, 8 and 10) the secondary is too slow, once
+@pytest.mark.parametrize("seed", (1, 4, 5, 8))  # in two worlds of twenty-one (2 and 10) the secondary is too slow, once
 def test_with_one_order_of_inputs_the_same_pages_are_written_on_both_sides(seed):
     """§6.4 (Plan 1 to 3): the same inputs in the same order give the same pages; idleness lets both get there.
 
