@@ -5,7 +5,6 @@ on a starved host. That is an error of that program, or none, and not the end of
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 
 import pytest
@@ -16,15 +15,23 @@ from plover.qemu import process
 SLOW = "#!/bin/sh\nsleep 0.15\n"
 
 
-def run(call):
+def error_of(call):
     """``call`` begins; 50 ms later the whole daemon hangs until after the program's end and its time limit."""
 
     async def to_its_end():
         asyncio.get_running_loop().call_later(0.05, time.sleep, 0.5)
-        with contextlib.suppress(NetworkError, QemuError):
+        try:
             await call
+        except (NetworkError, QemuError) as error:
+            return str(error)
+        return ""
 
-    asyncio.run(to_its_end())
+    return asyncio.run(to_its_end())
+
+
+def is_harmless(error):
+    """It ended in time, or it is said to be late: which of the two is chance."""
+    return not error or "took longer than 0.1 s" in error
 
 
 @pytest.fixture
@@ -38,14 +45,14 @@ def program(tmp_path):
 def test_nft(program, monkeypatch):
     monkeypatch.setattr(tap_filter, "_nft_path", lambda: str(program))
     monkeypatch.setattr(tap_filter, "NFT_TIMEOUT_S", 0.1)
-    run(tap_filter._nft("", "list", "tables"))
+    assert is_harmless(error_of(tap_filter._nft("", "list", "tables")))
 
 
 def test_a_script_of_the_tap(program, monkeypatch):
     monkeypatch.setattr(tap, "SCRIPT_TIMEOUT_S", 0.1)
     device = tap.Tap.__new__(tap.Tap)  # without the device itself, which needs a network namespace
     device.name, device.bridge = "plover0", "br0"
-    run(device._script(str(program), "network_ifup"))
+    assert is_harmless(error_of(device._script(str(program), "network_ifup")))
 
 
 def test_systemctl(program, monkeypatch):
@@ -53,4 +60,4 @@ def test_systemctl(program, monkeypatch):
     monkeypatch.setattr(process, "START_TIMEOUT_S", 0.1)
     supervisor = process.SystemdSupervisor.__new__(process.SystemdSupervisor)
     supervisor._unit = "plover-qemu@demo.service"
-    run(supervisor._systemctl("start"))
+    assert is_harmless(error_of(supervisor._systemctl("start")))
