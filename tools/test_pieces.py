@@ -147,7 +147,7 @@ PIECES = [
             "lying_witness": 25,
             "nics": 90,
             "operator": 30,
-            "power": 170,
+            "power": 300,
             "qemu_user": 50,
             "scrub": 50,
             "switchover": 35,
