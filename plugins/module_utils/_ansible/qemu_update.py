@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
-VAGUE_CPUS = ("max", "host")
-TESTED_BELOW = 11  # the first series to which no running VM goes
+from ..plover.core.join_request import NEWER_BELOW, VAGUE_CPUS
+
 _VERSION = re.compile(r"(?:\d+:)?(\d{1,4})\.(\d{1,4})")
 
 
@@ -38,7 +38,7 @@ def _why_not(found, new, candidate):
         return ""
     if new < old:
         return f"runs on QEMU {versions['qemu']}, and apt has {candidate}; a running VM never goes to an older one"
-    if new[0] >= TESTED_BELOW > old[0]:
+    if new >= NEWER_BELOW > old:
         return (
             f"would go from QEMU {versions['qemu']} to {candidate}, which is not tested; name another release with plover_qemu_release, "
             "or shut the guest down and update both hosts"

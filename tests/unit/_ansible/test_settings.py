@@ -80,6 +80,15 @@ def test_a_vm_without_kernel_has_its_seed_by_name_alone():
 X86_64_V2 = {"+ssse3", "+sse4.1", "+sse4.2", "+popcnt"}  # beside what qemu64 has
 
 
+def hostvars_with(looks, of_another):
+    """``looks``: what each replica has seen of the VM's earlier settings; None: nothing yet."""
+    hostvars = {host: {"plover_replication_address": address} for host, address in ADDRESSES.items()}
+    for host, look in zip(("primary", "secondary"), looks or ()):
+        rows = [{"item": {"name": "demo"}, "stdout": f"{look}\n"}, {"item": {"name": "other"}, "stdout": of_another}]
+        hostvars[host]["runtime_earlier"] = {"results": rows}
+    return hostvars
+
+
 @pytest.mark.parametrize(
     "given, looks, cpu",
     [
@@ -93,10 +102,7 @@ X86_64_V2 = {"+ssse3", "+sse4.1", "+sse4.2", "+popcnt"}  # beside what qemu64 ha
 )
 @pytest.mark.parametrize("member", list(ADDRESSES))
 def test_a_new_vm_has_a_cpu_of_today_and_one_of_an_earlier_version_keeps_its_own(given, looks, cpu, member):
-    hostvars = {host: {"plover_replication_address": address} for host, address in ADDRESSES.items()}
-    for host, look in zip(("primary", "secondary"), looks or ()):
-        rows = [{"item": {"name": "demo"}, "stdout": f"{look}\n"}, {"item": {"name": "other"}, "stdout": "unnamed"}]
-        hostvars[host]["runtime_earlier"] = {"results": rows}
+    hostvars = hostvars_with(looks, "unnamed")
     settings = filters._settings({**VM, **given}, member, hostvars)
     found = settings.get("guest_cpu")
     assert found == cpu if cpu != "current" else X86_64_V2 <= set(found.split(","))
@@ -117,10 +123,7 @@ def test_a_new_vm_has_a_cpu_of_today_and_one_of_an_earlier_version_keeps_its_own
 )
 @pytest.mark.parametrize("member", list(ADDRESSES))
 def test_a_vm_runs_under_kvm_unless_tcg_is_named_or_was_so_before(given, looks, accel, member):
-    hostvars = {host: {"plover_replication_address": address} for host, address in ADDRESSES.items()}
-    for host, look in zip(("primary", "secondary"), looks or ()):
-        rows = [{"item": {"name": "demo"}, "stdout": f"{look}\n"}, {"item": {"name": "other"}, "stdout": "tcg"}]
-        hostvars[host]["runtime_earlier"] = {"results": rows}
+    hostvars = hostvars_with(looks, "tcg")
     settings = filters._settings({**{k: v for k, v in VM.items() if k != "accel"}, **given}, member, hostvars)
     assert settings["guest_accel"] == accel == ps.vm_of(settings)["accel"]
 
@@ -142,10 +145,7 @@ def test_a_vm_runs_under_kvm_unless_tcg_is_named_or_was_so_before(given, looks, 
 )
 @pytest.mark.parametrize("member", list(ADDRESSES))
 def test_the_machine_type_is_the_one_that_the_vm_was_made_with(given, looks, machine, member):
-    hostvars = {host: {"plover_replication_address": address} for host, address in ADDRESSES.items()}
-    for host, look in zip(("primary", "secondary"), looks or ()):
-        rows = [{"item": {"name": "demo"}, "stdout": f"{look}\n"}, {"item": {"name": "other"}, "stdout": "machine=pc-i440fx-1.0"}]
-        hostvars[host]["runtime_earlier"] = {"results": rows}
+    hostvars = hostvars_with(looks, "machine=pc-i440fx-1.0")
     settings = filters._settings({**VM, **given}, member, hostvars)
     assert settings.get("guest_machine") == machine
     assert ps.settings_of(ps.vm_of(settings), member, ADDRESSES).get("guest_machine") == machine

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import struct
@@ -15,6 +14,7 @@ from ..config.nics import setting
 from ..core import shell_policy as policy
 from ..errors import NetworkError
 from ..protocol.frames import LENGTH, split, wrap
+from . import programs
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 SCRIPT_TIMEOUT_S = 5.0
@@ -61,10 +61,8 @@ class Tap:
             env={**os.environ, "PLOVER_BRIDGE": self.bridge},
         )  # a host may have several
         try:
-            out, _err = await asyncio.wait_for(process.communicate(), SCRIPT_TIMEOUT_S)
+            out, _err = await programs.ended(process, SCRIPT_TIMEOUT_S)
         except asyncio.TimeoutError:
-            with contextlib.suppress(ProcessLookupError):  # it has ended, and what it began still holds its output
-                process.kill()
             raise NetworkError(f"{key}: {script} {self.name} took longer than {SCRIPT_TIMEOUT_S} s") from None
         if process.returncode:
             raise NetworkError(f"{key}: {script} {self.name} failed: {out.decode(errors='replace').strip()[:500]}")

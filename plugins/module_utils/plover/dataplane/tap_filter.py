@@ -13,6 +13,7 @@ from typing import Any
 from ..config.spoof import OFF, Given
 from ..errors import NetworkError
 from . import filter_rules as rules
+from . import programs
 
 NFT_TIMEOUT_S = 5.0
 PATHS = "/usr/sbin:/sbin:/usr/bin"  # a daemon's own PATH may lack the first two
@@ -93,10 +94,8 @@ async def _nft(script: str, *arguments: str) -> bytes:
         env={**os.environ, "LC_ALL": "C"},
     )
     try:
-        out, error = await asyncio.wait_for(process.communicate(script.encode()), NFT_TIMEOUT_S)
+        out, error = await programs.ended(process, NFT_TIMEOUT_S, script.encode())
     except asyncio.TimeoutError:
-        with contextlib.suppress(ProcessLookupError):  # it has ended, and what it began still holds its output
-            process.kill()
         raise NetworkError(f"guest_spoof_check: nft took longer than {NFT_TIMEOUT_S} s") from None
     if process.returncode:
         why = error.decode(errors="replace").strip()[:500]

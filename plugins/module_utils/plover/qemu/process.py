@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..config import topology
 from ..config.settings import Config
+from ..dataplane import programs
 from ..disks import images as disks
 from ..errors import QemuError
 from ..host import own_folder, qemu_user
@@ -193,10 +194,8 @@ class SystemdSupervisor:
             "systemctl", *words, self._unit, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
         )
         try:
-            _out, err = await asyncio.wait_for(process.communicate(), START_TIMEOUT_S)
+            _out, err = await programs.ended(process, START_TIMEOUT_S)
         except asyncio.TimeoutError:
-            with contextlib.suppress(ProcessLookupError):  # it has ended, and what it began still holds its output
-                process.kill()
             raise QemuError(f"systemctl {words[0]} {self._unit} took longer than {START_TIMEOUT_S} s") from None
         if check and process.returncode:
             raise QemuError(f"systemctl {words[0]} {self._unit}: {err.decode(errors='replace').strip()[:500]}")
